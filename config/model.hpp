@@ -1,0 +1,161 @@
+// The JSON document as plain structs: what config/load returns after schema and semantic checks. Names follow the guide.
+// Defaults that the document may leave out are filled in. Secrets are in Secret; rendering (config/render) masks them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/net_types.hpp"
+#include "base/secret.hpp"
+#include "crypto/packet_cipher.hpp"
+
+namespace postern::config {
+
+enum class Action : std::uint8_t { deny, permit };
+enum class PlainSide : std::uint8_t { automatic, tap, af_xdp };
+enum class XdpMode : std::uint8_t { automatic, native, generic };
+enum class OnStop : std::uint8_t { block, release };
+enum class DfBit : std::uint8_t { copy, set, clear };
+enum class Ecn : std::uint8_t { propagate, discard };
+
+// TCP/UDP ports, host order, inclusive. `neq` of the guide becomes two ranges in the loader.
+struct PortRange {
+  std::uint16_t first = 0, last = 65535;
+  bool operator==(const PortRange&) const = default;
+};
+
+// One access control entry, 5-tuple (TS-01, TS-02, TS-05). protocol 0 is any ("ip"/"ipv6").
+struct Ace {
+  std::uint32_t sequence = 0;  // order of evaluation; given or 10, 20, ...
+  Action action = Action::permit;
+  std::uint8_t protocol = 0;
+  Prefix source, destination;  // "any" is 0.0.0.0/0 or ::/0 by the list's family
+  std::vector<PortRange> source_ports, destination_ports;  // empty: any
+  bool operator==(const Ace&) const = default;
+};
+
+struct Acl {
+  std::string name;  // or the number's digits
+  Family family = Family::v4;
+  std::vector<Ace> rules;  // sorted by sequence
+};
+
+struct TransformSet {
+  std::string name;
+  std::vector<std::string> transforms;  // as IOS spells them, with size: {"esp-aes", "256"} is "esp-256-aes"
+  crypto::Transform transform;          // the same, resolved
+  bool transport_mode = false;
+};
+
+// RFC 4301 §4.5.1: manual keys of one direction (MAN-07).
+struct ManualSa {
+  std::uint32_t spi = 0;  // 256..4294967295
+  Secret cipher_key, integrity_key;
+};
+
+struct ManualKeys {
+  ManualSa inbound, outbound;
+};
+
+struct MapEntry {
+  std::uint32_t sequence = 0;  // 1..65535
+  std::string acl;             // "match address"
+  IpAddress peer;
+  std::string transform_set;
+  ManualKeys keys;             // type ipsec-manual, the only type this document version has
+  DfBit df = DfBit::copy;
+  bool udp_encapsulation = false;  // manual SAs only by the operator's word, there is nobody to detect NAT
+  std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
+};
+
+struct CryptoMap {
+  std::string name;
+  Family family = Family::v4;
+  std::vector<MapEntry> entries;  // by sequence
+};
+
+struct Interface {
+  std::string name;                        // a Linux network device
+  std::vector<Prefix> addresses;           // set on it when given; with host bits, they are the addresses
+  std::optional<std::string> crypto_map;   // IPv4 map set
+  std::optional<std::string> ipv6_crypto_map;
+  bool inside = false;                     // candidate for the plain side by AF_XDP
+  std::optional<std::string> vrf;
+};
+
+// A static virtual tunnel interface (SV-01) with manual keys.
+struct Tunnel {
+  std::uint32_t number = 0;                // TunnelN
+  std::vector<Prefix> addresses;
+  Family transport = Family::v4;           // mode "ipsec ipv4" or "ipsec ipv6"
+  bool carries_v4 = true, carries_v6 = false;  // inner families; plain ipv4 mode carries IPv4 (SV-13)
+  std::string source;                      // interface name or address, as written
+  IpAddress destination;
+  std::string profile;                     // ipsec profile
+  ManualKeys keys;
+  bool udp_encapsulation = false;
+  std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
+  std::uint8_t ttl = 255;
+  DfBit df = DfBit::copy;
+  std::uint32_t mtu = 0;                   // 0: from the path MTU and the transform (SV-19)
+  std::vector<Prefix> routes;              // prefixes routed into the tunnel, each with its unreachable twin
+  std::optional<std::string> vrf;          // inside VRF
+  [[nodiscard]] std::string device() const { return "Tunnel" + std::to_string(number); }
+};
+
+struct IpsecProfile {
+  std::string name;
+  std::vector<std::string> transform_sets;  // 1..6; manual keys use the first and only one
+};
+
+struct Vrf {
+  std::string name;
+  std::uint32_t table = 0;
+};
+
+struct System {
+  std::string hostname;
+  std::string log_level = "info";
+};
+
+struct Dataplane {
+  PlainSide plain_side = PlainSide::automatic;
+  XdpMode xdp_mode = XdpMode::automatic;
+  OnStop on_stop = OnStop::block;
+  std::uint32_t workers = 0;           // threads; 0: one per CPU, at most one per receive queue
+  std::uint32_t umem_frames = 8192;    // per worker thread, 4096 bytes each
+  std::uint32_t ring_entries = 2048;   // RX, TX, fill and completion of each XSK
+  std::uint32_t sa_capacity = 4096;
+  std::uint16_t replay_window = 64;    // default of negotiated SAs; 32..4096
+  bool crypto_openssl = false;         // use OpenSSL for packets even where ipsec-mb runs
+};
+
+struct IpsecGlobal {
+  DfBit df = DfBit::copy;
+  Ecn ecn = Ecn::propagate;
+};
+
+struct Document {
+  std::uint32_t version = 1;
+  System system;
+  Dataplane dataplane;
+  IpsecGlobal ipsec;
+  std::vector<Vrf> vrfs;
+  std::vector<Acl> acls;
+  std::vector<TransformSet> transform_sets;
+  std::vector<IpsecProfile> profiles;
+  std::vector<CryptoMap> crypto_maps;
+  std::vector<Interface> interfaces;
+  std::vector<Tunnel> tunnels;
+};
+
+template <class T>
+[[nodiscard]] const T* find_named(const std::vector<T>& all, std::string_view name) {
+  for (const T& one : all)
+    if (one.name == name) return &one;
+  return nullptr;
+}
+
+}  // namespace postern::config

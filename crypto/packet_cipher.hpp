@@ -1,0 +1,98 @@
+// ESP packet ciphers: expanded keys and a batch engine. ipsec-mb where the CPU has it, OpenSSL elsewhere; chosen at run time.
+// No other room includes either library.
+//
+// Layout that seal() and open() work on, in place (RFC 4303 §2):
+//
+//   esp ->  SPI (4) | sequence, low 32 bits (4) | IV (iv_bytes) | ciphertext (payload, padding, pad length, next header) | ICV
+//           \________________ `size` bytes in all, ICV included _________________________________________________________/
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "base/secret.hpp"
+
+namespace postern::crypto {
+
+enum class Cipher : std::uint8_t { none, aes_cbc, aes_gcm_16 };
+enum class Integrity : std::uint8_t { none, hmac_sha1_96, hmac_sha256_128 };
+
+// One ESP transform combination. AEADs carry Integrity::none.
+struct Transform {
+  Cipher cipher = Cipher::none;
+  std::uint16_t key_bits = 0;
+  Integrity integrity = Integrity::none;
+  bool operator==(const Transform&) const = default;
+};
+
+// Sizes in bytes. `key_bytes` counts the AEAD's salt too (RFC 4106 §8.1: 4 bytes after the key), as KEYMAT does.
+struct TransformSizes {
+  std::uint16_t key_bytes = 0;
+  std::uint16_t integrity_key_bytes = 0;
+  std::uint16_t iv_bytes = 0;
+  std::uint16_t icv_bytes = 0;
+  std::uint16_t block_bytes = 0;  // ciphertext is a multiple of it, and of 4 (RFC 4303 §2.4)
+};
+
+// Error for a combination that is not offered.
+[[nodiscard]] Result<TransformSizes> sizes_of(const Transform& transform);
+
+// An SA's expanded keys: in locked, undumped memory, wiped on destruction; immutable, so any thread may use it.
+class EspKey {
+ public:
+  // `cipher_key` and `integrity_key` have exactly sizes_of()'s lengths; anything else is an error.
+  [[nodiscard]] static Result<EspKey> create(const Transform& transform, Bytes cipher_key, Bytes integrity_key);
+  EspKey(EspKey&&) noexcept;
+  EspKey& operator=(EspKey&&) noexcept;
+  ~EspKey();
+  [[nodiscard]] const TransformSizes& sizes() const { return sizes_; }
+  [[nodiscard]] const Transform& transform() const { return transform_; }
+
+  struct Expanded;  // engine's own
+  [[nodiscard]] const Expanded& expanded() const { return *expanded_; }
+
+ private:
+  EspKey(const Transform&, const TransformSizes&, Expanded*);
+  Transform transform_;
+  TransformSizes sizes_;
+  Expanded* expanded_ = nullptr;
+};
+
+struct EspJob {
+  const EspKey* key = nullptr;
+  std::byte* esp = nullptr;   // see the picture above
+  std::uint32_t size = 0;     // from SPI through ICV; the caller checked size >= 8 + iv + icv and block alignment
+  std::uint64_t sequence = 0; // all 64 bits; AEAD IV when sealing (RFC 4106 §3.1: unique per key)
+  bool ok = false;            // result: sealed, or opened and authentic
+};
+
+enum class EngineKind : std::uint8_t { automatic, ipsec_mb, openssl };
+
+// One per thread, not thread-safe. No allocation after create().
+class EspEngine {
+ public:
+  [[nodiscard]] static Result<EspEngine> create(EngineKind kind = EngineKind::automatic);
+  EspEngine(EspEngine&&) noexcept;
+  EspEngine& operator=(EspEngine&&) noexcept;
+  ~EspEngine();
+
+  // Fills in IV and ICV and encrypts in place. CBC IVs are unpredictable (RFC 3602 §3). Jobs may mix keys and transforms.
+  void seal(std::span<EspJob> jobs);
+  // Verifies every ICV (constant time) and decrypts in place; a job that fails has ok == false and undefined contents.
+  void open(std::span<EspJob> jobs);
+
+  // "ipsec-mb 1.3 (VAES, AVX512)" or "OpenSSL 3.0.x": for the log and `show dataplane`.
+  [[nodiscard]] std::string_view name() const;
+
+ private:
+  struct Implementation;
+  explicit EspEngine(std::unique_ptr<Implementation>);
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace postern::crypto

@@ -1,0 +1,58 @@
+// The SAD of RFC 4301 §4.4.2 as the data path needs it: inbound SAs by {front-door VRF, destination, protocol, SPI}, outbound
+// SAs by flow. Hot SAs are built at install and immutable but for their atomics.
+//
+// Threads: the control thread installs, removes and binds; worker threads look up. Look-ups read an immutable table through
+// one atomic pointer; a table or SA is freed after every worker thread has passed quiescent() since it was unpublished.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/net_types.hpp"
+#include "base/result.hpp"
+#include "worker/sa_state.hpp"
+
+namespace postern {
+
+struct InboundSa;   // worker/sa.hpp
+struct OutboundSa;  // worker/sa.hpp
+
+struct SaKey {
+  std::uint32_t fvrf = 0;
+  std::uint32_t spi = 0;  // host order
+  IpAddress destination;
+  IpProto protocol = IpProto::esp;
+  bool operator==(const SaKey&) const = default;
+};
+
+class Sad {
+ public:
+  // `slots` is the mapped SA state file. Live slots of an earlier worker are taken over: keys expanded again, outbound
+  // numbers continued, inbound windows counted as seen (worker/sa_state.hpp). `threads` is the number of readers.
+  [[nodiscard]] static Result<std::unique_ptr<Sad>> create(std::span<SaSlot> slots, std::uint32_t threads);
+  ~Sad();
+
+  // Control thread. install: the slot index; an error for bad parameters, an inbound {fvrf, destination, SPI} that exists, or
+  // no free slot. remove: returns when no thread can use the SA any more and its keys are wiped.
+  [[nodiscard]] Result<std::uint32_t> install(const SaParameters& parameters);
+  [[nodiscard]] Result<void> remove(std::uint32_t slot);
+  [[nodiscard]] Result<void> bind_flow(std::uint32_t flow, std::uint32_t slot);
+  void unbind_flow(std::uint32_t flow);
+
+  // Worker threads. The pointer is valid until that thread's next quiescent().
+  [[nodiscard]] InboundSa* inbound(const SaKey& key) const;
+  [[nodiscard]] OutboundSa* outbound(std::uint32_t flow) const;
+  // Worker thread `thread` holds no SA pointer now. A thread about to sleep calls offline(), and online() when it wakes.
+  void quiescent(std::uint32_t thread);
+  void offline(std::uint32_t thread);
+  void online(std::uint32_t thread);
+
+ private:
+  struct Implementation;
+  explicit Sad(std::unique_ptr<Implementation>);
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace postern

@@ -14,6 +14,7 @@
 #include <memory>
 #include <span>
 
+#include "base/clock.hpp"
 #include "crypto/packet_cipher.hpp"
 #include "maps/adjacency.hpp"
 #include "maps/counters.hpp"

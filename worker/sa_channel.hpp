@@ -1,9 +1,10 @@
-// The one door to the data plane: what posternd (devices, manual SAs) and postern-ike (negotiated SAs) say to the worker.
+// The one door to the data plane: what posternd (devices, manual SAs) and postern-ike (negotiated SAs) say to the
+// worker.
 //
-// Transport: a connected SOCK_SEQPACKET Unix socket; one message a datagram: ChannelHeader and then the body, both structs
-// below, in host order (same machine, same build: `version` says so). Descriptors travel by SCM_RIGHTS with the message that
-// names them. Every request is answered by exactly one Reply with the same `id`, when it has taken effect for all threads.
-// Key bytes pass in InstallSa alone; both ends wipe their buffer after use.
+// Transport: a connected SOCK_SEQPACKET Unix socket; one message a datagram: ChannelHeader and then the body, both
+// structs below, in host order (same machine, same build: `version` says so). Descriptors travel by SCM_RIGHTS with the
+// message that names them. Every request is answered by exactly one Reply with the same `id`, when it has taken effect
+// for all threads. Key bytes pass in InstallSa alone; both ends wipe their buffer after use.
 #pragma once
 
 #include <array>
@@ -22,17 +23,18 @@ namespace postern {
 
 inline constexpr std::uint32_t sa_channel_version = 1;
 inline constexpr std::size_t max_channel_fds = 8;
+inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
 enum class ChannelType : std::uint32_t {
   reply = 1,
-  hello,             // posternd -> worker, first: Hello; fds: SA state, counter page, adjacency table
-  add_device,        // AddDevice; fds as DeviceKind says
-  remove_device,     // RemoveDevice
-  install_sa,        // InstallSa -> Reply.value = slot
-  remove_sa,         // RemoveSa: retire, drain, wipe
-  bind_flow,         // BindFlow: outbound traffic of a flow goes into this SA from now on (rekey: switch outbound)
-  set_generation,    // SetGeneration: verdicts of older generations than `oldest` are stale
-  start_capture,     // StartCapture; fds: one SOCK_DGRAM or SOCK_SEQPACKET to write records to
+  hello,           // posternd -> worker, first: Hello; fds: SA state, counter page, adjacency table
+  add_device,      // AddDevice; fds as DeviceKind says
+  remove_device,   // RemoveDevice
+  install_sa,      // InstallSa -> Reply.value = slot
+  remove_sa,       // RemoveSa: retire, drain, wipe
+  bind_flow,       // BindFlow: outbound traffic of a flow goes into this SA from now on (rekey: switch outbound)
+  set_generation,  // SetGeneration: verdicts of older generations than `oldest` are stale
+  start_capture,   // StartCapture; fds: one SOCK_DGRAM or SOCK_SEQPACKET to write records to
   stop_capture,
   refresh_counters,  // bring kernel-side counters in the counter page up to date
   get_descriptors,   // adoption: Reply carries the SA state, counter page and adjacency descriptors again
@@ -63,21 +65,21 @@ struct Hello {
 enum class DeviceKind : std::uint32_t {
   xsk_outside,  // fds: XSK, UMEM memfd. Cipher side of an interface, one queue
   xsk_inside,   // fds: XSK, UMEM memfd. Plain side; frames carry a postern_stamp as metadata
-  tunnel,       // fds: TUN queue (IFF_TUN, IFF_NO_PI, IFF_VNET_HDR, offloads on). Raw IP packets after the 10-byte header
-  steer,        // fds: TAP queue (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR). Ethernet whose addresses are a postern_stamp
-  udp_encap,    // fds: UDP socket on port 4500 that gets what the kernel reassembled (non-zero SPI)
-  raw_esp,      // fds: raw socket, protocol 50: fragments of ESP that the kernel reassembled
-  raw_icmp,     // fds: raw IPv4 (IP_HDRINCL) and raw IPv6 socket for ICMP errors to the plain side
-  packet_out,   // fds: AF_PACKET socket bound to an outside interface that has qdiscs or filters: TX instead of AF_XDP
+  tunnel,     // fds: TUN queue (IFF_TUN, IFF_NO_PI, IFF_VNET_HDR, offloads on). Raw IP packets after the 10-byte header
+  steer,      // fds: TAP queue (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR). Ethernet whose addresses are a postern_stamp
+  udp_encap,  // fds: UDP socket on port 4500 that gets what the kernel reassembled (non-zero SPI)
+  raw_esp,    // fds: raw socket, protocol 50: fragments of ESP that the kernel reassembled
+  raw_icmp,   // fds: raw IPv4 (IP_HDRINCL) and raw IPv6 socket for ICMP errors to the plain side
+  packet_out,  // fds: AF_PACKET socket bound to an outside interface that has qdiscs or filters: TX instead of AF_XDP
 };
 
 struct UmemLayout {
-  std::uint32_t frames = 0;      // of frame_bytes each, all of one thread's XSKs share one UMEM
+  std::uint32_t frames = 0;  // of frame_bytes each, all of one thread's XSKs share one UMEM
   std::uint32_t frame_bytes = 4096;
-  std::uint32_t headroom = 256;  // XDP headroom in front of received data
+  std::uint32_t headroom = 256;                            // XDP headroom in front of received data
   std::uint32_t fill_entries = 0, completion_entries = 0;  // rings of this XSK (power of two)
   std::uint32_t rx_entries = 0, tx_entries = 0;
-  std::uint32_t umem_id = 0;     // XSKs with the same id share one UMEM; its memfd comes with the first of them
+  std::uint32_t umem_id = 0;  // XSKs with the same id share one UMEM; its memfd comes with the first of them
 };
 
 struct AddDevice {
@@ -85,8 +87,8 @@ struct AddDevice {
   std::uint32_t thread = 0;
   std::uint32_t ifindex = 0;
   std::uint32_t queue = 0;
-  std::uint32_t flow = 0;      // tunnel: flow of what is read from it
-  std::uint32_t vrf = 0;       // front-door (outside) or inside VRF's routing table
+  std::uint32_t flow = 0;  // tunnel: flow of what is read from it
+  std::uint32_t vrf = 0;   // front-door (outside) or inside VRF's routing table
   std::uint32_t mtu = 1500;
   std::uint32_t needs_wakeup = 1;
   std::array<std::uint8_t, 6> mac{};
@@ -109,8 +111,8 @@ struct RemoveSa {
 
 struct BindFlow {
   std::uint32_t flow = 0;
-  std::uint32_t slot = 0;         // outbound SA
-  std::uint32_t unbind = 0;       // 1: the flow has no SA now (packets are held, then dropped: no_outbound_sa)
+  std::uint32_t slot = 0;    // outbound SA
+  std::uint32_t unbind = 0;  // 1: the flow has no SA now (packets are held, then dropped: no_outbound_sa)
 };
 
 struct SetGeneration {
@@ -132,23 +134,23 @@ struct CaptureRecord {
   std::uint32_t linktype = 0;
   std::uint32_t ifindex = 0;
   CaptureSide side{};
-  std::uint32_t outbound = 0;     // 1: towards the peer
+  std::uint32_t outbound = 0;  // 1: towards the peer
   std::uint32_t captured_bytes = 0;
 };
 
 struct Resolve {
   std::uint32_t vrf = 0;
   IpAddress address;
-  std::uint32_t forward = 0;      // 1: as the destination of a forwarded inner packet
+  std::uint32_t forward = 0;  // 1: as the destination of a forwarded inner packet
 };
 
 struct ChannelMessage {
   ChannelHeader header;
-  std::vector<std::byte> body;    // wiped by the destructor
+  std::vector<std::byte> body;  // wiped by the destructor
   std::vector<Fd> fds;
   ChannelMessage() = default;
   ChannelMessage(ChannelMessage&&) = default;
-  ChannelMessage& operator=(ChannelMessage&&) = default;
+  ChannelMessage& operator=(ChannelMessage&& other) noexcept;  // wipes what it held
   ~ChannelMessage();
 
   // The body as T; an error when its size is not T's.
@@ -162,7 +164,9 @@ struct ChannelMessage {
   }
 };
 
-// One datagram each; EAGAIN is an Error with that code. send() borrows the descriptors, receive() owns what came.
+// One datagram each, waiting as the socket's own mode says; EAGAIN is an Error with that code. send() borrows the
+// descriptors, receive() owns what came. A closed peer is ECONNRESET; a message of another version, too long or cut
+// short is EPROTO.
 [[nodiscard]] Result<void> channel_send(int socket, ChannelType type, std::uint64_t id, std::span<const std::byte> body,
                                         std::span<const int> fds = {});
 [[nodiscard]] Result<ChannelMessage> channel_receive(int socket);
@@ -174,8 +178,8 @@ template <class T>
   return channel_send(socket, type, id, std::as_bytes(std::span(&body, 1)), fds);
 }
 
-// The asking side: sends, then waits for the Reply of the same id (messages of other types that arrive meanwhile are kept
-// for take_events()). One thread. Used by posternd and, later, by ike/sa_installer.
+// The asking side: sends, then waits for the Reply of the same id (messages of other types that arrive meanwhile are
+// kept for take_events()). One thread. Used by posternd and, later, by ike/sa_installer.
 class SaChannel {
  public:
   explicit SaChannel(Fd socket) : socket_(std::move(socket)) {}
@@ -183,7 +187,8 @@ class SaChannel {
 
   // Error: the peer is gone, did not answer within `timeout_ms`, or replied with a code.
   template <class T>
-  [[nodiscard]] Result<Reply> ask(ChannelType type, const T& body, std::span<const int> fds = {}, int timeout_ms = 2000) {
+  [[nodiscard]] Result<Reply> ask(ChannelType type, const T& body, std::span<const int> fds = {},
+                                  int timeout_ms = 2000) {
     return ask_bytes(type, std::as_bytes(std::span(&body, 1)), fds, timeout_ms);
   }
   [[nodiscard]] Result<Reply> ask_bytes(ChannelType type, std::span<const std::byte> body, std::span<const int> fds,
@@ -194,6 +199,9 @@ class SaChannel {
  private:
   Fd socket_;
   std::uint64_t next_id_ = 1;
+  [[nodiscard]] Result<Reply> wait_for(std::uint64_t id, std::int64_t deadline_ns, std::vector<Fd>* received);
+  void keep(ChannelMessage message);
+
   std::vector<ChannelMessage> events_;
 };
 

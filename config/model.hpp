@@ -33,6 +33,8 @@ struct Ace {
   std::uint8_t protocol = 0;
   Prefix source, destination;  // "any" is 0.0.0.0/0 or ::/0 by the list's family
   std::vector<PortRange> source_ports, destination_ports;  // empty: any
+  // A discontiguous IPv4 wildcard mask (set bits: don't care), host order; only in a list that nothing binds (TS-06).
+  std::optional<std::uint32_t> source_wildcard, destination_wildcard;
   bool operator==(const Ace&) const = default;
 };
 
@@ -40,6 +42,7 @@ struct Acl {
   std::string name;  // or the number's digits
   Family family = Family::v4;
   std::vector<Ace> rules;  // sorted by sequence
+  bool operator==(const Acl&) const = default;
 };
 
 struct TransformSet {
@@ -47,16 +50,19 @@ struct TransformSet {
   std::vector<std::string> transforms;  // as IOS spells them, with size: {"esp-aes", "256"} is "esp-256-aes"
   crypto::Transform transform;          // the same, resolved
   bool transport_mode = false;
+  bool operator==(const TransformSet&) const = default;
 };
 
 // RFC 4301 §4.5.1: manual keys of one direction (MAN-07).
 struct ManualSa {
   std::uint32_t spi = 0;  // 256..4294967295
   Secret cipher_key, integrity_key;
+  bool operator==(const ManualSa&) const = default;
 };
 
 struct ManualKeys {
   ManualSa inbound, outbound;
+  bool operator==(const ManualKeys&) const = default;
 };
 
 struct MapEntry {
@@ -68,12 +74,14 @@ struct MapEntry {
   DfBit df = DfBit::copy;
   bool udp_encapsulation = false;  // manual SAs only by the operator's word, there is nobody to detect NAT
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
+  bool operator==(const MapEntry&) const = default;
 };
 
 struct CryptoMap {
   std::string name;
   Family family = Family::v4;
   std::vector<MapEntry> entries;  // by sequence
+  bool operator==(const CryptoMap&) const = default;
 };
 
 struct Interface {
@@ -83,6 +91,7 @@ struct Interface {
   std::optional<std::string> ipv6_crypto_map;
   bool inside = false;                     // candidate for the plain side by AF_XDP
   std::optional<std::string> vrf;
+  bool operator==(const Interface&) const = default;
 };
 
 // A static virtual tunnel interface (SV-01) with manual keys.
@@ -103,21 +112,25 @@ struct Tunnel {
   std::vector<Prefix> routes;              // prefixes routed into the tunnel, each with its unreachable twin
   std::optional<std::string> vrf;          // inside VRF
   [[nodiscard]] std::string device() const { return "Tunnel" + std::to_string(number); }
+  bool operator==(const Tunnel&) const = default;
 };
 
 struct IpsecProfile {
   std::string name;
   std::vector<std::string> transform_sets;  // 1..6; manual keys use the first and only one
+  bool operator==(const IpsecProfile&) const = default;
 };
 
 struct Vrf {
   std::string name;
   std::uint32_t table = 0;
+  bool operator==(const Vrf&) const = default;
 };
 
 struct System {
   std::string hostname;
   std::string log_level = "info";
+  bool operator==(const System&) const = default;
 };
 
 struct Dataplane {
@@ -130,11 +143,13 @@ struct Dataplane {
   std::uint32_t sa_capacity = 4096;
   std::uint16_t replay_window = 64;    // default of negotiated SAs; 32..4096
   bool crypto_openssl = false;         // use OpenSSL for packets even where ipsec-mb runs
+  bool operator==(const Dataplane&) const = default;
 };
 
 struct IpsecGlobal {
   DfBit df = DfBit::copy;
   Ecn ecn = Ecn::propagate;
+  bool operator==(const IpsecGlobal&) const = default;
 };
 
 struct Document {
@@ -149,6 +164,7 @@ struct Document {
   std::vector<CryptoMap> crypto_maps;
   std::vector<Interface> interfaces;
   std::vector<Tunnel> tunnels;
+  bool operator==(const Document&) const = default;
 };
 
 template <class T>

@@ -1,0 +1,37 @@
+// Sockets that need privilege, for the broker to hand to the worker and to postern-ike. All are non-blocking and close-on-exec
+// and, where they send, carry POSTERN_MARK: TC egress leaves them alone. Namespace: the calling thread's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/fd.hpp"
+#include "base/net_types.hpp"
+#include "base/result.hpp"
+
+namespace postern::loader {
+
+struct SocketScope {
+  std::string vrf_device;  // SO_BINDTODEVICE; empty: the global table
+};
+
+// For ICMP errors that the node makes. IPv4: IP_HDRINCL, whole packets are written and nothing is received. IPv6: the kernel
+// writes header and checksum (IPV6_CHECKSUM), the writer gives ICMPv6 and its destination.
+[[nodiscard]] Result<Fd> open_raw_icmp(Family family, const SocketScope& scope = {});
+// Protocol 50 as the kernel reassembled it. IPv4 delivers with the IP header, IPv6 without (recvmsg ancillary data has the
+// destination: IPV6_RECVPKTINFO).
+[[nodiscard]] Result<Fd> open_raw_esp(Family family, const SocketScope& scope = {});
+
+struct UdpSpec {
+  Family family = Family::v4;
+  std::uint16_t port = 4500;  // host order
+  SocketScope scope;
+};
+// UDP with SO_REUSEPORT (the worker's and postern-ike's sockets share 4500; a BPF program chooses between them) and packet
+// information; UDP_ENCAP stays off: ESP is the worker's business, not the kernel's. IPv6 sockets are IPv6 only.
+[[nodiscard]] Result<Fd> open_udp(const UdpSpec& spec);
+
+// SOCK_RAW packet socket that only sends, whole Ethernet frames, on one device: through its qdisc and TC egress.
+[[nodiscard]] Result<Fd> open_packet_out(std::uint32_t ifindex);
+
+}  // namespace postern::loader

@@ -5,7 +5,7 @@
 # postern_test(NAME SOURCES ... USES room ... LIBRARIES target ...)   one doctest executable and one ctest entry
 # postern_fuzzer(NAME SOURCES ... USES room ...)                      one libFuzzer target, with -DPOSTERN_FUZZ=ON
 add_library(postern_options INTERFACE)
-target_compile_options(postern_options INTERFACE -Wall -Wextra -Wconversion -Werror -fno-omit-frame-pointer
+target_compile_options(postern_options INTERFACE -Wall -Wextra -Wconversion -Werror -Wno-restrict -fno-omit-frame-pointer
   -fstack-protector-strong)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_definitions(postern_options INTERFACE _FORTIFY_SOURCE=2)

@@ -29,6 +29,8 @@
 #define POSTERN_MAX_ACES 4096
 #define POSTERN_MAX_ENTRIES 64
 #define POSTERN_ACE_WORDS (POSTERN_MAX_ACES / 64)
+/* Rows of each classifier table, all generations together. */
+#define POSTERN_MAX_POLICY_ROWS 65536
 
 /* Socket mark of what the node itself sends and must not be classified: IKE, ESP by socket, its own ICMP errors. */
 #define POSTERN_MARK 0x504e0001U
@@ -113,17 +115,19 @@ struct postern_prefix_key { /* LPM: `source_prefixes`, `destination_prefixes` */
   __u32 generation;
   struct postern_address address;
 };
-struct postern_protocol_key { /* `protocols`; 256 stands for every protocol that no ACE names */
+struct postern_protocol_key { /* `protocols`: the protocol number, or POSTERN_PROTOCOL_OTHER for one that no ACE names */
   __u32 generation;
-  __u32 protocol;
+  __u32 protocol; /* plus POSTERN_PROTOCOL_FRAGMENT for non-initial fragments, which are not asked for ports */
 };
+#define POSTERN_PROTOCOL_OTHER 256
+#define POSTERN_PROTOCOL_FRAGMENT 512
 struct postern_port_key { /* LPM: `source_ports`, `destination_ports`; ranges are split into prefixes */
   __u32 prefix_length;    /* bits: 32 for the generation and then up to 16 */
   __u32 generation;
   __be16 port;
   __u8 reserved[2];
 };
-struct postern_ace_key { /* `aces` */
+struct postern_ace_key { /* `aces`; and `ace_hits` (per-CPU): packets that the ACE decided, each direction of each packet once */
   __u32 generation;
   __u32 index;
 };
@@ -152,8 +156,9 @@ struct postern_flow_key {
 POSTERN_STATIC_ASSERT(sizeof(struct postern_flow_key) == 44);
 struct postern_flow_verdict {
   __u32 flow; /* 0: bypass */
-  __u32 ace;  /* index of the ACE that decided; 0xffffffff: none did */
+  __u32 ace;  /* index of the permit that decided; POSTERN_NO_ACE: none did */
 };
+#define POSTERN_NO_ACE 0xffffffffU
 
 /* What a program decided, counted per interface in `verdicts` (per-CPU): key {ifindex, direction and verdict}. */
 #define POSTERN_VERDICTS(X)                                                   \

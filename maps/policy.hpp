@@ -1,0 +1,88 @@
+// The policy compiler: the ordered rules of one interface's crypto maps become the contents of the classifier's BPF
+// maps. Pure: no descriptor is touched here (maps/policy_writer.hpp does that), so tests compare it with evaluate()
+// alone.
+//
+// Semantics, shared by the compiler, the BPF programs and evaluate():
+// - First match wins. A deny ends its own entry only: later entries are still asked (TS-03). Nothing matches: bypass.
+// - IPv4 rules match IPv4 packets alone, IPv6 rules IPv6 alone; "any" of one family does not cover the other.
+// - Ports are those of TCP, UDP, UDP-Lite, SCTP and DCCP.
+// - A non-initial fragment has no ports. It matches a permit by addresses and protocol alone, and never a deny that
+// names
+//   ports: so what cannot be told apart is protected and does not leak (RFC 4301 §7.3: fail towards protection).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/net_types.hpp"
+#include "base/result.hpp"
+#include "maps/abi.h"
+
+namespace postern {
+
+struct PolicyPortRange {
+  std::uint16_t first = 0, last = 65535;  // host order, inclusive
+};
+
+// One ACE. source and destination are of one family, seen in the outbound direction.
+struct PolicyRule {
+  std::uint32_t entry = 0;  // sequence number of the crypto map entry; rules of one entry are adjacent
+  bool permit = true;
+  std::uint32_t flow = 0;                                        // permit: node-wide flow id, not 0
+  std::optional<std::uint8_t> protocol;                          // empty: any
+  Prefix source, destination;                                    // host bits are ignored
+  std::vector<PolicyPortRange> source_ports, destination_ports;  // empty: any
+};
+
+// Everything that one interface protects: its IPv4 and IPv6 map sets in order of evaluation. One generation number per
+// interface and version: numbers are node-wide and grow (the worker calls a verdict stale by comparing them).
+struct PolicyInput {
+  std::uint32_t generation = 0;  // 1..0xfffffffe
+  std::vector<PolicyRule> rules;
+};
+
+// A packet as the policy sees it, in the outbound direction (an inbound one: with source and destination swapped).
+struct PolicyPacket {
+  IpAddress source, destination;
+  std::uint8_t protocol = 0;
+  std::uint16_t source_port = 0, destination_port = 0;  // host order
+  bool later_fragment = false;
+};
+
+struct PolicyVerdict {
+  std::uint32_t flow = 0;      // 0: bypass
+  std::uint32_t ace = no_ace;  // index in PolicyInput::rules of the permit that decided
+  static constexpr std::uint32_t no_ace = POSTERN_NO_ACE;
+  bool operator==(const PolicyVerdict&) const = default;
+};
+
+// The reference: rules one after the other. Not for the data path's speed; used by tests and to explain a verdict.
+[[nodiscard]] PolicyVerdict evaluate(const PolicyInput& policy, const PolicyPacket& packet);
+
+// Rows of the maps for one generation, without duplicates. `*_prefixes` keys are in network order as the LPM wants
+// them.
+struct PolicyImage {
+  std::uint32_t generation = 0;
+  template <class Key>
+  using Rows = std::vector<std::pair<Key, postern_ace_bits>>;
+  Rows<postern_prefix_key> source_prefixes, destination_prefixes;
+  Rows<postern_protocol_key> protocols;
+  Rows<postern_port_key> source_ports, destination_ports;
+  std::vector<std::pair<postern_ace_key, postern_ace>> aces;
+};
+
+// Errors: more than POSTERN_MAX_ACES rules or POSTERN_MAX_ENTRIES entries, entries not adjacent, families mixed in a
+// rule, ports of a protocol that has none, an empty port range, a permit without flow, a reserved generation.
+[[nodiscard]] Result<PolicyImage> compile(const PolicyInput& policy);
+
+// The image looked up as the BPF programs look it up: longest prefix, conjunction, first bit, deny skips its entry.
+[[nodiscard]] PolicyVerdict classify(const PolicyImage& image, const PolicyPacket& packet);
+
+// True for the protocols whose first four bytes are source and destination port.
+[[nodiscard]] constexpr bool has_ports(std::uint8_t protocol) {
+  return protocol == 6 || protocol == 17 || protocol == 33 || protocol == 132 || protocol == 136;
+}
+
+}  // namespace postern

@@ -1,10 +1,12 @@
-// ESP packet ciphers: expanded keys and a batch engine. ipsec-mb where the CPU has it, OpenSSL elsewhere; chosen at run time.
-// No other room includes either library.
+// ESP packet ciphers: expanded keys and a batch engine. ipsec-mb where the CPU has it, OpenSSL elsewhere; chosen at run
+// time. No other room includes either library.
 //
 // Layout that seal() and open() work on, in place (RFC 4303 §2):
 //
-//   esp ->  SPI (4) | sequence, low 32 bits (4) | IV (iv_bytes) | ciphertext (payload, padding, pad length, next header) | ICV
-//           \________________ `size` bytes in all, ICV included _________________________________________________________/
+//   esp ->  SPI (4) | sequence, low 32 bits (4) | IV (iv_bytes) | ciphertext (payload, padding, pad length, next
+//   header) | ICV
+//           \________________ `size` bytes in all, ICV included
+//           _________________________________________________________/
 #pragma once
 
 #include <cstddef>
@@ -36,13 +38,14 @@ struct TransformSizes {
   std::uint16_t integrity_key_bytes = 0;
   std::uint16_t iv_bytes = 0;
   std::uint16_t icv_bytes = 0;
-  std::uint16_t block_bytes = 0;  // ciphertext is a multiple of it, and of 4 (RFC 4303 §2.4)
+  std::uint16_t block_bytes = 0;  // ciphertext is a multiple of it; at least 4 (RFC 4303 §2.4)
 };
 
-// Error for a combination that is not offered.
+// Error for a combination that is not offered: ESP without a cipher, and AES-CBC without an authenticator, are not.
 [[nodiscard]] Result<TransformSizes> sizes_of(const Transform& transform);
 
-// An SA's expanded keys: in locked, undumped memory, wiped on destruction; immutable, so any thread may use it.
+// An SA's expanded keys: in locked, undumped memory, wiped on destruction; immutable, so any thread may use it. The
+// memory is also wiped in the child of a fork, where every job with such a key fails.
 class EspKey {
  public:
   // `cipher_key` and `integrity_key` have exactly sizes_of()'s lengths; anything else is an error.
@@ -57,7 +60,7 @@ class EspKey {
   [[nodiscard]] const Expanded& expanded() const { return *expanded_; }
 
  private:
-  EspKey(const Transform&, const TransformSizes&, Expanded*);
+  EspKey(const Transform& transform, const TransformSizes& sizes, Expanded* expanded);
   Transform transform_;
   TransformSizes sizes_;
   Expanded* expanded_ = nullptr;
@@ -65,15 +68,16 @@ class EspKey {
 
 struct EspJob {
   const EspKey* key = nullptr;
-  std::byte* esp = nullptr;   // see the picture above
-  std::uint32_t size = 0;     // from SPI through ICV; the caller checked size >= 8 + iv + icv and block alignment
-  std::uint64_t sequence = 0; // all 64 bits; AEAD IV when sealing (RFC 4106 §3.1: unique per key)
-  bool ok = false;            // result: sealed, or opened and authentic
+  std::byte* esp = nullptr;  // see the picture above
+  std::uint32_t size = 0;  // from SPI through ICV: 8 + iv + at least one block + icv, at most 65535; else the job fails
+  std::uint64_t sequence = 0;  // all 64 bits; AEAD IV when sealing (RFC 4106 §3.1: unique per key)
+  bool ok = false;             // result: sealed, or opened and authentic
 };
 
 enum class EngineKind : std::uint8_t { automatic, ipsec_mb, openssl };
 
-// One per thread, not thread-safe. No allocation after create().
+// One per thread, not thread-safe: create() runs on the thread that will use it. No allocation after create(), no key
+// left in the engine's memory after seal() or open().
 class EspEngine {
  public:
   [[nodiscard]] static Result<EspEngine> create(EngineKind kind = EngineKind::automatic);
@@ -81,17 +85,19 @@ class EspEngine {
   EspEngine& operator=(EspEngine&&) noexcept;
   ~EspEngine();
 
-  // Fills in IV and ICV and encrypts in place. CBC IVs are unpredictable (RFC 3602 §3). Jobs may mix keys and transforms.
+  // Fills in IV and ICV and encrypts in place; SPI and sequence number are the caller's. CBC IVs are unpredictable (RFC
+  // 3602 §3). Jobs may mix keys and transforms.
   void seal(std::span<EspJob> jobs);
-  // Verifies every ICV (constant time) and decrypts in place; a job that fails has ok == false and undefined contents.
+  // Verifies every ICV (constant time), CBC before it decrypts, and decrypts in place; a job that fails has ok == false
+  // and undefined contents.
   void open(std::span<EspJob> jobs);
 
-  // "ipsec-mb 1.3 (VAES, AVX512)" or "OpenSSL 3.0.x": for the log and `show dataplane`.
+  // "ipsec-mb 1.3.0 (AVX512, VAES, SHA-NI)" or "OpenSSL 3.0.19": for the log and `show dataplane`.
   [[nodiscard]] std::string_view name() const;
 
  private:
   struct Implementation;
-  explicit EspEngine(std::unique_ptr<Implementation>);
+  explicit EspEngine(std::unique_ptr<Implementation> implementation);
   std::unique_ptr<Implementation> implementation_;
 };
 

@@ -1,0 +1,114 @@
+#include <algorithm>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "base/log.hpp"
+#include "crypto/expanded_key.hpp"
+#include "crypto/ipsec_mb_engine.hpp"
+
+namespace postern::crypto {
+namespace {
+
+// Slots for expanded keys on locked pages that are kept for good; a slot is wiped before it comes back here. Any
+// thread.
+class KeyPool {
+ public:
+  static KeyPool& instance() {
+    static KeyPool* const pool = new KeyPool;  // never destroyed: keys of static lifetime may outlive it
+    return *pool;
+  }
+
+  Result<EspKey::Expanded*> take() {
+    const std::scoped_lock lock(mutex_);
+    if (free_.empty()) POSTERN_CHECK(grow());
+    EspKey::Expanded* const slot = free_.back();
+    free_.pop_back();
+    return slot;
+  }
+
+  void give_back(EspKey::Expanded* slot) {
+    const std::scoped_lock lock(mutex_);
+    free_.push_back(slot);
+  }
+
+ private:
+  static constexpr std::size_t arena_bytes = 64 * 1024;
+
+  Result<void> grow() {
+    POSTERN_TRY(pages, allocate_locked(arena_bytes));
+    if (!pages.locked && !std::exchange(warned_, true))
+      spdlog::warn("expanded keys lie in memory that may be swapped out: RLIMIT_MEMLOCK is too small");
+    const std::size_t count = pages.size / sizeof(EspKey::Expanded);
+    free_.reserve(free_.size() + count);
+    for (std::size_t i = count; i-- > 0;)
+      free_.push_back(new (pages.data + i * sizeof(EspKey::Expanded)) EspKey::Expanded);
+    return {};
+  }
+
+  std::mutex mutex_;
+  std::vector<EspKey::Expanded*> free_;
+  bool warned_ = false;
+};
+
+void release(EspKey::Expanded* slot) {
+  if (slot == nullptr) return;
+  wipe(std::as_writable_bytes(std::span(slot, 1)));
+  KeyPool::instance().give_back(slot);
+}
+
+Result<void> expand(const TransformSizes& sizes, const Transform& transform, Bytes cipher_key, Bytes integrity_key,
+                    EspKey::Expanded& out) {
+  const bool is_gcm = transform.cipher == Cipher::aes_gcm_16;
+  const Bytes aes_key = is_gcm ? cipher_key.first(cipher_key.size() - gcm_salt_bytes) : cipher_key;
+  out.cipher = transform.cipher;
+  out.integrity = transform.integrity;
+  out.aes_bytes = static_cast<std::uint16_t>(aes_key.size());
+  out.iv_bytes = sizes.iv_bytes;
+  out.icv_bytes = sizes.icv_bytes;
+  out.block_bytes = sizes.block_bytes;
+  std::ranges::copy(aes_key, out.aes_key.begin());
+  if (is_gcm)
+    std::ranges::copy(cipher_key.last(gcm_salt_bytes), out.salt.begin());
+  else
+    POSTERN_CHECK(expand_hmac(transform.integrity, integrity_key, out.hmac));
+  expand_for_ipsec_mb(transform.cipher, aes_key, out.ipsec_mb);
+  out.state = EspKey::Expanded::State::ready;
+  return {};
+}
+
+}  // namespace
+
+Result<EspKey> EspKey::create(const Transform& transform, Bytes cipher_key, Bytes integrity_key) {
+  POSTERN_TRY(sizes, sizes_of(transform));
+  if (cipher_key.size() != sizes.key_bytes)
+    return fail("the ESP cipher key has " + std::to_string(cipher_key.size()) + " bytes; the transform takes " +
+                std::to_string(sizes.key_bytes));
+  if (integrity_key.size() != sizes.integrity_key_bytes)
+    return fail("the ESP authenticator key has " + std::to_string(integrity_key.size()) +
+                " bytes; the transform takes " + std::to_string(sizes.integrity_key_bytes));
+  POSTERN_TRY(slot, KeyPool::instance().take());
+  EspKey key(transform, sizes, slot);
+  POSTERN_CHECK(expand(sizes, transform, cipher_key, integrity_key, *slot));
+  return key;
+}
+
+EspKey::EspKey(const Transform& transform, const TransformSizes& sizes, Expanded* expanded)
+    : transform_(transform), sizes_(sizes), expanded_(expanded) {}
+
+EspKey::EspKey(EspKey&& other) noexcept
+    : transform_(other.transform_), sizes_(other.sizes_), expanded_(std::exchange(other.expanded_, nullptr)) {}
+
+EspKey& EspKey::operator=(EspKey&& other) noexcept {
+  if (this == &other) return *this;
+  release(
+      std::exchange(expanded_, std::exchange(other.expanded_, nullptr)));  // the old key is gone now, not with `other`
+  transform_ = other.transform_;
+  sizes_ = other.sizes_;
+  return *this;
+}
+
+EspKey::~EspKey() { release(expanded_); }
+
+}  // namespace postern::crypto

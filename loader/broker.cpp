@@ -1,0 +1,112 @@
+#include "loader/broker.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.hpp"
+
+namespace postern::loader {
+namespace {
+
+constexpr int max_requests_a_turn = 16;  // a child that asks without end must not hold up the loop
+
+template <class T>
+bool holds(const std::vector<T>& all, const T& one) {
+  return std::ranges::find(all, one) != all.end();
+}
+
+bool all_zero(const std::array<char, 16>& name) {
+  return std::ranges::all_of(name, [](char c) { return c == '\0'; });
+}
+
+// The name up to its NUL; an error when it has none or carries bytes behind it.
+Result<std::string> name_of(const BrokerRequest& request) {
+  const auto end = std::ranges::find(request.name, '\0');
+  if (end == request.name.end() || end == request.name.begin()) return fail("broker: bad name", EINVAL);
+  if (!std::all_of(end, request.name.end(), [](char c) { return c == '\0'; })) return fail("broker: bad name", EINVAL);
+  return std::string(request.name.begin(), end);
+}
+
+Result<Family> family_of(const BrokerRequest& request) {
+  if (request.family == 4) return Family::v4;
+  if (request.family == 6) return Family::v6;
+  return fail("broker: bad address family", EINVAL);
+}
+
+Result<void> reply(int socket, std::uint64_t id, const Result<Fd>& outcome) {
+  BrokerReply body{id, outcome ? 0 : (outcome.error().code == 0 ? EIO : outcome.error().code), 0};
+  iovec part{&body, sizeof body};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  if (outcome) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = outcome->get();
+    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
+  }
+  if (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return fail_errno("broker: answer");
+  return {};
+}
+
+}  // namespace
+
+Result<Fd> Broker::answer(const BrokerRequest& request) {
+  if (request.version != broker_version || request.reserved != 0) return fail("broker: bad request", EINVAL);
+  if (given_ >= max_descriptors) return fail("broker: too many descriptors", EMFILE);
+  const auto refuse = [&](const char* what) {
+    spdlog::warn("broker: {} asked for {} and may not have it", grant_.child, what);
+    return fail(std::string("broker: not granted: ") + what, EPERM);
+  };
+  if (request.kind == BrokerKind::tun) {
+    POSTERN_TRY(name, name_of(request));
+    if (request.vrf != 0 || request.port != 0 || request.family != 0) return fail("broker: bad request", EINVAL);
+    if (!holds(grant_.tuns, name)) return refuse("a tunnel device");
+    return openers_.tun(name);
+  }
+  POSTERN_TRY(family, family_of(request));
+  if (!all_zero(request.name)) return fail("broker: bad request", EINVAL);
+  switch (request.kind) {
+    case BrokerKind::udp_socket:
+      if (!holds(grant_.udp_ports, request.port) || !holds(grant_.vrfs, request.vrf)) return refuse("a UDP socket");
+      return openers_.udp_socket(request.vrf, family, request.port);
+    case BrokerKind::raw_esp:
+    case BrokerKind::raw_icmp: {
+      if (request.port != 0) return fail("broker: bad request", EINVAL);
+      const bool esp = request.kind == BrokerKind::raw_esp;
+      if (!(esp ? grant_.raw_esp : grant_.raw_icmp) || !holds(grant_.vrfs, request.vrf)) return refuse("a raw socket");
+      return (esp ? openers_.raw_esp : openers_.raw_icmp)(request.vrf, family);
+    }
+    case BrokerKind::tun: break;
+  }
+  return fail("broker: unknown kind", EINVAL);
+}
+
+Result<void> Broker::serve() {
+  for (int served = 0; served < max_requests_a_turn; ++served) {
+    BrokerRequest request;
+    iovec part{&request, sizeof request};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;  // no control buffer: descriptors that a child sends are closed by the kernel
+    const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return {};
+    if (got < 0) return fail_errno("broker: receive");
+    if (got == 0) return fail("broker: " + grant_.child + " closed its socket", ECONNRESET);
+    if (got != sizeof request || (message.msg_flags & MSG_TRUNC) != 0)
+      return fail("broker: " + grant_.child + " sent something that is no request", EPROTO);
+    const auto outcome = answer(request);
+    if (outcome) ++given_;
+    POSTERN_CHECK(reply(socket_.get(), request.id, outcome));
+  }
+  return {};
+}
+
+}  // namespace postern::loader

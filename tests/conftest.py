@@ -1,0 +1,30 @@
+"""Fixtures of the end-to-end tests. Run as root with Debian's own Python: /usr/bin/python3 -m pytest tests/e2e."""
+import os
+import pathlib
+import signal
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+
+
+def pytest_configure(config):
+    # SIGTERM ends a run as Ctrl-C does: through every context manager, so that nothing is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0 and any(item.path.parent.name in ("e2e", "vm") for item in items):
+        raise pytest.UsageError("the end-to-end tests make network namespaces: run them as root")
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """A directory for logs, captures and configurations of one test."""
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def module_scratch(tmp_path_factory, request):
+    return tmp_path_factory.mktemp(request.module.__name__)

@@ -1,0 +1,191 @@
+"""Network namespaces that clean up after themselves.
+
+Everything a lab makes hangs on one `Lab`: namespaces (and with them every device inside) and processes. Leaving its context
+ends the processes by their pids and deletes the namespaces, whatever happened. Nothing outside is touched.
+"""
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+_counter = itertools.count(1)
+
+
+class CommandFailed(AssertionError):
+    pass
+
+
+def wait_until(true_when, seconds: float, what: str, interval: float = 0.02):
+    """Polls `true_when` until it returns something true; that value. An AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = true_when()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(interval)
+
+
+def run(command: list, *, check: bool = True, timeout: float = 30, **options) -> subprocess.CompletedProcess:
+    done = subprocess.run([os.fspath(word) if isinstance(word, os.PathLike) else str(word) for word in command],
+                          capture_output=True, text=True, timeout=timeout, **options)
+    if check and done.returncode:
+        raise CommandFailed(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Process:
+    """A child with both outputs in one file; `log()` reads it."""
+
+    def __init__(self, command: list, log_path: pathlib.Path, **options):
+        self.log_path = log_path
+        self._log = log_path.open("ab")
+        self.popen = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=self._log,
+                                      stderr=subprocess.STDOUT, **options)
+        self.pid = self.popen.pid
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def signal(self, number: int) -> None:
+        if self.running():
+            self.popen.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        return self.popen.wait(timeout)
+
+    def end(self, grace: float = 5) -> None:
+        """SIGTERM, and SIGKILL when that is not obeyed within `grace` seconds."""
+        self.signal(signal.SIGTERM)
+        try:
+            self.popen.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        self._log.close()
+
+
+class Namespace:
+    """One namespace. `run` and `spawn` enter it with nsenter, which leaves /sys/fs/bpf visible (ip netns exec does not)."""
+
+    def __init__(self, lab: "Lab", label: str):
+        self.lab, self.label = lab, label
+        self.name = f"{lab.prefix}{label}"
+        run(["ip", "netns", "add", self.name])
+        self.ip("link", "set", "lo", "up")
+        # No duplicate-address wait: an address is usable when `ip` returns. No router solicitations between the packets counted.
+        for where in ("all", "default"):
+            self.sysctl(f"net.ipv6.conf.{where}.accept_dad", 0)
+            self.sysctl(f"net.ipv6.conf.{where}.accept_ra", 0)
+            self.sysctl(f"net.ipv6.conf.{where}.router_solicitations", 0)
+            self.sysctl(f"net.ipv6.conf.{where}.mldv2_unsolicited_report_interval", 0)
+            self.sysctl(f"net.ipv4.conf.{where}.rp_filter", 0)
+
+    def enter(self, *command) -> list:
+        return ["nsenter", f"--net=/run/netns/{self.name}", "--", *command]
+
+    def run(self, *command, **options) -> subprocess.CompletedProcess:
+        return run(self.enter(*command), **options)
+
+    def ip(self, *words, **options) -> str:
+        return run(["ip", "-n", self.name, *words], **options).stdout
+
+    def ip6(self, *words, **options) -> str:
+        return run(["ip", "-6", "-n", self.name, *words], **options).stdout
+
+    def sysctl(self, name: str, value) -> None:
+        self.run("sysctl", "-qw", f"{name}={value}")
+
+    def spawn(self, *command, name: str | None = None, **options) -> Process:
+        return self.lab.spawn(self.enter(*command), name or f"{self.label}-{pathlib.Path(str(command[0])).name}", **options)
+
+    def router(self) -> None:
+        self.sysctl("net.ipv4.ip_forward", 1)
+        self.sysctl("net.ipv6.conf.all.forwarding", 1)
+
+    def offloads_off(self, device: str) -> None:
+        self.run("ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off", "tx", "off", "rx", "off")
+
+    def mac(self, device: str) -> str:
+        return self._link(device)["address"]
+
+    def ifindex(self, device: str) -> int:
+        return self._link(device)["ifindex"]
+
+    def _link(self, device: str) -> dict:
+        return json.loads(self.ip("-j", "link", "show", "dev", device))[0]
+
+    def devices(self) -> list[str]:
+        return [link["ifname"] for link in json.loads(self.ip("-j", "link", "show") or "[]")]
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket of this namespace for the calling process."""
+        made: list = []
+
+        def enter_and_open() -> None:
+            with open(f"/run/netns/{self.name}") as there:
+                if _libc.setns(there.fileno(), _CLONE_NEWNET):
+                    made.append(OSError(ctypes.get_errno(), "setns"))
+                    return
+            made.append(socket.socket(family, kind, protocol))
+
+        # setns() moves one thread; a thread of its own keeps the others where they are.
+        thread = threading.Thread(target=enter_and_open)
+        thread.start()
+        thread.join()
+        if isinstance(made[0], OSError):
+            raise made[0]
+        return made[0]
+
+
+class Lab(contextlib.ExitStack):
+    """Owner of namespaces, processes and a scratch directory with unique names."""
+
+    def __init__(self, scratch: pathlib.Path, prefix: str | None = None):
+        super().__init__()
+        self.number = next(_counter)
+        self.prefix = prefix if prefix is not None else f"pst{os.getpid()}x{self.number}-"
+        self.scratch = scratch
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self._logs = itertools.count(1)
+
+    def namespace(self, label: str) -> Namespace:
+        self.callback(self._remove, f"{self.prefix}{label}")
+        return Namespace(self, label)
+
+    @staticmethod
+    def _remove(name: str) -> None:
+        # A process that ends right now may still hold the namespace; its name goes at once all the same.
+        run(["ip", "netns", "del", name], check=False)
+
+    def spawn(self, command: list, name: str, **options) -> Process:
+        process = Process(command, self.scratch / f"{next(self._logs):03}-{name}.log", **options)
+        self.callback(process.end)
+        return process
+
+    def veth(self, left: Namespace, left_device: str, right: Namespace, right_device: str, mtu: int = 1500, queues: int = 1) -> None:
+        """A cable: one veth end in each namespace, both up."""
+        queue_words = ["numrxqueues", str(queues), "numtxqueues", str(queues)]
+        run(["ip", "-n", left.name, "link", "add", left_device, "mtu", mtu, *queue_words, "type", "veth",
+             "peer", "name", right_device, "mtu", mtu, *queue_words, "netns", right.name])
+        left.ip("link", "set", left_device, "up")
+        right.ip("link", "set", right_device, "up")
+
+    def bridge(self, where: Namespace, name: str, ports: list[str]) -> None:
+        where.ip("link", "add", name, "type", "bridge", "stp_state", "0", "mcast_snooping", "0", "forward_delay", "0")
+        for port in ports:
+            where.ip("link", "set", port, "master", name)
+        where.ip("link", "set", name, "up")

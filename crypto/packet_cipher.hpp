@@ -3,10 +3,8 @@
 //
 // Layout that seal() and open() work on, in place (RFC 4303 §2):
 //
-//   esp ->  SPI (4) | sequence, low 32 bits (4) | IV (iv_bytes) | ciphertext (payload, padding, pad length, next
-//   header) | ICV
-//           \________________ `size` bytes in all, ICV included
-//           _________________________________________________________/
+//   | SPI (4) | sequence, low 32 bits (4) | IV | ciphertext: payload, padding, pad length, next header | ICV |
+//   ^ esp                                                                                      size bytes ^
 #pragma once
 
 #include <cstddef>
@@ -68,8 +66,8 @@ class EspKey {
 
 struct EspJob {
   const EspKey* key = nullptr;
-  std::byte* esp = nullptr;  // see the picture above
-  std::uint32_t size = 0;  // from SPI through ICV: 8 + iv + at least one block + icv, at most 65535; else the job fails
+  std::byte* esp = nullptr;    // see the picture above
+  std::uint32_t size = 0;      // SPI through ICV: 8 + iv + at least one block + icv, at most 65535; else the job fails
   std::uint64_t sequence = 0;  // all 64 bits; AEAD IV when sealing (RFC 4106 §3.1: unique per key)
   bool ok = false;             // result: sealed, or opened and authentic
 };

@@ -1,0 +1,55 @@
+// Shared by the crypto tests: hex, packets, engines, and a reference that computes ESP by OpenSSL's EVP calls alone.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "base/bytes.hpp"
+#include "crypto/packet_cipher.hpp"
+
+namespace postern::crypto::test {
+
+using Buffer = std::vector<std::byte>;
+
+[[nodiscard]] Buffer from_hex(std::string_view hex);
+[[nodiscard]] std::string to_hex(Bytes bytes);
+[[nodiscard]] Buffer random_buffer(std::size_t size, std::mt19937_64& random);
+
+// Every combination on offer.
+inline constexpr Transform all_transforms[] = {
+    {Cipher::aes_cbc, 128, Integrity::hmac_sha1_96},    {Cipher::aes_cbc, 192, Integrity::hmac_sha1_96},
+    {Cipher::aes_cbc, 256, Integrity::hmac_sha1_96},    {Cipher::aes_cbc, 128, Integrity::hmac_sha256_128},
+    {Cipher::aes_cbc, 192, Integrity::hmac_sha256_128}, {Cipher::aes_cbc, 256, Integrity::hmac_sha256_128},
+    {Cipher::aes_gcm_16, 128, Integrity::none},         {Cipher::aes_gcm_16, 192, Integrity::none},
+    {Cipher::aes_gcm_16, 256, Integrity::none},
+};
+
+// OpenSSL always, ipsec-mb where this machine runs it.
+[[nodiscard]] std::vector<EspEngine> engines();
+
+struct Keys {
+  Transform transform;
+  Buffer cipher, integrity;
+};
+[[nodiscard]] Keys random_keys(const Transform& transform, std::mt19937_64& random);
+[[nodiscard]] EspKey make_key(const Keys& keys);
+
+// A packet in the clear, laid out for seal(): room for IV and ICV, `payload_bytes` of payload, RFC 4303 §2.4 padding.
+[[nodiscard]] Buffer clear_packet(const TransformSizes& sizes, std::size_t payload_bytes, std::uint32_t spi,
+                                  std::uint32_t sequence, std::mt19937_64& random);
+// Ciphertext (or clear text) of a packet.
+[[nodiscard]] Bytes body_of(const TransformSizes& sizes, Bytes packet);
+
+[[nodiscard]] EspJob job_for(const EspKey& key, Buffer& packet, std::uint64_t sequence = 1);
+[[nodiscard]] bool seal_one(EspEngine& engine, const EspKey& key, Buffer& packet, std::uint64_t sequence = 1);
+[[nodiscard]] bool open_one(EspEngine& engine, const EspKey& key, Buffer& packet);
+
+// The whole packet that sealing `clear` with the IV in `iv` must give. Shares no code with the engines.
+[[nodiscard]] Buffer reference_seal(const Keys& keys, Bytes clear, Bytes iv);
+
+}  // namespace postern::crypto::test

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""The stages of scripts/test: a progress line for each, its output in build/test-logs, and one closing line of counts."""
+import argparse
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+LOGS = TOP / "build/test-logs"
+PYTEST = ["/usr/bin/python3", "-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", "."]
+
+
+@dataclasses.dataclass
+class Counts:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def from_junit(report: pathlib.Path, status: int) -> Counts:
+    """pytest and ctest both write it. A run that ended without a report, or failed without a failed test, is a failure."""
+    if not report.exists():
+        return Counts(failed=1)
+    counts = Counts()
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        children = {child.tag for child in case}
+        if children & {"failure", "error"} or case.get("status") == "fail":
+            counts.failed += 1
+        elif "skipped" in children or case.get("status") in ("notrun", "disabled"):
+            counts.skipped += 1
+        else:
+            counts.passed += 1
+    if status not in (0, 5) and not counts.failed:
+        counts.failed = 1
+    return counts
+
+
+class Runner:
+    """Runs commands of a stage into its log file."""
+
+    def __init__(self, full: bool, select: str | None):
+        self.full, self.select = full, select
+        LOGS.mkdir(parents=True, exist_ok=True)
+
+    def command(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600) -> int:
+        with (LOGS / f"{stage}.log").open("ab") as log:
+            log.write(f"$ {' '.join(map(str, words))}\n".encode())
+            log.flush()
+            process = subprocess.Popen([str(word) for word in words], cwd=TOP, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       env={**os.environ, **(environment or {})})
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired:
+                process.terminate()  # pytest cleans its labs up
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                log.write(f"took longer than {limit} s\n".encode())
+                return 124
+
+    def check(self, stage: str, words: list, **options) -> Counts:
+        return Counts(passed=1) if self.command(stage, words, **options) == 0 else Counts(failed=1)
+
+    def pytest(self, stage: str, where: str, limit: float) -> Counts:
+        report = LOGS / f"{stage}.xml"
+        report.unlink(missing_ok=True)
+        words = [*PYTEST, where, f"--junitxml={report}", "-v"]
+        words += [] if self.full else ["-m", "not slow"]
+        words += ["-k", self.select] if self.select else []
+        return from_junit(report, self.command(stage, words, limit=limit))
+
+    def ctest(self, stage: str, preset: str) -> Counts:
+        report = LOGS / f"{stage}.xml"
+        report.unlink(missing_ok=True)
+        words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "-j", os.cpu_count(), "--timeout", 300,
+                 "--output-junit", report, "--no-tests=error" if not self.select else "--no-tests=ignore"]
+        words += ["-R", self.select] if self.select else []
+        sanitizers = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+        return from_junit(report, self.command(stage, words, sanitizers))
+
+    def build(self, stage: str, preset: str) -> Counts:
+        return self.check(stage, ["scripts/build", preset])
+
+    def fuzz(self, stage: str) -> Counts:
+        """All fuzzers at once: there are as many as cores. A new input that grows coverage stays out of the tree."""
+        seconds = 600 if self.full else 60
+        targets = sorted(path for path in (TOP / "build/fuzz/bin").glob("fuzz_*") if os.access(path, os.X_OK))
+        if not targets:
+            (LOGS / f"{stage}.log").write_text("no fuzz_* in build/fuzz/bin\n")
+            return Counts(failed=1)
+        running = []
+        for target in targets:
+            corpus = LOGS / f"corpus-{target.name}"
+            corpus.mkdir(exist_ok=True)
+            seeds = TOP / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
+            words = [target, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1",
+                     f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
+            log = (LOGS / f"{stage}-{target.name}.log").open("wb")
+            running.append(subprocess.Popen([str(word) for word in words], cwd=TOP, stdout=log, stderr=subprocess.STDOUT))
+        counts = Counts()
+        for process in running:
+            try:
+                good = process.wait(seconds + 120) == 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+                good = False
+            counts += Counts(passed=1) if good else Counts(failed=1)
+        return counts
+
+
+# Order: what fails fastest first, builds before what needs them, the long quiet fuzzing last.
+STAGES = {
+    "build-release": lambda r, s: r.build(s, "release"),
+    "format": lambda r, s: r.check(s, ["scripts/format", "--check"]),
+    "headers": lambda r, s: r.check(s, ["scripts/check_headers"]),
+    "docs": lambda r, s: r.pytest(s, "tests/docs", 300),
+    "units": lambda r, s: r.ctest(s, "release"),
+    "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 900),
+    "vm": lambda r, s: r.pytest(s, "tests/vm", 600),
+    "build-asan": lambda r, s: r.build(s, "asan"),
+    "units-asan": lambda r, s: r.ctest(s, "asan"),
+    "build-fuzz": lambda r, s: r.build(s, "fuzz"),
+    "fuzz": lambda r, s: r.fuzz(s),
+}
+NEEDS = {"units": "build-release", "e2e": "build-release", "vm": "build-release", "headers": "build-release",
+         "docs": "build-release", "units-asan": "build-asan", "fuzz": "build-fuzz"}
+TESTS = ("docs", "units", "e2e", "vm")  # where a pattern that names no stage is looked for
+
+
+def chosen(pattern: str | None) -> tuple[list[str], str | None]:
+    """The stages to run, and what to select inside them."""
+    if pattern is None:
+        return list(STAGES), None
+    named = [stage for stage in STAGES if pattern in stage]
+    wanted, select = (named, None) if named else (list(TESTS), pattern)
+    wanted += [NEEDS[stage] for stage in wanted if stage in NEEDS]
+    return [stage for stage in STAGES if stage in wanted], select
+
+
+def tail(stage: str, lines: int = 60) -> str:
+    text = "".join(log.read_text(errors="replace") for log in sorted(LOGS.glob(f"{stage}*.log")) if log.stem == stage or stage == "fuzz")
+    return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/test")
+    parser.add_argument("pattern", nargs="?")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(STAGES))
+        return 0
+    stages, select = chosen(options.pattern)
+    runner = Runner(options.full, select)
+    total, failed_stages, began = Counts(), set(), time.monotonic()
+    for number, stage in enumerate(stages, 1):
+        for old in LOGS.glob(f"{stage}.log"):
+            old.unlink()
+        print(f"==> [{number}/{len(stages)}] {stage} ...", flush=True)
+        start = time.monotonic()
+        if NEEDS.get(stage) in failed_stages:
+            counts = Counts(failed=1)
+            print(f"    not run: {NEEDS[stage]} failed")
+        else:
+            counts = STAGES[stage](runner, stage)
+        print(f"    {counts} in {time.monotonic() - start:.0f} s (at {time.monotonic() - began:.0f} s)", flush=True)
+        if counts.failed:
+            failed_stages.add(stage)
+            print(tail(stage), flush=True)
+        total += counts
+    if select and not (total.passed - 1 or total.failed):
+        print(f"nothing is called '{select}'")
+        return 2
+    if failed_stages:
+        print(f"failed: {', '.join(sorted(failed_stages))}; logs in {LOGS.relative_to(TOP)}")
+    print(total)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

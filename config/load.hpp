@@ -1,13 +1,15 @@
 // From JSON text to a checked Document. One pass of four gates, each of which reports everything it finds:
-//   syntax (bounded, duplicate keys refused) -> schema (config/schema.json) -> values (addresses, keys, ports) -> meaning.
+//   syntax (bounded, duplicate keys refused) -> schema (config/schema.json) -> values (addresses, keys, ports) ->
+//   meaning.
 // Pure but for the secret files it reads. Hostile input is bounded in size, depth and string length. Any thread.
 // No message ever holds key material or the text of a value that may be a key.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "base/result.hpp"
 #include "config/model.hpp"
@@ -35,7 +37,8 @@ struct Problem {
 using Problems = std::vector<Problem>;
 
 struct LoadOptions {
-  // false: {"file": ...} is checked for shape alone and its key is left empty; for a check by someone who may not read it.
+  // false: {"file": ...} is checked for shape alone and its key is left empty; for a check by someone who may not read
+  // it.
   bool read_secret_files = true;
   // Owner a secret file must have besides root; -1: the caller's effective uid.
   long secret_owner = -1;
@@ -50,10 +53,11 @@ struct Loaded {
 [[nodiscard]] Result<Loaded, Problems> load(std::string_view text, const LoadOptions& options = {});
 // Takes the document by value and wipes the strings of its keys.
 [[nodiscard]] Result<Loaded, Problems> load(nlohmann::json document, const LoadOptions& options = {});
-// Reads the file first: regular, at most max_document_bytes. A document with inline keys that others can read is refused.
+// Reads the file first: regular, at most max_document_bytes. Inline keys in a file that others can read are warned of.
 [[nodiscard]] Result<Loaded, Problems> load_file(const std::string& path, const LoadOptions& options = {});
 
-// Text only: bounds, syntax with line and column, duplicate keys. For a document that goes on to posternd (config apply).
+// Text only: bounds, syntax with line and column, duplicate keys. For a document that goes on to posternd (config
+// apply).
 [[nodiscard]] Result<nlohmann::json, Problems> parse_json(std::string_view text);
 
 // All problems, one a line, errors first.

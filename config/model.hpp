@@ -1,5 +1,6 @@
-// The JSON document as plain structs: what config/load returns after schema and semantic checks. Names follow the guide.
-// Defaults that the document may leave out are filled in. Secrets are in Secret; rendering (config/render) masks them.
+// The JSON document as plain structs: what config/load returns after schema and semantic checks. Names follow the
+// guide. Defaults that the document may leave out are filled in. Secrets are in Secret; rendering (config/render) masks
+// them.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,7 @@ struct Ace {
   std::uint32_t sequence = 0;  // order of evaluation; given or 10, 20, ...
   Action action = Action::permit;
   std::uint8_t protocol = 0;
-  Prefix source, destination;  // "any" is 0.0.0.0/0 or ::/0 by the list's family
+  Prefix source, destination;                              // "any" is 0.0.0.0/0 or ::/0 by the list's family
   std::vector<PortRange> source_ports, destination_ports;  // empty: any
   // A discontiguous IPv4 wildcard mask (set bits: don't care), host order; only in a list that nothing binds (TS-06).
   std::optional<std::uint32_t> source_wildcard, destination_wildcard;
@@ -70,7 +71,7 @@ struct MapEntry {
   std::string acl;             // "match address"
   IpAddress peer;
   std::string transform_set;
-  ManualKeys keys;             // type ipsec-manual, the only type this document version has
+  ManualKeys keys;  // type ipsec-manual, the only type this document version has
   DfBit df = DfBit::copy;
   bool udp_encapsulation = false;  // manual SAs only by the operator's word, there is nobody to detect NAT
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
@@ -85,32 +86,32 @@ struct CryptoMap {
 };
 
 struct Interface {
-  std::string name;                        // a Linux network device
-  std::vector<Prefix> addresses;           // set on it when given; with host bits, they are the addresses
-  std::optional<std::string> crypto_map;   // IPv4 map set
+  std::string name;                       // a Linux network device
+  std::vector<Prefix> addresses;          // set on it when given; with host bits, they are the addresses
+  std::optional<std::string> crypto_map;  // IPv4 map set
   std::optional<std::string> ipv6_crypto_map;
-  bool inside = false;                     // candidate for the plain side by AF_XDP
+  bool inside = false;  // candidate for the plain side by AF_XDP
   std::optional<std::string> vrf;
   bool operator==(const Interface&) const = default;
 };
 
 // A static virtual tunnel interface (SV-01) with manual keys.
 struct Tunnel {
-  std::uint32_t number = 0;                // TunnelN
+  std::uint32_t number = 0;  // TunnelN
   std::vector<Prefix> addresses;
-  Family transport = Family::v4;           // mode "ipsec ipv4" or "ipsec ipv6"
+  Family transport = Family::v4;               // mode "ipsec ipv4" or "ipsec ipv6"
   bool carries_v4 = true, carries_v6 = false;  // inner families; plain ipv4 mode carries IPv4 (SV-13)
-  std::string source;                      // interface name or address, as written
+  std::string source;                          // interface name or address, as written
   IpAddress destination;
-  std::string profile;                     // ipsec profile
+  std::string profile;  // ipsec profile
   ManualKeys keys;
   bool udp_encapsulation = false;
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
   std::uint8_t ttl = 255;
   DfBit df = DfBit::copy;
-  std::uint32_t mtu = 0;                   // 0: from the path MTU and the transform (SV-19)
-  std::vector<Prefix> routes;              // prefixes routed into the tunnel, each with its unreachable twin
-  std::optional<std::string> vrf;          // inside VRF
+  std::uint32_t mtu = 0;           // 0: from the path MTU and the transform (SV-19)
+  std::vector<Prefix> routes;      // prefixes routed into the tunnel, each with its unreachable twin
+  std::optional<std::string> vrf;  // inside VRF
   [[nodiscard]] std::string device() const { return "Tunnel" + std::to_string(number); }
   bool operator==(const Tunnel&) const = default;
 };
@@ -137,12 +138,12 @@ struct Dataplane {
   PlainSide plain_side = PlainSide::automatic;
   XdpMode xdp_mode = XdpMode::automatic;
   OnStop on_stop = OnStop::block;
-  std::uint32_t workers = 0;           // threads; 0: one per CPU, at most one per receive queue
-  std::uint32_t umem_frames = 8192;    // per worker thread, 4096 bytes each
-  std::uint32_t ring_entries = 2048;   // RX, TX, fill and completion of each XSK
+  std::uint32_t workers = 0;          // threads; 0: one per CPU, at most one per receive queue
+  std::uint32_t umem_frames = 8192;   // per worker thread, 4096 bytes each
+  std::uint32_t ring_entries = 2048;  // RX, TX, fill and completion of each XSK
   std::uint32_t sa_capacity = 4096;
-  std::uint16_t replay_window = 64;    // default of negotiated SAs; 32..4096
-  bool crypto_openssl = false;         // use OpenSSL for packets even where ipsec-mb runs
+  std::uint16_t replay_window = 64;  // default of negotiated SAs; 32..4096
+  bool crypto_openssl = false;       // use OpenSSL for packets even where ipsec-mb runs
   bool operator==(const Dataplane&) const = default;
 };
 

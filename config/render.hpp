@@ -1,9 +1,10 @@
 // A Document back to JSON, secrets masked, and what differs between two documents. Pure; any thread.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "config/model.hpp"
 
@@ -16,8 +17,8 @@ inline constexpr const char* masked_secret = "********";
 
 enum class ChangeKind : std::uint8_t { added, removed, changed };
 
-// One object that differs. `section` is the top-level key ("crypto_maps", "tunnels", "ipsec/transform_sets"), `name` the
-// object's own name ("M1 10" for a map entry, "Tunnel0" for a tunnel, "" for sections that are one object).
+// One object that differs. `section` is the top-level key ("crypto_maps", "tunnels", "ipsec/transform_sets"), `name`
+// the object's own name ("M1 10" for a map entry, "Tunnel0" for a tunnel, "" for sections that are one object).
 struct Change {
   ChangeKind kind = ChangeKind::changed;
   std::string section;

@@ -1,0 +1,174 @@
+// What manual keying demands: one permit rule, one set that is no AEAD, keys of the algorithms' lengths.
+#include "config/check.hpp"
+#include "config/transforms.hpp"
+#include "maps/abi.h"
+
+namespace postern::config {
+namespace {
+
+// " (file /etc/postern/k1)" when the key came from one.
+std::string file_of(const Check& check, const std::string& path) {
+  const auto& value = check.source.at(nlohmann::json::json_pointer(path));
+  return value.is_object() ? " (file " + value["file"].get<std::string>() + ")" : "";
+}
+
+bool given(const Check& check, const std::string& path) {
+  return check.source.contains(nlohmann::json::json_pointer(path));
+}
+
+// Keys of files that were not read are empty and nothing can be said of them.
+void check_key(Check& check, const Secret& key, std::size_t wanted, const std::string& path, const TransformSet& set) {
+  if (key.empty() || key.size() == wanted || check.report.failed_at(path)) return;
+  std::string transforms;
+  for (const std::string& name : set.transforms) transforms += " " + name;
+  check.report.error(
+      path, fmt::format("the key has {} bytes{}", key.size(), file_of(check, path)),
+      fmt::format("{} bytes, {} hex digits, for transform set {} ({} )", wanted, 2 * wanted, set.name, transforms));
+}
+
+void check_direction(Check& check, const ManualSa& sa, const std::string& path, const TransformSet& set) {
+  const KeySizes sizes = key_sizes(set.transform);
+  check_key(check, sa.cipher_key, sizes.cipher, path + "/cipher", set);
+  const std::string authenticator = path + "/authenticator";
+  const bool has_authenticator = given(check, authenticator);
+  if (sizes.integrity != 0 && !has_authenticator)
+    check.report.error(authenticator, fmt::format("is missing: transform set {} has an authenticator", set.name),
+                       fmt::format("{} hex digits", 2 * sizes.integrity));
+  if (sizes.integrity == 0 && has_authenticator)
+    check.report.error(authenticator, fmt::format("transform set {} has no authenticator", set.name),
+                       "leave the key out");
+  if (has_authenticator && sizes.integrity != 0)
+    check_key(check, sa.integrity_key, sizes.integrity, authenticator, set);
+}
+
+bool broken(const Check& check, const std::string& set_name) {
+  const auto index = index_of(check.document.transform_sets, set_name);
+  if (!index) return true;
+  const std::string path = at("/ipsec/transform_sets/{}/transforms", *index);
+  for (std::size_t i = 0; i < 4; ++i)
+    if (check.report.failed_at(at("{}/{}", path, i))) return true;
+  return check.report.failed_at(path);
+}
+
+// `where` is the place that names the set, `keys_path` that of the session_key.
+void check_keys(Check& check, const std::string& set_name, const ManualKeys& keys, const std::string& where,
+                const std::string& keys_path) {
+  if (broken(check, set_name)) return;
+  const TransformSet& set = *find_named(check.document.transform_sets, set_name);
+  if (set.transform.cipher == crypto::Cipher::aes_gcm_16)
+    return check.report.error(where,
+                              fmt::format("transform set {} is an AEAD (esp-gcm): with manual keys every start would "
+                                          "begin at the same nonce, and nonce reuse breaks the cipher",
+                                          set.name),
+                              "esp-aes with an authenticator, or keys by IKE");
+  check_direction(check, keys.inbound, keys_path + "/inbound/esp", set);
+  check_direction(check, keys.outbound, keys_path + "/outbound/esp", set);
+}
+
+void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
+  const auto index = index_of(check.document.acls, entry.acl);
+  if (!index) return;
+  const Acl& acl = check.document.acls[*index];
+  const auto permits = std::ranges::count(acl.rules, Action::permit, &Ace::action);
+  if (permits != 1)
+    check.report.error(path + "/match_address",
+                       fmt::format("access list {} (/acls/{}) has {} permit rules; a manual entry protects one flow",
+                                   acl.name, *index, permits),
+                       "a list with exactly one permit rule");
+  if (acl.family != map.family)
+    check.report.error(
+        path + "/match_address",
+        fmt::format("access list {} is {}, the crypto map is {}", acl.name, acl.family == Family::v4 ? "IPv4" : "IPv6",
+                    map.family == Family::v4 ? "IPv4" : "IPv6"),
+        "a list of the map's family");
+  for (std::size_t i = 0; i < acl.rules.size(); ++i) {
+    const Ace& rule = acl.rules[i];
+    const std::string rule_path = at("/acls/{}/rules/{}", *index, i);
+    const std::string why = fmt::format("a discontiguous wildcard mask in a list that crypto map {} binds", map.name);
+    if (rule.source_wildcard)
+      check.report.error(rule_path + "/source", why, "a mask of zeros and then ones, or several rules");
+    if (rule.destination_wildcard)
+      check.report.error(rule_path + "/destination", why, "a mask of zeros and then ones, or several rules");
+    if (rule.action == Action::permit && rule.source.length == 0 && rule.destination.length == 0 &&
+        !check.report.failed_at(rule_path + "/source") && !check.report.failed_at(rule_path + "/destination"))
+      check.report.warning(
+          rule_path,
+          fmt::format("permits any to any in crypto map {}: clear packets that arrive there are dropped", map.name));
+  }
+}
+
+// transport mode holds for traffic between the peers alone; for the rest it is taken as tunnel.
+void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
+  const TransformSet* const set = find_named(check.document.transform_sets, entry.transform_set);
+  const Acl* const acl = find_named(check.document.acls, entry.acl);
+  if (set == nullptr || acl == nullptr || !set->transport_mode) return;
+  for (const Ace& rule : acl->rules) {
+    if (rule.action != Action::permit) continue;
+    if (rule.destination == Prefix::host(entry.peer))
+      check.report.error(path + "/transform_set",
+                         fmt::format("transport mode (set {}) is not available in this version", set->name),
+                         "a set of tunnel mode");
+    else
+      check.report.warning(
+          path + "/transform_set",
+          fmt::format("mode transport of set {} is taken as tunnel: the traffic does not end at the peer", set->name));
+  }
+}
+
+void check_peer(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
+  if (check.report.failed_at(path)) return;
+  if (entry.peer.is_unspecified() || entry.peer.is_multicast())
+    check.report.error(path, entry.peer.text() + " is not a host's address", "the peer's unicast address");
+  else if (entry.peer.family() != map.family)
+    check.report.error(path, fmt::format("{} is not of the crypto map's family", entry.peer.text()),
+                       map.family == Family::v4 ? "an IPv4 address" : "an IPv6 address");
+}
+
+void check_map(Check& check, std::size_t i) {
+  const CryptoMap& map = check.document.crypto_maps[i];
+  std::size_t rules = 0;
+  for (std::size_t j = 0; j < map.entries.size(); ++j) {
+    const MapEntry& entry = map.entries[j];
+    const std::string path = at("/crypto_maps/{}/entries/{}", i, j);
+    check_peer(check, map, entry, path + "/peer");
+    check_list(check, map, entry, path);
+    check_mode(check, entry, path);
+    check_keys(check, entry.transform_set, entry.keys, path + "/transform_set", path + "/session_key");
+    if (const Acl* const acl = find_named(check.document.acls, entry.acl)) rules += acl->rules.size();
+  }
+  if (rules > POSTERN_MAX_ACES)
+    check.report.error(at("/crypto_maps/{}/entries", i), fmt::format("the lists of all entries have {} rules", rules),
+                       fmt::format("{} rules in one map", POSTERN_MAX_ACES));
+  const bool bound = std::ranges::any_of(check.document.interfaces, [&](const Interface& interface) {
+    return interface.crypto_map == map.name || interface.ipv6_crypto_map == map.name;
+  });
+  if (!bound)
+    check.report.warning(at("/crypto_maps/{}", i), fmt::format("crypto map {} is applied to no interface", map.name));
+}
+
+void check_tunnel(Check& check, std::size_t i) {
+  const Tunnel& tunnel = check.document.tunnels[i];
+  const IpsecProfile* const profile = find_named(check.document.profiles, tunnel.profile);
+  if (profile == nullptr) return;
+  const std::string path = at("/tunnels/{}/protection", i);
+  if (profile->transform_sets.size() != 1)
+    return check.report.error(path + "/profile",
+                              fmt::format("profile {} has {} transform sets; manual keys belong to one", profile->name,
+                                          profile->transform_sets.size()),
+                              "a profile with exactly one transform set");
+  const TransformSet* const set = find_named(check.document.transform_sets, profile->transform_sets.front());
+  if (set != nullptr && set->transport_mode)
+    return check.report.error(
+        path + "/profile", fmt::format("transform set {} of profile {} is of transport mode", set->name, profile->name),
+        "a tunnel's transform set must be of tunnel mode");
+  check_keys(check, profile->transform_sets.front(), tunnel.keys, path + "/profile", path + "/session_key");
+}
+
+}  // namespace
+
+void check_manual(Check& check) {
+  for (std::size_t i = 0; i < check.document.crypto_maps.size(); ++i) check_map(check, i);
+  for (std::size_t i = 0; i < check.document.tunnels.size(); ++i) check_tunnel(check, i);
+}
+
+}  // namespace postern::config

@@ -1,0 +1,126 @@
+// The fourth gate, its coordinator: names, references and numbers that hang together; the rest is in check_*.cpp.
+#include <bit>
+
+#include "config/check.hpp"
+
+namespace postern::config {
+namespace {
+
+void check_names(Check& check) {
+  const Document& d = check.document;
+  Report& report = check.report;
+  refuse_twice<Vrf>(report, d.vrfs, &Vrf::name, [](std::size_t i) { return at("/vrfs/{}/name", i); }, "VRF");
+  refuse_twice<Vrf>(
+      report, d.vrfs, [](const Vrf& v) { return std::to_string(v.table); },
+      [](std::size_t i) { return at("/vrfs/{}/table", i); }, "table");
+  refuse_twice<Acl>(report, d.acls, &Acl::name, [](std::size_t i) { return at("/acls/{}/name", i); }, "access list");
+  refuse_twice<TransformSet>(
+      report, d.transform_sets, &TransformSet::name,
+      [](std::size_t i) { return at("/ipsec/transform_sets/{}/name", i); }, "transform set");
+  refuse_twice<IpsecProfile>(
+      report, d.profiles, &IpsecProfile::name, [](std::size_t i) { return at("/ipsec/profiles/{}/name", i); },
+      "profile");
+  refuse_twice<CryptoMap>(
+      report, d.crypto_maps, &CryptoMap::name, [](std::size_t i) { return at("/crypto_maps/{}/name", i); },
+      "crypto map");
+  refuse_twice<Interface>(
+      report, d.interfaces, &Interface::name, [](std::size_t i) { return at("/interfaces/{}/name", i); }, "interface");
+  refuse_twice<Tunnel>(
+      report, d.tunnels, &Tunnel::device, [](std::size_t i) { return at("/tunnels/{}/number", i); }, "tunnel");
+}
+
+void check_sequences(Check& check) {
+  for (std::size_t i = 0; i < check.document.acls.size(); ++i)
+    refuse_twice<Ace>(
+        check.report, check.document.acls[i].rules, [](const Ace& a) { return std::to_string(a.sequence); },
+        [i](std::size_t j) { return at("/acls/{}/rules/{}/sequence", i, j); }, "sequence");
+  for (std::size_t i = 0; i < check.document.crypto_maps.size(); ++i)
+    refuse_twice<MapEntry>(
+        check.report, check.document.crypto_maps[i].entries,
+        [](const MapEntry& e) { return std::to_string(e.sequence); },
+        [i](std::size_t j) { return at("/crypto_maps/{}/entries/{}/sequence", i, j); }, "sequence");
+}
+
+template <class T>
+void need(Check& check, const std::vector<T>& all, const std::string& name, const std::string& path,
+          std::string_view what) {
+  if (find_named(all, name) == nullptr)
+    check.report.error(path, fmt::format("{} {} does not exist", what, quoted(path, name)), names_of(all));
+}
+
+void check_references(Check& check) {
+  const Document& d = check.document;
+  for (std::size_t i = 0; i < d.crypto_maps.size(); ++i)
+    for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j) {
+      const MapEntry& entry = d.crypto_maps[i].entries[j];
+      const std::string path = at("/crypto_maps/{}/entries/{}", i, j);
+      need(check, d.acls, entry.acl, path + "/match_address", "access list");
+      need(check, d.transform_sets, entry.transform_set, path + "/transform_set", "transform set");
+    }
+  for (std::size_t i = 0; i < d.profiles.size(); ++i)
+    for (std::size_t j = 0; j < d.profiles[i].transform_sets.size(); ++j)
+      need(check, d.transform_sets, d.profiles[i].transform_sets[j], at("/ipsec/profiles/{}/transform_sets/{}", i, j),
+           "transform set");
+  for (std::size_t i = 0; i < d.interfaces.size(); ++i) {
+    const Interface& interface = d.interfaces[i];
+    const std::string path = at("/interfaces/{}", i);
+    if (interface.crypto_map) need(check, d.crypto_maps, *interface.crypto_map, path + "/crypto_map", "crypto map");
+    if (interface.ipv6_crypto_map)
+      need(check, d.crypto_maps, *interface.ipv6_crypto_map, path + "/ipv6_crypto_map", "crypto map");
+    if (interface.vrf) need(check, d.vrfs, *interface.vrf, path + "/vrf", "VRF");
+  }
+  for (std::size_t i = 0; i < d.tunnels.size(); ++i) {
+    const std::string path = at("/tunnels/{}", i);
+    need(check, d.profiles, d.tunnels[i].profile, path + "/protection/profile", "IPsec profile");
+    if (d.tunnels[i].vrf) need(check, d.vrfs, *d.tunnels[i].vrf, path + "/vrf", "VRF");
+  }
+}
+
+// TS-35: duplicates in a profile's list are warned of.
+void check_profiles(Check& check) {
+  for (std::size_t i = 0; i < check.document.profiles.size(); ++i) {
+    const auto& sets = check.document.profiles[i].transform_sets;
+    for (std::size_t j = 1; j < sets.size(); ++j)
+      if (std::find(sets.begin(), sets.begin() + static_cast<std::ptrdiff_t>(j), sets[j]) !=
+          sets.begin() + static_cast<std::ptrdiff_t>(j))
+        check.report.warning(at("/ipsec/profiles/{}/transform_sets/{}", i, j), "is in the list already");
+  }
+}
+
+void check_dataplane(Check& check) {
+  const Dataplane& d = check.document.dataplane;
+  if (!std::has_single_bit(d.ring_entries))
+    check.report.error("/dataplane/ring_entries", fmt::format("{} is not a power of two", d.ring_entries),
+                       fmt::format("{} or {}", std::bit_floor(d.ring_entries), std::bit_ceil(d.ring_entries)));
+  if (d.umem_frames < 2 * d.ring_entries)
+    check.report.error("/dataplane/umem_frames",
+                       fmt::format("{} packet buffers do not fill rings of {} entries", d.umem_frames, d.ring_entries),
+                       fmt::format("{} or more", 2 * d.ring_entries));
+  std::size_t sas = 2 * check.document.tunnels.size();
+  for (const Interface& interface : check.document.interfaces)
+    for (const auto& name : {interface.crypto_map, interface.ipv6_crypto_map})
+      if (const CryptoMap* const map = name ? find_named(check.document.crypto_maps, *name) : nullptr)
+        sas += 2 * map->entries.size();
+  if (sas > d.sa_capacity)
+    check.report.error("/dataplane/sa_capacity", fmt::format("the document makes {} SAs", sas),
+                       fmt::format("{} or more", sas));
+  const bool any_inside = std::ranges::any_of(check.document.interfaces, &Interface::inside);
+  if (d.plain_side == PlainSide::af_xdp && !any_inside)
+    check.report.warning("/dataplane/plain_side", "af_xdp has no effect: no interface is marked inside");
+}
+
+}  // namespace
+
+void check_meaning(const Document& document, const nlohmann::json& source, Report& report) {
+  Check check{document, source, report};
+  check_names(check);
+  check_sequences(check);
+  check_references(check);
+  check_profiles(check);
+  check_dataplane(check);
+  check_manual(check);
+  check_addresses(check);
+  check_spis(check);
+}
+
+}  // namespace postern::config

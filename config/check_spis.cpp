@@ -1,0 +1,68 @@
+// RFC 4301 §4.1: an inbound SA is found by SPI, local address and protocol. Two manual SAs must not share all three,
+// here for what arrives and at the peer for what is sent.
+#include "config/check.hpp"
+
+namespace postern::config {
+namespace {
+
+class Spis {
+ public:
+  explicit Spis(Report& report) : report_(report) {}
+
+  // `end` is the address (or interface) the SPI belongs to.
+  void take(std::uint32_t spi, const std::string& end, const std::string& path, std::string_view whose) {
+    const auto [owner, fresh] = taken_.emplace(std::pair(spi, end), path);
+    if (!fresh && owner->second != path)
+      report_.error(path, fmt::format("SPI {} is used twice {} {}, first at {}", spi, whose, end, owner->second),
+                    "an SPI of its own");
+  }
+
+ private:
+  Report& report_;
+  std::map<std::pair<std::uint32_t, std::string>, std::string> taken_;
+};
+
+// The address that packets for this interface's SAs arrive at; the interface's name where the document does not say.
+std::string local_end(const Interface& interface, Family family) {
+  for (const Prefix& prefix : interface.addresses)
+    if (prefix.family() == family) return prefix.address.text();
+  return interface.name;
+}
+
+std::string local_end(const Document& document, const Tunnel& tunnel) {
+  const Interface* const interface = find_named(document.interfaces, tunnel.source);
+  return interface == nullptr ? tunnel.source : local_end(*interface, tunnel.transport);
+}
+
+// Where each map is applied; a map applied nowhere still must not collide with itself.
+std::vector<std::string> local_ends(const Document& document, const CryptoMap& map) {
+  std::vector<std::string> out;
+  for (const Interface& interface : document.interfaces)
+    if (interface.crypto_map == map.name || interface.ipv6_crypto_map == map.name)
+      out.push_back(local_end(interface, map.family));
+  if (out.empty()) out.push_back("crypto map " + map.name);
+  return out;
+}
+
+}  // namespace
+
+void check_spis(Check& check) {
+  Spis inbound(check.report), outbound(check.report);
+  const Document& d = check.document;
+  for (std::size_t i = 0; i < d.crypto_maps.size(); ++i)
+    for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j) {
+      const MapEntry& entry = d.crypto_maps[i].entries[j];
+      const std::string keys = at("/crypto_maps/{}/entries/{}/session_key", i, j);
+      for (const std::string& end : local_ends(d, d.crypto_maps[i]))
+        inbound.take(entry.keys.inbound.spi, end, keys + "/inbound/esp/spi", "at");
+      outbound.take(entry.keys.outbound.spi, entry.peer.text(), keys + "/outbound/esp/spi", "towards");
+    }
+  for (std::size_t i = 0; i < d.tunnels.size(); ++i) {
+    const Tunnel& tunnel = d.tunnels[i];
+    const std::string keys = at("/tunnels/{}/protection/session_key", i);
+    inbound.take(tunnel.keys.inbound.spi, local_end(d, tunnel), keys + "/inbound/esp/spi", "at");
+    outbound.take(tunnel.keys.outbound.spi, tunnel.destination.text(), keys + "/outbound/esp/spi", "towards");
+  }
+}
+
+}  // namespace postern::config

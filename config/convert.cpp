@@ -1,0 +1,102 @@
+// The third gate: JSON that fits the schema to the structs of config/model.hpp. Sections that are flat are here.
+#include "config/convert.hpp"
+
+namespace postern::config {
+namespace {
+
+using nlohmann::json;
+
+// One object of the document, or an empty one.
+const json& object_of(const json& parent, const char* key) {
+  static const json none = json::object();
+  const auto member = parent.find(key);
+  return member == parent.end() ? none : *member;
+}
+
+System convert_system(const json& in) {
+  System out;
+  out.hostname = in.value("hostname", out.hostname);
+  out.log_level = in.value("log_level", out.log_level);
+  return out;
+}
+
+Dataplane convert_dataplane(const json& in) {
+  Dataplane out;
+  const std::string plain = in.value("plain_side", "auto"), xdp = in.value("xdp_mode", "auto");
+  out.plain_side = plain == "tap" ? PlainSide::tap : plain == "af_xdp" ? PlainSide::af_xdp : PlainSide::automatic;
+  out.xdp_mode = xdp == "native" ? XdpMode::native : xdp == "generic" ? XdpMode::generic : XdpMode::automatic;
+  out.on_stop = in.value("on_stop", "block") == "release" ? OnStop::release : OnStop::block;
+  out.workers = in.value("workers", out.workers);
+  out.umem_frames = in.value("umem_frames", out.umem_frames);
+  out.ring_entries = in.value("ring_entries", out.ring_entries);
+  out.sa_capacity = in.value("sa_capacity", out.sa_capacity);
+  out.replay_window = in.value("replay_window", out.replay_window);
+  out.crypto_openssl = in.value("crypto", "auto") == "openssl";
+  return out;
+}
+
+std::vector<Vrf> convert_vrfs(const json& in) {
+  std::vector<Vrf> out;
+  for (const json& vrf : in) out.push_back({vrf["name"].get<std::string>(), vrf["table"].get<std::uint32_t>()});
+  return out;
+}
+
+std::optional<std::string> optional_text(const json& object, const char* key) {
+  const auto member = object.find(key);
+  return member == object.end() ? std::nullopt : std::optional(member->get<std::string>());
+}
+
+std::vector<Interface> convert_interfaces(const json& in, Conversion& conversion) {
+  std::vector<Interface> out;
+  for (const json& interface : in) {
+    Interface& made = out.emplace_back();
+    const std::string path = at("/interfaces/{}", out.size() - 1);
+    made.name = interface["name"];
+    for (const json& address : list_of(interface, "addresses")) {
+      const std::string text = address;
+      made.addresses.push_back(
+          conversion.keep(parse_interface_address(text), at("{}/addresses/{}", path, made.addresses.size()), text));
+    }
+    made.crypto_map = optional_text(interface, "crypto_map");
+    made.ipv6_crypto_map = optional_text(interface, "ipv6_crypto_map");
+    made.inside = interface.value("inside", false);
+    made.vrf = optional_text(interface, "vrf");
+  }
+  return out;
+}
+
+}  // namespace
+
+const json& list_of(const json& object, const char* key) {
+  static const json none = json::array();
+  const auto member = object.find(key);
+  return member == object.end() ? none : *member;
+}
+
+DfBit df_of(const json& object, DfBit inherited) {
+  const auto member = object.find("df_bit");
+  if (member == object.end()) return inherited;
+  return *member == "set" ? DfBit::set : *member == "clear" ? DfBit::clear : DfBit::copy;
+}
+
+Document convert(const json& in, const LoadOptions& options, Report& report) {
+  Conversion conversion{options, report};
+  const json& ipsec = object_of(in, "ipsec");
+  const json& global = object_of(ipsec, "global");
+  Document out;
+  out.version = in["version"];
+  out.system = convert_system(object_of(in, "system"));
+  out.dataplane = convert_dataplane(object_of(in, "dataplane"));
+  out.ipsec.df = df_of(global, DfBit::copy);
+  out.ipsec.ecn = global.value("ecn", "propagate") == "discard" ? Ecn::discard : Ecn::propagate;
+  out.vrfs = convert_vrfs(list_of(in, "vrfs"));
+  out.acls = convert_acls(list_of(in, "acls"), conversion);
+  out.transform_sets = convert_transform_sets(list_of(ipsec, "transform_sets"), conversion);
+  out.profiles = convert_profiles(list_of(ipsec, "profiles"));
+  out.crypto_maps = convert_crypto_maps(list_of(in, "crypto_maps"), out.ipsec.df, conversion);
+  out.interfaces = convert_interfaces(list_of(in, "interfaces"), conversion);
+  out.tunnels = convert_tunnels(list_of(in, "tunnels"), out.ipsec.df, conversion);
+  return out;
+}
+
+}  // namespace postern::config

@@ -1,0 +1,39 @@
+// The parts of convert(): one function a section. All may assume that the schema holds.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "config/gates.hpp"
+#include "config/values.hpp"
+
+namespace postern::config {
+
+struct Conversion {
+  const LoadOptions& options;
+  Report& report;
+
+  // The value, or T{} with its error reported at `path`.
+  template <class T>
+  T keep(Value<T> value, const std::string& path, std::string_view shown = {}) {
+    if (value) return std::move(*value);
+    const std::string prefix = shown.empty() ? "" : quoted(path, shown) + " ";
+    report.error(path, prefix + value.error().message, value.error().allowed);
+    return T{};
+  }
+};
+
+[[nodiscard]] std::vector<Acl> convert_acls(const nlohmann::json& acls, Conversion& conversion);
+[[nodiscard]] std::vector<TransformSet> convert_transform_sets(const nlohmann::json& sets, Conversion& conversion);
+[[nodiscard]] std::vector<IpsecProfile> convert_profiles(const nlohmann::json& profiles);
+[[nodiscard]] std::vector<CryptoMap> convert_crypto_maps(const nlohmann::json& maps, DfBit df, Conversion& conversion);
+[[nodiscard]] std::vector<Tunnel> convert_tunnels(const nlohmann::json& tunnels, DfBit df, Conversion& conversion);
+
+// "df_bit" of `object`, or `inherited`.
+[[nodiscard]] DfBit df_of(const nlohmann::json& object, DfBit inherited);
+// The array under `key`, or an empty one.
+[[nodiscard]] const nlohmann::json& list_of(const nlohmann::json& object, const char* key);
+
+}  // namespace postern::config

@@ -1,0 +1,186 @@
+#include "config/render.hpp"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+namespace postern::config {
+namespace {
+
+using nlohmann::json;
+
+const char* text_of(DfBit df) { return df == DfBit::set ? "set" : df == DfBit::clear ? "clear" : "copy"; }
+const char* text_of(Family family) { return family == Family::v4 ? "ipv4" : "ipv6"; }
+
+json protocol_json(std::uint8_t protocol, Family family) {
+  switch (protocol) {
+    case 0: return family == Family::v4 ? "ip" : "ipv6";
+    case 1: return family == Family::v4 ? json("icmp") : json(1);
+    case 6: return "tcp";
+    case 17: return "udp";
+    case 58: return family == Family::v6 ? json("icmpv6") : json(58);
+    default: return protocol;
+  }
+}
+
+// The forms that parse_ports() makes, back to their words.
+std::string ports_text(const std::vector<PortRange>& ports) {
+  const bool single = std::ranges::all_of(ports, [](const PortRange& r) { return r.first == r.last; });
+  if (single) {
+    std::string out = "eq";
+    for (const PortRange& range : ports) out += fmt::format(" {}", range.first);
+    return out;
+  }
+  if (ports.size() == 2) return fmt::format("neq {}", ports[0].last + 1);
+  return fmt::format("range {} {}", ports[0].first, ports[0].last);
+}
+
+void render_side(json& out, const char* key, const Prefix& prefix, const std::optional<std::uint32_t>& wildcard) {
+  const bool host = prefix == Prefix::host(prefix.address);
+  out[key] = wildcard             ? prefix.address.text() + " " + IpAddress::v4(*wildcard).text()
+             : prefix.length == 0 ? "any"
+             : host               ? "host " + prefix.address.text()
+                                  : prefix.text();
+}
+
+json render_rule(const Ace& rule, Family family) {
+  json out = {{"sequence", rule.sequence},
+              {"action", rule.action == Action::permit ? "permit" : "deny"},
+              {"protocol", protocol_json(rule.protocol, family)}};
+  render_side(out, "source", rule.source, rule.source_wildcard);
+  render_side(out, "destination", rule.destination, rule.destination_wildcard);
+  if (!rule.source_ports.empty()) out["source_ports"] = ports_text(rule.source_ports);
+  if (!rule.destination_ports.empty()) out["destination_ports"] = ports_text(rule.destination_ports);
+  return out;
+}
+
+json render_acl(const Acl& acl) {
+  json rules = json::array();
+  for (const Ace& rule : acl.rules) rules.push_back(render_rule(rule, acl.family));
+  return {{"name", acl.name}, {"family", text_of(acl.family)}, {"rules", std::move(rules)}};
+}
+
+json render_direction(const ManualSa& sa) {
+  json esp = {{"spi", sa.spi}, {"cipher", masked_secret}};
+  if (!sa.integrity_key.empty()) esp["authenticator"] = masked_secret;
+  return {{"esp", std::move(esp)}};
+}
+
+json render_keys(const ManualKeys& keys) {
+  return {{"inbound", render_direction(keys.inbound)}, {"outbound", render_direction(keys.outbound)}};
+}
+
+template <class T>
+void render_udp(json& out, const T& object) {
+  if (object.udp_encapsulation)
+    out["udp_encapsulation"] = {{"local_port", object.udp_local_port}, {"remote_port", object.udp_remote_port}};
+}
+
+json render_map(const CryptoMap& map) {
+  json entries = json::array();
+  for (const MapEntry& entry : map.entries) {
+    json& out = entries.emplace_back(json{{"sequence", entry.sequence},
+                                          {"type", "ipsec-manual"},
+                                          {"match_address", entry.acl},
+                                          {"peer", entry.peer.text()},
+                                          {"transform_set", entry.transform_set},
+                                          {"session_key", render_keys(entry.keys)},
+                                          {"df_bit", text_of(entry.df)}});
+    render_udp(out, entry);
+  }
+  return {{"name", map.name}, {"family", text_of(map.family)}, {"entries", std::move(entries)}};
+}
+
+json texts(const std::vector<Prefix>& prefixes) {
+  json out = json::array();
+  for (const Prefix& prefix : prefixes) out.push_back(prefix.text());
+  return out;
+}
+
+json render_interface(const Interface& interface) {
+  json out = {{"name", interface.name}, {"inside", interface.inside}};
+  if (!interface.addresses.empty()) out["addresses"] = texts(interface.addresses);
+  if (interface.crypto_map) out["crypto_map"] = *interface.crypto_map;
+  if (interface.ipv6_crypto_map) out["ipv6_crypto_map"] = *interface.ipv6_crypto_map;
+  if (interface.vrf) out["vrf"] = *interface.vrf;
+  return out;
+}
+
+const char* mode_text(const Tunnel& tunnel) {
+  if (tunnel.carries_v4 && tunnel.carries_v6) return "ipsec dual-overlay";
+  if (tunnel.transport == Family::v4) return tunnel.carries_v4 ? "ipsec ipv4" : "ipsec ipv4 v6-overlay";
+  return tunnel.carries_v6 ? "ipsec ipv6" : "ipsec ipv6 v4-overlay";
+}
+
+json render_tunnel(const Tunnel& tunnel) {
+  json out = {{"number", tunnel.number},
+              {"addresses", texts(tunnel.addresses)},
+              {"mode", mode_text(tunnel)},
+              {"source", tunnel.source},
+              {"destination", tunnel.destination.text()},
+              {"protection", {{"profile", tunnel.profile}, {"session_key", render_keys(tunnel.keys)}}},
+              {"ttl", tunnel.ttl},
+              {"df_bit", text_of(tunnel.df)},
+              {"routes", texts(tunnel.routes)}};
+  if (tunnel.mtu != 0) out["mtu"] = tunnel.mtu;
+  if (tunnel.vrf) out["vrf"] = *tunnel.vrf;
+  render_udp(out, tunnel);
+  return out;
+}
+
+json render_ipsec(const Document& document) {
+  json sets = json::array(), profiles = json::array();
+  for (const TransformSet& set : document.transform_sets)
+    sets.push_back(
+        {{"name", set.name}, {"transforms", set.transforms}, {"mode", set.transport_mode ? "transport" : "tunnel"}});
+  for (const IpsecProfile& profile : document.profiles)
+    profiles.push_back({{"name", profile.name}, {"transform_sets", profile.transform_sets}});
+  return {
+      {"global",
+       {{"df_bit", text_of(document.ipsec.df)}, {"ecn", document.ipsec.ecn == Ecn::discard ? "discard" : "propagate"}}},
+      {"transform_sets", std::move(sets)},
+      {"profiles", std::move(profiles)}};
+}
+
+json render_dataplane(const Dataplane& d) {
+  const char* const plain = d.plain_side == PlainSide::tap      ? "tap"
+                            : d.plain_side == PlainSide::af_xdp ? "af_xdp"
+                                                                : "auto";
+  const char* const xdp = d.xdp_mode == XdpMode::native    ? "native"
+                          : d.xdp_mode == XdpMode::generic ? "generic"
+                                                           : "auto";
+  return {{"plain_side", plain},
+          {"xdp_mode", xdp},
+          {"on_stop", d.on_stop == OnStop::release ? "release" : "block"},
+          {"workers", d.workers},
+          {"umem_frames", d.umem_frames},
+          {"ring_entries", d.ring_entries},
+          {"sa_capacity", d.sa_capacity},
+          {"replay_window", d.replay_window},
+          {"crypto", d.crypto_openssl ? "openssl" : "auto"}};
+}
+
+template <class T, class Render>
+json list(const std::vector<T>& all, Render render_one) {
+  json out = json::array();
+  for (const T& one : all) out.push_back(render_one(one));
+  return out;
+}
+
+}  // namespace
+
+json render(const Document& document) {
+  json system = {{"log_level", document.system.log_level}};
+  if (!document.system.hostname.empty()) system["hostname"] = document.system.hostname;
+  return {{"version", document.version},
+          {"system", std::move(system)},
+          {"dataplane", render_dataplane(document.dataplane)},
+          {"vrfs", list(document.vrfs, [](const Vrf& vrf) { return json{{"name", vrf.name}, {"table", vrf.table}}; })},
+          {"acls", list(document.acls, render_acl)},
+          {"ipsec", render_ipsec(document)},
+          {"crypto_maps", list(document.crypto_maps, render_map)},
+          {"interfaces", list(document.interfaces, render_interface)},
+          {"tunnels", list(document.tunnels, render_tunnel)}};
+}
+
+}  // namespace postern::config

@@ -1,0 +1,70 @@
+#include "config/report.hpp"
+
+#include <algorithm>
+
+namespace postern::config {
+namespace {
+
+bool may_be_key(std::string_view text) {
+  const auto hex_digits = std::ranges::count_if(text, [](unsigned char c) { return std::isxdigit(c) != 0; });
+  return text.size() > 64 || (hex_digits >= 12 && static_cast<std::size_t>(hex_digits) * 10 >= text.size() * 9);
+}
+
+}  // namespace
+
+void Report::error(const std::string& path, std::string message, std::string allowed) {
+  if (!failed_paths_.insert(path).second) return;
+  errors_.push_back({path, std::move(message), std::move(allowed), Severity::error});
+}
+
+void Report::warning(const std::string& path, std::string message, std::string allowed) {
+  warnings_.push_back({path, std::move(message), std::move(allowed), Severity::warning});
+}
+
+Problems Report::take() {
+  Problems out = std::move(errors_);
+  out.insert(out.end(), std::make_move_iterator(warnings_.begin()), std::make_move_iterator(warnings_.end()));
+  if (out.size() <= max_problems) return out;
+  const std::size_t more = out.size() - max_problems;
+  const Severity severity = out[max_problems].severity;
+  out.resize(max_problems);
+  out.push_back({"", fmt::format("{} more problems are not listed", more), "", severity});
+  return out;
+}
+
+std::string pointer_token(std::string_view name) {
+  std::string out;
+  for (const char c : name.substr(0, 64)) {
+    if (c == '~')
+      out += "~0";
+    else if (c == '/')
+      out += "~1";
+    else
+      out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
+  return out;
+}
+
+std::string quoted(std::string_view path, std::string_view text) {
+  if (may_be_key(text) || path.find("/session_key") != std::string_view::npos) return "the value given";
+  std::string out = "\"";
+  for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  return out + "\"";
+}
+
+std::string Problem::text() const {
+  std::string out = severity == Severity::warning ? "%Warning: " : "";
+  out += (path.empty() ? "document" : path) + ": " + message;
+  if (!allowed.empty()) out += " (allowed: " + allowed + ")";
+  return out;
+}
+
+std::string to_text(const Problems& problems) {
+  std::string out;
+  for (const Severity severity : {Severity::error, Severity::warning})
+    for (const Problem& problem : problems)
+      if (problem.severity == severity) out += problem.text() + "\n";
+  return out;
+}
+
+}  // namespace postern::config

@@ -1,0 +1,14 @@
+// Key files. The rules are sshd's: a regular file that nobody but its owner can read.
+#pragma once
+
+#include <string>
+
+#include "config/load.hpp"
+#include "config/values.hpp"
+
+namespace postern::config {
+
+// Hex digits, and white space behind them. The error names the file and never its content.
+[[nodiscard]] Value<Secret> read_secret_file(const std::string& path, const LoadOptions& options);
+
+}  // namespace postern::config

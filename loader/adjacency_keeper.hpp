@@ -1,10 +1,10 @@
-// Keeps the adjacency table true: resolves next hops from the kernel's routes and neighbours, keeps those neighbours alive,
-// and follows every change. The one writer of the table (maps/adjacency.hpp).
+// Keeps the adjacency table true: resolves next hops from the kernel's routes and neighbours, keeps those neighbours
+// alive, and follows every change. The one writer of the table (maps/adjacency.hpp).
 //
-// Outer peers are looked up with POSTERN_MARK, so that an `ip rule` can keep a default route into a tunnel from swallowing
-// the tunnel's own packets; a route that leaves by one of our own tunnels is refused anyway (recursion). Forwarded inner
-// destinations are looked up without the mark, and accepted only when they leave by an inside device: everything else is the
-// kernel's to forward (local addresses, other tunnels, interfaces with a crypto map).
+// Outer peers are looked up with POSTERN_MARK, so that an `ip rule` can keep a default route into a tunnel from
+// swallowing the tunnel's own packets; a route that leaves by one of our own tunnels is refused anyway (recursion).
+// Forwarded inner destinations are looked up without the mark, and accepted only when they leave by an inside device:
+// everything else is the kernel's to forward (local addresses, other tunnels, interfaces with a crypto map).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "base/clock.hpp"
-#include "base/fd.hpp"
 #include "base/result.hpp"
 #include "loader/netlink.hpp"
 #include "loader/netlink_monitor.hpp"
@@ -40,11 +39,9 @@ struct AdjacencyState {
 
 class AdjacencyKeeper {
  public:
-  // Makes the table in a new memfd, or takes over the one that a living worker still maps (`existing`). Borrows `netlink`.
-  [[nodiscard]] static Result<AdjacencyKeeper> create(Netlink& netlink, Fd existing = Fd{}, const AdjacencyLimits& limits = {});
-
-  [[nodiscard]] int table_fd() const { return memfd_.get(); }
-  [[nodiscard]] const AdjacencyTable& table() const { return *table_; }
+  // Borrows both. Rows that are in the table already (a living worker was adopted) stay as they are until they are
+  // wanted again, or for `forward_idle`.
+  AdjacencyKeeper(Netlink& netlink, AdjacencyTable& table, Time now, const AdjacencyLimits& limits = {});
 
   // Devices that outer packets must not take (TunnelN, steer TAP), and those that forwarded inner packets may take.
   void set_devices(std::set<std::uint32_t> own, std::set<std::uint32_t> inside, Time now);
@@ -65,52 +62,56 @@ class AdjacencyKeeper {
   void release_all();
 
  private:
-  struct Path {  // what the routes say; mac and state are the neighbour's
+  struct Path {  // what the routes say
     std::uint32_t ifindex = 0;
     std::uint16_t mtu = 0;
     MacAddress source{};
-    std::optional<IpAddress> next_hop;  // none: the link needs no neighbour
+    std::optional<IpAddress> next_hop;  // none: the link needs no neighbour, `destination` is known
     MacAddress destination{};
     bool operator==(const Path&) const = default;
   };
   struct Entry {
-    bool outer = false, forward = false;
-    Time forward_asked{};
+    bool outer = false, forward = false;  // neither: adopted with the table, not wanted again yet
+    Time asked{};                         // forward or adopted: when it was last asked for
     std::optional<Path> path;
     bool forward_allowed = false;
-    bool published = false;
-    bool kept_by_kernel = false;
-    Time next_probe{};
-    std::string reason = "not looked up yet";
+    bool kept = false;          // by the kernel (NTF_EXT_MANAGED)
+    std::optional<Time> retry;  // look up or probe again
+    std::optional<Adjacency> published;
+    std::string reason;
+    [[nodiscard]] bool looked_up_as_outer() const { return outer || !forward; }
   };
   struct KeyOrder {
     bool operator()(const AdjacencyKey& a, const AdjacencyKey& b) const {
       return a.vrf != b.vrf ? a.vrf < b.vrf : a.address < b.address;
     }
   };
+  using Entries = std::map<AdjacencyKey, Entry, KeyOrder>;
 
-  AdjacencyKeeper(Netlink& netlink, Fd memfd, Mapping mapping, const AdjacencyLimits& limits);
+  void refresh_links(const NetworkChanges& changes);
+  [[nodiscard]] Result<Link> link_of(std::uint32_t ifindex);
+  [[nodiscard]] Result<std::uint32_t> vrf_device(std::uint32_t table) const;
+  [[nodiscard]] Result<Path> find_path(const AdjacencyKey& key, bool forward);
+  [[nodiscard]] Result<Path> path_by(const AdjacencyKey& key, const Route& route, const Link& link) const;
+
   void resolve_all(Time now);
   void resolve(const AdjacencyKey& key, Entry& entry, Time now);
-  [[nodiscard]] Result<Path> find_path(const AdjacencyKey& key, bool forward);
-  [[nodiscard]] Result<std::uint32_t> vrf_device(std::uint32_t table);
-  void keep(Entry& entry, Time now);
-  void on_neighbour(const AdjacencyKey& key, Entry& entry, const Neighbour& neighbour);
-  void publish(const AdjacencyKey& key, Entry& entry);
+  void find_neighbour(const AdjacencyKey& key, Entry& entry, Time now);
+  void on_neighbour(const AdjacencyKey& key, Entry& entry, const Neighbour& neighbour, Time now);
+  void publish(const AdjacencyKey& key, Entry& entry, const MacAddress& destination);
   void withdraw(const AdjacencyKey& key, Entry& entry, std::string reason);
-  void let_go(const Entry& entry);
-  [[nodiscard]] bool kept_by_another(const Entry& entry) const;
-  void expire_forward(Time now);
+  void let_go(Entry& entry);
+  void expire_unasked(Time now);
   void make_room_for_forward();
 
-  Netlink* netlink_;
-  Fd memfd_;
-  Mapping mapping_;
-  AdjacencyTable* table_;
+  Netlink& netlink_;
+  AdjacencyTable& table_;
   AdjacencyLimits limits_;
   std::set<std::uint32_t> own_, inside_;
-  std::map<AdjacencyKey, Entry, KeyOrder> entries_;
-  std::size_t forward_count_ = 0;
+  std::map<std::uint32_t, Link> links_;  // as the monitor keeps them current
+  Entries entries_;
+  std::optional<Time> resolve_due_;  // everything anew: bounded in rate, a routing daemon may be converging
+  Time resolve_not_before_{};
 };
 
 }  // namespace postern::loader

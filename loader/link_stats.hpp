@@ -14,7 +14,7 @@
 namespace postern::loader {
 
 struct LinkRates {
-  std::uint32_t interval_s = 300;  // the configured load interval
+  std::uint32_t interval_s = 300;                                  // the configured load interval
   std::uint64_t in_bps = 0, in_pps = 0, out_bps = 0, out_pps = 0;  // bits and packets per second
 };
 
@@ -28,8 +28,8 @@ class LinkStats {
  public:
   explicit LinkStats(std::chrono::seconds load_interval = std::chrono::seconds(300));
 
-  // Takes the counters of `devices` now and forgets devices that are not in it. A counter that went back (the device was made
-  // again) begins a new history. Call at next_sample(), and before a report that must be fresh.
+  // Takes the counters of `devices` now and forgets devices that are not in it. A counter that went back (the device
+  // was made again) begins a new history. Call at next_sample(), and before a report that must be fresh.
   [[nodiscard]] Result<void> sample(Netlink& netlink, const std::set<std::uint32_t>& devices, Time now);
   [[nodiscard]] Time next_sample() const { return next_; }
   // None: no sample of that device.

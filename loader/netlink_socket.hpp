@@ -1,10 +1,6 @@
 // One netlink socket (libnl's) and one message being built: the transport under netlink.cpp and plain_side.cpp.
 #pragma once
 
-#include <netlink/attr.h>
-#include <netlink/msg.h>
-#include <netlink/netlink.h>
-
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -14,6 +10,10 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
 
 #include "base/net_types.hpp"
 #include "base/result.hpp"
@@ -33,7 +33,7 @@ class NetlinkMessage {
   NetlinkMessage& put(int attribute, std::span<const std::byte> bytes);
   NetlinkMessage& put_u8(int attribute, std::uint8_t value);
   NetlinkMessage& put_u32(int attribute, std::uint32_t value);
-  NetlinkMessage& put_text(int attribute, std::string_view text);  // NUL-terminated
+  NetlinkMessage& put_text(int attribute, std::string_view text);        // NUL-terminated
   NetlinkMessage& put_address(int attribute, const IpAddress& address);  // 4 or 16 bytes
   // Puts what `fill` puts into a nested attribute.
   NetlinkMessage& nest(int attribute, const std::function<void(NetlinkMessage&)>& fill);
@@ -86,7 +86,8 @@ class NetlinkSocket {
   [[nodiscard]] static Result<NetlinkSocket> open(int protocol);
   // Sends and waits for the acknowledgement; `each` sees the messages that come before it.
   [[nodiscard]] Result<void> ask(NetlinkMessage& request, std::string_view what, const Each& each = {});
-  // NLM_F_DUMP: begins again, up to 4 times, when the kernel says that the dump was interrupted (`restart` is called first).
+  // NLM_F_DUMP: begins again, up to 4 times, when the kernel says that the dump was interrupted (`restart` is called
+  // first).
   [[nodiscard]] Result<void> dump(NetlinkMessage& request, std::string_view what, const Each& each,
                                   const std::function<void()>& restart);
 

@@ -1,6 +1,6 @@
-// Which devices may be served around the kernel. Plain side AF_XDP skips netfilter, qdiscs, TC, conntrack and rp_filter, so it
-// is used only where the operator configured none of them on the path; AF_XDP transmit on the cipher side skips qdiscs and TC
-// egress. Read from the kernel, not from files of a firewall: whatever set it up.
+// Which devices may be served around the kernel. Plain side AF_XDP skips netfilter, qdiscs, TC, conntrack and
+// rp_filter, so it is used only where the operator configured none of them on the path; AF_XDP transmit on the cipher
+// side skips qdiscs and TC egress. Read from the kernel, not from files of a firewall: whatever set it up.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct PlainSideVerdict {
 
 struct PlainSideQuery {
   std::uint32_t ifindex = 0;
-  bool ipv4 = true, ipv6 = false;  // families that policy protects: forwarding must be on for them
+  bool ipv4 = true, ipv6 = false;             // families that policy protects: forwarding must be on for them
   std::set<std::uint32_t> our_programs = {};  // BPF program ids of the node's own filters
 };
 
@@ -31,11 +31,12 @@ class PlainSide {
   // Borrows `netlink`. Works where the kernel has no nf_tables: then there are no chains.
   [[nodiscard]] static Result<PlainSide> open(Netlink& netlink);
 
-  // May forwarded traffic of this inside device use AF_XDP? An Error only when the kernel cannot be asked: treat it as no.
+  // May forwarded traffic of this inside device use AF_XDP? An Error only when the kernel cannot be asked: treat it as
+  // no.
   [[nodiscard]] Result<PlainSideVerdict> inside(const PlainSideQuery& query);
   // Must the cipher side of this outside device send by a packet socket (DeviceKind::packet_out)? The reason, or none.
-  [[nodiscard]] Result<std::optional<std::string>> cipher_side_needs_socket(std::uint32_t ifindex,
-                                                                            const std::set<std::uint32_t>& our_programs);
+  [[nodiscard]] Result<std::optional<std::string>> cipher_side_needs_socket(
+      std::uint32_t ifindex, const std::set<std::uint32_t>& our_programs);
 
   // Readable when nftables changed; -1 without nf_tables. TC and link changes come through NetworkMonitor (`traffic`,
   // `links`); legacy iptables and sysctls announce nothing: ask again every 10 s.

@@ -1,5 +1,5 @@
-// Sockets that need privilege, for the broker to hand to the worker and to postern-ike. All are non-blocking and close-on-exec
-// and, where they send, carry POSTERN_MARK: TC egress leaves them alone. Namespace: the calling thread's.
+// Sockets that need privilege, for the broker to hand to the worker and to postern-ike. All are non-blocking and
+// close-on-exec and, where they send, carry POSTERN_MARK: TC egress leaves them alone. Namespace: the calling thread's.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,11 @@ struct SocketScope {
   std::string vrf_device;  // SO_BINDTODEVICE; empty: the global table
 };
 
-// For ICMP errors that the node makes. IPv4: IP_HDRINCL, whole packets are written and nothing is received. IPv6: the kernel
-// writes header and checksum (IPV6_CHECKSUM), the writer gives ICMPv6 and its destination.
+// For ICMP errors that the node makes: whole IP packets are written (IP_HDRINCL, IPV6_HDRINCL) with sendto() to their
+// own destination; nothing is received. The kernel fills in the IPv4 header checksum, and nothing else.
 [[nodiscard]] Result<Fd> open_raw_icmp(Family family, const SocketScope& scope = {});
-// Protocol 50 as the kernel reassembled it. IPv4 delivers with the IP header, IPv6 without (recvmsg ancillary data has the
-// destination: IPV6_RECVPKTINFO).
+// Protocol 50 as the kernel reassembled it. IPv4 delivers with the IP header, IPv6 without (recvmsg ancillary data has
+// the destination: IPV6_RECVPKTINFO).
 [[nodiscard]] Result<Fd> open_raw_esp(Family family, const SocketScope& scope = {});
 
 struct UdpSpec {
@@ -27,8 +27,8 @@ struct UdpSpec {
   std::uint16_t port = 4500;  // host order
   SocketScope scope;
 };
-// UDP with SO_REUSEPORT (the worker's and postern-ike's sockets share 4500; a BPF program chooses between them) and packet
-// information; UDP_ENCAP stays off: ESP is the worker's business, not the kernel's. IPv6 sockets are IPv6 only.
+// UDP with SO_REUSEPORT (the worker's and postern-ike's sockets share 4500; a BPF program chooses between them) and
+// packet information; UDP_ENCAP stays off: ESP is the worker's business, not the kernel's. IPv6 sockets are IPv6 only.
 [[nodiscard]] Result<Fd> open_udp(const UdpSpec& spec);
 
 // SOCK_RAW packet socket that only sends, whole Ethernet frames, on one device: through its qdisc and TC egress.

@@ -5,11 +5,11 @@
 //   add_device to the worker with {xsk, UMEM memfd}; it maps the rings and the memfd, fills the fill ring, and replies
 //   bind()               device and queue, XDP_MAX_TX_SKB_BUDGET, XSKMAP
 //   drop the XskSocket   posternd keeps no descriptor of it
-// bind() comes after the worker's mmap because kernels before 6.4 refuse to map any ring of a bound socket (EBUSY). Until
-// then a kick (sendto) gives ENXIO, and nothing arrives. XDP_MMAP_OFFSETS and mmap work on the unbound socket.
+// bind() comes after the worker's mmap because kernels before 6.4 refuse to map any ring of a bound socket (EBUSY).
+// Until then a kick (sendto) gives ENXIO, and nothing arrives. XDP_MMAP_OFFSETS and mmap work on the unbound socket.
 //
-// UMEM pages stay pinned by the socket: posternd's own mapping is gone after prepare(). Each further socket of a thread gets
-// its own fill and completion ring and is bound with XDP_SHARED_UMEM to the first, which must be bound by then.
+// UMEM pages stay pinned by the socket: posternd's own mapping is gone after prepare(). Each further socket of a thread
+// gets its own fill and completion ring and is bound with XDP_SHARED_UMEM to the first, which must be bound by then.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@
 
 namespace postern::loader {
 
-inline constexpr std::uint32_t xdp_headroom = 256;  // XDP_PACKET_HEADROOM: the kernel's own, part of UmemLayout::headroom
+inline constexpr std::uint32_t xdp_headroom =
+    256;  // XDP_PACKET_HEADROOM: the kernel's own, part of UmemLayout::headroom
 
 // Raises RLIMIT_MEMLOCK as far as it goes. A UMEM counts against it where CAP_IPC_LOCK is missing.
 [[nodiscard]] Result<void> raise_memlock_limit();
@@ -33,6 +34,7 @@ struct XskQueue {
   std::uint32_t ifindex = 0;
   std::uint32_t queue = 0;
   std::string device;  // for messages
+  bool operator==(const XskQueue&) const = default;
 };
 
 struct XskBinding {
@@ -57,13 +59,13 @@ class XskSocket {
 };
 
 struct XskGroupConfig {
-  UmemLayout layout;       // of every socket; frames and frame_bytes describe the one UMEM
+  UmemLayout layout;  // of every socket; frames and frame_bytes describe the one UMEM
   ZeroCopy zero_copy = ZeroCopy::automatic;
   bool scatter_gather = false;  // ask for it: an MTU that does not fit a frame
 };
 
-// The sockets of one worker thread over one UMEM, while they are being set up. One thread. It holds the first socket (bind()
-// of the others needs it) and the memfd: drop the group when the worker has everything.
+// The sockets of one worker thread over one UMEM, while they are being set up. One thread. It holds the first socket
+// (bind() of the others needs it) and the memfd: drop the group when the worker has everything.
 class XskGroup {
  public:
   // ENOBUFS: RLIMIT_MEMLOCK; EINVAL: sizes that AF_XDP cannot have (the message says which).
@@ -71,9 +73,9 @@ class XskGroup {
 
   // The next socket of this group. The first one registers the UMEM.
   [[nodiscard]] Result<XskSocket> prepare(const XskQueue& queue);
-  // Binds, waiting up to 2 s for an earlier owner to go (EBUSY); raises the transmit budget; `xsk_map_fd` >= 0: puts it into
-  // the XSKMAP at `map_index`. EOPNOTSUPP on a further socket: the first is zero-copy and this device cannot be: make the
-  // group again with ZeroCopy::off.
+  // Binds, waiting up to 2 s for an earlier owner to go (EBUSY); raises the transmit budget; `xsk_map_fd` >= 0: puts it
+  // into the XSKMAP at `map_index`. EOPNOTSUPP on a further socket: the first is zero-copy and this device cannot be:
+  // make the group again with ZeroCopy::off.
   [[nodiscard]] Result<XskBinding> bind(const XskSocket& socket, int xsk_map_fd, std::uint32_t map_index);
 
   [[nodiscard]] int umem_memfd() const { return memfd_.get(); }
@@ -81,11 +83,13 @@ class XskGroup {
  private:
   XskGroup(const XskGroupConfig& config, Fd memfd) : config_(config), memfd_(std::move(memfd)) {}
   [[nodiscard]] Result<void> register_umem(int socket) const;
+  [[nodiscard]] Result<void> bind_first(const XskSocket& socket);
   [[nodiscard]] Result<void> bind_once(const XskSocket& socket, std::uint16_t flags) const;
 
   XskGroupConfig config_;
   Fd memfd_;
   Fd first_;  // duplicate of the first socket
+  XskQueue first_queue_;
   bool first_bound_ = false;
   bool scatter_gather_ = false;
 };

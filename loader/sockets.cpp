@@ -1,0 +1,111 @@
+#include "loader/sockets.hpp"
+
+#include <string_view>
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "maps/abi.h"
+
+namespace postern::loader {
+namespace {
+
+constexpr int ipv6_hdrincl = 36;  // linux/in6.h, which cannot stand beside netinet/in.h
+
+int kernel_family(Family family) { return family == Family::v4 ? AF_INET : AF_INET6; }
+
+Result<void> set_option(int socket, int level, int option, int value, std::string_view what) {
+  if (::setsockopt(socket, level, option, &value, sizeof value) == 0) return {};
+  return fail_errno(std::string(what));
+}
+
+Result<Fd> open_socket(int family, int type, int protocol, std::string_view what) {
+  Fd fd(::socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
+  if (!fd) return fail_errno(fmt::format("{}: socket", what));
+  return fd;
+}
+
+Result<void> bind_to_vrf(int socket, const SocketScope& scope, std::string_view what) {
+  if (scope.vrf_device.empty()) return {};
+  if (::setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, scope.vrf_device.data(),
+                   static_cast<socklen_t>(scope.vrf_device.size())) == 0)
+    return {};
+  return fail_errno(fmt::format("{}: bind to VRF {}", what, scope.vrf_device));
+}
+
+Result<void> set_mark(int socket, std::string_view what) {
+  return set_option(socket, SOL_SOCKET, SO_MARK, static_cast<int>(POSTERN_MARK), fmt::format("{}: SO_MARK", what));
+}
+
+Result<void> report_destination(int socket, Family family, std::string_view what) {
+  const std::string option = fmt::format("{}: packet information", what);
+  return family == Family::v4 ? set_option(socket, IPPROTO_IP, IP_PKTINFO, 1, option)
+                              : set_option(socket, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1, option);
+}
+
+}  // namespace
+
+Result<Fd> open_raw_icmp(Family family, const SocketScope& scope) {
+  const std::string_view what = family == Family::v4 ? "raw ICMP" : "raw ICMPv6";
+  // IPPROTO_RAW and not ICMP: such a socket receives nothing, while an ICMP one would queue every ICMP packet of the
+  // host.
+  POSTERN_TRY(fd, open_socket(kernel_family(family), SOCK_RAW, IPPROTO_RAW, what));
+  POSTERN_CHECK(family == Family::v4 ? set_option(fd.get(), IPPROTO_IP, IP_HDRINCL, 1, "IP_HDRINCL")
+                                     : set_option(fd.get(), IPPROTO_IPV6, ipv6_hdrincl, 1, "IPV6_HDRINCL"));
+  POSTERN_CHECK(set_mark(fd.get(), what));
+  POSTERN_CHECK(bind_to_vrf(fd.get(), scope, what));
+  return fd;
+}
+
+Result<Fd> open_raw_esp(Family family, const SocketScope& scope) {
+  const std::string_view what = family == Family::v4 ? "raw ESP" : "raw ESP over IPv6";
+  POSTERN_TRY(fd, open_socket(kernel_family(family), SOCK_RAW, IPPROTO_ESP, what));
+  POSTERN_CHECK(set_mark(fd.get(), what));
+  POSTERN_CHECK(report_destination(fd.get(), family, what));
+  POSTERN_CHECK(bind_to_vrf(fd.get(), scope, what));
+  return fd;
+}
+
+Result<Fd> open_udp(const UdpSpec& spec) {
+  const std::string what = fmt::format("UDP port {}", spec.port);
+  POSTERN_TRY(fd, open_socket(kernel_family(spec.family), SOCK_DGRAM, 0, what));
+  POSTERN_CHECK(set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, what + ": SO_REUSEPORT"));
+  POSTERN_CHECK(set_mark(fd.get(), what));
+  POSTERN_CHECK(report_destination(fd.get(), spec.family, what));
+  POSTERN_CHECK(bind_to_vrf(fd.get(), spec.scope, what));
+  sockaddr_storage address{};
+  socklen_t size = sizeof(sockaddr_in);
+  if (spec.family == Family::v6) {
+    POSTERN_CHECK(set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1, what + ": IPV6_V6ONLY"));
+    auto& in6 = reinterpret_cast<sockaddr_in6&>(address);
+    in6.sin6_family = AF_INET6;
+    in6.sin6_port = htons(spec.port);
+    size = sizeof in6;
+  } else {
+    auto& in = reinterpret_cast<sockaddr_in&>(address);
+    in.sin_family = AF_INET;
+    in.sin_port = htons(spec.port);
+  }
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) return fail_errno(what + ": bind");
+  return fd;
+}
+
+Result<Fd> open_packet_out(std::uint32_t ifindex) {
+  const std::string what = fmt::format("packet socket on link {}", ifindex);
+  // Protocol 0: it sends and never receives.
+  POSTERN_TRY(fd, open_socket(AF_PACKET, SOCK_RAW, 0, what));
+  POSTERN_CHECK(set_mark(fd.get(), what));
+  sockaddr_ll address{};
+  address.sll_family = AF_PACKET;
+  address.sll_ifindex = static_cast<int>(ifindex);
+  if (ifindex == 0) return fail(what, ENODEV);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return fail_errno(what + ": bind");
+  return fd;
+}
+
+}  // namespace postern::loader

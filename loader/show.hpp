@@ -1,15 +1,18 @@
-// The data of every `show`: NodeView to JSON in the shape the command line renders and `--json` prints. Pure; any thread.
+// The data of every `show`: NodeView to JSON in the shape the command line renders and `--json` prints. Pure; any
+// thread.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string_view>
+
+#include <nlohmann/json.hpp>
 
 #include "base/result.hpp"
 #include "loader/node_view.hpp"
 
 namespace postern::loader {
 
-// `command` in full words ("show crypto map"), `args` an object. Error: unknown command or argument, unknown name or number.
+// `command` in full words ("show crypto map"), `args` an object. Error: unknown command or argument, unknown name or
+// number.
 //   show crypto map            args: tag, interface       show crypto ipsec sa    args: interface, map, peer
 //   show crypto session        args: interface            show dataplane          args: none
 //   show interface tunnel      args: number               config show             args: none

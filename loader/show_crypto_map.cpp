@@ -1,0 +1,129 @@
+// show crypto map (SO-06). Manual entries have no sample in the guide: SPIs both ways, keys masked.
+#include "config/render.hpp"
+#include "loader/show.hpp"
+#include "loader/show_support.hpp"
+
+namespace postern::loader {
+namespace {
+
+using nlohmann::json;
+
+std::string side_text(const Prefix& prefix, const std::optional<std::uint32_t>& wildcard) {
+  if (wildcard) return prefix.address.text() + " " + IpAddress::v4(*wildcard).text();
+  return prefix.length == 0 ? "any" : prefix.text();
+}
+
+json ports_json(const std::vector<config::PortRange>& ports) {
+  json out = json::array();
+  for (const config::PortRange& range : ports) out.push_back({{"first", range.first}, {"last", range.last}});
+  return out;
+}
+
+json rule_json(const config::Ace& rule, Family family) {
+  json out = {{"sequence", rule.sequence},
+              {"action", rule.action == config::Action::permit ? "permit" : "deny"},
+              {"proto", rule.protocol == 0 ? (family == Family::v4 ? "ip" : "ipv6") : std::to_string(rule.protocol)},
+              {"src", side_text(rule.source, rule.source_wildcard)},
+              {"dst", side_text(rule.destination, rule.destination_wildcard)}};
+  if (!rule.source_ports.empty()) out["src_ports"] = ports_json(rule.source_ports);
+  if (!rule.destination_ports.empty()) out["dst_ports"] = ports_json(rule.destination_ports);
+  return out;
+}
+
+json acl_json(const NodeView& view, const std::string& name) {
+  json rules = json::array();
+  if (const config::Acl* const acl = config::find_named(view.document.acls, name))
+    for (const config::Ace& rule : acl->rules) rules.push_back(rule_json(rule, acl->family));
+  return {{"name", name}, {"rules", std::move(rules)}};
+}
+
+json key_json(const config::ManualSa& sa) {
+  json out = {{"spi", hex_spi(sa.spi)}, {"cipher", config::masked_secret}, {"authenticator", nullptr}};
+  if (!sa.integrity_key.empty()) out["authenticator"] = config::masked_secret;
+  return {{"esp", std::move(out)}};
+}
+
+// What every entry of this version has in common: no negotiation, so no lifetime, PFS or choice.
+json entry_json(std::uint32_t sequence, const IpAddress& peer, const config::ManualKeys& keys) {
+  return {{"seq", sequence},
+          {"type", "ipsec-manual"},
+          {"profile_instance", false},
+          {"ikev2_profile", nullptr},
+          {"peers", json::array({peer.text()})},
+          {"current_peer", peer.text()},
+          {"session_key", {{"inbound", key_json(keys.inbound)}, {"outbound", key_json(keys.outbound)}}},
+          {"lifetime", nullptr},
+          {"dual_stack", false},
+          {"true_ident", json::array()},
+          {"responder_only", false},
+          {"pfs", nullptr},
+          {"mixed_mode", false},
+          {"always_create_sas", true}};
+}
+
+json map_json(const NodeView& view, const config::CryptoMap& map) {
+  json entries = json::array(), interfaces = json::array();
+  for (const config::MapEntry& entry : map.entries) {
+    json& out = entries.emplace_back(entry_json(entry.sequence, entry.peer, entry.keys));
+    out["acl"] = acl_json(view, entry.acl);
+    out["transform_sets"] = json::array({transforms_json(view, entry.transform_set)});
+  }
+  for (const config::Interface& interface : view.document.interfaces)
+    if (interface.crypto_map == map.name || interface.ipv6_crypto_map == map.name) interfaces.push_back(interface.name);
+  return {{"name", map.name},
+          {"family", map.family == Family::v4 ? "ipv4" : "ipv6"},
+          {"ikev2_profile", nullptr},
+          {"entries", std::move(entries)},
+          {"interfaces", std::move(interfaces)}};
+}
+
+json any_rule(bool v6) {
+  return {{"sequence", 10}, {"action", "permit"}, {"proto", v6 ? "ipv6" : "ip"}, {"src", "any"}, {"dst", "any"}};
+}
+
+// The map that a tunnel with protection makes: one profile instance, any to any.
+json tunnel_json(const NodeView& view, const config::Tunnel& tunnel) {
+  json entry = entry_json(65537, tunnel.destination, tunnel.keys);
+  entry["profile_instance"] = true;
+  entry["profile"] = tunnel.profile;
+  const bool dual = tunnel.carries_v4 && tunnel.carries_v6;
+  entry["acl"] = {{"name", nullptr}, {"rules", json::array({any_rule(!tunnel.carries_v4)})}};
+  entry["dual_stack"] = dual;
+  if (dual)
+    entry["true_ident"] = {{{"local", "0.0.0.0/0"}, {"remote", "0.0.0.0/0"}}, {{"local", "::/0"}, {"remote", "::/0"}}};
+  json sets = json::array();
+  if (const config::IpsecProfile* const profile = config::find_named(view.document.profiles, tunnel.profile))
+    for (const std::string& set : profile->transform_sets) sets.push_back(transforms_json(view, set));
+  entry["transform_sets"] = std::move(sets);
+  return {{"name", map_name_of(tunnel)},
+          {"family", tunnel.transport == Family::v4 ? "ipv4" : "ipv6"},
+          {"ikev2_profile", nullptr},
+          {"entries", json::array({std::move(entry)})},
+          {"interfaces", json::array({tunnel.device()})}};
+}
+
+bool wanted(const json& map, const std::optional<std::string>& tag, const std::optional<std::string>& interface) {
+  if (tag && map["name"] != *tag) return false;
+  return !interface ||
+         std::find(map["interfaces"].begin(), map["interfaces"].end(), *interface) != map["interfaces"].end();
+}
+
+}  // namespace
+
+Result<json> show_crypto_map(const json& args, const NodeView& view) {
+  POSTERN_CHECK(only_arguments(args, {"tag", "interface"}));
+  POSTERN_TRY(tag, text_argument(args, "tag"));
+  POSTERN_TRY(interface, text_argument(args, "interface"));
+  json maps = json::array();
+  const auto add = [&](json map) {
+    if (wanted(map, tag, interface)) maps.push_back(std::move(map));
+  };
+  for (const config::CryptoMap& map : view.document.crypto_maps) add(map_json(view, map));
+  for (const config::Tunnel& tunnel : view.document.tunnels) add(tunnel_json(view, tunnel));
+  if (maps.empty() && tag)
+    return fail("there is no crypto map of that name" + std::string(interface ? " on that interface" : ""));
+  if (maps.empty() && interface) return fail("there is no crypto map on that interface");
+  return json{{"maps", std::move(maps)}};
+}
+
+}  // namespace postern::loader

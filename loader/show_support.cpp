@@ -1,0 +1,121 @@
+#include "loader/show_support.hpp"
+
+#include <algorithm>
+
+namespace postern::loader {
+namespace {
+
+const config::Ace* ace_of(const NodeView& view, const config::MapEntry& entry, std::uint32_t index) {
+  const config::Acl* const acl = config::find_named(view.document.acls, entry.acl);
+  return acl == nullptr || index >= acl->rules.size() ? nullptr : &acl->rules[index];
+}
+
+constexpr Prefix any_of(Family family) { return {family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0}; }
+
+std::optional<FlowContext> of_tunnel(const NodeView& view, const FlowView& flow) {
+  const auto& tunnels = view.document.tunnels;
+  const auto tunnel = std::ranges::find(tunnels, *flow.tunnel, &config::Tunnel::number);
+  if (tunnel == tunnels.end()) return std::nullopt;
+  FlowContext out;
+  out.flow = &flow;
+  out.tunnel = &*tunnel;
+  out.peer = tunnel->destination;
+  if (tunnel->udp_encapsulation) out.peer_port = tunnel->udp_remote_port;
+  const Family first = tunnel->carries_v4 ? Family::v4 : Family::v6;
+  out.selector.local = out.selector.remote = any_of(first);
+  if (tunnel->carries_v4 && tunnel->carries_v6)
+    out.selector.second_local = out.selector.second_remote = any_of(Family::v6);
+  if (const auto address = IpAddress::parse(tunnel->source)) {
+    out.local = *address;
+    const auto owner = std::ranges::find_if(view.devices, [&](const DeviceView& device) {
+      return std::ranges::any_of(device.addresses, [&](const Prefix& p) { return p.address == *address; });
+    });
+    out.outside = owner == view.devices.end() ? nullptr : &*owner;
+  } else {
+    out.local = address_of(view, tunnel->source, tunnel->transport);
+    out.outside = find_device(view, tunnel->source);
+  }
+  return out;
+}
+
+std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
+  const config::CryptoMap* const map = config::find_named(view.document.crypto_maps, flow.map);
+  if (map == nullptr) return std::nullopt;
+  const auto entry = std::ranges::find(map->entries, flow.sequence, &config::MapEntry::sequence);
+  if (entry == map->entries.end()) return std::nullopt;
+  const config::Ace* const ace = ace_of(view, *entry, flow.ace);
+  if (ace == nullptr) return std::nullopt;
+  FlowContext out;
+  out.flow = &flow;
+  out.map = map;
+  out.entry = &*entry;
+  out.peer = entry->peer;
+  if (entry->udp_encapsulation) out.peer_port = entry->udp_remote_port;
+  out.selector.action = ace->action;
+  out.selector.protocol = ace->protocol;
+  out.selector.local = ace->source;
+  out.selector.remote = ace->destination;
+  out.selector.local_ports = ace->source_ports;
+  out.selector.remote_ports = ace->destination_ports;
+  out.local = address_of(view, flow.interface, map->family);
+  out.outside = find_device(view, flow.interface);
+  return out;
+}
+
+}  // namespace
+
+std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow) {
+  auto out = flow.tunnel ? of_tunnel(view, flow) : of_map(view, flow);
+  // An installed SA knows best.
+  if (out && flow.outbound) out->local = flow.outbound->parameters.local;
+  return out;
+}
+
+const DeviceView* find_device(const NodeView& view, std::string_view name) {
+  const auto device = std::ranges::find(view.devices, name, &DeviceView::name);
+  return device == view.devices.end() ? nullptr : &*device;
+}
+
+std::optional<IpAddress> address_of(const NodeView& view, std::string_view interface, Family family) {
+  const auto first = [&](const std::vector<Prefix>& addresses) -> std::optional<IpAddress> {
+    const auto found = std::ranges::find(addresses, family, &Prefix::family);
+    return found == addresses.end() ? std::nullopt : std::optional(found->address);
+  };
+  if (const DeviceView* const device = find_device(view, interface))
+    if (const auto address = first(device->addresses)) return address;
+  const config::Interface* const configured = config::find_named(view.document.interfaces, interface);
+  return configured == nullptr ? std::nullopt : first(configured->addresses);
+}
+
+std::string map_name_of(const config::Tunnel& tunnel) { return tunnel.device() + "-head-0"; }
+
+std::string hex_spi(std::uint32_t spi) { return fmt::format("0x{:X}", spi); }
+
+nlohmann::json transforms_json(const NodeView& view, const std::string& set) {
+  const config::TransformSet* const found = config::find_named(view.document.transform_sets, set);
+  return {{"name", set}, {"transforms", found == nullptr ? std::vector<std::string>{} : found->transforms}};
+}
+
+nlohmann::json or_null(const std::optional<std::string>& text) {
+  return text ? nlohmann::json(*text) : nlohmann::json();
+}
+nlohmann::json or_null(const std::optional<IpAddress>& address) {
+  return address ? nlohmann::json(address->text()) : nlohmann::json();
+}
+
+Result<std::optional<std::string>> text_argument(const nlohmann::json& args, const char* name) {
+  const auto found = args.find(name);
+  if (found == args.end() || found->is_null()) return std::nullopt;
+  if (!found->is_string()) return fail(std::string("argument \"") + name + "\" must be text");
+  return found->get<std::string>();
+}
+
+Result<void> only_arguments(const nlohmann::json& args, std::initializer_list<std::string_view> known) {
+  if (!args.is_object()) return fail("the arguments must be an object");
+  for (const auto& [name, value] : args.items())
+    if (std::ranges::find(known, std::string_view(name)) == known.end())
+      return fail("unknown argument \"" + name + "\"");
+  return {};
+}
+
+}  // namespace postern::loader

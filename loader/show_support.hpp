@@ -1,0 +1,59 @@
+// What the builders of `show` data share: from a flow back to the objects of the document, and the number formats of
+// the guide.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "base/result.hpp"
+#include "loader/node_view.hpp"
+
+namespace postern::loader {
+
+// What a flow protects, as policy says it: our side is `local`.
+struct FlowSelector {
+  config::Action action = config::Action::permit;
+  std::uint8_t protocol = 0;
+  Prefix local, remote;
+  std::vector<config::PortRange> local_ports, remote_ports;
+  std::optional<Prefix> second_local, second_remote;  // the other inner family of a dual-overlay tunnel
+};
+
+// A flow with the objects it belongs to; pointers into the NodeView, one of `entry` and `tunnel` is set.
+struct FlowContext {
+  const FlowView* flow = nullptr;
+  const config::CryptoMap* map = nullptr;
+  const config::MapEntry* entry = nullptr;
+  const config::Tunnel* tunnel = nullptr;
+  FlowSelector selector;
+  IpAddress peer;
+  std::uint16_t peer_port = 500;
+  std::optional<IpAddress> local;       // our outer address
+  const DeviceView* outside = nullptr;  // device that the outer packets leave by
+};
+
+// Nothing when the flow's objects are gone from the document.
+[[nodiscard]] std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow);
+
+[[nodiscard]] const DeviceView* find_device(const NodeView& view, std::string_view name);
+// First address of that family: of the device as it is, else as the document says.
+[[nodiscard]] std::optional<IpAddress> address_of(const NodeView& view, std::string_view interface, Family family);
+// "Tunnel0-head-0".
+[[nodiscard]] std::string map_name_of(const config::Tunnel& tunnel);
+
+[[nodiscard]] std::string hex_spi(std::uint32_t spi);  // "0x4776A36B"
+[[nodiscard]] nlohmann::json transforms_json(const NodeView& view, const std::string& set);
+[[nodiscard]] nlohmann::json or_null(const std::optional<std::string>& text);
+[[nodiscard]] nlohmann::json or_null(const std::optional<IpAddress>& address);
+
+// Text argument `name`, or nothing; an error when it is there and no text.
+[[nodiscard]] Result<std::optional<std::string>> text_argument(const nlohmann::json& args, const char* name);
+// An error when `args` has a key that is not in `known`.
+[[nodiscard]] Result<void> only_arguments(const nlohmann::json& args, std::initializer_list<std::string_view> known);
+
+}  // namespace postern::loader

@@ -105,8 +105,9 @@ class Gateways(Lab):
         gateway.ip("route", "add", f"10.{other}.0.0/16", "via", OUT4[other])
         gateway.ip6("route", "add", f"2001:db8:{other}::/64", "via", OUT6[other])
 
-    def node(self, side: int, document: dict) -> Node:
-        return Node(self, self.n1 if side == 1 else self.n2, f"T{os.getpid() % 10**7}{'ab'[side - 1]}{self.number % 100}", document)
+    def node(self, side: int, document: dict, name: str | None = None, detached: bool = False) -> Node:
+        unique = f"T{os.getpid() % 10**7}{'ab'[side - 1]}{self.number % 100}"
+        return Node(self, self.n1 if side == 1 else self.n2, name or unique, document, detached)
 
 
 class Pairing(Gateways):

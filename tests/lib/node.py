@@ -16,6 +16,30 @@ RUN = pathlib.Path("/run/postern")
 PINS = pathlib.Path("/sys/fs/bpf/postern")
 
 
+def child_pids(node: str) -> list[int]:
+    """Workers and IKE daemons whose command line names this node."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        program = pathlib.PurePath(words[0].decode(errors="replace")).name
+        if program in ("postern-worker", "postern-ike") and node.encode() in words and not gone(int(entry.name)):
+            found.append(int(entry.name))
+    return found
+
+
+def gone(pid: int) -> bool:
+    """No such process, or one that ended and waits for its parent."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 class NotifySocket:
     """The service manager's side of sd_notify(3)."""
 
@@ -47,13 +71,14 @@ class NotifySocket:
 class Node:
     """posternd in one namespace. `process` is the running daemon or None. Teardown is registered with the lab."""
 
-    def __init__(self, lab: Lab, namespace: Namespace, name: str, document: dict):
+    def __init__(self, lab: Lab, namespace: Namespace, name: str, document: dict, detached: bool = False):
         assert len(name) <= 12, f"{name}: the steer TAP pn-NAME must fit 15 characters"
         self.lab, self.namespace, self.name = lab, namespace, name
         self.document = document
         self.config = lab.scratch / f"{name}.json"
         documents.write(document, self.config)
         self.process: Process | None = None
+        self._detached = detached  # outlives this process and its terminal: the lab of scripts/up
         lab.callback(self._clean_up)
 
     # -- life
@@ -62,7 +87,8 @@ class Node:
         """Starts posternd and does not wait."""
         notify = self._notify = NotifySocket(self.lab.scratch / f"{self.name}.notify")
         self.process = self.lab.spawn([PROGRAMS / "posternd", "--name", self.name, "--config", self.config, "--netns", self.namespace.name],
-                                      f"{self.name}-posternd", env={**os.environ, "NOTIFY_SOCKET": str(notify.path)})
+                                      f"{self.name}-posternd", env={**os.environ, "NOTIFY_SOCKET": str(notify.path)},
+                                      start_new_session=self._detached)
         return self.process
 
     def start(self, seconds: float = 20) -> None:
@@ -101,27 +127,12 @@ class Node:
         self.end_leftovers()
 
     def end_leftovers(self) -> None:
-        """Children outlive posternd by design; those of this node name are found by their command line and ended by pid."""
-        for pid in self.child_pids():
+        """Children outlive posternd by design: those of this node name are ended by their pids."""
+        for pid in child_pids(self.name):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-
-    def child_pids(self) -> list[int]:
-        """Processes whose command line says `--node NAME`."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            program = pathlib.PurePath(words[0].decode(errors="replace")).name
-            if program in ("postern-worker", "postern-ike") and self.name.encode() in words:
-                found.append(int(entry.name))
-        return found
 
     # -- command line
 
@@ -156,4 +167,4 @@ class Node:
     def traces(self) -> list[str]:
         """Everything of this node that still exists: /run and pin directories, child processes."""
         left = [str(path) for path in (RUN / self.name, PINS / self.name) if path.exists()]
-        return left + [f"process {pid}" for pid in self.child_pids()]
+        return left + [f"process {pid}" for pid in child_pids(self.name)]

@@ -2,7 +2,10 @@
 import collections
 import dataclasses
 import pathlib
+import secrets
 
+from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scapy.config import conf
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -128,10 +131,20 @@ def open_esp(sa: Sa, sealed: bytes):
     return association(sa).decrypt(carrier)
 
 
+def seal_bytes(sa: Sa, sequence: int, clear: bytes, next_header: int, padding: bytes | None = None, pad_length: int | None = None) -> bytes:
+    """An ESP packet with a trailer of the test's choice: wrong padding, wrong lengths, dummies. The ICV is right."""
+    if padding is None:
+        padding = bytes(range(1, 1 + -(len(clear) + 2) % 16))
+    body = clear + padding + bytes([len(padding) if pad_length is None else pad_length, next_header])
+    iv = secrets.token_bytes(16)
+    encryptor = Cipher(algorithms.AES(sa.cipher_key), modes.CBC(iv)).encryptor()
+    sealed = sa.spi.to_bytes(4, "big") + sequence.to_bytes(4, "big") + iv + encryptor.update(body) + encryptor.finalize()
+    digest, length = {"esp-sha-hmac": (hashes.SHA1(), 12), "esp-sha256-hmac": (hashes.SHA256(), 16)}[sa.transforms[1]]
+    authenticator = hmac.HMAC(sa.auth_key, digest)
+    authenticator.update(sealed)
+    return sealed + authenticator.finalize()[:length]
+
+
 def inner_payload(packet) -> bytes:
     """What an inner UDP packet carries."""
     return bytes(packet[UDP].payload) if packet.haslayer(UDP) else b""
-
-
-__all__ = ["ARP", "ESP", "Ether", "Findings", "ICMP", "IP", "IPv6", "Opened", "Oracle", "TCP", "UDP", "association", "esp_bytes",
-           "inner_payload", "open_esp"]

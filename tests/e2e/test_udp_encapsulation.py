@@ -1,0 +1,78 @@
+"""ESP in UDP (RFC 3948) with a scapy peer, and the cases where one side has it and the other has not."""
+import pytest
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.packet import Raw
+
+import lab
+from oracle import association, esp_bytes
+from peer import QUIET, ScapyLab
+
+
+@pytest.fixture(scope="module")
+def world(module_scratch):
+    """map4 is UDP-encapsulated, tunnel4 is not."""
+    flows = lab.fresh_flows()
+    document = lab.gateway_document(1, flows)
+    document["crypto_maps"][0]["entries"][0]["udp_encapsulation"] = {"local_port": 4500, "remote_port": 40123}
+    with ScapyLab(module_scratch, document, flows) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def balanced(world):
+    yield
+    world.assert_balanced()
+
+
+def encapsulated(world, flow: str, inner, sequence: int = 1, ports: tuple[int, int] = (40123, 4500)):
+    return association(world.pair(flow).to_left, lab.OUT4[2], lab.OUT4[1], udp=ports).encrypt(inner, seq_num=sequence)
+
+
+def test_both_ways(world):
+    payload = world.mark()
+    assert world.delivered(encapsulated(world, "map4", world.inner("map4", True, payload)), payload) is not None
+    one = world.protected(world.inner("map4", False), "map4")[0]
+    assert one.outer.proto == 17
+    assert (one.outer[UDP].sport, one.outer[UDP].dport) == (4500, 40123)
+    assert one.outer[UDP].chksum == 0, "RFC 3948 2.1: the checksum SHOULD be zero"
+    assert one.outer[UDP].len == len(bytes(one.outer[UDP]))
+
+
+def test_fragments_of_encapsulated_esp(world):
+    payload = world.mark() + bytes(1300)
+    pieces = fragment(IP(bytes(encapsulated(world, "map4", world.inner("map4", True, payload)))), fragsize=600)
+    world.host.drain()
+    for piece in pieces:
+        world.peer.send(piece)
+    assert len(pieces) > 1 and world.host.first(lambda one: payload in bytes(one)) is not None
+
+
+def test_the_other_form_is_refused(world):
+    payload = world.mark()
+    world.refused(world.seal("map4", world.inner("map4", True, payload)), "wrong_encapsulation", payload)
+    world.refused(encapsulated(world, "tunnel4", world.inner("tunnel4", True, payload)), "wrong_encapsulation", payload)
+
+
+def test_damage_inside_udp(world):
+    payload = world.mark()
+    broken = bytearray(bytes(encapsulated(world, "map4", world.inner("map4", True, payload))))
+    broken[-1] ^= 1
+    world.refused(IP(bytes(broken)), "bad_icv", payload)
+
+
+def test_keepalive_and_ike_are_not_esp(world):
+    """RFC 3948 2.2 and 2.3: one byte 0xFF, and the non-ESP marker of four zero bytes."""
+    before = sum(row["worker"] + row["kernel"] for row in world.node.dataplane()["drops"])
+    for data in (b"\xff", bytes(4) + b"an IKE message follows the marker"):
+        world.peer.send(IP(src=lab.OUT4[2], dst=lab.OUT4[1]) / UDP(sport=40123, dport=4500) / Raw(data))
+    assert world.host.first(lambda one: True, QUIET) is None
+    payload = world.mark()
+    assert world.delivered(encapsulated(world, "map4", world.inner("map4", True, payload), 5), payload) is not None
+    assert sum(row["worker"] + row["kernel"] for row in world.node.dataplane()["drops"]) == before
+
+
+def test_runt_inside_udp(world):
+    payload = world.mark()
+    runt = IP(src=lab.OUT4[2], dst=lab.OUT4[1]) / UDP(sport=40123, dport=4500) / Raw(world.pair("map4").to_left.spi.to_bytes(4, "big") + bytes(8))
+    world.refused(runt, "esp_runt", payload)
+    assert esp_bytes(runt) is not None, "what was sent does claim to be ESP"

@@ -74,6 +74,9 @@ class BpfPrograms {
  private:
   struct Skeleton;
   BpfPrograms(std::unique_ptr<Skeleton> skeleton, std::filesystem::path pin_dir);
+  [[nodiscard]] Result<void> load_object();
+  [[nodiscard]] Result<bool> update_link(const std::filesystem::path& path, std::uint32_t ifindex,
+                                         config::XdpMode mode) const;
   std::unique_ptr<Skeleton> skeleton_;
   std::filesystem::path pin_dir_;
   NodeMaps maps_;

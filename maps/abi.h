@@ -226,7 +226,8 @@ struct postern_count {
   X(bad_offload, "virtio-net header does not fit its packet")                               \
   X(rx_overrun, "kernel: AF_XDP receive ring full or no fill frames")                       \
   X(invalid_descriptor, "kernel: AF_XDP descriptor refused")                                \
-  X(shutting_down, "held when the worker stopped")
+  X(shutting_down, "held when the worker stopped")                                          \
+  X(oversize, "received packet is larger than a packet buffer")
 enum postern_drop {
 #define POSTERN_ENUM(name, text) POSTERN_DROP_##name,
   POSTERN_DROPS(POSTERN_ENUM)

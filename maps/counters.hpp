@@ -25,13 +25,17 @@ inline void count(Counter& counter, std::uint64_t by = 1) {
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
 
-// One descriptor of one thread: an XSK (device, queue), a TUN or steer TAP queue, or a socket.
+// One descriptor of one thread: an XSK (device, queue), a TUN or steer TAP queue, or a socket. Rows outlive their device, and
+// the same device gets the same row again, so that sums over a thread never step back.
+// What the kernel lost in front of an XSK (rx_dropped, rx_ring_full) counts in rx_packets and as Drop::rx_overrun; what it
+// refused to send (tx_invalid) as Drop::invalid_descriptor and not in tx_packets. fill_empty explains rx_dropped, it adds nothing.
 struct alignas(64) DeviceCounters {
   Counter rx_packets, rx_bytes;
   Counter tx_packets, tx_bytes;
   Counter tx_refused;  // offered to the kernel and not taken; each is also a drop (tx_full, tx_failed)
   // Kernel-side losses as XDP_STATISTICS tells them, refreshed about once a second and before a control reply.
   Counter kernel_rx_dropped, kernel_rx_ring_full, kernel_rx_fill_empty, kernel_rx_invalid, kernel_tx_invalid;
+  Counter identity;  // whose row this is: device_identity() of worker/sa_channel.hpp; 0: never used
 };
 
 // Packets balance: rx + split + made + redelivered = tx + merged + held + sum(drops), over all devices of the thread.

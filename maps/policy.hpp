@@ -28,13 +28,18 @@ struct PolicyPortRange {
 
 // One ACE. source and destination are of one family, seen in the outbound direction.
 struct PolicyRule {
-  std::uint32_t entry = 0;  // sequence number of the crypto map entry; rules of one entry are adjacent
+  std::uint32_t entry = 0;  // sequence number of the crypto map entry
   bool permit = true;
   std::uint32_t flow = 0;                                        // permit: node-wide flow id, not 0
   std::optional<std::uint8_t> protocol;                          // empty: any
   Prefix source, destination;                                    // host bits are ignored
   std::vector<PolicyPortRange> source_ports, destination_ports;  // empty: any
 };
+
+// Adjacent rules of one family and one sequence number are one entry (an interface's IPv6 map may repeat the numbers).
+[[nodiscard]] inline bool same_entry(const PolicyRule& a, const PolicyRule& b) {
+  return a.entry == b.entry && a.source.family() == b.source.family();
+}
 
 // Everything that one interface protects: its IPv4 and IPv6 map sets in order of evaluation. One generation number per
 // interface and version: numbers are node-wide and grow (the worker calls a verdict stale by comparing them).
@@ -73,8 +78,8 @@ struct PolicyImage {
   std::vector<std::pair<postern_ace_key, postern_ace>> aces;
 };
 
-// Errors: more than POSTERN_MAX_ACES rules or POSTERN_MAX_ENTRIES entries, entries not adjacent, families mixed in a
-// rule, ports of a protocol that has none, an empty port range, a permit without flow, a reserved generation.
+// Errors: more than POSTERN_MAX_ACES rules or POSTERN_MAX_ENTRIES entries, or port ranges that need too many rows;
+// families mixed in a rule, ports of a protocol that has none, an empty port range, a permit without flow, a reserved generation.
 [[nodiscard]] Result<PolicyImage> compile(const PolicyInput& policy);
 
 // The image looked up as the BPF programs look it up: longest prefix, conjunction, first bit, deny skips its entry.

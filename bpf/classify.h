@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/*
+ * Which flow protects a packet: flow cache, and behind it five tables whose bit-vectors of ACEs are intersected. The
+ * cost does not grow with the number of ACEs but for the words of the vector that several of them share.
+ * maps/policy.cpp fills the tables and holds the same algorithm in C++; tests/maps compares the two.
+ */
+#ifndef POSTERN_BPF_CLASSIFY_H
+#define POSTERN_BPF_CLASSIFY_H
+
+#include "bpf/parse.h"
+
+_Static_assert(POSTERN_ACE_WORDS == 64, "the summary of a vector is one word");
+
+/* What could match, one vector a table, and how far the search among them got. */
+struct candidates {
+  const struct postern_ace_bits *source, *destination, *protocol;
+  const struct postern_ace_bits *source_port, *destination_port; /* null: ports do not matter to this packet */
+  __u64 summary;                                                 /* words still to be looked at */
+  __u64 allowed; /* bits of the lowest of them that no deny has passed over */
+  __u32 generation;
+  struct postern_flow_verdict found;
+};
+
+static __always_inline const struct postern_ace_bits* find_protocol(const struct postern_flow_key* flow) {
+  const __u32 fragment = flow->fragment ? POSTERN_PROTOCOL_FRAGMENT : 0;
+  struct postern_protocol_key key = {.generation = flow->generation, .protocol = flow->protocol + fragment};
+  const struct postern_ace_bits* bits = bpf_map_lookup_elem(&protocols, &key);
+  if (bits) return bits;
+  key.protocol = POSTERN_PROTOCOL_OTHER + fragment;
+  return bpf_map_lookup_elem(&protocols, &key);
+}
+
+static __always_inline const struct postern_ace_bits* find_prefix(void* table, __u32 generation,
+                                                                  const struct postern_address* address) {
+  const struct postern_prefix_key key = {.prefix_length = 32 + 128, .generation = generation, .address = *address};
+  return bpf_map_lookup_elem(table, &key);
+}
+
+static __always_inline const struct postern_ace_bits* find_port(void* table, __u32 generation, __be16 port) {
+  const struct postern_port_key key = {.prefix_length = 32 + 16, .generation = generation, .port = port};
+  return bpf_map_lookup_elem(table, &key);
+}
+
+/* Index of the lowest set bit; not for 0. The barrier keeps the mask, without which the verifier does not see the
+ * bound. */
+static __always_inline __u32 lowest_bit(__u64 bits) {
+  __u64 index = __builtin_ctzll(bits);
+  asm volatile("" : "+r"(index));
+  return index & 63;
+}
+
+static __always_inline __u64 candidates_in(const struct candidates* in, __u32 word) {
+  __u64 bits = in->source->words[word] & in->destination->words[word] & in->protocol->words[word];
+  if (in->source_port && in->destination_port) bits &= in->source_port->words[word] & in->destination_port->words[word];
+  return bits;
+}
+
+/* Looks at one word, or passes one entry over after a deny. 1: the search is over (bpf_loop). */
+static long search_step(__u32 step __attribute__((unused)), struct candidates* in) {
+  if (!in->summary) return 1;
+  const __u32 word = lowest_bit(in->summary);
+  const __u64 bits = candidates_in(in, word) & in->allowed;
+  if (!bits) {
+    in->summary &= in->summary - 1;
+    in->allowed = ~0ULL;
+    return 0;
+  }
+  const struct postern_ace_key key = {.generation = in->generation, .index = word * 64 + lowest_bit(bits)};
+  const struct postern_ace* ace = bpf_map_lookup_elem(&aces, &key);
+  if (!ace) return 1;
+  if (ace->action == POSTERN_PERMIT) {
+    in->found.flow = ace->flow;
+    in->found.ace = key.index;
+    return 1;
+  }
+  /* TS-03: a deny takes the packet out of its own entry; the search goes on behind that. */
+  const __u32 next = ace->last_ace + 1;
+  if (next >= POSTERN_MAX_ACES) return 1;
+  const __u64 first_word = 1ULL << (next / 64);
+  in->summary &= -first_word;
+  in->allowed = in->summary & first_word ? ~0ULL << (next % 64) : ~0ULL;
+  return 0;
+}
+
+static __always_inline void first_match(struct candidates* in) {
+  in->summary = in->source->summary & in->destination->summary & in->protocol->summary;
+  if (in->source_port && in->destination_port) in->summary &= in->source_port->summary & in->destination_port->summary;
+  in->allowed = ~0ULL;
+  bpf_loop(POSTERN_ACE_WORDS + POSTERN_MAX_ENTRIES, search_step, in, 0);
+}
+
+/* Without the cache: the verdict is left in in->found; bypass where the generation has no rows for the packet. */
+static __always_inline void find_by_tables(const struct postern_flow_key* flow, struct candidates* in) {
+  in->protocol = find_protocol(flow);
+  if (!in->protocol) return;
+  in->source = find_prefix(&source_prefixes, flow->generation, &flow->source);
+  if (!in->source) return;
+  in->destination = find_prefix(&destination_prefixes, flow->generation, &flow->destination);
+  if (!in->destination) return;
+  if (!flow->fragment && has_ports(flow->protocol)) {
+    in->source_port = find_port(&source_ports, flow->generation, flow->source_port);
+    in->destination_port = find_port(&destination_ports, flow->generation, flow->destination_port);
+    if (!in->source_port || !in->destination_port) return;
+  }
+  first_match(in);
+}
+
+SUBPROGRAM int classify_by_tables(const struct postern_flow_key* flow, struct postern_flow_verdict* out) {
+  struct candidates in = {.generation = flow->generation, .found.ace = POSTERN_NO_ACE};
+  find_by_tables(flow, &in);
+  *out = in.found;
+  return 0;
+}
+
+/* `flow` must have its generation set. Counts the hit of the permit that decided. */
+static __always_inline struct postern_flow_verdict classify(const struct postern_flow_key* flow, __u64 bytes) {
+  struct postern_flow_verdict found;
+  const struct postern_flow_verdict* cached = bpf_map_lookup_elem(&flow_cache, flow);
+  if (cached) {
+    found = *cached;
+  } else {
+    classify_by_tables(flow, &found);
+    bpf_map_update_elem(&flow_cache, flow, &found, BPF_ANY);
+  }
+  if (found.ace != POSTERN_NO_ACE) {
+    const struct postern_ace_key key = {.generation = flow->generation, .index = found.ace};
+    struct postern_count* hits = bpf_map_lookup_elem(&ace_hits, &key);
+    if (hits) count(hits, bytes);
+  }
+  return found;
+}
+
+/* The flow as its answers' policy sees it: an inbound packet is matched by the mirror of the outbound rule (TS-09). */
+static __always_inline void mirror(struct postern_flow_key* flow) {
+  const struct postern_address source = flow->source;
+  flow->source = flow->destination;
+  flow->destination = source;
+  if (!has_ports(flow->protocol)) return;
+  const __be16 port = flow->source_port;
+  flow->source_port = flow->destination_port;
+  flow->destination_port = port;
+}
+
+#endif

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/*
+ * Ethernet, up to two VLAN tags, IPv4 with options, IPv6 with a bounded chain of extension headers, and the first bytes
+ * of the transport header. Reads only what lies in the linear part; says so when more bytes could exist behind it.
+ */
+#ifndef POSTERN_BPF_PARSE_H
+#define POSTERN_BPF_PARSE_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "bpf/maps.h"
+
+enum parse_result {
+  PARSED,
+  PARSED_NOT_IP, /* ARP and all that no policy speaks of */
+  PARSE_TRUNCATED,
+  PARSE_MALFORMED,
+};
+
+enum fragment { FRAGMENT_NONE, FRAGMENT_FIRST, FRAGMENT_LATER };
+
+struct packet {
+  struct postern_flow_key flow; /* as on the wire; generation 0 */
+  __be32 spi;                   /* of ESP, or of UDP data longer than 8 bytes (RFC 3948 §2.1); 0: none */
+  __be32 flow_label;            /* IPv6: the first four bytes of its header, without the version */
+  __u16 network;                /* offset of the IP header */
+  __u16 transport_bytes;        /* from the transport header to the end the IP header tells */
+  __u8 family;                  /* 4 or 6; 0: not IP */
+  __u8 fragment;                /* enum fragment */
+  __u8 hop_limit;
+  __u8 traffic_class;
+};
+
+#define MAX_VLAN_TAGS 2
+#define MAX_EXTENSION_HEADERS 8
+#define MAX_HEADER_BYTES 1024 /* from the start of the frame to the transport header */
+
+struct vlan_tag {
+  __be16 control;
+  __be16 ether_type;
+};
+struct ipv6_extension {
+  __u8 next_header;
+  __u8 units; /* of 8 bytes, the first not counted */
+};
+struct ipv6_fragment {
+  __u8 next_header;
+  __u8 reserved;
+  __be16 offset_and_more;
+  __be32 identification;
+};
+
+/* Not in the UAPI headers under these names. */
+#define PROTOCOL_UDPLITE 136
+#define PROTOCOL_HOP_BY_HOP 0
+#define PROTOCOL_ROUTING 43
+#define PROTOCOL_FRAGMENT 44
+#define PROTOCOL_ICMPV6 58
+#define PROTOCOL_DESTINATION_OPTIONS 60
+
+static __always_inline int has_ports(__u8 protocol) {
+  return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_DCCP || protocol == IPPROTO_SCTP ||
+         protocol == PROTOCOL_UDPLITE;
+}
+
+static __always_inline int is_extension(__u8 protocol) {
+  return protocol == PROTOCOL_HOP_BY_HOP || protocol == PROTOCOL_ROUTING || protocol == PROTOCOL_FRAGMENT ||
+         protocol == PROTOCOL_DESTINATION_OPTIONS;
+}
+
+static __always_inline int is_v4_mapped(const struct postern_address* address) {
+  const __u32* words = (const __u32*)address;
+  return (words[0] | words[1]) == 0 && words[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline void map_v4(struct postern_address* address, __be32 v4) {
+  __u32* words = (__u32*)address;
+  words[0] = words[1] = 0;
+  words[2] = bpf_htonl(0xffff);
+  words[3] = v4;
+}
+
+/* Ports, ICMP type and code, SPI. `offset` is at most MAX_HEADER_BYTES + 2048. */
+static __always_inline int parse_transport(const void* data, const void* data_end, __u32 offset,
+                                           struct packet* packet) {
+  const __u8 protocol = packet->flow.protocol;
+  const __be16* at = data + offset;
+  if (has_ports(protocol)) {
+    if (packet->transport_bytes < 8) return PARSE_MALFORMED;
+    if ((const void*)(at + 2) > data_end) return PARSE_TRUNCATED;
+    packet->flow.source_port = at[0];
+    packet->flow.destination_port = at[1];
+    if (protocol != IPPROTO_UDP || packet->transport_bytes <= 16) return PARSED;
+    if ((const void*)(at + 6) > data_end) return PARSE_TRUNCATED;
+    packet->spi = *(const __be32*)(at + 4);
+  } else if (protocol == IPPROTO_ICMP || protocol == PROTOCOL_ICMPV6) {
+    if (packet->transport_bytes < 4) return PARSE_MALFORMED;
+    if ((const void*)(at + 2) > data_end) return PARSE_TRUNCATED;
+    packet->flow.source_port = at[0];
+  } else if (protocol == IPPROTO_ESP) {
+    if (packet->transport_bytes < 8) return PARSED; /* a runt has no SPI */
+    if ((const void*)(at + 2) > data_end) return PARSE_TRUNCATED;
+    packet->spi = *(const __be32*)at;
+  }
+  return PARSED;
+}
+
+static __always_inline int parse_ipv4(const void* data, const void* data_end, struct packet* packet) {
+  const struct iphdr* ip = data + packet->network;
+  if ((const void*)(ip + 1) > data_end) return PARSE_TRUNCATED;
+  const __u32 header_bytes = ip->ihl * 4;
+  /* The total length is 0 in super-packets of 64 KiB and more that the kernel hands to TC ("BIG TCP"). */
+  const __u32 total = ip->tot_len ? bpf_ntohs(ip->tot_len) : 0xffff;
+  if (ip->version != 4 || header_bytes < sizeof *ip || total < header_bytes) return PARSE_MALFORMED;
+  map_v4(&packet->flow.source, ip->saddr);
+  map_v4(&packet->flow.destination, ip->daddr);
+  packet->flow.protocol = ip->protocol;
+  packet->hop_limit = ip->ttl;
+  packet->traffic_class = ip->tos;
+  packet->transport_bytes = total - header_bytes;
+  const __u16 fragment = bpf_ntohs(ip->frag_off);
+  if (fragment & 0x1fff) {
+    packet->fragment = FRAGMENT_LATER;
+    packet->flow.fragment = 1;
+    return PARSED;
+  }
+  if (fragment & 0x2000) packet->fragment = FRAGMENT_FIRST;
+  return parse_transport(data, data_end, packet->network + header_bytes, packet);
+}
+
+/* Walks the extension headers (RFC 8200 §4.1) up to the first that is none, or to a non-initial fragment. */
+static __always_inline int parse_extensions(const void* data, const void* data_end, __u8 next, __u32 payload,
+                                            struct packet* packet) {
+  __u32 offset = packet->network + sizeof(struct ipv6hdr);
+  for (int i = 0; i <= MAX_EXTENSION_HEADERS; ++i) {
+    if (offset > MAX_HEADER_BYTES) return PARSE_MALFORMED;
+    if (!is_extension(next)) {
+      packet->flow.protocol = next;
+      packet->transport_bytes = payload;
+      if (packet->fragment != FRAGMENT_LATER) return parse_transport(data, data_end, offset, packet);
+      packet->flow.fragment = 1;
+      return PARSED;
+    }
+    /* What follows a non-initial fragment's header is not a header: its protocol stays unknown. */
+    if (packet->fragment == FRAGMENT_LATER || i == MAX_EXTENSION_HEADERS) return PARSE_MALFORMED;
+    const struct ipv6_fragment* header = data + offset;
+    if ((const void*)(header + 1) > data_end) return PARSE_TRUNCATED;
+    __u32 bytes = sizeof *header;
+    if (next == PROTOCOL_FRAGMENT) {
+      packet->fragment = header->offset_and_more & bpf_htons(0xfff8) ? FRAGMENT_LATER : FRAGMENT_FIRST;
+    } else {
+      bytes = (((const struct ipv6_extension*)header)->units + 1) * 8;
+    }
+    next = header->next_header;
+    if (bytes > payload) return PARSE_MALFORMED;
+    payload -= bytes;
+    offset += bytes;
+  }
+  return PARSE_MALFORMED;
+}
+
+static __always_inline int parse_ipv6(const void* data, const void* data_end, struct packet* packet) {
+  const struct ipv6hdr* ip = data + packet->network;
+  if ((const void*)(ip + 1) > data_end) return PARSE_TRUNCATED;
+  if (ip->version != 6) return PARSE_MALFORMED;
+  __builtin_memcpy(&packet->flow.source, &ip->saddr, 16);
+  __builtin_memcpy(&packet->flow.destination, &ip->daddr, 16);
+  /* On the wire such addresses mean nothing (RFC 4291 §2.5.5.2), and here they would be taken for IPv4. */
+  if (is_v4_mapped(&packet->flow.source) || is_v4_mapped(&packet->flow.destination)) return PARSE_MALFORMED;
+  packet->hop_limit = ip->hop_limit;
+  packet->flow_label = *(const __be32*)ip & bpf_htonl(0x0fffffff);
+  packet->traffic_class = bpf_ntohl(packet->flow_label) >> 20;
+  /* 0 with a jumbo payload option (RFC 2675), or in the kernel's own super-packets. */
+  const __u32 payload = ip->payload_len ? bpf_ntohs(ip->payload_len) : 0xffff;
+  return parse_extensions(data, data_end, ip->nexthdr, payload, packet);
+}
+
+SUBPROGRAM int parse(const void* data, const void* data_end, struct packet* packet) {
+  const struct ethhdr* ethernet = data;
+  if ((const void*)(ethernet + 1) > data_end) return PARSE_TRUNCATED;
+  __be16 type = ethernet->h_proto;
+  __u32 offset = sizeof *ethernet;
+  for (int i = 0; i < MAX_VLAN_TAGS; ++i) {
+    if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD)) break;
+    const struct vlan_tag* tag = data + offset;
+    if ((const void*)(tag + 1) > data_end) return PARSE_TRUNCATED;
+    type = tag->ether_type;
+    offset += sizeof *tag;
+  }
+  packet->network = offset;
+  if (type == bpf_htons(ETH_P_IP)) {
+    packet->family = 4;
+    return parse_ipv4(data, data_end, packet);
+  }
+  if (type == bpf_htons(ETH_P_IPV6)) {
+    packet->family = 6;
+    return parse_ipv6(data, data_end, packet);
+  }
+  if (type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD)) return PARSE_MALFORMED;
+  return PARSED_NOT_IP;
+}
+
+static __always_inline int is_multicast(const struct postern_address* address) {
+  if (!is_v4_mapped(address)) return address->bytes[0] == 0xff;
+  return (address->bytes[12] & 0xf0) == 0xe0;
+}
+
+/* Neighbour discovery and nothing else: the hop limit proves that no router forwarded it (RFC 4861 §3.1). */
+static __always_inline int is_neighbour_discovery(const struct packet* packet) {
+  const __u8 type = bpf_ntohs(packet->flow.source_port) >> 8, code = bpf_ntohs(packet->flow.source_port) & 0xff;
+  return packet->family == 6 && packet->flow.protocol == PROTOCOL_ICMPV6 && packet->fragment == FRAGMENT_NONE &&
+         packet->hop_limit == 255 && type >= 133 && type <= 137 && code == 0;
+}
+
+static __always_inline int has_udp_ports(const struct packet* packet, __u16 source, __u16 destination) {
+  return packet->flow.protocol == IPPROTO_UDP && packet->fragment != FRAGMENT_LATER &&
+         packet->flow.source_port == bpf_htons(source) && packet->flow.destination_port == bpf_htons(destination);
+}
+
+#endif

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/*
+ * First look at every packet. On an outside interface: ESP for one of our SAs goes to the worker, clear packets that
+ * policy wants protected are dropped (TS-09). On an inside interface: what will be protected skips the kernel and goes
+ * to the worker stamped.
+ */
+#include "bpf/classify.h"
+#include "bpf/steer.h"
+
+#define PORT_IKE 500
+#define PORT_IKE_NAT 4500
+#define PORT_DHCP_SERVER 67
+#define PORT_DHCP_CLIENT 68
+#define PORT_DHCPV6_CLIENT 546
+#define PORT_DHCPV6_SERVER 547
+
+/* ESP for us, plain or in UDP (RFC 3948): to the worker when its SA exists. */
+static __always_inline int receive_esp(struct xdp_md* ctx, const struct postern_interface* interface,
+                                       const struct packet* packet) {
+  const struct postern_sa_key key = {
+      .vrf = interface->vrf, .spi = packet->spi, .destination = packet->flow.destination, .protocol = IPPROTO_ESP};
+  const struct postern_sa* sa = bpf_map_lookup_elem(&sas, &key);
+  const int udp = packet->flow.protocol == IPPROTO_UDP;
+  const int usual_port = packet->flow.destination_port == bpf_htons(PORT_IKE_NAT);
+  /* On other ports only what an SA is configured for is ESP; the rest is ordinary UDP. */
+  if (udp && !usual_port && (!sa || sa->encap_port != packet->flow.destination_port)) return POSTERN_VERDICT_pass;
+  if (!sa) return drop(POSTERN_DROP_no_sa);
+  if (interface->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
+  if (queue_slot(interface, ctx->rx_queue_index) == NO_QUEUE) return drop(POSTERN_DROP_no_queue_owner);
+  return POSTERN_VERDICT_to_worker;
+}
+
+/* What is addressed to the node itself. POSTERN_VERDICT_pass: nothing special, policy decides. */
+static __always_inline int receive_local(struct xdp_md* ctx, const struct postern_interface* interface,
+                                         const struct packet* packet) {
+  const __u8 protocol = packet->flow.protocol;
+  const __be16 port = packet->flow.destination_port;
+  const int ike_port = port == bpf_htons(PORT_IKE) || port == bpf_htons(PORT_IKE_NAT);
+  if (packet->fragment !=
+      FRAGMENT_NONE) { /* the kernel reassembles and gives ESP to a socket of the worker, IKE to its own */
+    if (protocol == IPPROTO_ESP) return POSTERN_VERDICT_exempt;
+    if (protocol == IPPROTO_UDP && (packet->fragment == FRAGMENT_LATER || ike_port)) return POSTERN_VERDICT_exempt;
+    return POSTERN_VERDICT_pass;
+  }
+  if (protocol == IPPROTO_ESP) {
+    if (packet->transport_bytes < 8) return drop(POSTERN_DROP_esp_runt);
+    return receive_esp(ctx, interface, packet);
+  }
+  if (protocol != IPPROTO_UDP) return POSTERN_VERDICT_pass;
+  if (port == bpf_htons(PORT_IKE)) return POSTERN_VERDICT_exempt;
+  if (packet->spi) return receive_esp(ctx, interface, packet);
+  return ike_port ? POSTERN_VERDICT_exempt : POSTERN_VERDICT_pass; /* IKE behind its non-ESP marker, or a keepalive */
+}
+
+static __always_inline int is_dhcp_reply(const struct packet* packet, int local) {
+  if (has_udp_ports(packet, PORT_DHCP_SERVER, PORT_DHCP_CLIENT))
+    return local || is_broadcast(&packet->flow.destination);
+  return local && has_udp_ports(packet, PORT_DHCPV6_SERVER, PORT_DHCPV6_CLIENT);
+}
+
+static __always_inline int receive_outside(struct xdp_md* ctx, const struct postern_interface* interface,
+                                           struct packet* packet, int parsed) {
+  if (parsed == PARSED_NOT_IP) return POSTERN_VERDICT_exempt;
+  if (parsed != PARSED) return interface->generation ? drop(POSTERN_DROP_unparseable) : POSTERN_VERDICT_pass;
+  const int local = is_local(interface->vrf, &packet->flow.destination);
+  if (local) {
+    const int decision = receive_local(ctx, interface, packet);
+    if (decision != POSTERN_VERDICT_pass) return decision;
+  }
+  if (!interface->generation) return POSTERN_VERDICT_pass;
+  if (is_neighbour_discovery(packet) || is_dhcp_reply(packet, local)) return POSTERN_VERDICT_exempt;
+  mirror(&packet->flow);
+  packet->flow.generation = interface->generation;
+  const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
+  return found.flow ? drop(POSTERN_DROP_clear_text) : POSTERN_VERDICT_pass;
+}
+
+/* The interface by which the kernel would forward the packet; 0: it would not, or has more to do than forward. */
+static __always_inline __u32 route(struct xdp_md* ctx, const struct packet* packet) {
+  struct bpf_fib_lookup fib = {.ifindex = ctx->ingress_ifindex, .l4_protocol = packet->flow.protocol};
+  if (packet->family == 4) {
+    fib.family = 2; /* AF_INET */
+    fib.tos = packet->traffic_class;
+    fib.ipv4_src = ((const __u32*)&packet->flow.source)[3];
+    fib.ipv4_dst = ((const __u32*)&packet->flow.destination)[3];
+  } else {
+    fib.family = 10; /* AF_INET6 */
+    fib.flowinfo = packet->flow_label;
+    __builtin_memcpy(fib.ipv6_src, &packet->flow.source, 16);
+    __builtin_memcpy(fib.ipv6_dst, &packet->flow.destination, 16);
+  }
+  const long result = bpf_fib_lookup(ctx, &fib, sizeof fib, 0);
+  return result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ? fib.ifindex : 0;
+}
+
+/* Plain side. POSTERN_VERDICT_pass is always safe: the kernel forwards and TC egress looks again. */
+static __always_inline int forward_inside(struct xdp_md* ctx, const struct postern_interface* interface,
+                                          struct packet* packet, int parsed) {
+  if (parsed != PARSED || packet->hop_limit <= 1) return POSTERN_VERDICT_pass;
+  if (is_multicast(&packet->flow.destination) || is_broadcast(&packet->flow.destination)) return POSTERN_VERDICT_pass;
+  if (is_local(interface->vrf, &packet->flow.destination)) return POSTERN_VERDICT_pass;
+  struct postern_stamp stamp = {.ifindex = route(ctx, packet)};
+  const struct postern_interface* out = find_interface(stamp.ifindex);
+  if (!out) return POSTERN_VERDICT_pass;
+  if (out->flags & POSTERN_IF_TUNNEL) {
+    stamp.flow = out->flow;
+  } else if (out->flags & POSTERN_IF_OUTSIDE && out->generation) {
+    stamp.generation = packet->flow.generation = out->generation;
+    stamp.flow = classify(&packet->flow, bpf_xdp_get_buff_len(ctx)).flow;
+  }
+  if (!stamp.flow) return POSTERN_VERDICT_pass;
+  if (out->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
+  if (queue_slot(interface, ctx->rx_queue_index) == NO_QUEUE) return POSTERN_VERDICT_pass;
+  return stamp_metadata(ctx, &stamp) ? POSTERN_VERDICT_pass : POSTERN_VERDICT_to_worker;
+}
+
+static __always_inline int was_injected(struct xdp_md* ctx, const struct postern_interface* interface) {
+  if (!(interface->flags & POSTERN_IF_GENERIC)) return 0;
+  const __u16* source = (void*)(long)ctx->data + 6;
+  if ((void*)(source + 3) > (void*)(long)ctx->data_end) return 0;
+  const __u16* mark = (const __u16*)interface->inject_source;
+  return ((source[0] ^ mark[0]) | (source[1] ^ mark[1]) | (source[2] ^ mark[2])) == 0;
+}
+
+SEC("xdp.frags")
+int postern_xdp_ingress(struct xdp_md* ctx) {
+  const __u32 ifindex = ctx->ingress_ifindex;
+  const struct postern_interface* interface = find_interface(ifindex);
+  if (!interface || was_injected(ctx, interface)) return XDP_PASS;
+  const __u64 bytes = bpf_xdp_get_buff_len(ctx);
+  struct packet packet = {};
+  const int parsed = parse((void*)(long)ctx->data, (void*)(long)ctx->data_end, &packet);
+  int decision = POSTERN_VERDICT_pass;
+  if (interface->flags & POSTERN_IF_OUTSIDE) decision = receive_outside(ctx, interface, &packet, parsed);
+  if (decision == POSTERN_VERDICT_pass && interface->flags & POSTERN_IF_INSIDE) {
+    if (interface->flags & POSTERN_IF_OUTSIDE && interface->generation)
+      mirror(&packet.flow); /* back to the wire's order */
+    decision = forward_inside(ctx, interface, &packet, parsed);
+  }
+  count_verdict(ifindex, POSTERN_HOOK_XDP_INGRESS, decision, bytes);
+  if (decision == POSTERN_VERDICT_to_worker)
+    return bpf_redirect_map(&xsks, interface->xsk_base + ctx->rx_queue_index, XDP_DROP);
+  return verdict_of(decision) == POSTERN_VERDICT_drop ? XDP_DROP : XDP_PASS;
+}
+
+char LICENSE[] __weak SEC("license") = "Dual BSD/GPL";

@@ -78,11 +78,6 @@ json drops_json(const NodeView& view) {
   return out;
 }
 
-// A loss before the worker's ring: the packet was never among those received.
-bool lost_before_worker(std::size_t reason) {
-  return reason == POSTERN_DROP_rx_overrun || reason == POSTERN_DROP_invalid_descriptor;
-}
-
 // maps/counters.hpp: rx + split + made = tx + merged + held + drops. The difference is what is on its way at this
 // moment.
 json balance_json(const NodeView& view) {
@@ -92,8 +87,7 @@ json balance_json(const NodeView& view) {
       in += queue.rx_packets;
       out += queue.tx_packets;
     }
-  for (std::size_t i = 1; i < drop_count; ++i)
-    if (!lost_before_worker(i)) drops += view.worker_drops[i];
+  for (std::size_t i = 1; i < drop_count; ++i) drops += view.worker_drops[i];
   const WorkerView& worker = view.worker;
   const auto gained = static_cast<std::int64_t>(in + worker.split + worker.made);
   const auto gone = static_cast<std::int64_t>(out + worker.merged + worker.held + drops);

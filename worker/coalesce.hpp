@@ -1,22 +1,22 @@
-// Receive coalescing: consecutive segments of a TCP connection (or equal datagrams of a UDP flow) become one super-packet with
-// a virtio-net header, as a TUN or TAP queue takes it. The inverse of worker/segment.hpp: coalesce(segment(x)) == x.
-// Owner: one worker thread. No allocation.
+// Receive coalescing: consecutive segments of a TCP connection (or equal datagrams of a UDP flow) become one
+// super-packet with a virtio-net header, as a TUN or TAP queue takes it. The inverse of worker/segment.hpp:
+// coalesce(segment(x)) == x. Owner: one worker thread. No allocation.
 #pragma once
-
-#include <sys/uio.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include <sys/uio.h>
+
 #include "worker/packet.hpp"
 #include "worker/pipeline.hpp"
 
 namespace postern {
 
-// One write to the queue: `offload`, then (TAP only) the caller's Ethernet header, then the parts in order. For a TAP the
-// caller adds 14 to header_bytes and csum_start where they are not zero.
+// One write to the queue: `offload`, then (TAP only) the caller's Ethernet header, then the parts in order. For a TAP
+// the caller adds 14 to header_bytes and csum_start where they are not zero.
 struct CoalescedPacket {
   VnetHeader offload;
   std::span<const iovec> parts;  // the IP packet: the first begins at its IP header, the others are payload
@@ -27,7 +27,7 @@ struct CoalescedPacket {
 
 // Scratch and result of one call; reused. Its parts point into the frames of the Deliveries that were passed in.
 struct CoalescedBatch {
-  std::size_t count = 0;   // entries of `packet` that are valid
+  std::size_t count = 0;     // entries of `packet` that are valid
   std::uint32_t merged = 0;  // packets that vanished by merging: ThreadCounters.merged grows by it
   std::array<CoalescedPacket, packet_batch> packet;
 
@@ -41,9 +41,9 @@ struct CoalesceOptions {
   bool udp = false;  // UDP_L4 (USO): only for queues that took TUN_F_USO4 | TUN_F_USO6 (kernel 6.2)
 };
 
-// `deliveries`: at most packet_batch packets for one target, in order, each a whole inner packet as the pipeline delivers it.
-// The frames stay the caller's and must live until the parts were written; headers of merged packets are changed in place.
-// Order within a flow is kept; packets that cannot be merged pass alone with an empty offload header.
+// `deliveries`: at most packet_batch packets for one target, in order, each a whole inner packet as the pipeline
+// delivers it. The frames stay the caller's and must live until the parts were written; headers of merged packets are
+// changed in place. Order within a flow is kept; packets that cannot be merged pass alone with an empty offload header.
 // A segment is merged only when its checksum verified, because the result is marked NEEDS_CSUM and nobody looks again.
 void coalesce(std::span<Delivery> deliveries, const CoalesceOptions& options, CoalescedBatch& out);
 

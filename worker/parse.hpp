@@ -1,4 +1,5 @@
-// IPv4 and IPv6 headers as the data plane reads them: bounds checked once, then plain loads. Pure functions, any thread.
+// IPv4 and IPv6 headers as the data plane reads them: bounds checked once, then plain loads. Pure functions, any
+// thread.
 #pragma once
 
 #include <cstddef>
@@ -21,30 +22,31 @@ inline constexpr unsigned max_extension_headers = 8;
 // What parse_ip() proved about a packet. All sizes in bytes, host order.
 struct IpInfo {
   Family family = Family::v4;
-  std::uint8_t protocol = 0;           // of the upper layer; behind IPv6 extension headers
-  std::uint8_t traffic_class = 0;      // DSCP and ECN
+  std::uint8_t protocol = 0;       // of the upper layer; behind IPv6 extension headers
+  std::uint8_t traffic_class = 0;  // DSCP and ECN
   std::uint8_t hop_limit = 0;
-  bool dont_fragment = false;          // IPv4 DF; IPv6: always
-  bool fragment = false;               // any piece of a fragmented packet
-  bool first_fragment = false;         // of a fragment: carries the upper layer's header
-  std::uint16_t network_bytes = 0;     // IPv4 header with options; IPv6 header with extension headers
-  std::uint32_t total_bytes = 0;       // of the packet as its header says; never more than was given
+  bool dont_fragment = false;       // IPv4 DF; IPv6: always
+  bool fragment = false;            // any piece of a fragmented packet
+  bool first_fragment = false;      // of a fragment: carries the upper layer's header
+  std::uint16_t network_bytes = 0;  // IPv4 header with options; IPv6 header with extension headers
+  std::uint32_t total_bytes = 0;    // of the packet as its header says; never more than was given
   [[nodiscard]] bool has_upper_header() const { return !fragment || first_fragment; }
   [[nodiscard]] std::uint32_t upper_bytes() const { return total_bytes - network_bytes; }
 };
 
-// Empty when `packet` does not begin with a whole IP packet: bad version, header or total length, an extension header that
-// runs out of the packet or comes after more than max_extension_headers others. Bytes after the packet are allowed.
-// ESP and AH end the walk: they are the upper layer here.
+// Empty when `packet` does not begin with a whole IP packet: bad version, header or total length, an extension header
+// that runs out of the packet or comes after more than max_extension_headers others. Bytes after the packet are
+// allowed. ESP and AH end the walk: they are the upper layer here.
 [[nodiscard]] std::optional<IpInfo> parse_ip(Bytes packet);
 
 // Of a packet that parse_ip() accepted, or that holds at least its fixed header.
 [[nodiscard]] IpAddress source_of(const std::byte* ip, Family family);
 [[nodiscard]] IpAddress destination_of(const std::byte* ip, Family family);
 
-// The forwarding hop of a packet that does not pass the kernel (RFC 1812 §5.3.1, RFC 8200 §3): TTL or hop limit minus one and
-// the IPv4 header checksum with it (RFC 1624). False, and the packet untouched, when it is 0 or 1 already: the caller drops
-// it (Drop::hop_limit) and answers with time_exceeded() of worker/icmp_error.hpp. The packet begins at a parsed IP header.
+// The forwarding hop of a packet that does not pass the kernel (RFC 1812 §5.3.1, RFC 8200 §3): TTL or hop limit minus
+// one and the IPv4 header checksum with it (RFC 1624). False, and the packet untouched, when it is 0 or 1 already: the
+// caller drops it (Drop::hop_limit) and answers with time_exceeded() of worker/icmp_error.hpp. The packet begins at a
+// parsed IP header.
 [[nodiscard]] bool step_ttl(Packet& packet);
 
 }  // namespace postern

@@ -1,9 +1,10 @@
-// The journey of a packet through one worker thread, without I/O: plain packets in, sealed Ethernet frames out, and back.
-// Owner: one worker thread; not thread-safe. No allocation, lock or system call in any member but the constructor (the one
-// exception is the per-SA spin lock around the replay window, taken after the ICV verified).
+// The journey of a packet through one worker thread, without I/O: plain packets in, sealed Ethernet frames out, and
+// back. Owner: one worker thread; not thread-safe. No allocation, lock or system call in any member but the constructor
+// (the one exception is the per-SA spin lock around the replay window, taken after the ICV verified).
 //
 //   outbound()/outbound_super() -> segment -> encapsulate -> [batch] -> EspEngine::seal -> Ethernet -> Egress::transmit
-//   inbound()                   -> find SA -> replay check -> [batch] -> EspEngine::open -> decapsulate -> Egress::deliver
+//   inbound()                   -> find SA -> replay check -> [batch] -> EspEngine::open -> decapsulate ->
+//   Egress::deliver
 //
 // Frames: a Packet that is passed in is owned by the pipeline from then on: it goes out through Egress or back to the
 // FramePool, and each end is counted (maps/counters.hpp).
@@ -57,7 +58,8 @@ struct Delivery {
   Family family = Family::v4;
 };
 
-// What the thread does with the pipeline's results; called once a batch, spans of at most packet_batch. Owns the frames.
+// What the thread does with the pipeline's results; called once a batch, spans of at most packet_batch. Owns the
+// frames.
 class Egress {
  public:
   virtual void transmit(std::span<WirePacket> packets) = 0;
@@ -65,7 +67,8 @@ class Egress {
   // A whole IP packet that the node originates towards the plain side (fragmentation needed, packet too big, time
   // exceeded); the bytes are borrowed. `vrf` is the routing table of the plain side, 0 main.
   virtual void icmp_error(Bytes ip_packet, std::uint32_t vrf) = 0;
-  // The next hop for `key` is unknown: ask posternd (rate-limited by the implementation). The packet waits in the hold queue.
+  // The next hop for `key` is unknown: ask posternd (rate-limited by the implementation). The packet waits in the hold
+  // queue.
   virtual void unresolved(const AdjacencyKey& key, bool forward) = 0;
 
  protected:
@@ -83,15 +86,17 @@ class Pipeline {
            ThreadCounters& counters, Egress& egress, const PipelineConfig& config);
   ~Pipeline();
 
-  // One plain IP packet on a frame with at least 128 bytes of headroom and 64 of tailroom; packet.flow and .generation set.
+  // One plain IP packet on a frame with at least 128 bytes of headroom and 64 of tailroom; packet.flow and .generation
+  // set.
   void outbound(Packet packet);
-  // One packet as a TUN or TAP queue gave it, after its virtio-net header and, from a TAP, its Ethernet header: perhaps a
-  // TSO/USO super-packet, perhaps with an unfinished checksum. Borrowed: it is copied to frames.
+  // One packet as a TUN or TAP queue gave it, after its virtio-net header and, from a TAP, its Ethernet header: perhaps
+  // a TSO/USO super-packet, perhaps with an unfinished checksum. Borrowed: it is copied to frames.
   void outbound_super(const VnetHeader& offload, Bytes ip_packet, std::uint32_t flow, std::uint32_t generation);
   // One packet from the cipher side that begins at its outer IP header: ESP, or UDP-encapsulated ESP.
   void inbound(Packet packet, std::uint32_t fvrf);
 
-  // Seals and opens what is batched and hands everything to Egress. Call when the input is drained.
+  // Seals and opens what is batched and hands everything to Egress. Call when the input is drained, and always before
+  // Sad::quiescent() or offline(): the batch points to SAs.
   void flush();
   // Retries and expires held packets. Call at least every 10 ms while has_held().
   void poll_held(Time now);

@@ -60,6 +60,7 @@ struct SaParameters {
   std::uint32_t flow = 0;               // maps/abi.h: postern_stamp.flow
   std::uint32_t fvrf = 0;               // front-door VRF's routing table, 0 main
   std::uint32_t ifindex = 0;            // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
+  std::uint32_t inside_vrf = 0;         // plain side's routing table, 0 main: where ICMP errors about its packets leave
   IpAddress local, remote;              // outer addresses: ours, the peer's
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order
   std::uint32_t path_mtu = 1500;        // largest outer packet
@@ -82,6 +83,7 @@ struct alignas(64) SaSlot {
   // Outbound: the next number to use. A sender takes n numbers by fetch_add *before* it seals them, so a crash can waste
   // numbers but never repeat one. RFC 4303 §2.2: the first packet carries 1.
   alignas(64) std::atomic<std::uint64_t> next_sequence;
+  std::atomic<std::uint64_t> bound_order;  // outbound: parameters.flow goes into the SA that was bound last; 0: never bound
 
   // Inbound: highest authenticated number; the window's bits live in the worker's own memory.
   alignas(64) std::atomic<std::uint64_t> highest_sequence;

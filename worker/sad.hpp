@@ -1,8 +1,9 @@
-// The SAD of RFC 4301 §4.4.2 as the data path needs it: inbound SAs by {front-door VRF, destination, protocol, SPI}, outbound
-// SAs by flow. Hot SAs are built at install and immutable but for their atomics.
+// The SAD of RFC 4301 §4.4.2 as the data path needs it: inbound SAs by {front-door VRF, destination, protocol, SPI},
+// outbound SAs by flow. Hot SAs are built at install and immutable but for their atomics.
 //
-// Threads: the control thread installs, removes and binds; worker threads look up. Look-ups read an immutable table through
-// one atomic pointer; a table or SA is freed after every worker thread has passed quiescent() since it was unpublished.
+// Threads: the control thread installs, removes and binds; worker threads look up. Look-ups walk chains of a fixed hash
+// table through atomic pointers, without a lock; an SA or binding is freed after every worker thread has passed
+// quiescent(), or was offline(), since it was unpublished (QSBR).
 #pragma once
 
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <span>
 
+#include "base/clock.hpp"
 #include "base/net_types.hpp"
 #include "base/result.hpp"
 #include "worker/sa_state.hpp"
@@ -34,17 +36,24 @@ class Sad {
   [[nodiscard]] static Result<std::unique_ptr<Sad>> create(std::span<SaSlot> slots, std::uint32_t threads);
   ~Sad();
 
-  // Control thread. install: the slot index; an error for bad parameters, an inbound {fvrf, destination, SPI} that exists, or
-  // no free slot. remove: returns when no thread can use the SA any more and its keys are wiped.
+  // Control thread. install: the slot index; an error for bad parameters, an inbound {fvrf, destination, SPI} that
+  // exists, or no free slot. remove: returns when no thread can use the SA any more and its keys are wiped; flows bound
+  // to it are unbound. When a thread holds out for `removal_patience` the error is ETIMEDOUT: the SA is unreachable,
+  // and wiped by a later call. bind_flow: EINVAL unless `slot` is a live outbound SA. After a crash a flow is bound
+  // again to the SA that bind_flow() named last for it, when that is parameters.flow of the SA.
   [[nodiscard]] Result<std::uint32_t> install(const SaParameters& parameters);
   [[nodiscard]] Result<void> remove(std::uint32_t slot);
   [[nodiscard]] Result<void> bind_flow(std::uint32_t flow, std::uint32_t slot);
   void unbind_flow(std::uint32_t flow);
 
-  // Worker threads. The pointer is valid until that thread's next quiescent().
+  static constexpr Duration removal_patience = std::chrono::seconds(2);
+
+  // Worker threads. The pointer is valid until that thread's next quiescent() or offline(): flush the pipeline before
+  // either.
   [[nodiscard]] InboundSa* inbound(const SaKey& key) const;
   [[nodiscard]] OutboundSa* outbound(std::uint32_t flow) const;
-  // Worker thread `thread` holds no SA pointer now. A thread about to sleep calls offline(), and online() when it wakes.
+  // Worker thread `thread` holds no SA pointer now. Threads begin offline; one about to sleep calls offline(), and
+  // online() when it wakes.
   void quiescent(std::uint32_t thread);
   void offline(std::uint32_t thread);
   void online(std::uint32_t thread);

@@ -1,0 +1,53 @@
+// What both directions of one thread's pipeline share. Owner: one worker thread.
+#pragma once
+
+#include <cstdint>
+
+#include "crypto/packet_cipher.hpp"
+#include "maps/adjacency.hpp"
+#include "maps/counters.hpp"
+#include "worker/packet.hpp"
+#include "worker/pipeline.hpp"
+#include "worker/sad.hpp"
+
+namespace postern {
+
+inline constexpr std::uint32_t frame_headroom = 128;  // of packets that the pipeline copies into frames
+inline constexpr std::uint32_t frame_tailroom = 64;
+
+struct PipelineContext {
+  crypto::EspEngine engine;
+  Sad& sad;
+  const AdjacencyTable& adjacencies;
+  FramePool& frames;
+  ThreadCounters& counters;
+  Egress& egress;
+
+  void count_drop(Drop reason, std::uint64_t packets = 1) {
+    count(counters.drops[static_cast<std::size_t>(reason)], packets);
+  }
+  void drop(const Packet& packet, Drop reason) {
+    count_drop(reason);
+    frames.give(packet.frame);
+  }
+  // A drop that an SA is to blame for; its own counters are for `show crypto ipsec sa`.
+  void drop(const Packet& packet, Drop reason, SaSlot& slot) {
+    slot.errors.fetch_add(1, std::memory_order_relaxed);
+    drop(packet, reason);
+  }
+
+  [[nodiscard]] std::uint32_t largest_copy() const { return frames.frame_bytes() - frame_headroom - frame_tailroom; }
+  // An empty packet of `size` bytes on a fresh frame; frame == no_frame when there is none. size <= largest_copy().
+  [[nodiscard]] Packet allocate(std::uint32_t size) {
+    Packet packet;
+    packet.frame = frames.take();
+    if (packet.frame == no_frame) return packet;
+    packet.buffer = frames.at(packet.frame);
+    packet.capacity = frames.frame_bytes();
+    packet.offset = frame_headroom;
+    packet.size = size;
+    return packet;
+  }
+};
+
+}  // namespace postern

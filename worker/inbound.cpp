@@ -1,0 +1,201 @@
+#include "worker/inbound.hpp"
+
+#include "worker/checksum.hpp"
+#include "worker/ecn.hpp"
+
+namespace postern {
+namespace {
+
+constexpr std::uint8_t ipv4_in_esp = static_cast<std::uint8_t>(IpProto::ipv4);
+constexpr std::uint8_t ipv6_in_esp = static_cast<std::uint8_t>(IpProto::ipv6);
+
+// The inner traffic class with new ECN bits.
+void set_ecn(std::byte* ip, Family family, std::uint8_t ecn) {
+  if (family == Family::v4) {
+    const std::uint16_t before = load_raw16(ip);
+    ip[1] = static_cast<std::byte>((std::to_integer<std::uint8_t>(ip[1]) & 0xfcU) | ecn);
+    adjust_checksum(ip + 10, before, load_raw16(ip));
+  } else {
+    ip[1] = static_cast<std::byte>((std::to_integer<std::uint8_t>(ip[1]) & 0xcfU) | ecn << 4);
+  }
+}
+
+}  // namespace
+
+std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet) {
+  const auto info = parse_ip(packet);
+  if (!info) return std::unexpected(Drop::unparseable);
+  if (info->fragment) return std::unexpected(Drop::fragment_outer);
+  OuterEsp esp;
+  esp.esp_offset = info->network_bytes;
+  esp.esp_bytes = info->upper_bytes();
+  if (info->protocol == static_cast<std::uint8_t>(IpProto::udp)) {
+    ByteReader udp(packet.subspan(esp.esp_offset, esp.esp_bytes));
+    udp.skip(2);
+    esp.udp_port = udp.u16();
+    const std::uint32_t length = udp.u16();
+    if (!udp.ok() || length < udp_header || length > esp.esp_bytes) return std::unexpected(Drop::unparseable);
+    esp.udp = true;
+    esp.esp_offset += udp_header;
+    esp.esp_bytes = length - udp_header;
+  } else if (info->protocol != static_cast<std::uint8_t>(IpProto::esp)) {
+    return std::unexpected(Drop::unparseable);
+  }
+  ByteReader header(packet.subspan(esp.esp_offset, esp.esp_bytes));
+  esp.spi = header.u32();
+  esp.sequence = header.u32();
+  if (!header.ok()) return std::unexpected(Drop::esp_runt);
+  esp.destination = destination_of(packet.data(), info->family);
+  esp.traffic_class = info->traffic_class;
+  return esp;
+}
+
+std::expected<InnerPlain, Drop> parse_esp_trailer(Bytes plain) {
+  const std::size_t size = plain.size();
+  if (size < esp_trailer) return std::unexpected(Drop::bad_padding);
+  const auto next_header = std::to_integer<std::uint8_t>(plain[size - 1]);
+  const auto padding = std::to_integer<std::size_t>(plain[size - 2]);
+  if (padding > size - esp_trailer) return std::unexpected(Drop::bad_padding);
+  const Bytes pad = plain.subspan(size - esp_trailer - padding, padding);
+  for (std::size_t i = 0; i < padding; ++i)
+    if (std::to_integer<std::size_t>(pad[i]) != i + 1) return std::unexpected(Drop::bad_padding);
+  if (next_header == static_cast<std::uint8_t>(IpProto::no_next_header)) return std::unexpected(Drop::dummy);
+  if (next_header != ipv4_in_esp && next_header != ipv6_in_esp) return std::unexpected(Drop::bad_next_header);
+  return InnerPlain{static_cast<std::uint32_t>(size - esp_trailer - padding), next_header};
+}
+
+void Inbound::packet(Packet packet, std::uint32_t fvrf) {
+  const auto esp = parse_outer_esp(packet.bytes());
+  if (!esp) return context_.drop(packet, esp.error());
+  InboundSa* const sa = context_.sad.inbound({fvrf, esp->spi, esp->destination, IpProto::esp});
+  if (sa == nullptr) return context_.drop(packet, Drop::no_sa);
+  if (const auto refused = refuse_early(*sa, *esp)) {
+    if (*refused == Drop::replayed || *refused == Drop::too_old)
+      sa->slot->replay_drops.fetch_add(1, std::memory_order_relaxed);
+    return context_.drop(packet, *refused, *sa->slot);
+  }
+  packet.pull(esp->esp_offset);
+  packet.size = esp->esp_bytes;
+  jobs_[count_] = {&sa->key, packet.data(), esp->esp_bytes, esp->sequence, false};
+  pending_[count_] = {packet, sa, esp->traffic_class, Drop::none};
+  if (++count_ == packet_batch) flush();
+}
+
+// Everything that can be seen without the key.
+std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& esp) const {
+  if (sa.udp_encapsulation != esp.udp || (esp.udp && esp.udp_port != sa.local_port)) return Drop::wrong_encapsulation;
+  const std::uint32_t fixed = esp_header + sa.overhead.iv_bytes + sa.overhead.icv_bytes;
+  if (esp.esp_bytes < fixed + sa.overhead.block_bytes) return Drop::esp_runt;
+  if ((esp.esp_bytes - fixed) % sa.overhead.block_bytes != 0) return Drop::esp_unaligned;
+  switch (sa.replay->window.check(esp.sequence)) {
+    case ReplayVerdict::replayed: return Drop::replayed;
+    case ReplayVerdict::too_old: return Drop::too_old;
+    case ReplayVerdict::fresh: return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+void Inbound::flush() {
+  if (count_ == 0) return;
+  context_.engine.open(std::span(jobs_).first(count_));
+  delivered_ = 0;
+  for (std::size_t first = 0; first < count_;) {
+    std::size_t last = first + 1;
+    while (last < count_ && pending_[last].sa == pending_[first].sa) ++last;
+    settle_run(first, last);
+    first = last;
+  }
+  count_ = 0;
+  if (delivered_ != 0) context_.egress.deliver(std::span(deliveries_).first(delivered_));
+}
+
+void Inbound::settle_run(std::size_t first, std::size_t last) {
+  for (std::size_t i = first; i < last; ++i)
+    if (!jobs_[i].ok) pending_[i].verdict = Drop::bad_icv;
+  if (pending_[first].sa->replay->window.size() != 0) advance_window(first, last);
+  deliver_run(first, last);
+}
+
+// RFC 4303 §3.4.3: only numbers of authentic packets move the window. The slot learns the highest before anything is
+// delivered.
+void Inbound::advance_window(std::size_t first, std::size_t last) {
+  ReplayState& state = *pending_[first].sa->replay;
+  const ReplayLock lock(state);
+  for (std::size_t i = first; i < last; ++i) {
+    if (pending_[i].verdict != Drop::none) continue;
+    const ReplayVerdict verdict = state.window.advance(jobs_[i].sequence);
+    if (verdict == ReplayVerdict::replayed) pending_[i].verdict = Drop::replayed;
+    if (verdict == ReplayVerdict::too_old) pending_[i].verdict = Drop::too_old;
+  }
+  pending_[first].sa->slot->highest_sequence.store(state.window.highest(), std::memory_order_relaxed);
+}
+
+void Inbound::deliver_run(std::size_t first, std::size_t last) {
+  InboundSa& sa = *pending_[first].sa;
+  Tally run;
+  for (std::size_t i = first; i < last; ++i) {
+    Pending& pending = pending_[i];
+    if (pending.verdict != Drop::none) {
+      blame(pending, pending.verdict);
+      continue;
+    }
+    const auto inner = decapsulate(pending);
+    if (!inner) {
+      blame(pending, inner.error());
+      continue;
+    }
+    if (sa.limited && expired(sa, run, pending.packet.size)) {
+      blame(pending, Drop::sa_expired);
+      continue;
+    }
+    ++run.packets;
+    run.bytes += pending.packet.size;
+    deliveries_[delivered_++] = {pending.packet, sa.deliver, sa.ifindex, inner->family};
+  }
+  if (run.packets == 0) return;
+  sa.slot->packets.fetch_add(run.packets, std::memory_order_relaxed);
+  sa.slot->bytes.fetch_add(run.bytes, std::memory_order_relaxed);
+  sa.slot->last_used_ns.store(monotonic_ns(), std::memory_order_relaxed);
+}
+
+// From an authentic ESP packet to the inner IP packet; pending.packet begins at the latter when this succeeds.
+std::expected<IpInfo, Drop> Inbound::decapsulate(Pending& pending) const {
+  const InboundSa& sa = *pending.sa;
+  Packet& packet = pending.packet;
+  packet.pull(esp_header + sa.overhead.iv_bytes);
+  packet.size -= sa.overhead.icv_bytes;
+  const auto plain = parse_esp_trailer(packet.bytes());
+  if (!plain) return std::unexpected(plain.error());
+  packet.size = plain->bytes;
+  const auto info = parse_ip(packet.bytes());
+  const Family family = plain->next_header == ipv4_in_esp ? Family::v4 : Family::v6;
+  if (!info || info->family != family) return std::unexpected(Drop::bad_inner);
+  packet.size = info->total_bytes;
+  if (!sa.selectors->permit(packet.bytes(), *info)) return std::unexpected(Drop::selector);
+  const auto ecn = ecn_at_egress(info->traffic_class, pending.traffic_class, sa.ecn);
+  if (!ecn) return std::unexpected(Drop::ecn_invalid);
+  if (*ecn != (info->traffic_class & 3)) set_ecn(packet.data(), family, *ecn);
+  return *info;
+}
+
+bool Inbound::expired(const InboundSa& sa, const Tally& run, std::uint32_t bytes) {
+  return sa.slot->packets.load(std::memory_order_relaxed) + run.packets >= sa.hard_packets ||
+         sa.slot->bytes.load(std::memory_order_relaxed) + run.bytes + bytes > sa.hard_bytes;
+}
+
+// Counts the drop at the SA and at the thread. A dummy packet is a drop for the balance alone.
+void Inbound::blame(Pending& pending, Drop reason) {
+  SaSlot& slot = *pending.sa->slot;
+  const auto add = [](std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); };
+  switch (reason) {
+    case Drop::dummy: add(slot.dummy_packets); return context_.drop(pending.packet, reason);
+    case Drop::replayed:
+    case Drop::too_old: add(slot.replay_drops); break;
+    case Drop::bad_icv: add(slot.integrity_drops); break;
+    case Drop::selector: add(slot.selector_drops); break;
+    default: break;
+  }
+  context_.drop(pending.packet, reason, slot);
+}
+
+}  // namespace postern

@@ -1,0 +1,74 @@
+// Inbound: ESP in, clear out (RFC 4303 §3.4, RFC 4301 §5.2). Owner: one worker thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <expected>
+#include <optional>
+
+#include "worker/context.hpp"
+#include "worker/parse.hpp"
+#include "worker/sa.hpp"
+
+namespace postern {
+
+// ESP as the outer headers show it; nothing of it is authentic yet.
+struct OuterEsp {
+  std::uint32_t esp_offset = 0;  // of the SPI, from the outer IP header
+  std::uint32_t esp_bytes = 0;   // SPI through ICV
+  std::uint32_t spi = 0;         // host order
+  std::uint32_t sequence = 0;
+  IpAddress destination;
+  std::uint8_t traffic_class = 0;
+  bool udp = false;
+  std::uint16_t udp_port = 0;  // destination, host order
+};
+
+// Protocol 50, or UDP around it (RFC 3948 §2.1). The error is the reason to drop.
+[[nodiscard]] std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet);
+
+// What decryption left, once the trailer is gone. `next_header` is 4 or 41.
+struct InnerPlain {
+  std::uint32_t bytes = 0;  // before padding; may hold more than the IP packet (RFC 4303 §2.7)
+  std::uint8_t next_header = 0;
+};
+// RFC 4303 §2.4, §2.6: padding must be 1, 2, 3, ...; next header 59 is Drop::dummy.
+[[nodiscard]] std::expected<InnerPlain, Drop> parse_esp_trailer(Bytes plain);
+
+class Inbound {
+ public:
+  explicit Inbound(PipelineContext& context) : context_(context) {}
+
+  void packet(Packet packet, std::uint32_t fvrf);
+  // Opens, judges and delivers what is batched.
+  void flush();
+
+ private:
+  struct Pending {
+    Packet packet;  // begins at the SPI
+    InboundSa* sa = nullptr;
+    std::uint8_t traffic_class = 0;
+    Drop verdict = Drop::none;
+  };
+  // What a run of one SA's packets adds to its slot.
+  struct Tally {
+    std::uint64_t packets = 0, bytes = 0;
+  };
+
+  [[nodiscard]] std::optional<Drop> refuse_early(const InboundSa& sa, const OuterEsp& esp) const;
+  void settle_run(std::size_t first, std::size_t last);
+  void advance_window(std::size_t first, std::size_t last);
+  [[nodiscard]] std::expected<IpInfo, Drop> decapsulate(Pending& pending) const;
+  void deliver_run(std::size_t first, std::size_t last);
+  [[nodiscard]] static bool expired(const InboundSa& sa, const Tally& run, std::uint32_t bytes);
+  void blame(Pending& pending, Drop reason);
+
+  PipelineContext& context_;
+  std::size_t count_ = 0;
+  std::size_t delivered_ = 0;
+  std::array<crypto::EspJob, packet_batch> jobs_;
+  std::array<Pending, packet_batch> pending_;
+  std::array<Delivery, packet_batch> deliveries_;
+};
+
+}  // namespace postern

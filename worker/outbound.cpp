@@ -1,0 +1,144 @@
+#include "worker/outbound.hpp"
+
+#include <algorithm>
+
+#include "worker/outer_header.hpp"
+
+namespace postern {
+
+Outbound::Outbound(PipelineContext& context, const PipelineConfig& config)
+    : context_(context),
+      config_(config),
+      held_(config.hold_packets),
+      fragment_identification_(static_cast<std::uint32_t>(monotonic_ns())) {}
+
+void Outbound::packet(Packet packet) {
+  if (!admissible(packet.flow, packet.generation)) return context_.frames.give(packet.frame);
+  if (held_.waits(packet.flow))
+    return hold(packet, context_.sad.outbound(packet.flow) == nullptr ? Drop::no_outbound_sa : Drop::no_adjacency);
+  if (const auto wait = send(packet)) hold(packet, *wait);
+}
+
+// Counts the drop of a packet that the policy in force did not stamp.
+bool Outbound::admissible(std::uint32_t flow, std::uint32_t generation) {
+  if (flow == 0) {
+    context_.count_drop(Drop::unknown_flow);
+    return false;
+  }
+  if (generation != 0 && generation < oldest_generation_) {
+    context_.count_drop(Drop::stale_policy);
+    return false;
+  }
+  return true;
+}
+
+std::optional<Drop> Outbound::find_route(std::uint32_t flow) {
+  if (route_.sa != nullptr && route_.flow == flow) return std::nullopt;
+  route_.sa = nullptr;
+  OutboundSa* const sa = context_.sad.outbound(flow);
+  if (sa == nullptr) return Drop::no_outbound_sa;
+  const SaParameters& parameters = sa->slot->parameters;
+  const AdjacencyKey key{parameters.fvrf, parameters.remote};
+  const auto adjacency = context_.adjacencies.find(key);
+  if (!adjacency) {
+    context_.egress.unresolved(key, false);
+    return Drop::no_adjacency;
+  }
+  const std::uint32_t path = sa->path_mtu;
+  const std::uint32_t outer_mtu = adjacency->mtu == 0 ? path : std::min<std::uint32_t>(path, adjacency->mtu);
+  route_ = {flow, sa, *adjacency, outer_mtu, sa->overhead.plaintext_mtu(outer_mtu)};
+  return std::nullopt;
+}
+
+std::optional<Drop> Outbound::send(Packet packet) {
+  if (const auto wait = find_route(packet.flow)) return wait;
+  send_routed(packet);
+  return std::nullopt;
+}
+
+void Outbound::send_routed(Packet packet) {
+  auto info = parse_ip(packet.bytes());
+  if (!info) return context_.drop(packet, Drop::unparseable);
+  packet.size = info->total_bytes;  // Ethernet pads short frames
+  if (!route_.sa->selectors->permit(packet.bytes(), *info)) {
+    route_.sa->slot->selector_drops.fetch_add(1, std::memory_order_relaxed);
+    return context_.drop(packet, Drop::selector, *route_.sa->slot);
+  }
+  if (packet.bypassed_kernel && !forward_hop(packet, *info)) return;
+  if (packet.size > route_.plaintext_mtu) return oversize(packet, *info);
+  encapsulate(packet, *info, false);
+}
+
+// What the kernel's forwarding would have done. False: the packet's time is over, and it is gone.
+bool Outbound::forward_hop(Packet& packet, IpInfo& info) {
+  complete_if_partial(packet.bytes(), info);
+  if (step_ttl(packet)) {
+    --info.hop_limit;
+    return true;
+  }
+  answer_hop_limit(packet, info);
+  context_.drop(packet, Drop::hop_limit);
+  return false;
+}
+
+void Outbound::encapsulate(Packet packet, const IpInfo& info, bool cut_outer) {
+  const OutboundSa& sa = *route_.sa;
+  const EspOverhead& overhead = sa.overhead;
+  const std::uint32_t trailer = overhead.trailer_bytes(packet.size);
+  const std::uint32_t front = ethernet_header + overhead.outer_bytes + esp_header + overhead.iv_bytes;
+  const std::uint32_t esp_bytes = esp_header + overhead.iv_bytes + packet.size + trailer + overhead.icv_bytes;
+  if (packet.headroom() < front || packet.tailroom() < trailer + overhead.icv_bytes ||
+      overhead.outer_bytes + esp_bytes > 65535)
+    return context_.drop(packet, Drop::no_frame);
+
+  // RFC 4303 §2.4: padding 1, 2, 3, ...; then its length and the next header.
+  std::byte* const end = packet.data() + packet.size;
+  const std::uint32_t padding = trailer - esp_trailer;
+  for (std::uint32_t i = 0; i < padding; ++i) end[i] = static_cast<std::byte>(i + 1);
+  end[padding] = static_cast<std::byte>(padding);
+  end[padding + 1] = static_cast<std::byte>(info.family == Family::v4 ? IpProto::ipv4 : IpProto::ipv6);
+
+  Pending& pending = pending_[count_];
+  pending.inner_bytes = packet.size;
+  packet.push(esp_header + overhead.iv_bytes);
+  packet.size = esp_bytes;
+  std::memcpy(packet.data(), &sa.spi, sizeof sa.spi);
+  pending.packet = packet;
+  pending.sa = route_.sa;
+  pending.adjacency = route_.adjacency;
+  pending.outer_mtu = cut_outer ? static_cast<std::uint16_t>(route_.outer_mtu) : 0;
+  pending.traffic_class = outer_traffic_class(sa, info.traffic_class);
+  pending.dont_fragment = !cut_outer && outer_dont_fragment(sa, info.dont_fragment);
+  pending.refused = Drop::none;
+  jobs_[count_] = {&sa.key, packet.data(), esp_bytes, 0, false};
+  if (++count_ == packet_batch) flush();
+}
+
+void Outbound::hold(const Packet& packet, Drop reason) {
+  if (!held_.push({packet, Clock::now() + config_.hold_time, reason})) return context_.drop(packet, Drop::hold_full);
+  context_.counters.held.store(held_.size(), std::memory_order_relaxed);
+}
+
+void Outbound::poll_held(Time now) {
+  if (held_.empty()) return;
+  const auto try_to_send = [&](HeldPacket& held) {
+    if (held.packet.generation != 0 && held.packet.generation < oldest_generation_) {
+      context_.drop(held.packet, Drop::stale_policy);
+      return true;
+    }
+    const auto wait = send(held.packet);
+    if (wait) held.reason = *wait;
+    return !wait;
+  };
+  held_.sweep(now, try_to_send, [&](const HeldPacket& held) { context_.drop(held.packet, held.reason); });
+  context_.counters.held.store(held_.size(), std::memory_order_relaxed);
+  flush();
+}
+
+void Outbound::drop_held() {
+  const auto never = [](const HeldPacket&) { return false; };
+  held_.sweep(Time::max(), never, [&](const HeldPacket& held) { context_.drop(held.packet, Drop::shutting_down); });
+  context_.counters.held.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace postern

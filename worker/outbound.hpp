@@ -1,0 +1,112 @@
+// Outbound: clear in, ESP out (RFC 4303 §3.3, RFC 4301 §5.1). Owner: one worker thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/clock.hpp"
+#include "worker/context.hpp"
+#include "worker/fragment.hpp"
+#include "worker/hold_queue.hpp"
+#include "worker/icmp_error.hpp"
+#include "worker/parse.hpp"
+#include "worker/sa.hpp"
+#include "worker/segment.hpp"
+
+namespace postern {
+
+// RFC 1812 §4.3.2.8, RFC 4443 §2.4(f): ICMP errors are rate-limited by a token bucket.
+class ErrorBudget {
+ public:
+  static constexpr std::uint32_t burst = 100, per_second = 200;
+  [[nodiscard]] bool take(Time now);
+
+ private:
+  double tokens_ = burst;
+  Time last_{};
+};
+
+class Outbound {
+ public:
+  Outbound(PipelineContext& context, const PipelineConfig& config);
+
+  void packet(Packet packet);
+  void super_packet(const VnetHeader& offload, Bytes ip_packet, std::uint32_t flow, std::uint32_t generation);
+  // Numbers, seals and transmits what is batched.
+  void flush();
+
+  void poll_held(Time now);
+  void drop_held();
+  [[nodiscard]] bool has_held() const { return !held_.empty(); }
+  void set_oldest_generation(std::uint32_t oldest) { oldest_generation_ = oldest; }
+
+ private:
+  // Where a flow's packets go: valid until the next flush(), like the SA pointer in it.
+  struct Route {
+    std::uint32_t flow = 0;
+    OutboundSa* sa = nullptr;
+    Adjacency adjacency;
+    std::uint32_t outer_mtu = 0;
+    std::uint32_t plaintext_mtu = 0;
+  };
+  // A packet in the batch: begins at its ESP header, with room in front for what flush() writes.
+  struct Pending {
+    Packet packet;
+    OutboundSa* sa = nullptr;
+    Adjacency adjacency;
+    std::uint32_t inner_bytes = 0;
+    std::uint16_t outer_mtu = 0;  // not 0: the outer packet is cut to this
+    std::uint8_t traffic_class = 0;
+    bool dont_fragment = false;
+    Drop refused = Drop::none;
+  };
+
+  // outbound.cpp: the way of one packet.
+  [[nodiscard]] bool admissible(std::uint32_t flow, std::uint32_t generation);
+  [[nodiscard]] std::optional<Drop> find_route(std::uint32_t flow);  // a reason to wait
+  [[nodiscard]] std::optional<Drop> send(Packet packet);             // a reason to wait; else the packet is taken
+  void send_routed(Packet packet);
+  [[nodiscard]] bool forward_hop(Packet& packet, IpInfo& info);
+  void encapsulate(Packet packet, const IpInfo& info, bool cut_outer);
+  void hold(const Packet& packet, Drop reason);
+
+  // oversize.cpp: what does not fit.
+  void oversize(Packet packet, const IpInfo& info);
+  [[nodiscard]] bool may_cut_outer(const IpInfo& info) const;
+  void send_fragments(Bytes ip_packet, const IpInfo& info, const Packet& like);
+  void answer_too_big(Bytes ip_packet, const IpInfo& info);
+  void answer_hop_limit(const Packet& packet, const IpInfo& info);
+  [[nodiscard]] bool may_answer_now(Bytes ip_packet, const IpInfo& info, bool too_big);
+  [[nodiscard]] std::uint32_t transmit_cut(const Pending& pending, std::uint32_t used);
+
+  // super_packet.cpp
+  void plain_from_queue(const VnetHeader& offload, Bytes ip_packet, const IpInfo& info, const Packet& like);
+  void oversize_from_queue(const VnetHeader& offload, Bytes ip_packet, const IpInfo& info, const Packet& like);
+  void send_segments(const SegmentPlan& plan, const Packet& like);
+  // As PipelineContext::allocate, once more after a flush.
+  [[nodiscard]] Packet allocate(std::uint32_t size, const Packet& like);
+
+  // seal.cpp: the batch.
+  void number_runs();
+  void number_run(std::size_t first, std::size_t last);
+  void compact();
+  void transmit_sealed();
+
+  PipelineContext& context_;
+  PipelineConfig config_;
+  HoldQueue held_;
+  ErrorBudget errors_;
+  std::uint32_t oldest_generation_ = 0;
+  Route route_;
+  std::size_t count_ = 0;
+  std::array<crypto::EspJob, packet_batch> jobs_;
+  std::array<Pending, packet_batch> pending_;
+  std::array<WirePacket, packet_batch> wire_;
+  std::uint32_t fragment_identification_ = 0;
+  IcmpErrorBuffer icmp_;
+  std::array<std::byte, 65536> scratch_;  // a packet larger than a frame, while its checksum is completed
+};
+
+}  // namespace postern

@@ -1,0 +1,46 @@
+#include "worker/pipeline.hpp"
+
+#include "worker/context.hpp"
+#include "worker/inbound.hpp"
+#include "worker/outbound.hpp"
+
+namespace postern {
+
+FramePool::FramePool(std::byte* base, std::uint32_t frames, std::uint32_t frame_bytes)
+    : base_(base), frame_bytes_(frame_bytes), free_count_(frames), free_(std::make_unique<FrameAddress[]>(frames)) {
+  // The lowest address is taken first.
+  for (std::uint32_t i = 0; i < frames; ++i) free_[i] = FrameAddress{frames - 1 - i} * frame_bytes;
+}
+
+struct Pipeline::Implementation {
+  Implementation(PipelineContext shared, const PipelineConfig& config)
+      : context(std::move(shared)), outbound(context, config), inbound(context) {}
+
+  PipelineContext context;
+  Outbound outbound;
+  Inbound inbound;
+};
+
+Pipeline::Pipeline(crypto::EspEngine engine, Sad& sad, const AdjacencyTable& adjacencies, FramePool& frames,
+                   ThreadCounters& counters, Egress& egress, const PipelineConfig& config)
+    : implementation_(std::make_unique<Implementation>(
+          PipelineContext{std::move(engine), sad, adjacencies, frames, counters, egress}, config)) {}
+Pipeline::~Pipeline() = default;
+
+void Pipeline::outbound(Packet packet) { implementation_->outbound.packet(packet); }
+void Pipeline::outbound_super(const VnetHeader& offload, Bytes ip_packet, std::uint32_t flow,
+                              std::uint32_t generation) {
+  implementation_->outbound.super_packet(offload, ip_packet, flow, generation);
+}
+void Pipeline::inbound(Packet packet, std::uint32_t fvrf) { implementation_->inbound.packet(packet, fvrf); }
+void Pipeline::flush() {
+  implementation_->inbound.flush();
+  implementation_->outbound.flush();
+}
+void Pipeline::poll_held(Time now) { implementation_->outbound.poll_held(now); }
+bool Pipeline::has_held() const { return implementation_->outbound.has_held(); }
+void Pipeline::drop_held() { implementation_->outbound.drop_held(); }
+void Pipeline::set_oldest_generation(std::uint32_t oldest) { implementation_->outbound.set_oldest_generation(oldest); }
+std::string_view Pipeline::engine_name() const { return implementation_->context.engine.name(); }
+
+}  // namespace postern

@@ -1,0 +1,160 @@
+#include "worker/sa.hpp"
+
+#include <fmt/format.h>
+
+#include "worker/outer_header.hpp"
+
+namespace postern {
+namespace {
+
+using Rule = Result<void>;
+
+Rule check_addresses(const SaParameters& p) {
+  if (p.local.family() != p.remote.family())
+    return fail(fmt::format("SA: outer addresses {} and {} must be of one family", p.local.text(), p.remote.text()));
+  for (const IpAddress& a : {p.local, p.remote})
+    if (a.is_unspecified() || a.is_multicast())
+      return fail(fmt::format("SA: outer address {} must be one host's", a.text()));
+  return {};
+}
+
+Rule check_encapsulation(const SaParameters& p) {
+  if (p.udp_encapsulation && (p.local_port == 0 || p.remote_port == 0))
+    return fail("SA: UDP encapsulation needs both ports, 1..65535");
+  if (p.mode != SaMode::tunnel) return fail("SA: this data plane seals in tunnel mode only");
+  if (p.ttl == 0) return fail("SA: the outer TTL must be 1..255");
+  if (p.dscp > 63) return fail(fmt::format("SA: DSCP {} must be 0..63", p.dscp));
+  const std::uint32_t least = p.local.family() == Family::v4 ? min_path_mtu : 1280;
+  if (p.path_mtu < least || p.path_mtu > max_path_mtu)
+    return fail(fmt::format("SA: path MTU {} must be {}..{}", p.path_mtu, least, max_path_mtu));
+  return {};
+}
+
+Rule check_window(const SaParameters& p) {
+  if (p.replay_window != 0 &&
+      (p.replay_window < 32 || p.replay_window > max_replay_window || p.replay_window % 32 != 0))
+    return fail(fmt::format("SA: replay window {} must be 0 or a multiple of 32 in 32..{}", p.replay_window,
+                            max_replay_window));
+  return {};
+}
+
+Rule check_selector(const TrafficSelector& s, std::size_t index) {
+  const Family family = s.source_first.family();
+  for (const IpAddress& a : {s.source_last, s.destination_first, s.destination_last})
+    if (a.family() != family) return fail(fmt::format("SA: selector {}: addresses must be of one family", index));
+  if (s.source_first > s.source_last || s.destination_first > s.destination_last)
+    return fail(fmt::format("SA: selector {}: an address range ends before it begins", index));
+  if (s.source_port_first > s.source_port_last || s.destination_port_first > s.destination_port_last)
+    return fail(fmt::format("SA: selector {}: a port range ends before it begins", index));
+  return {};
+}
+
+Rule check_selectors(const SaParameters& p) {
+  if (p.selector_count > max_selectors)
+    return fail(fmt::format("SA: {} selectors; at most {}", p.selector_count, max_selectors));
+  for (std::size_t i = 0; i < p.selector_count; ++i) POSTERN_CHECK(check_selector(p.selectors[i], i));
+  return {};
+}
+
+Rule check_keys(const SaParameters& p) {
+  POSTERN_TRY(sizes, crypto::sizes_of(p.transform));
+  if (p.cipher_key_bytes != sizes.key_bytes)
+    return fail(
+        fmt::format("SA: the cipher key has {} bytes, the transform needs {}", p.cipher_key_bytes, sizes.key_bytes));
+  if (p.integrity_key_bytes != sizes.integrity_key_bytes)
+    return fail(fmt::format("SA: the authentication key has {} bytes, the transform needs {}", p.integrity_key_bytes,
+                            sizes.integrity_key_bytes));
+  if (p.cipher_key_bytes > max_cipher_key_bytes || p.integrity_key_bytes > max_integrity_key_bytes)
+    return fail("SA: the transform's keys do not fit into an SA slot");
+  return {};
+}
+
+// A struct from another process: an enum may hold any byte.
+Rule check_enums(const SaParameters& p) {
+  if (p.direction > SaDirection::outbound || p.mode > SaMode::transport || p.df > DfPolicy::clear ||
+      p.ecn > EcnPolicy::discard || p.deliver > DeliverTo::map_interface)
+    return fail("SA: a parameter has a value outside its enumeration");
+  return {};
+}
+
+Result<crypto::EspKey> expand(const SaParameters& p) {
+  return crypto::EspKey::create(p.transform, Bytes(p.cipher_key).first(p.cipher_key_bytes),
+                                Bytes(p.integrity_key).first(p.integrity_key_bytes));
+}
+
+const CompiledSelectors* compile_selectors(const SaParameters& p) {
+  return new CompiledSelectors(std::span(p.selectors).first(p.selector_count));
+}
+
+}  // namespace
+
+EspOverhead overhead_of(const SaParameters& p, const crypto::TransformSizes& sizes) {
+  const std::uint32_t ip = p.local.family() == Family::v4 ? ipv4_min_header : ipv6_header;
+  EspOverhead overhead;
+  overhead.outer_bytes = static_cast<std::uint16_t>(ip + (p.udp_encapsulation ? udp_header : 0));
+  overhead.iv_bytes = static_cast<std::uint8_t>(sizes.iv_bytes);
+  overhead.icv_bytes = static_cast<std::uint8_t>(sizes.icv_bytes);
+  overhead.block_bytes = static_cast<std::uint8_t>(std::max<std::uint16_t>(sizes.block_bytes, 4));
+  return overhead;
+}
+
+InboundSa::~InboundSa() {
+  delete replay;
+  delete selectors;
+}
+
+OutboundSa::~OutboundSa() { delete selectors; }
+
+Result<void> validate(const SaParameters& p) {
+  POSTERN_CHECK(check_enums(p));
+  if (p.spi < first_usable_spi) return fail(fmt::format("SA: SPI {} must be {}..4294967295", p.spi, first_usable_spi));
+  POSTERN_CHECK(check_addresses(p));
+  POSTERN_CHECK(check_encapsulation(p));
+  POSTERN_CHECK(check_window(p));
+  POSTERN_CHECK(check_selectors(p));
+  return check_keys(p);
+}
+
+Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
+  const SaParameters& p = slot.parameters;
+  POSTERN_TRY(key, expand(p));
+  auto sa = std::make_unique<InboundSa>(std::move(key));
+  sa->overhead = overhead_of(p, sa->key.sizes());
+  sa->spi = p.spi;
+  sa->fvrf = p.fvrf;
+  sa->destination = p.local;
+  sa->slot = &slot;
+  sa->replay = new ReplayState(p.replay_window);
+  sa->selectors = compile_selectors(p);
+  sa->hard_packets = p.hard_packets == 0 ? UINT64_MAX : p.hard_packets;
+  sa->hard_bytes = p.hard_bytes == 0 ? UINT64_MAX : p.hard_bytes;
+  sa->limited = p.hard_packets != 0 || p.hard_bytes != 0;
+  sa->ifindex = p.ifindex;
+  sa->local_port = p.local_port;
+  sa->udp_encapsulation = p.udp_encapsulation;
+  sa->ecn = p.ecn;
+  sa->deliver = p.deliver;
+  return sa;
+}
+
+Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
+  const SaParameters& p = slot.parameters;
+  POSTERN_TRY(key, expand(p));
+  auto sa = std::make_unique<OutboundSa>(std::move(key));
+  sa->overhead = overhead_of(p, sa->key.sizes());
+  sa->slot = &slot;
+  sa->selectors = compile_selectors(p);
+  sa->path_mtu = static_cast<std::uint16_t>(p.path_mtu);
+  sa->identification = static_cast<std::uint16_t>((p.spi * 2654435761U) >> 16);
+  sa->dscp_copy = p.dscp_copy;
+  sa->dscp = static_cast<std::uint8_t>(p.dscp << 2);
+  sa->df = p.df;
+  sa->ecn = p.ecn;
+  sa->udp_encapsulation = p.udp_encapsulation;
+  sa->limited = p.hard_packets != 0 || p.hard_bytes != 0;
+  sa->spi = __builtin_bswap32(p.spi);
+  build_outer_template(p, *sa);
+  return sa;
+}
+
+}  // namespace postern

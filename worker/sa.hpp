@@ -1,0 +1,138 @@
+// Hot SAs: what the data path reads of an SA, built once at install. The cold half is its slot in the SA state file.
+//
+// InboundSa and OutboundSa are immutable while published, so every thread reads them without a lock; what moves lies
+// apart: in the slot's atomics, and in ReplayState.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/net_types.hpp"
+#include "base/result.hpp"
+#include "crypto/packet_cipher.hpp"
+#include "worker/replay_window.hpp"
+#include "worker/sa_state.hpp"
+#include "worker/selectors.hpp"
+
+namespace postern {
+
+inline constexpr std::uint32_t esp_header = 8;      // SPI, sequence number
+inline constexpr std::uint32_t esp_trailer = 2;     // pad length, next header
+inline constexpr std::uint32_t min_path_mtu = 576;  // RFC 791; IPv6 never goes below 1280
+inline constexpr std::uint32_t max_path_mtu = 65535;
+inline constexpr std::uint64_t last_sequence = 0xffffffffU;  // RFC 4303 §3.3.3: without ESN the number must not cycle
+
+// Bytes that tunnel-mode ESP adds, by part.
+struct EspOverhead {
+  std::uint16_t outer_bytes = 0;  // IP and, when encapsulated, UDP
+  std::uint8_t iv_bytes = 0;
+  std::uint8_t icv_bytes = 0;
+  std::uint8_t block_bytes = 4;  // power of two
+
+  // The largest inner packet that fits into an outer packet of `mtu`: what is left for ciphertext, in whole blocks,
+  // less the pad length and next header bytes. 0 when nothing fits.
+  [[nodiscard]] constexpr std::uint32_t plaintext_mtu(std::uint32_t mtu) const {
+    const std::uint32_t fixed = std::uint32_t{outer_bytes} + esp_header + iv_bytes + icv_bytes;
+    if (mtu < fixed + block_bytes) return 0;
+    return ((mtu - fixed) & ~(std::uint32_t{block_bytes} - 1)) - esp_trailer;
+  }
+  // Padding, pad length and next header behind `plain_bytes` (RFC 4303 §2.4).
+  [[nodiscard]] constexpr std::uint32_t trailer_bytes(std::uint32_t plain_bytes) const {
+    const std::uint32_t mask = std::uint32_t{block_bytes} - 1;
+    return ((plain_bytes + esp_trailer + mask) & ~mask) - plain_bytes;
+  }
+};
+static_assert(EspOverhead{20, 16, 12, 16}.plaintext_mtu(1500) == 1438);
+static_assert(EspOverhead{40, 8, 12, 8}.plaintext_mtu(1500) == 1430);
+
+[[nodiscard]] EspOverhead overhead_of(const SaParameters& parameters, const crypto::TransformSizes& sizes);
+
+// The part of an inbound SA that every delivered batch writes: on lines of its own.
+struct alignas(64) ReplayState {
+  explicit ReplayState(std::uint32_t size) : window(size) {}
+  std::atomic_flag lock;  // held for one run of packets; process-private
+  ReplayWindow window;
+};
+
+// RAII over ReplayState::lock: short, never across a system call.
+class ReplayLock {
+ public:
+  explicit ReplayLock(ReplayState& state) : state_(state) {
+    while (state_.lock.test_and_set(std::memory_order_acquire)) __builtin_ia32_pause();
+  }
+  ~ReplayLock() { state_.lock.clear(std::memory_order_release); }
+  ReplayLock(const ReplayLock&) = delete;
+  ReplayLock& operator=(const ReplayLock&) = delete;
+
+ private:
+  ReplayState& state_;
+};
+
+struct alignas(64) InboundSa {
+  // First line: what finds it.
+  std::atomic<InboundSa*> next{nullptr};  // chain of the SAD's bucket
+  std::uint32_t spi = 0;                  // host order
+  std::uint32_t fvrf = 0;
+  IpAddress destination;
+  SaSlot* slot = nullptr;
+  crypto::EspKey key;
+  // Second line: what opens and judges a packet.
+  ReplayState* replay = nullptr;                 // owned
+  const CompiledSelectors* selectors = nullptr;  // owned
+  std::uint64_t hard_packets = 0, hard_bytes = 0;
+  EspOverhead overhead;
+  std::uint32_t ifindex = 0;
+  std::uint16_t local_port = 0;
+  bool udp_encapsulation = false;
+  bool limited = false;  // a hard lifetime is set
+  EcnPolicy ecn = EcnPolicy::propagate;
+  DeliverTo deliver = DeliverTo::tunnel;
+
+  explicit InboundSa(crypto::EspKey expanded) : key(std::move(expanded)) {}
+  InboundSa(const InboundSa&) = delete;
+  InboundSa& operator=(const InboundSa&) = delete;
+  ~InboundSa();
+};
+static_assert(sizeof(InboundSa) <= 128);
+
+// IPv6 and UDP is the largest: 48 bytes.
+using OuterTemplate = std::array<std::byte, 48>;
+
+struct alignas(64) OutboundSa {
+  // First line: what decides.
+  crypto::EspKey key;
+  SaSlot* slot = nullptr;
+  const CompiledSelectors* selectors = nullptr;  // owned
+  EspOverhead overhead;
+  std::uint16_t path_mtu = 1500;
+  std::uint16_t identification = 0;  // added to the sequence number: SAs between the same hosts differ
+  std::uint8_t dscp = 0;             // shifted into place; when !dscp_copy
+  bool dscp_copy = true;
+  Family outer = Family::v4;
+  DfPolicy df = DfPolicy::copy;
+  EcnPolicy ecn = EcnPolicy::propagate;
+  bool udp_encapsulation = false;
+  bool limited = false;
+  // Second line: the outer headers, lengths, marks and checksums zero.
+  OuterTemplate header{};
+  std::uint32_t header_sum = 0;  // one's complement sum of the IPv4 header's constant part
+  std::uint32_t spi = 0;         // as on the wire
+
+  explicit OutboundSa(crypto::EspKey expanded) : key(std::move(expanded)) {}
+  OutboundSa(const OutboundSa&) = delete;
+  OutboundSa& operator=(const OutboundSa&) = delete;
+  ~OutboundSa();
+};
+static_assert(sizeof(OutboundSa) <= 128);
+
+// What install() refuses, with the value and what is allowed. Nothing of the keys is in the text.
+[[nodiscard]] Result<void> validate(const SaParameters& parameters);
+
+// The only constructors of hot state. `slot` holds the parameters already and outlives the SA.
+[[nodiscard]] Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot);
+[[nodiscard]] Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot);
+
+}  // namespace postern

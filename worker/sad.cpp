@@ -1,0 +1,304 @@
+#include "worker/sad.hpp"
+
+#include <bit>
+#include <thread>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/secret.hpp"
+#include "worker/quiescence.hpp"
+#include "worker/sa.hpp"
+
+namespace postern {
+namespace {
+
+// A flow and the SA its packets go into. Nodes stay put; a rekey changes `sa`.
+struct Binding {
+  std::uint32_t flow = 0;
+  std::uint32_t slot = 0;  // control thread only
+  std::atomic<OutboundSa*> sa{nullptr};
+  std::atomic<Binding*> next{nullptr};
+};
+
+// A fixed table of chains: one writer, any number of readers, no tombstones and no rebuilding.
+template <class Node>
+class Chains {
+ public:
+  explicit Chains(std::size_t nodes) : heads_(std::bit_ceil(std::max<std::size_t>(nodes, 16))) {}
+  [[nodiscard]] Node* first(std::uint32_t hash) const { return head(hash).load(std::memory_order_acquire); }
+  void link(std::uint32_t hash, Node* node) {
+    node->next.store(head(hash).load(std::memory_order_relaxed), std::memory_order_relaxed);
+    head(hash).store(node, std::memory_order_release);
+  }
+  void unlink(std::uint32_t hash, Node* node) {
+    std::atomic<Node*>* from = &head(hash);
+    while (Node* at = from->load(std::memory_order_relaxed)) {
+      if (at == node) return from->store(node->next.load(std::memory_order_relaxed), std::memory_order_release);
+      from = &at->next;
+    }
+  }
+
+ private:
+  [[nodiscard]] std::atomic<Node*>& head(std::uint32_t hash) { return heads_[hash & (heads_.size() - 1)]; }
+  [[nodiscard]] const std::atomic<Node*>& head(std::uint32_t hash) const { return heads_[hash & (heads_.size() - 1)]; }
+  std::vector<std::atomic<Node*>> heads_;
+};
+
+// Flow ids count up and SPIs may (manual keys): one multiplication spreads both.
+std::uint32_t mix(std::uint32_t value) {
+  return static_cast<std::uint32_t>((std::uint64_t{value} * 0x9e3779b97f4a7c15U) >> 32);
+}
+std::uint32_t hash_of(std::uint32_t spi, const IpAddress& destination) {
+  std::uint32_t last;
+  std::memcpy(&last, destination.mapped().data() + 12, sizeof last);
+  return mix(spi ^ std::rotl(last, 16));
+}
+
+void wipe_parameters(SaSlot& slot) {
+  wipe(std::as_writable_bytes(std::span(&slot.parameters, 1)));
+  slot.bound_order.store(0, std::memory_order_relaxed);
+  slot.phase.store(SlotPhase::free, std::memory_order_release);
+}
+
+void reset_numbers(SaSlot& slot) {
+  for (auto* counter :
+       {&slot.packets, &slot.bytes, &slot.errors, &slot.replay_drops, &slot.integrity_drops, &slot.selector_drops,
+        &slot.dummy_packets, &slot.last_used_ns, &slot.highest_sequence, &slot.bound_order})
+    counter->store(0, std::memory_order_relaxed);
+  slot.next_sequence.store(1, std::memory_order_relaxed);  // RFC 4303 §2.2
+  slot.installed_ns.store(monotonic_ns(), std::memory_order_relaxed);
+}
+
+struct Owned {
+  std::unique_ptr<InboundSa> inbound;
+  std::unique_ptr<OutboundSa> outbound;
+  std::vector<Binding*> bindings;  // of this outbound SA
+};
+
+// Unpublished, and still perhaps in use by a thread that has not passed `epoch`.
+struct Retired {
+  std::uint64_t epoch = 0;
+  Owned owned;
+  std::unique_ptr<Binding> binding;
+  SaSlot* slot = nullptr;  // wiped when the SA is gone
+};
+
+}  // namespace
+
+struct Sad::Implementation {
+  Implementation(std::span<SaSlot> state, std::uint32_t threads)
+      : slots(state), quiescence(threads), inbound(state.size()), outbound(state.size()), owned(state.size()) {}
+
+  std::span<SaSlot> slots;
+  Quiescence quiescence;
+  Chains<InboundSa> inbound;
+  Chains<Binding> outbound;
+  std::vector<Owned> owned;  // by slot
+  std::vector<Retired> retired;
+  std::uint64_t bind_order = 0;
+  std::size_t next_slot = 0;
+
+  // Readers are gone by now. Live slots stay as they are: the next worker takes them over.
+  ~Implementation() {
+    for (Retired& entry : retired) {
+      entry.owned = {};
+      if (entry.slot != nullptr) wipe_parameters(*entry.slot);
+    }
+    for (Owned& sa : owned)
+      for (Binding* binding : sa.bindings) delete binding;
+  }
+
+  [[nodiscard]] InboundSa* find(const SaKey& key) const {
+    if (key.protocol != IpProto::esp) return nullptr;
+    for (InboundSa* sa = inbound.first(hash_of(key.spi, key.destination)); sa != nullptr;
+         sa = sa->next.load(std::memory_order_acquire))
+      if (sa->spi == key.spi && sa->fvrf == key.fvrf && sa->destination == key.destination) return sa;
+    return nullptr;
+  }
+  [[nodiscard]] Binding* find(std::uint32_t flow) const {
+    for (Binding* at = outbound.first(mix(flow)); at != nullptr; at = at->next.load(std::memory_order_acquire))
+      if (at->flow == flow) return at;
+    return nullptr;
+  }
+
+  [[nodiscard]] Result<std::uint32_t> take_slot() {
+    for (std::size_t tried = 0; tried < slots.size(); ++tried) {
+      const std::size_t index = next_slot;
+      next_slot = (next_slot + 1) % slots.size();
+      if (slots[index].phase.load(std::memory_order_relaxed) == SlotPhase::free)
+        return static_cast<std::uint32_t>(index);
+    }
+    return fail(fmt::format("SA: all {} slots are in use", slots.size()), ENOSPC);
+  }
+
+  // The slot's parameters are in place; the SA is reachable when this returns.
+  [[nodiscard]] Result<void> build(std::uint32_t index) {
+    SaSlot& slot = slots[index];
+    if (slot.parameters.direction == SaDirection::outbound) {
+      POSTERN_TRY(sa, make_outbound(slot));
+      owned[index].outbound = std::move(sa);
+      return {};
+    }
+    POSTERN_TRY(sa, make_inbound(slot));
+    owned[index].inbound = std::move(sa);
+    return {};
+  }
+  void publish(std::uint32_t index) {
+    InboundSa* const sa = owned[index].inbound.get();
+    if (sa != nullptr) inbound.link(hash_of(sa->spi, sa->destination), sa);
+  }
+
+  void bind(std::uint32_t flow, std::uint32_t index) {
+    Binding* binding = find(flow);
+    const bool fresh = binding == nullptr;
+    if (fresh) {
+      binding = new Binding;
+      binding->flow = flow;
+    } else {
+      std::erase(owned[binding->slot].bindings, binding);
+    }
+    const std::uint32_t before = binding->slot;
+    binding->slot = index;
+    owned[index].bindings.push_back(binding);
+    binding->sa.store(owned[index].outbound.get(), std::memory_order_release);
+    if (fresh) outbound.link(mix(flow), binding);
+    // New before old: a crash between them leaves two marks, and the higher counts.
+    if (slots[index].parameters.flow == flow) slots[index].bound_order.store(++bind_order, std::memory_order_release);
+    if (!fresh && before != index && slots[before].parameters.flow == flow)
+      slots[before].bound_order.store(0, std::memory_order_release);
+  }
+
+  // Nobody finds `binding` any more; it waits for the readers.
+  void unbind(Binding* binding) {
+    outbound.unlink(mix(binding->flow), binding);
+    std::erase(owned[binding->slot].bindings, binding);
+    SaSlot& slot = slots[binding->slot];
+    if (slot.parameters.flow == binding->flow) slot.bound_order.store(0, std::memory_order_release);
+    Retired entry;
+    entry.epoch = quiescence.advance();
+    entry.binding.reset(binding);
+    retired.push_back(std::move(entry));
+  }
+
+  // Frees what every thread has let go of.
+  void reclaim() {
+    std::erase_if(retired, [&](Retired& entry) {
+      if (!quiescence.passed(entry.epoch)) return false;
+      entry.owned = {};  // expanded keys are wiped by their destructor, before the slot becomes free
+      if (entry.slot != nullptr) wipe_parameters(*entry.slot);
+      return true;
+    });
+  }
+
+  void take_over();
+};
+
+void Sad::Implementation::take_over() {
+  for (std::uint32_t index = 0; index < slots.size(); ++index) {
+    SaSlot& slot = slots[index];
+    const SlotPhase phase = slot.phase.load(std::memory_order_acquire);
+    if (phase == SlotPhase::free) continue;
+    auto built = phase == SlotPhase::live ? validate(slot.parameters) : fail("half-made or retired");
+    if (built) built = build(index);
+    if (!built) {
+      spdlog::warn("SA slot {} of an earlier worker is dropped: {}", index, built.error().message());
+      wipe_parameters(slot);
+      continue;
+    }
+    // The bits of the window died with the worker: everything up to the highest number counts as seen.
+    if (owned[index].inbound)
+      owned[index].inbound->replay->window.resume(slot.highest_sequence.load(std::memory_order_relaxed));
+    publish(index);
+    bind_order = std::max(bind_order, slot.bound_order.load(std::memory_order_relaxed));
+  }
+  for (std::uint32_t index = 0; index < slots.size(); ++index) {
+    const std::uint64_t order = slots[index].bound_order.load(std::memory_order_relaxed);
+    if (!owned[index].outbound || order == 0) continue;
+    const Binding* const rival = find(slots[index].parameters.flow);
+    if (rival == nullptr || slots[rival->slot].bound_order.load(std::memory_order_relaxed) < order)
+      bind(slots[index].parameters.flow, index);
+  }
+}
+
+Sad::Sad(std::unique_ptr<Implementation> implementation) : implementation_(std::move(implementation)) {}
+Sad::~Sad() = default;
+
+Result<std::unique_ptr<Sad>> Sad::create(std::span<SaSlot> slots, std::uint32_t threads) {
+  if (slots.empty()) return fail("SAD: the SA state file has no slots", EINVAL);
+  auto implementation = std::make_unique<Implementation>(slots, threads);
+  implementation->take_over();
+  return std::unique_ptr<Sad>(new Sad(std::move(implementation)));
+}
+
+Result<std::uint32_t> Sad::install(const SaParameters& parameters) {
+  Implementation& sad = *implementation_;
+  sad.reclaim();
+  POSTERN_CHECK(validate(parameters));
+  if (parameters.direction == SaDirection::inbound &&
+      sad.find(SaKey{parameters.fvrf, parameters.spi, parameters.local, IpProto::esp}) != nullptr)
+    return fail(fmt::format("SA: inbound SPI {:#x} at {} exists already", parameters.spi, parameters.local.text()),
+                EEXIST);
+  POSTERN_TRY(index, sad.take_slot());
+  SaSlot& slot = sad.slots[index];
+  slot.phase.store(SlotPhase::installing, std::memory_order_release);
+  slot.reuse.fetch_add(1, std::memory_order_relaxed);
+  slot.parameters = parameters;
+  reset_numbers(slot);
+  if (auto built = sad.build(index); !built) {
+    wipe_parameters(slot);
+    return std::unexpected(built.error());
+  }
+  slot.phase.store(SlotPhase::live, std::memory_order_release);
+  sad.publish(index);
+  return index;
+}
+
+Result<void> Sad::remove(std::uint32_t index) {
+  Implementation& sad = *implementation_;
+  sad.reclaim();
+  if (index >= sad.slots.size() || (!sad.owned[index].inbound && !sad.owned[index].outbound))
+    return fail(fmt::format("SA: slot {} holds no SA", index), ENOENT);
+  SaSlot& slot = sad.slots[index];
+  slot.phase.store(SlotPhase::retired, std::memory_order_release);
+  if (InboundSa* const sa = sad.owned[index].inbound.get()) sad.inbound.unlink(hash_of(sa->spi, sa->destination), sa);
+  while (!sad.owned[index].bindings.empty()) sad.unbind(sad.owned[index].bindings.back());
+  Retired entry;
+  entry.owned = std::exchange(sad.owned[index], {});
+  entry.slot = &slot;
+  entry.epoch = sad.quiescence.advance();
+  const std::uint64_t epoch = entry.epoch;
+  sad.retired.push_back(std::move(entry));
+  if (!sad.quiescence.wait(epoch, removal_patience))
+    return fail(fmt::format("SA: slot {}: a worker thread does not let go", index), ETIMEDOUT);
+  sad.reclaim();
+  return {};
+}
+
+Result<void> Sad::bind_flow(std::uint32_t flow, std::uint32_t slot) {
+  Implementation& sad = *implementation_;
+  if (flow == 0) return fail("SA: flow 0 names no flow", EINVAL);
+  if (slot >= sad.slots.size() || !sad.owned[slot].outbound)
+    return fail(fmt::format("SA: slot {} holds no outbound SA", slot), EINVAL);
+  sad.bind(flow, slot);
+  return {};
+}
+
+void Sad::unbind_flow(std::uint32_t flow) {
+  if (Binding* const binding = implementation_->find(flow)) implementation_->unbind(binding);
+  implementation_->reclaim();
+}
+
+InboundSa* Sad::inbound(const SaKey& key) const { return implementation_->find(key); }
+
+OutboundSa* Sad::outbound(std::uint32_t flow) const {
+  const Binding* const binding = implementation_->find(flow);
+  return binding == nullptr ? nullptr : binding->sa.load(std::memory_order_acquire);
+}
+
+void Sad::quiescent(std::uint32_t thread) { implementation_->quiescence.quiescent(thread); }
+void Sad::offline(std::uint32_t thread) { implementation_->quiescence.offline(thread); }
+void Sad::online(std::uint32_t thread) { implementation_->quiescence.online(thread); }
+
+}  // namespace postern

@@ -1,0 +1,52 @@
+// Traffic selectors, compiled for the data path (RFC 4301 §4.4.1.1, §5.2 step 4). Immutable after compile; any thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "worker/parse.hpp"
+#include "worker/sa_state.hpp"
+
+namespace postern {
+
+using Address128 = unsigned __int128;  // v4-mapped, most significant byte first: ranges compare as numbers
+
+// What a packet shows to a selector. `ports_known` is false for a fragment without its upper layer header: it matches
+// on addresses and protocol alone, as the classifier does (bpf/classify.h), because both ends see only that much of it.
+// ICMP: both ports are type * 256 + code (RFC 4301 §4.4.1.1).
+struct SelectorView {
+  Address128 source = 0, destination = 0;
+  std::uint16_t source_port = 0, destination_port = 0;
+  std::uint8_t protocol = 0;
+  Family family = Family::v4;
+  bool ports_known = true;
+};
+
+[[nodiscard]] SelectorView selector_view(Bytes packet, const IpInfo& info);
+
+class CompiledSelectors {
+ public:
+  CompiledSelectors() = default;
+  explicit CompiledSelectors(std::span<const TrafficSelector> selectors);
+
+  // No selectors: any-any of both families.
+  [[nodiscard]] bool permit(Bytes packet, const IpInfo& info) const {
+    if (wholly_[info.family == Family::v6]) return true;
+    return match(selector_view(packet, info));
+  }
+
+ private:
+  struct Row {
+    Address128 source_first, source_last, destination_first, destination_last;
+    std::uint16_t source_port_first, source_port_last, destination_port_first, destination_port_last;
+    std::uint8_t protocol;
+    Family family;  // a v6 range holds the v4-mapped space too, and must not match it
+  };
+  [[nodiscard]] bool match(const SelectorView& view) const;
+
+  std::vector<Row> rows_;
+  bool wholly_[2] = {true, true};  // IPv4, IPv6: some selector takes every packet of the family
+};
+
+}  // namespace postern

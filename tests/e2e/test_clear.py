@@ -6,6 +6,7 @@ from scapy.packet import Raw
 
 import documents
 import lab
+from balance import DropWatch
 from peer import ScapyLab
 
 
@@ -54,7 +55,6 @@ def test_unparseable_packets_are_dropped(world):
     """Design 4.6: what cannot be parsed on a protected interface does not pass."""
     payload = world.mark()
     clear = bytes(IP(src=lab.host(2, "map4"), dst=lab.host(1, "map4")) / UDP() / Raw(payload))
-    from balance import DropWatch
     with DropWatch(world.node, "unparseable", 1):
         world.peer.send_bytes(b"\x43" + clear[1:])  # a header of 12 bytes
     assert world.host.first(lambda one: payload in bytes(one), 0.4) is None

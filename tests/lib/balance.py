@@ -1,57 +1,87 @@
-"""Packets balance: what the worker took in equals what it gave out, holds and dropped. Read from `show dataplane --json`."""
+"""Packets balance: in = out + held + sum of drops, kernel side included. Read from `show dataplane --json`, added up here.
+
+Three equations, each over the whole life of the node:
+  worker   rx + split + made = tx + merged + held + drops            (maps/counters.hpp)
+  XDP      verdicts `to_worker` = received by AF_XDP sockets + what the kernel dropped at their rings
+  TC       verdicts `to_steer` = read from the steer TAP + what the TAP's queue dropped
+"""
+import collections
+import pathlib
+import re
+
 from netns import wait_until
 from node import Node
 
+ABI = pathlib.Path(__file__).resolve().parents[2] / "maps/abi.h"
+REASONS = re.findall(r"^  X\((\w+),", ABI.read_text().split("#define POSTERN_DROPS(X)")[1].split("enum postern_drop")[0], re.M)
 
-def drops(node: Node) -> dict[str, int]:
+
+def _drops(view: dict) -> collections.Counter:
+    return collections.Counter({row["reason"]: row["kernel"] + row["worker"] for row in view["drops"]})
+
+
+def drops(node: Node) -> collections.Counter:
     """Packets by drop reason, kernel side and worker together."""
-    return {name: count for name, count in _drops(node.dataplane()).items()}
+    return _drops(node.dataplane())
 
 
-def _drops(view: dict) -> dict[str, int]:
-    return {row["reason"]: row["kernel"] + row["worker"] for row in view["drops"]}
+def _queues(view: dict, *roles: str) -> list[dict]:
+    return [queue for device in view["devices"] if not roles or device["role"] in roles for queue in device["queues"]]
 
 
-def sides(view: dict) -> tuple[int, int]:
-    """(in, out) of the equation of maps/counters.hpp: rx + split + made = tx + merged + held + sum of the worker's drops."""
-    worker = view["worker"]
-    queues = [queue for device in view["devices"] for queue in device["queues"]]
-    into = sum(queue["rx_packets"] for queue in queues) + worker["split"] + worker["made"]
-    out = sum(queue["tx_packets"] for queue in queues) + worker["merged"] + worker["held"]
-    return into, out + sum(row["worker"] for row in view["drops"])
+def _verdicts(view: dict, hook: str, verdict: str) -> int:
+    return sum(device["verdicts"][hook][verdict] for device in view["devices"])
+
+
+def equations(view: dict) -> dict[str, tuple[int, int]]:
+    """Name to (left side, right side)."""
+    given = view["balance"]
+    worker_in = sum(queue["rx_packets"] for queue in _queues(view)) + given["split"] + given["made"]
+    worker_out = sum(queue["tx_packets"] for queue in _queues(view)) + given["merged"] + given["held"]
+    xsk = _queues(view, "outside", "inside")
+    steer = [device for device in view["devices"] if device["role"] == "steer"]
+    return {
+        "worker": (worker_in, worker_out + sum(row["worker"] for row in view["drops"])),
+        "XDP": (_verdicts(view, "xdp_ingress", "to_worker"),
+                sum(queue["rx_packets"] + queue["kernel_rx_dropped"] + queue["kernel_rx_ring_full"] for queue in xsk)),
+        "TC": (_verdicts(view, "tc_egress", "to_steer"),
+               sum(queue["rx_packets"] for queue in _queues(view, "steer")) + sum(one["kernel"]["tx_dropped"] for one in steer)),
+    }
+
+
+def wrong(view: dict) -> dict[str, tuple[int, int]]:
+    return {name: sides for name, sides in equations(view).items() if sides[0] != sides[1]}
 
 
 def assert_balanced(*nodes: Node, seconds: float = 3) -> None:
-    """A packet in flight is on one side only for a moment, so the equation is asked for until it holds."""
+    """A packet in flight is on one side only for a moment, so the equations are asked for until they hold."""
     for node in nodes:
-        def balanced() -> bool:
-            into, out = sides(node.dataplane())
-            return into == out
         try:
-            wait_until(balanced, seconds, "balance")
+            wait_until(lambda: not wrong(node.dataplane()), seconds, "balance")
         except AssertionError:
             view = node.dataplane()
-            raise AssertionError(f"{node.name}: packets do not balance: in {sides(view)[0]}, out {sides(view)[1]}; "
-                                 f"drops { {k: v for k, v in _drops(view).items() if v} }; worker {view['worker']}") from None
+            raise AssertionError(f"{node.name}: packets do not balance: {wrong(view)}; drops {dict(_drops(view))}; "
+                                 f"{view['balance']}") from None
 
 
 class DropWatch:
     """`with DropWatch(node, "bad_icv", 3): ...` : inside, exactly that many packets are dropped for that reason, and for no other."""
 
     def __init__(self, node: Node, reason: str, count: int = 1, seconds: float = 5):
+        assert reason in REASONS, f"maps/abi.h has no drop reason {reason}"
         self.node, self.reason, self.count, self.seconds = node, reason, count, seconds
 
     def __enter__(self) -> "DropWatch":
         self.before = drops(self.node)
-        assert self.reason in self.before, f"no such drop reason: {self.reason}"
         return self
 
     def __exit__(self, kind, *_) -> None:
         if kind is not None:
             return
-        now: dict[str, int] = {}
+        now = collections.Counter()
 
         def counted() -> bool:
+            now.clear()
             now.update(drops(self.node))
             return now[self.reason] - self.before[self.reason] >= self.count
 

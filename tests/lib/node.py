@@ -119,6 +119,11 @@ class Node:
     def teardown(self) -> None:
         run([PROGRAMS / "posternd", "--name", self.name, "--teardown", "--netns", self.namespace.name], timeout=30)
 
+    def teardown_running(self) -> None:
+        """Teardown through the command line, and the end of the daemon."""
+        self.postern("teardown")
+        self.process.wait(15)
+
     def _clean_up(self) -> None:
         """End of the test: whatever runs is asked to stop and everything it made is removed."""
         if self.process is not None and self.process.running():

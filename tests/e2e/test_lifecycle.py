@@ -1,0 +1,192 @@
+"""Crash, stop, start, remove: traffic goes on or is dropped, never leaks, and in the end nothing is left."""
+import os
+import signal
+
+import pytest
+from scapy.layers.inet import UDP
+
+import lab
+import traffic
+from balance import assert_balanced
+from capture import Capture
+from netns import wait_until
+from node import gone
+from oracle import Oracle, inner_payload
+from udp_stream import number_of
+
+
+@pytest.fixture
+def pair(scratch):
+    with lab.Pairing(scratch) as made:
+        for flow in ("map4", "tunnel4"):
+            traffic.ping_until(made.hA, lab.host(2, flow), source=lab.host(1, flow))
+        yield made
+
+
+def spis(node) -> set[str]:
+    return {sa["spi"] for interface in node.show("crypto", "ipsec", "sa")["interfaces"] for flow in interface["flows"] for sa in flow["sas"]}
+
+
+@pytest.mark.parametrize("flow", ("map4", "tunnel4"))
+def test_worker_killed_under_load(pair, flow, scratch):
+    """Back within 2 seconds on the same SAs; no sequence number is used twice (RFC 4303 3.3.3)."""
+    before = spis(pair.left)
+    with Capture(pair.w, "w1", scratch / "w.pcap") as capture:
+        stream = traffic.Stream(pair.hA, pair.hB, lab.host(2, flow), count=12000, rate=3000, quiet=4)
+        wait_until(lambda: capture.bytes_captured() > 300_000, 10, "the stream is on the wire")
+        killed = pair.left.kill_worker()
+        sent, received = stream.finish()
+        found = Oracle(pair.flows.all()).examine(capture.frames())
+    found.assert_protected()
+    times = [one.time for one in found.opened if number_of(inner_payload(one.inner)) is not None]
+    gap = max(later - earlier for earlier, later in zip(times, times[1:]))
+    assert gap < 2.0, f"{gap:.2f} s without ESP"
+    numbers = [one.sequence for one in found.opened if one.spi == getattr(pair.flows, flow).to_right.spi]
+    assert len(set(numbers)) == len(numbers)
+    last = number_of(inner_payload([one for one in found.opened if one.inner.haslayer(UDP)][-1].inner))
+    assert last == sent["sent"] - 1, "the stream's last packet was sealed: it is back for good"
+    assert received["distinct"] > 0.4 * sent["sent"]
+    assert spis(pair.left) == before
+    assert pair.left.worker_pid() != killed
+
+
+def test_daemon_killed_and_adopted(pair, scratch):
+    """Not one packet is lost; a restarted posternd finds its living worker, its SAs and its devices."""
+    worker, before = pair.left.worker_pid(), spis(pair.left)
+    stream = traffic.Stream(pair.hA, pair.hB, lab.host(2, "map4"), count=8000, rate=2000, quiet=3)
+    with Capture(pair.w, "w1", scratch / "w.pcap") as capture:
+        wait_until(lambda: capture.bytes_captured() > 200_000, 10, "the stream is on the wire")
+        pair.left.kill_daemon()
+        assert not gone(worker)
+        pair.left.start()
+        sent, received = stream.finish()
+        Oracle(pair.flows.all()).examine(capture.frames()).assert_protected()
+    assert received["distinct"] == sent["sent"] == 8000
+    assert pair.left.worker_pid() == worker
+    assert spis(pair.left) == before
+    assert pair.left.dataplane()["worker"]["starts"] == 1
+    assert_balanced(pair.left, pair.right)
+
+
+def test_adopted_worker_is_watched(pair):
+    """The new posternd is a full one: it notices when the worker it adopted dies."""
+    worker = pair.left.worker_pid()
+    pair.left.kill_daemon()
+    pair.left.start()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: traffic.ping(pair.hA, lab.host(2, "map4"), count=1, wait=1), 5, "traffic is back")
+    assert pair.left.worker_pid() != worker
+
+
+def nothing_clear(pair, scratch, flows=("map4", "map6", "tunnel4", "tunnel6")) -> None:
+    """Offers packets of every protected flow; none may be on W in clear."""
+    with Capture(pair.w, "w1", scratch / "closed.pcap") as capture:
+        for flow in flows:
+            assert traffic.ping(pair.hA, lab.host(2, flow), count=5, wait=1, source=lab.host(1, flow)) == 0
+        found = Oracle(pair.flows.all()).examine(capture.frames())
+    assert not found.clear, found.clear[0].summary()
+
+
+def test_stop_fails_closed_and_starts_again(pair, scratch):
+    assert pair.left.stop() == 0
+    nothing_clear(pair, scratch)
+    pair.left.start()
+    for flow in ("map4", "map6", "tunnel4", "tunnel6"):
+        traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
+    assert_balanced(pair.left)
+
+
+def test_crash_of_everything_fails_closed_and_starts_again(pair, scratch):
+    worker = pair.left.worker_pid()
+    pair.left.kill_daemon()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: gone(worker), 5, "the worker is gone")
+    nothing_clear(pair, scratch)
+    pair.left.start()
+    for flow in ("map4", "map6", "tunnel4", "tunnel6"):
+        traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
+
+
+def test_numbers_after_stop_and_start(pair, scratch):
+    """MAN-10: manual keys outlive a stop, so numbers must go on above the last, or the peer and the cipher see them again."""
+    with Capture(pair.w, "w1", scratch / "w.pcap") as capture:
+        assert traffic.ping(pair.hA, lab.host(2, "map4"), count=20) == 20
+        pair.left.kill_worker()
+        wait_until(lambda: traffic.ping(pair.hA, lab.host(2, "map4"), count=1, wait=1), 5, "traffic is back")
+        found = Oracle(pair.flows.all()).examine(capture.frames())
+    found.assert_protected()
+
+
+def test_incoming_clear_packets_meet_a_stopped_node(pair, scratch):
+    """Fail closed in both directions: the peer's kernel forwards the flow in clear, and hA must not get it."""
+    pair.left.stop()
+    pair.right.teardown_running()
+    with Capture(pair.hA, "eth0", scratch / "hA.pcap", "icmp") as capture:
+        traffic.ping(pair.hB, lab.host(1, "map4"), count=5, wait=1)
+        assert not capture.frames()
+
+
+def snapshot(made: lab.Pairing, node) -> dict:
+    """What the kernel of the node's namespace holds beside the lab's own."""
+    where = node.namespace
+    return {
+        "devices": sorted(where.devices()),
+        "routes": sorted(where.ip("route", "show", "table", "all").splitlines() + where.ip6("route", "show", "table", "all").splitlines()),
+        "rules": where.ip("rule").splitlines() + where.ip6("rule").splitlines(),
+        "qdiscs": sorted(where.run("tc", "qdisc", "show").stdout.split("\n")),
+        "xdp": [line for line in where.ip("-d", "link").splitlines() if "xdp" in line],
+        "neighbours": sorted(line for line in where.ip("neigh").splitlines() if "PERMANENT" in line or "extern" in line),
+    }
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "crashed"])
+def test_teardown_leaves_nothing(state, scratch):
+    with lab.Pairing(scratch, start=False) as made:
+        before = snapshot(made, made.left)
+        made.left.start()
+        made.right.start()
+        traffic.ping_until(made.hA, lab.host(2, "map4"))
+        assert snapshot(made, made.left) != before, "a running node is visible"
+        if state == "running":
+            made.left.teardown_running()
+        elif state == "stopped":
+            made.left.stop()
+            made.left.teardown()
+        else:
+            worker = made.left.worker_pid()
+            made.left.kill_daemon()
+            os.kill(worker, signal.SIGKILL)
+            made.left.teardown()
+        wait_until(lambda: not made.left.traces(), 5, f"no trace of {made.left.name}: {made.left.traces()}")
+        after = snapshot(made, made.left)
+        for what in before:
+            assert after[what] == before[what], what
+        made.left.start()
+        traffic.ping_until(made.hA, lab.host(2, "map4"))
+
+
+def test_on_stop_release_leaves_nothing(scratch):
+    with lab.Pairing(scratch, on_stop="release") as made:
+        traffic.ping_until(made.hA, lab.host(2, "map4"))
+        assert made.left.stop() == 0
+        wait_until(lambda: not made.left.traces(), 5, "released")
+        assert "Tunnel0" not in made.n1.devices()
+
+
+def test_second_daemon_of_a_name_is_refused(pair):
+    """Two posternd of one name would fight; the second says so and ends, and the first goes on."""
+    first = pair.left.process
+    second = pair.left.launch()
+    assert second.wait(15) != 0
+    assert pair.left.name in second.log()
+    pair.left.process = first
+    assert first.running() and traffic.ping(pair.hA, lab.host(2, "map4")) == 3
+
+
+def test_sighup_reads_the_configuration_again(pair):
+    document = pair.left.document
+    document["acls"][0]["rules"][0]["destination"] = "10.2.0.0/24"
+    lab.documents.write(document, pair.left.config)
+    pair.left.process.signal(signal.SIGHUP)
+    wait_until(lambda: "10.2.0.0/24" in pair.left.postern("config", "show").stdout, 5, "the new rule is in force")
+    assert traffic.ping(pair.hA, lab.host(2, "map4")) == 3

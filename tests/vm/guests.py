@@ -1,8 +1,6 @@
 """The two kinds of guest: a peer with the kernel's ESP, and a host that runs our node."""
+import json
 import pathlib
-import sys
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from image import GUEST, Image
 from kernel import Kernel
@@ -11,15 +9,31 @@ ESP_MODULES = """esp4 esp6 xfrm_user gcm ghash-generic ctr seqiv sha512_generic 
 PEER_MODULES = ["virtio_net", "virtio_pci", *ESP_MODULES]
 NODE_MODULES = ["veth", "tun", "sch_ingress", "cls_bpf", *ESP_MODULES]
 GUEST_MAC = "52:54:00:00:00:02"
+KERNEL_AUTH = {"esp-sha-hmac": ("hmac(sha1)", 96), "esp-sha256-hmac": ("hmac(sha256)", 128)}
 
 
 def environment(values: dict) -> str:
     return "".join(f"{key}='{value}'\n" for key, value in values.items())
 
 
+def scenario_image(kernel: Kernel, scenario: str, modules: list[str], values: dict) -> Image:
+    """Keys are in a temporary file of root's and in the guest's memory."""
+    image = Image(kernel, modules)
+    image.add_file(GUEST / scenario, "scenario")
+    image.add_file(GUEST / "xfrm", "xfrm")
+    image.add_text(environment(values), "etc/scenario.env", 0o600)
+    return image
+
+
 def peer_image(kernel: Kernel, values: dict) -> Image:
-    """Scenario guest/peer with its addresses and keys. Keys are in a temporary file of root's and in the guest's memory."""
-    image = Image(kernel, PEER_MODULES)
-    image.add_file(GUEST / "peer", "scenario")
-    image.add_text(environment(values), "etc/peer.env", 0o600)
+    return scenario_image(kernel, "peer", PEER_MODULES, values)
+
+
+def node_image(kernel: Kernel, values: dict, document: dict, programs: pathlib.Path) -> Image:
+    image = scenario_image(kernel, "node", NODE_MODULES, values)
+    image.add_text(json.dumps(document), "etc/n1.json", 0o600)
+    image.add_text("root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n", "etc/passwd")
+    image.add_text("root:x:0:\nnogroup:x:65534:\n", "etc/group")
+    for program in ("posternd", "postern-worker", "postern-ike", "postern"):
+        image.add_program(programs / program, "bin", strip=True)
     return image

@@ -1,6 +1,5 @@
 """Native ESP against an independent peer: the ESP of Debian's kernel 6.1, manual keys, in a VM joined to the lab by a TAP."""
 import secrets
-import socket
 
 import pytest
 from scapy.layers.inet import ICMP, IP
@@ -10,7 +9,7 @@ from scapy.layers.l2 import Ether
 
 import kernel
 from documents import fresh_pair
-from guests import GUEST_MAC, peer_image
+from guests import GUEST_MAC, KERNEL_AUTH, peer_image
 from netns import Lab
 from oracle import association, open_esp
 from run_vm import Guest
@@ -44,12 +43,12 @@ class PeerLab(Lab):
 
     def _guest(self) -> Guest:
         inbound, outbound = self.keys.to_right, self.keys.to_left
-        name, bits = {"esp-sha-hmac": ("hmac(sha1)", 96), "esp-sha256-hmac": ("hmac(sha256)", 128)}[inbound.transforms[1]]
+        name, bits = KERNEL_AUTH[inbound.transforms[1]]
         values = {"OWN4": OWN4, "OWN6": OWN6, "PEER4": PEER4, "PEER6": PEER6, "INNER4": INNER4, "INNER6": INNER6, "PEER_MAC": MAC,
                   "PEER_NET4": "10.1.0.0/16", "PEER_NET6": "2001:db8:1::/64", "AUTH": name, "AUTH_BITS": bits,
                   "SPI_IN": inbound.spi, "SPI_OUT": outbound.spi, "IN_ENC": "0x" + inbound.cipher_key.hex(),
                   "IN_AUTH": "0x" + inbound.auth_key.hex(), "OUT_ENC": "0x" + outbound.cipher_key.hex(),
-                  "OUT_AUTH": "0x" + outbound.auth_key.hex(), "SPI_GCM_IN": GCM_SPI, "GCM_KEY": "0x" + self.gcm_key.hex()}
+                "OUT_AUTH": "0x" + outbound.auth_key.hex(), "SPI_GCM_IN": GCM_SPI, "GCM_KEY": "0x" + self.gcm_key.hex()}
         with peer_image(kernel.obtain(), values) as image:
             return Guest(kernel.obtain(), image, netns=self.p.name, tap="tap0")
 

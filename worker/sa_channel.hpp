@@ -56,6 +56,12 @@ struct Reply {
   std::array<char, 240> text{};
 };
 
+// Reply.value of hello and get_descriptors; Reply.text names the cipher engine ("ipsec-mb 1.3 (VAES, AVX512)").
+inline constexpr std::uint32_t hello_io_uring = 1;        // else poll()
+inline constexpr std::uint32_t hello_multishot_read = 2;  // kernel 6.7
+
+// EALREADY: this worker got its memory in an earlier connection (posternd restarted): get_descriptors adopts it. Before hello
+// every other request but shutdown is ENOTCONN.
 struct Hello {
   std::uint32_t threads = 1;
   std::uint32_t capture_snap_bytes = 0;  // reserved for the default, 0
@@ -95,6 +101,11 @@ struct AddDevice {
   std::array<char, 18> name{};
   UmemLayout umem{};
 };
+
+// The row of a thread's counters that belongs to a device says so (DeviceCounters.identity).
+[[nodiscard]] constexpr std::uint64_t device_identity(DeviceKind kind, std::uint32_t ifindex, std::uint32_t queue) {
+  return (std::uint64_t{static_cast<std::uint32_t>(kind)} + 1) << 56 | std::uint64_t{queue & 0xffffffU} << 32 | ifindex;
+}
 
 struct RemoveDevice {
   std::uint32_t ifindex = 0;

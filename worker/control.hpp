@@ -1,0 +1,93 @@
+// The control thread of the worker: it serves the SA channel, owns the SAD's writing side, hands devices to worker
+// threads and passes on what they ask for. The data plane goes on when the channel closes; the next connection takes it
+// over.
+//
+// Who may connect: root, and the user that started the worker (SO_PEERCRED). The newest connection replaces the one
+// before.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "base/fd.hpp"
+#include "maps/adjacency.hpp"
+#include "maps/counters.hpp"
+#include "worker/sa_channel.hpp"
+#include "worker/sad.hpp"
+#include "worker/thread.hpp"
+
+namespace postern {
+
+// What Hello brings: descriptors, kept for get_descriptors, and their mappings.
+class SharedFiles {
+ public:
+  // Order: SA state, counter page, adjacency table. Refuses files of another magic, version or size. SA state is locked
+  // as it is touched and kept out of core dumps.
+  [[nodiscard]] static Result<SharedFiles> map(std::vector<Fd> files);
+
+  [[nodiscard]] std::span<SaSlot> slots() const;
+  [[nodiscard]] CounterPage& counters() const { return *counters_.as<CounterPage>(); }
+  [[nodiscard]] const AdjacencyTable& adjacencies() const { return *adjacencies_.as<const AdjacencyTable>(); }
+  [[nodiscard]] std::array<int, 3> descriptors() const { return {files_[0].get(), files_[1].get(), files_[2].get()}; }
+
+ private:
+  SharedFiles() = default;
+  std::vector<Fd> files_;
+  Mapping sa_state_, counters_, adjacencies_;
+};
+
+class Control {
+ public:
+  struct Config {
+    std::string node;
+    Fd listener;      // SOCK_SEQPACKET, listening
+    Fd signals;       // signalfd of SIGTERM and SIGINT
+    uid_t owner = 0;  // besides root
+  };
+  [[nodiscard]] static Result<std::unique_ptr<Control>> create(Config config);
+  ~Control();
+
+  // Until shutdown or SIGTERM. Packets that are held then are dropped and counted.
+  [[nodiscard]] Result<void> run();
+
+ private:
+  Control(Config config, Bell bell);
+
+  // What a request changes, and what its Reply says.
+  struct Answer {
+    std::uint32_t value = 0;
+    std::string text;
+    std::vector<int> fds;
+  };
+
+  void accept_peer();
+  void serve_channel();
+  void pass_on_news();
+  [[nodiscard]] Result<void> reply(std::uint64_t id, const Result<Answer>& outcome);
+  [[nodiscard]] Result<Answer> handle(ChannelMessage& message);
+  [[nodiscard]] Result<Answer> hello(ChannelMessage& message);
+  [[nodiscard]] Result<void> start_threads(std::uint32_t count);
+  [[nodiscard]] Result<Answer> add_device(ChannelMessage& message);
+  [[nodiscard]] Result<Answer> remove_device(const ChannelMessage& message);
+  [[nodiscard]] Result<Answer> install_sa(ChannelMessage& message);
+  [[nodiscard]] Result<Answer> remove_sa(const ChannelMessage& message);
+  [[nodiscard]] Result<Answer> bind_flow(const ChannelMessage& message);
+  [[nodiscard]] Result<Answer> set_generation(const ChannelMessage& message);
+  [[nodiscard]] Result<Answer> start_capture(ChannelMessage& message);
+  [[nodiscard]] Result<Answer> get_descriptors();
+  [[nodiscard]] Answer traits() const;
+  void close_channel(const char* why);
+
+  Config config_;
+  Fd channel_;
+  std::unique_ptr<SharedFiles> shared_;
+  std::unique_ptr<Sad> sad_;
+  Outbox<WorkerNews> outbox_;
+  std::vector<std::unique_ptr<DataThread>> threads_;  // go before what they borrow
+  bool stopping_ = false;
+};
+
+}  // namespace postern

@@ -1,0 +1,215 @@
+#include "worker/thread.hpp"
+
+#include <algorithm>
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/prctl.h>
+
+#include "base/log.hpp"
+#include "worker/thread_worker.hpp"
+
+namespace postern {
+namespace {
+
+constexpr std::uint64_t held_interval_ns = 10'000'000;
+constexpr std::uint64_t refresh_interval_ns = 1'000'000'000;
+constexpr std::int64_t kick_retry_ns = 1'000'000;
+constexpr int drain_rounds = 16;
+
+void stay_on(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  if (::pthread_setaffinity_np(::pthread_self(), sizeof set, &set) != 0)
+    spdlog::warn("cannot pin a thread to CPU {}", cpu);
+}
+
+}  // namespace
+
+struct DataThread::StartState {
+  std::binary_semaphore ready{0};
+  Result<void> outcome;
+};
+
+Result<std::unique_ptr<DataThread>> DataThread::start(const DataThreadConfig& config) {
+  POSTERN_TRY(bell, Bell::create());
+  std::unique_ptr<DataThread> out(new DataThread(std::move(bell)));
+  StartState state;
+  out->thread_ = std::thread(main, std::ref(*out), config, std::ref(state));
+  state.ready.acquire();
+  if (!state.outcome) return std::unexpected(state.outcome.error());
+  return out;
+}
+
+void DataThread::main(DataThread& self, const DataThreadConfig& config, StartState& state) {
+  ::prctl(PR_SET_NAME, fmt::format("postern-{}", config.index).c_str());
+  if (config.cpu) stay_on(*config.cpu);
+  auto ring = Ring::create();
+  auto engine = crypto::EspEngine::create();
+  if (!ring || !engine) {
+    state.outcome = std::unexpected(ring ? engine.error() : ring.error());
+    state.ready.release();
+    return;
+  }
+  self.traits_ = {(*ring)->is_io_uring(), (*ring)->has_multishot_read(), std::string(engine->name())};
+  Worker worker(config, self.mailbox_, std::move(*ring), std::move(*engine));
+  if (const auto attached =
+          worker.ring->attach(Token{Event::readable, 0, mailbox_device, 0}.file(), self.mailbox_.fd());
+      !attached) {
+    state.outcome = attached;
+    state.ready.release();
+    return;
+  }
+  worker.ring->watch({Event::readable, 0, mailbox_device, 0});
+  self.worker_ = &worker;
+  state.ready.release();
+  worker.loop();
+}
+
+DataThread::~DataThread() {
+  if (worker_ != nullptr) mailbox_.run([this] { worker_->stopping = true; });
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<std::uint32_t> DataThread::add_device(const AddDevice& spec, std::vector<Fd> fds) {
+  Result<std::uint32_t> out = 0;
+  mailbox_.run([&] { out = worker_->add_device(spec, std::move(fds)); });
+  return out;
+}
+
+std::uint32_t DataThread::remove_device(const RemoveDevice& which) {
+  std::uint32_t removed = 0;
+  mailbox_.run([&] { removed = worker_->remove_device(which); });
+  return removed;
+}
+
+void DataThread::set_oldest_generation(std::uint32_t oldest) {
+  mailbox_.run([&] {
+    worker_->oldest_generation = oldest;
+    if (worker_->pipeline) worker_->pipeline->set_oldest_generation(oldest);
+  });
+}
+
+void DataThread::start_capture(std::shared_ptr<const CaptureSink> sink) {
+  mailbox_.run([&] { worker_->context.capture.start(sink); });
+}
+
+void DataThread::stop_capture() {
+  mailbox_.run([&] { worker_->context.capture.stop(); });
+}
+
+void DataThread::refresh_counters() {
+  mailbox_.run([&] { worker_->refresh_counters(); });
+}
+
+DataThread::Worker::Worker(const DataThreadConfig& configuration, Mailbox& box, std::unique_ptr<Ring> own_ring,
+                           crypto::EspEngine own_engine)
+    : config(configuration),
+      mailbox(box),
+      ring(std::move(own_ring)),
+      context{*ring,
+              DeviceTable(*config.counters),
+              Capture(*config.counters),
+              *config.counters,
+              *config.adjacencies,
+              *config.outbox,
+              nullptr,
+              {},
+              monotonic_ns(),
+              {}},
+      egress(context),
+      input(context),
+      engine(std::move(own_engine)) {
+  context.backlog.reserve(4096);
+}
+
+void DataThread::Worker::loop() {
+  while (!stopping) round();
+  drain();
+}
+
+// One round: wait, take, seal and open, send.
+void DataThread::Worker::round() {
+  const std::int64_t wait = wait_ns();
+  if (wait != 0) config.sad->offline(config.index);
+  ring->turn(wait, context.backlog);
+  if (wait != 0) config.sad->online(config.index);
+  context.now_ns = monotonic_ns();
+  // Dealing with one may append others: by index, and by value.
+  for (std::size_t i = 0; i < context.backlog.size(); ++i) dispatch(Completion(context.backlog[i]));
+  context.backlog.clear();
+  input.take_batches();
+  if (pipeline) pipeline->flush();
+  kick_soon = egress.kick_pending();
+  keep_time();
+  config.sad->quiescent(config.index);
+}
+
+void DataThread::Worker::dispatch(const Completion& done) {
+  switch (done.token.event) {
+    case Event::none: return;
+    case Event::readable:
+      if (done.token.device == mailbox_device) return mailbox.serve();
+      return input.readable(done);
+    case Event::packet: return input.packet(done);
+    case Event::written: return egress.written(done);
+    case Event::sent: return egress.sent(done);
+    case Event::kicked: return egress.kicked(done);
+  }
+}
+
+// How long the next turn may sleep.
+std::int64_t DataThread::Worker::wait_ns() const {
+  if (stopping || !context.backlog.empty() || input.more()) return 0;
+  if (kick_soon) return kick_retry_ns;
+  if (pipeline && pipeline->has_held()) return held_interval_ns;
+  return counters_stale || !quarantine.empty() ? static_cast<std::int64_t>(refresh_interval_ns) : -1;
+}
+
+void DataThread::Worker::keep_time() {
+  const std::uint64_t now = context.now_ns;
+  if (pipeline && now - held_polled_ns >= held_interval_ns && pipeline->has_held()) {
+    held_polled_ns = now;
+    pipeline->poll_held(Clock::now());
+    pipeline->flush();
+    kick_soon = egress.kick_pending() || kick_soon;
+  }
+  if (now - refreshed_ns >= refresh_interval_ns) {
+    refresh_counters();
+    counters_stale = false;
+  } else {
+    counters_stale = true;
+  }
+}
+
+void DataThread::Worker::refresh_counters() {
+  refreshed_ns = monotonic_ns();
+  for (Device* const device : context.devices.xsks()) {
+    device->xsk->reclaim(*device->counters);
+    refresh_xsk_counters(*device, context.counters);
+  }
+  reclaim_quarantine();
+  publish_ring_counters();
+}
+
+void DataThread::Worker::publish_ring_counters() {
+  context.counters.system_calls.store(ring->system_calls(), std::memory_order_relaxed);
+  context.counters.wakeups.store(ring->sleeps(), std::memory_order_relaxed);
+}
+
+// What was received is still sealed or opened and sent; what is held has no more time.
+void DataThread::Worker::drain() {
+  for (int i = 0; i < drain_rounds && input.more(); ++i) round();
+  if (pipeline) {
+    pipeline->flush();
+    pipeline->drop_held();
+  }
+  egress.kick_pending();
+  ring->turn(0, context.backlog);
+  for (std::size_t i = 0; i < context.backlog.size(); ++i) dispatch(Completion(context.backlog[i]));
+  refresh_counters();
+  config.sad->offline(config.index);
+}
+
+}  // namespace postern

@@ -61,23 +61,46 @@ struct EspLayout {
   const EspKey::Expanded& key = job.key->expanded();
   if (key.state != EspKey::Expanded::State::ready) return false;
   if (job.size > max_esp_bytes || job.size < key.overhead() + key.block_bytes) return false;
-  return (job.size - key.overhead()) % key.block_bytes == 0;
+  return ((job.size - key.overhead()) & (key.block_bytes - 1U)) == 0;  // 4 or 16
 }
 
-using GcmNonce = std::array<std::byte, 12>;
+// RFC 4106 §4: salt | IV. Stored as the library loads it, 8 bytes and then 4: other halves would stall on store
+// forwarding.
+struct GcmNonce {
+  alignas(16) std::array<std::byte, 16> bytes;  // 12 count
 
-// RFC 4106 §4: salt | IV.
-[[nodiscard]] inline GcmNonce gcm_nonce(const EspKey::Expanded& key, const std::byte* iv) {
-  GcmNonce nonce;
-  std::memcpy(nonce.data(), key.salt.data(), gcm_salt_bytes);
-  std::memcpy(nonce.data() + gcm_salt_bytes, iv, nonce.size() - gcm_salt_bytes);
-  return nonce;
-}
+  GcmNonce(const EspKey::Expanded& key, std::uint64_t iv_as_stored) {
+    std::uint32_t salt;
+    std::memcpy(&salt, key.salt.data(), sizeof salt);
+    const std::uint64_t first = salt | iv_as_stored << 32;
+    const auto last = static_cast<std::uint32_t>(iv_as_stored >> 32);
+    std::memcpy(bytes.data(), &first, sizeof first);
+    std::memcpy(bytes.data() + sizeof first, &last, sizeof last);
+  }
+  [[nodiscard]] const unsigned char* data() const { return reinterpret_cast<const unsigned char*>(bytes.data()); }
+};
 
 // RFC 4106 §3.1: the IV is the sequence number, so it cannot come twice under one key.
-inline void write_gcm_iv(const EspJob& job) {
-  store_be32(job.esp + esp_header_bytes, static_cast<std::uint32_t>(job.sequence >> 32));
-  store_be32(job.esp + esp_header_bytes + 4, static_cast<std::uint32_t>(job.sequence));
+[[nodiscard]] inline GcmNonce start_gcm_seal(const EspJob& job) {
+  const std::uint64_t iv = __builtin_bswap64(job.sequence);
+  std::memcpy(job.esp + esp_header_bytes, &iv, sizeof iv);
+  return {job.key->expanded(), iv};
+}
+
+[[nodiscard]] inline GcmNonce start_gcm_open(const EspJob& job) {
+  std::uint64_t iv;
+  std::memcpy(&iv, job.esp + esp_header_bytes, sizeof iv);
+  return {job.key->expanded(), iv};
+}
+
+// Constant time: every byte is looked at. `bytes` is 12 or 16.
+[[nodiscard]] inline bool icv_matches(const std::byte* a, const std::byte* b, std::size_t bytes) {
+  std::uint64_t first_a, first_b, last_a, last_b;
+  std::memcpy(&first_a, a, 8);
+  std::memcpy(&first_b, b, 8);
+  std::memcpy(&last_a, a + bytes - 8, 8);  // overlaps the first half when there are 12
+  std::memcpy(&last_b, b + bytes - 8, 8);
+  return ((first_a ^ first_b) | (last_a ^ last_b)) == 0;
 }
 
 }  // namespace postern::crypto

@@ -201,7 +201,7 @@ void IpsecMbEngine::State::open_group(const CbcGroup& group, std::size_t count) 
   std::size_t authentic = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t icv_bytes = members[i]->key->expanded().icv_bytes;
-    if (!equal_in_constant_time({layout_of(*members[i]).icv, icv_bytes}, {tags[i].data(), icv_bytes})) continue;
+    if (!icv_matches(layout_of(*members[i]).icv, tags[i].data(), icv_bytes)) continue;
     if (authentic != i) {
       burst[authentic] = burst[i];
       members[authentic] = members[i];
@@ -233,27 +233,26 @@ bool IpsecMbEngine::State::authenticate(const CbcGroup& group, std::size_t count
 }
 
 void IpsecMbEngine::State::seal_gcm(EspJob& job) {
-  write_gcm_iv(job);
+  const GcmNonce nonce = start_gcm_seal(job);
   const EspKey::Expanded& key = job.key->expanded();
   const EspLayout layout = layout_of(job);
-  const GcmNonce nonce = gcm_nonce(key, layout.iv);
   gcm_context_data context;
   gcm[(key.aes_bytes - 16U) / 8].encrypt(gcm_key(key), &context, octets(layout.ciphertext), octets(layout.ciphertext),
-                                         layout.ciphertext_bytes, reinterpret_cast<const std::uint8_t*>(nonce.data()),
-                                         octets(job.esp), esp_header_bytes, octets(layout.icv), tag_bytes);
+                                         layout.ciphertext_bytes, nonce.data(), octets(job.esp), esp_header_bytes,
+                                         octets(layout.icv), tag_bytes);
   job.ok = true;
 }
 
 void IpsecMbEngine::State::open_gcm(EspJob& job) {
   const EspKey::Expanded& key = job.key->expanded();
   const EspLayout layout = layout_of(job);
-  const GcmNonce nonce = gcm_nonce(key, layout.iv);
+  const GcmNonce nonce = start_gcm_open(job);
   gcm_context_data context;
   std::array<std::byte, tag_bytes> tag;
   gcm[(key.aes_bytes - 16U) / 8].decrypt(gcm_key(key), &context, octets(layout.ciphertext), octets(layout.ciphertext),
-                                         layout.ciphertext_bytes, reinterpret_cast<const std::uint8_t*>(nonce.data()),
-                                         octets(job.esp), esp_header_bytes, octets(tag.data()), tag_bytes);
-  job.ok = equal_in_constant_time({layout.icv, tag_bytes}, tag);
+                                         layout.ciphertext_bytes, nonce.data(), octets(job.esp), esp_header_bytes,
+                                         octets(tag.data()), tag_bytes);
+  job.ok = icv_matches(layout.icv, tag.data(), tag_bytes);
 }
 
 Result<IpsecMbEngine> IpsecMbEngine::create() {

@@ -44,10 +44,10 @@ class Context {
   }
 
   // Ready for one packet with this IV or nonce. Neither allocates nor expands a key that is in place.
-  [[nodiscard]] bool start(const EspKey::Expanded& key, const std::byte* iv) {
+  [[nodiscard]] bool start(const EspKey::Expanded& key, const unsigned char* iv) {
     const std::byte* const new_key = keyed_ == &key ? nullptr : key.aes_key.data();
     keyed_ = &key;
-    return EVP_CipherInit_ex2(context_.get(), nullptr, octets(new_key), octets(iv), direction_, nullptr) == 1;
+    return EVP_CipherInit_ex2(context_.get(), nullptr, octets(new_key), iv, direction_, nullptr) == 1;
   }
   [[nodiscard]] bool process(std::byte* out, const std::byte* in, std::size_t size) {
     int written = 0;
@@ -96,7 +96,7 @@ bool OpenSslEngine::State::seal_cbc(const EspJob& job, Context& context) {
   const EspLayout layout = layout_of(job);
   if (!ivs.reserve(1)) return false;
   std::memcpy(layout.iv, ivs.take(), IvPool::iv_bytes);
-  if (!context.start(key, layout.iv)) return false;
+  if (!context.start(key, octets(layout.iv))) return false;
   if (!context.process(layout.ciphertext, layout.ciphertext, layout.ciphertext_bytes)) return false;
   std::array<std::byte, max_digest_bytes> digest;
   hmac(key.integrity, key.hmac, {job.esp, job.size - key.icv_bytes}, digest);
@@ -110,24 +110,25 @@ bool OpenSslEngine::State::open_cbc(const EspJob& job, Context& context) {
   const EspLayout layout = layout_of(job);
   std::array<std::byte, max_digest_bytes> digest;
   hmac(key.integrity, key.hmac, {job.esp, job.size - key.icv_bytes}, digest);
-  if (!equal_in_constant_time({layout.icv, key.icv_bytes}, {digest.data(), key.icv_bytes})) return false;
-  return context.start(key, layout.iv) &&
+  if (!icv_matches(layout.icv, digest.data(), key.icv_bytes)) return false;
+  return context.start(key, octets(layout.iv)) &&
          context.process(layout.ciphertext, layout.ciphertext, layout.ciphertext_bytes);
 }
 
 bool OpenSslEngine::State::seal_gcm(const EspJob& job, Context& context) {
-  write_gcm_iv(job);
+  const GcmNonce nonce = start_gcm_seal(job);
   const EspKey::Expanded& key = job.key->expanded();
   const EspLayout layout = layout_of(job);
-  return context.start(key, gcm_nonce(key, layout.iv).data()) && context.process(nullptr, job.esp, esp_header_bytes) &&
+  return context.start(key, nonce.data()) && context.process(nullptr, job.esp, esp_header_bytes) &&
          context.process(layout.ciphertext, layout.ciphertext, layout.ciphertext_bytes) && context.finish() &&
          context.control(EVP_CTRL_AEAD_GET_TAG, layout.icv, key.icv_bytes);
 }
 
 bool OpenSslEngine::State::open_gcm(const EspJob& job, Context& context) {
+  const GcmNonce nonce = start_gcm_open(job);
   const EspKey::Expanded& key = job.key->expanded();
   const EspLayout layout = layout_of(job);
-  return context.start(key, gcm_nonce(key, layout.iv).data()) && context.process(nullptr, job.esp, esp_header_bytes) &&
+  return context.start(key, nonce.data()) && context.process(nullptr, job.esp, esp_header_bytes) &&
          context.process(layout.ciphertext, layout.ciphertext, layout.ciphertext_bytes) &&
          context.control(EVP_CTRL_AEAD_SET_TAG, layout.icv, key.icv_bytes) && context.finish();
 }

@@ -142,7 +142,9 @@ TEST_CASE("allocate_locked: whole pages, zero, and locked when it says so") {
   CHECK(pages->size == 8192);
   CHECK(is_zero({pages->data, pages->size}));
   const std::string flags = smaps_field(pages->data, "VmFlags") + ' ';
+#if !defined(__SANITIZE_ADDRESS__)  // its mlock() does nothing and says that it did
   CHECK((flags.find(" lo ") != std::string::npos) == pages->locked);
+#endif
   CHECK(flags.find(" dd ") != std::string::npos);
   CHECK(flags.find(" wf ") != std::string::npos);
   std::fill_n(pages->data, pages->size, std::byte{1});

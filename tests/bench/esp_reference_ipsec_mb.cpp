@@ -1,0 +1,111 @@
+#define NO_COMPAT_IMB_API_053
+#include <array>
+#include <cstdlib>
+#include <memory>
+
+#include <intel-ipsec-mb.h>
+
+#include "tests/bench/esp_reference.hpp"
+
+namespace postern::bench {
+namespace {
+
+using crypto::EspJob;
+
+std::uint8_t* octets(std::byte* p) { return reinterpret_cast<std::uint8_t*>(p); }
+
+struct Bare {
+  IMB_MGR* mgr = alloc_mb_mgr(0);
+  std::size_t aes_bytes = 0;
+  bool is_sha256 = false;
+  std::size_t icv_bytes = 16;
+  gcm_key_data gcm{};
+  alignas(16) std::array<std::byte, 240> encryption{}, decryption{};
+  alignas(16) std::array<std::byte, 32> inner{}, outer{};
+  std::array<std::uint8_t, 12> nonce{};
+  std::array<std::array<std::uint8_t, 16>, 256> tags{};
+
+  Bare() {
+    if (mgr == nullptr) std::abort();
+    init_mb_mgr_auto(mgr, nullptr);
+    if (imb_get_errno(mgr) != 0) std::abort();
+  }
+  Bare(const Bare&) = delete;
+  Bare& operator=(const Bare&) = delete;
+  ~Bare() { free_mb_mgr(mgr); }
+
+  void hmac_key(Bytes key) {
+    for (const auto& [pad, out] : {std::pair{0x36, inner.data()}, std::pair{0x5c, outer.data()}}) {
+      std::array<std::byte, 64> block;
+      block.fill(static_cast<std::byte>(pad));
+      for (std::size_t i = 0; i < key.size(); ++i) block[i] ^= key[i];
+      (is_sha256 ? mgr->sha256_one_block : mgr->sha1_one_block)(block.data(), out);
+    }
+  }
+
+  // The packet's shape is as crypto/packet_cipher.hpp draws it: 8 bytes of header, 8 of IV, 16 of ICV.
+  void gcm_packets(std::span<EspJob> jobs, aes_gcm_enc_dec_t function) {
+    gcm_context_data context;
+    for (const EspJob& job : jobs) {
+      std::uint8_t* const body = octets(job.esp + 16);
+      function(&gcm, &context, body, body, job.size - 32, nonce.data(), octets(job.esp), 8,
+               octets(job.esp + job.size - 16), 16);
+    }
+  }
+
+  void fill(IMB_JOB& out, const EspJob& job, std::size_t index, bool seal) {
+    out.enc_keys = encryption.data();
+    out.dec_keys = decryption.data();
+    out.key_len_in_bytes = aes_bytes;
+    out.src = octets(job.esp);
+    out.dst = octets(job.esp + 24);
+    out.cipher_start_src_offset_in_bytes = 24;
+    out.msg_len_to_cipher_in_bytes = job.size - 24 - icv_bytes;
+    out.hash_start_src_offset_in_bytes = 0;
+    out.msg_len_to_hash_in_bytes = job.size - icv_bytes;
+    out.iv = octets(job.esp + 8);
+    out.iv_len_in_bytes = 16;
+    out.auth_tag_output = seal ? octets(job.esp + job.size - icv_bytes) : tags[index].data();
+    out.auth_tag_output_len_in_bytes = icv_bytes;
+    out.u.HMAC._hashed_auth_key_xor_ipad = octets(inner.data());
+    out.u.HMAC._hashed_auth_key_xor_opad = octets(outer.data());
+    out.cipher_mode = IMB_CIPHER_CBC;
+    out.hash_alg = is_sha256 ? IMB_AUTH_HMAC_SHA_256 : IMB_AUTH_HMAC_SHA_1;
+    out.cipher_direction = seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+    out.chain_order = seal ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+  }
+
+  void job_loop(std::span<EspJob> jobs, bool seal) {
+    std::size_t done = 0;
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+      fill(*IMB_GET_NEXT_JOB(mgr), jobs[i], i, seal);
+      for (IMB_JOB* job = IMB_SUBMIT_JOB_NOCHECK(mgr); job != nullptr; job = IMB_GET_COMPLETED_JOB(mgr)) ++done;
+    }
+    while (IMB_FLUSH_JOB(mgr) != nullptr) ++done;
+    if (done != jobs.size()) std::abort();
+  }
+};
+
+}  // namespace
+
+Reference ipsec_mb_reference(const crypto::Transform& transform, Bytes cipher_key, Bytes integrity_key) {
+  const auto bare = std::make_shared<Bare>();
+  IMB_MGR* const mgr = bare->mgr;
+  const bool is_128 = transform.key_bits == 128;
+  bare->aes_bytes = transform.key_bits / 8U;
+  if (transform.cipher == crypto::Cipher::aes_gcm_16) {
+    (is_128 ? mgr->gcm128_pre : mgr->gcm256_pre)(cipher_key.data(), &bare->gcm);
+    const auto encrypt = is_128 ? mgr->gcm128_enc : mgr->gcm256_enc;
+    const auto decrypt = is_128 ? mgr->gcm128_dec : mgr->gcm256_dec;
+    return {"bare ipsec-mb GCM call", [bare, encrypt](std::span<EspJob> jobs) { bare->gcm_packets(jobs, encrypt); },
+            [bare, decrypt](std::span<EspJob> jobs) { bare->gcm_packets(jobs, decrypt); }};
+  }
+  (is_128 ? mgr->keyexp_128 : mgr->keyexp_256)(cipher_key.data(), bare->encryption.data(), bare->decryption.data());
+  bare->is_sha256 = transform.integrity == crypto::Integrity::hmac_sha256_128;
+  bare->icv_bytes = bare->is_sha256 ? 16 : 12;
+  bare->hmac_key(integrity_key);
+  return {"bare ipsec-mb job loop", [bare](std::span<EspJob> jobs) { bare->job_loop(jobs, true); },
+          [bare](std::span<EspJob> jobs) { bare->job_loop(jobs, false); }};
+}
+
+}  // namespace postern::bench

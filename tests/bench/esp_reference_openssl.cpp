@@ -1,0 +1,114 @@
+#include <array>
+#include <cstdlib>
+#include <memory>
+
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+
+#include "tests/bench/esp_reference.hpp"
+
+namespace postern::bench {
+namespace {
+
+using crypto::EspJob;
+
+const unsigned char* octets(const std::byte* p) { return reinterpret_cast<const unsigned char*>(p); }
+unsigned char* octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p); }
+
+void must(int result) {
+  if (result != 1) std::abort();
+}
+
+// Contexts that keep their key: one EVP_CipherInit_ex() a packet sets the IV and nothing else.
+struct Bare {
+  EVP_CIPHER_CTX* sealing = EVP_CIPHER_CTX_new();
+  EVP_CIPHER_CTX* opening = EVP_CIPHER_CTX_new();
+  EVP_MAC* algorithm = EVP_MAC_fetch(nullptr, "HMAC", nullptr);
+  EVP_MAC_CTX* mac = EVP_MAC_CTX_new(algorithm);
+  std::size_t icv_bytes = 16;
+  std::array<unsigned char, 16> nonce{};
+
+  Bare(const EVP_CIPHER* cipher, Bytes key) {
+    must(EVP_CipherInit_ex(sealing, cipher, nullptr, octets(key.data()), nonce.data(), 1));
+    must(EVP_CipherInit_ex(opening, cipher, nullptr, octets(key.data()), nonce.data(), 0));
+    must(EVP_CIPHER_CTX_set_padding(sealing, 0));
+    must(EVP_CIPHER_CTX_set_padding(opening, 0));
+  }
+  Bare(const Bare&) = delete;
+  Bare& operator=(const Bare&) = delete;
+  ~Bare() {
+    EVP_CIPHER_CTX_free(sealing);
+    EVP_CIPHER_CTX_free(opening);
+    EVP_MAC_CTX_free(mac);
+    EVP_MAC_free(algorithm);
+  }
+
+  void hmac_key(bool is_sha256, Bytes key) {
+    icv_bytes = is_sha256 ? 16 : 12;
+    char name[] = "SHA256";
+    char short_name[] = "SHA1";
+    const std::array parameters = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, is_sha256 ? name : short_name, 0),
+        OSSL_PARAM_construct_end()};
+    must(EVP_MAC_init(mac, octets(key.data()), key.size(), parameters.data()));
+  }
+
+  void gcm_packet(const EspJob& job, EVP_CIPHER_CTX* context, bool seal) {
+    int written = 0;
+    std::byte* const body = job.esp + 16;
+    std::byte* const icv = job.esp + job.size - 16;
+    must(EVP_CipherInit_ex(context, nullptr, nullptr, nullptr, nonce.data(), seal ? 1 : 0));
+    must(EVP_CipherUpdate(context, nullptr, &written, octets(job.esp), 8));
+    must(EVP_CipherUpdate(context, octets(body), &written, octets(body), static_cast<int>(job.size - 32)));
+    if (!seal) must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, icv));
+    // The packet was sealed under another nonce: the verdict is not the reference's business, the work is.
+    const int result = EVP_CipherFinal_ex(context, octets(icv), &written);
+    if (!seal) return;
+    must(result);
+    must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, 16, icv));
+  }
+
+  void digest(const EspJob& job, unsigned char* out) {
+    std::size_t written = 0;
+    must(EVP_MAC_init(mac, nullptr, 0, nullptr));
+    must(EVP_MAC_update(mac, octets(job.esp), job.size - icv_bytes));
+    must(EVP_MAC_final(mac, out, &written, 32));
+  }
+
+  void cbc_packet(const EspJob& job, EVP_CIPHER_CTX* context, bool seal) {
+    int written = 0;
+    std::array<unsigned char, 32> tag;
+    std::byte* const body = job.esp + 24;
+    if (!seal) digest(job, tag.data());
+    must(EVP_CipherInit_ex(context, nullptr, nullptr, nullptr, octets(job.esp + 8), seal ? 1 : 0));
+    must(EVP_CipherUpdate(context, octets(body), &written, octets(body), static_cast<int>(job.size - 24 - icv_bytes)));
+    if (!seal) return;
+    digest(job, tag.data());
+    std::memcpy(job.esp + job.size - icv_bytes, tag.data(), icv_bytes);
+  }
+};
+
+}  // namespace
+
+Reference openssl_reference(const crypto::Transform& transform, Bytes cipher_key, Bytes integrity_key) {
+  const bool is_128 = transform.key_bits == 128;
+  if (transform.cipher == crypto::Cipher::aes_gcm_16) {
+    const auto bare = std::make_shared<Bare>(is_128 ? EVP_aes_128_gcm() : EVP_aes_256_gcm(), cipher_key);
+    const auto run = [bare](bool seal) {
+      return [bare, seal](std::span<EspJob> jobs) {
+        for (const EspJob& job : jobs) bare->gcm_packet(job, seal ? bare->sealing : bare->opening, seal);
+      };
+    };
+    return {"bare EVP GCM calls", run(true), run(false)};
+  }
+  const auto bare = std::make_shared<Bare>(is_128 ? EVP_aes_128_cbc() : EVP_aes_256_cbc(), cipher_key);
+  bare->hmac_key(transform.integrity == crypto::Integrity::hmac_sha256_128, integrity_key);
+  const auto run = [bare](bool seal) {
+    return [bare, seal](std::span<EspJob> jobs) {
+      for (const EspJob& job : jobs) bare->cbc_packet(job, seal ? bare->sealing : bare->opening, seal);
+    };
+  };
+  return {"bare EVP cipher and MAC calls", run(true), run(false)};
+}
+
+}  // namespace postern::bench

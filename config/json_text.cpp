@@ -92,7 +92,8 @@ class Builder final : public json::json_sax_t {
   // nlohmann quotes the last token, which may be a key.
   static std::string without_token(std::string_view message) {
     const auto start = message.find("syntax error");
-    if (start != std::string_view::npos) message.remove_prefix(start);
+    if (start == std::string_view::npos) return "a number out of range";
+    message.remove_prefix(start);
     return std::string(message.substr(0, message.find("; last read")));
   }
 

@@ -23,10 +23,8 @@ void add_default_set(Document& document, Report& report) {
   for (const CryptoMap& map : document.crypto_maps)
     wanted = wanted || std::ranges::find(map.entries, "default", &MapEntry::transform_set) != map.entries.end();
   if (!wanted || find_named(document.transform_sets, "default") != nullptr) return;
-  document.transform_sets.push_back({"default",
-                                     {"esp-aes", "esp-sha-hmac"},
-                                     {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96},
-                                     false});
+  document.transform_sets.push_back(
+      {"default", {"esp-aes", "esp-sha-hmac"}, {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96}, false});
   report.warning("/ipsec", "the built-in transform set default has esp-sha-hmac, which is weak and deprecated",
                  "a set of the document with esp-sha256-hmac");
 }
@@ -72,6 +70,17 @@ Result<std::string, Problems> read_all(int file, const std::string& path) {
   return text;
 }
 
+Result<Fd, Problems> open_document(const std::string& path) {
+  // O_NONBLOCK: a FIFO must not hold us up before fstat() refuses it.
+  Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!file) return std::unexpected(one_problem(fail_errno("open " + path).error().message()));
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0)
+    return std::unexpected(one_problem(fail_errno("fstat " + path).error().message()));
+  if (!S_ISREG(status.st_mode)) return std::unexpected(one_problem(path + " is not a regular file", "a JSON file"));
+  return file;
+}
+
 bool holds_inline_key(const json& value) {
   if (value.is_object() && value.contains("cipher") && value["cipher"].is_string()) return true;
   return value.is_structured() && std::any_of(value.begin(), value.end(), holds_inline_key);
@@ -112,21 +121,20 @@ Result<Loaded, Problems> load(std::string_view text, const LoadOptions& options)
   return load(std::move(*document), options);
 }
 
+Result<json, Problems> read_json_file(const std::string& path) {
+  POSTERN_TRY(file, open_document(path));
+  POSTERN_TRY(text, read_all(file.get(), path));
+  auto document = parse_json(text);
+  wipe(std::as_writable_bytes(std::span(text.data(), text.size())));
+  return document;
+}
+
 Result<Loaded, Problems> load_file(const std::string& path, const LoadOptions& options) {
-  // O_NONBLOCK: a FIFO must not hold us up before fstat() refuses it.
-  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!file) return std::unexpected(one_problem(fail_errno("open " + path).error().message()));
+  POSTERN_TRY(document, read_json_file(path));
   struct stat status{};
-  if (::fstat(file.get(), &status) != 0)
-    return std::unexpected(one_problem(fail_errno("fstat " + path).error().message()));
-  if (!S_ISREG(status.st_mode)) return std::unexpected(one_problem(path + " is not a regular file", "a JSON file"));
-  auto text = read_all(file.get(), path);
-  if (!text) return std::unexpected(std::move(text.error()));
-  auto document = parse_json(*text);
-  wipe(std::as_writable_bytes(std::span(text->data(), text->size())));
-  if (!document) return std::unexpected(std::move(document.error()));
-  const bool exposed = (status.st_mode & (S_IRGRP | S_IROTH)) != 0 && holds_inline_key(*document);
-  auto loaded = load(std::move(*document), options);
+  const bool exposed =
+      ::stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IRGRP | S_IROTH)) != 0 && holds_inline_key(document);
+  auto loaded = load(std::move(document), options);
   if (loaded && exposed)
     loaded->warnings.push_back(
         {"", fmt::format("{} holds keys and has mode {:04o}: others can read them", path, status.st_mode & 07777U),

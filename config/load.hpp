@@ -56,6 +56,9 @@ struct Loaded {
 // Reads the file first: regular, at most max_document_bytes. Inline keys in a file that others can read are warned of.
 [[nodiscard]] Result<Loaded, Problems> load_file(const std::string& path, const LoadOptions& options = {});
 
+// The file's text through parse_json: what load_file() does before it checks.
+[[nodiscard]] Result<nlohmann::json, Problems> read_json_file(const std::string& path);
+
 // Text only: bounds, syntax with line and column, duplicate keys. For a document that goes on to posternd (config
 // apply).
 [[nodiscard]] Result<nlohmann::json, Problems> parse_json(std::string_view text);

@@ -1,0 +1,23 @@
+// Data of a reply to text. One renderer a command; the data is what `--json` prints, and no text comes from elsewhere.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+namespace postern::cli {
+
+[[nodiscard]] std::string render_crypto_map(const nlohmann::json& data);
+[[nodiscard]] std::string render_crypto_ipsec_sa(const nlohmann::json& data);
+[[nodiscard]] std::string render_crypto_session(const nlohmann::json& data);
+[[nodiscard]] std::string render_interface_tunnel(const nlohmann::json& data);
+[[nodiscard]] std::string render_dataplane(const nlohmann::json& data);
+[[nodiscard]] std::string render_config_show(const nlohmann::json& data);
+[[nodiscard]] std::string render_config_apply(const nlohmann::json& data);
+[[nodiscard]] std::string render_clear(const nlohmann::json& data);
+
+// Indented, ASCII, control characters escaped; ends with a newline.
+[[nodiscard]] std::string render_json(const nlohmann::json& data);
+
+}  // namespace postern::cli

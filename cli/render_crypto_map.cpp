@@ -1,0 +1,107 @@
+// show crypto map (SO-06).
+#include <fmt/core.h>
+
+#include "cli/render.hpp"
+#include "cli/text.hpp"
+
+namespace postern::cli {
+namespace {
+
+using nlohmann::json;
+
+// " eq 80 443", " range 1 2"
+std::string ports(const json& ranges) {
+  std::string out;
+  for (const json& range : ranges) {
+    const auto first = number(range, "first"), last = number(range, "last");
+    out += first == last ? fmt::format(" eq {}", first) : fmt::format(" range {} {}", first, last);
+  }
+  return out;
+}
+
+std::string side(const json& rule, const char* key, const char* ports_key) {
+  return address_and_wildcard(text(rule, key)) + ports(list(rule, ports_key));
+}
+
+std::string access_list(const json& entry, bool v6) {
+  const json& acl = entry.at("acl");
+  const std::string name = text(acl, "name"), space = name.empty() ? "" : " ";
+  std::string out = v6 ? "IPv6 access list" + space + name + "\n" : "Extended IP access list" + space + name + "\n";
+  for (const json& rule : list(acl, "rules")) {
+    const std::string what = fmt::format("{} {} {} {}", text(rule, "action"), text(rule, "proto"),
+                                         side(rule, "src", "src_ports"), side(rule, "dst", "dst_ports"));
+    out += v6 ? fmt::format("  {} sequence {}\n", what, number(rule, "sequence"))
+              : fmt::format("  access-list{}{} {}\n", space, name, what);
+  }
+  return out;
+}
+
+std::string key_line(const json& keys, const char* direction, const char* label) {
+  const json& esp = keys.at(direction).at("esp");
+  return fmt::format("{} esp spi: {}, cipher key: {}, authenticator key: {}\n", label, spi(text(esp, "spi")),
+                     text(esp, "cipher"), text(esp, "authenticator", "(none)"));
+}
+
+std::string lifetime(const json& entry) {
+  const json& life = entry.at("lifetime");
+  if (life.is_null()) return "";  // manual SAs have none
+  return fmt::format("Security association lifetime: {} kilobytes/{} seconds\n", number(life, "kilobytes"),
+                     number(life, "seconds"));
+}
+
+std::string true_ident(const json& entry) {
+  std::string out;
+  for (const json& pair : list(entry, "true_ident"))
+    out += fmt::format("    {} -> {}\n", selector(text(pair, "local"), 0, 0), selector(text(pair, "remote"), 0, 0));
+  return out.empty() ? out : "  TRUE ident (addr/mask/prot/port): {LOCAL -> REMOTE}\n" + out;
+}
+
+std::string sets(const json& entry) {
+  std::string out = "Transform sets={\n";
+  for (const json& set : list(entry, "transform_sets")) {
+    std::string transforms;
+    for (const json& one : list(set, "transforms")) transforms += printable(one.get<std::string>()) + " ";
+    out += fmt::format("  {}: {{ {}}} ,\n", text(set, "name"), transforms);
+  }
+  return out + "}\n";
+}
+
+std::string render_entry(const json& map, const json& entry) {
+  const bool v6 = text(map, "family") == "ipv6";
+  const json& rules = list(entry.at("acl"), "rules");
+  const bool v6_list = flag(entry, "profile_instance") ? !rules.empty() && text(rules[0], "proto") == "ipv6" : v6;
+  std::string out = fmt::format("Crypto Map {} \"{}\" {} {}\n", v6 ? "IPv6" : "IPv4", text(map, "name"),
+                                number(entry, "seq"), text(entry, "type"));
+  if (flag(entry, "profile_instance")) out += "Map is a PROFILE INSTANCE.\n";
+  for (const json& peer : list(entry, "peers")) out += "Peer = " + address(peer.get<std::string>()) + "\n";
+  if (entry.contains("profile")) out += "Profile name: " + text(entry, "profile") + "\n";
+  out += access_list(entry, v6_list);
+  out += "Current peer: " + address(text(entry, "current_peer")) + "\n";
+  if (const auto keys = entry.find("session_key"); keys != entry.end())
+    out += key_line(*keys, "inbound", "Inbound") + key_line(*keys, "outbound", "Outbound");
+  out += lifetime(entry);
+  out += "Dualstack (Y/N): " + yes_no(flag(entry, "dual_stack")) + "\n" + true_ident(entry) + "\n";
+  out += "Responder-Only (Y/N): " + yes_no(flag(entry, "responder_only")) + "\n";
+  out += "PFS (Y/N): " + yes_no(!entry.at("pfs").is_null()) + "\n";
+  out += std::string("Mixed-mode : ") + (flag(entry, "mixed_mode") ? "Enabled" : "Disabled") + "\n";
+  out += sets(entry);
+  if (flag(entry, "always_create_sas")) out += "Always create SAs\n";
+  return out;
+}
+
+}  // namespace
+
+std::string render_crypto_map(const json& data) {
+  std::string out;
+  for (const json& map : list(data, "maps")) {
+    const std::string name = text(map, "name"), profile = text(map, "ikev2_profile");
+    out += out.empty() ? "" : "\n";
+    out += "Crypto Map: \"" + name + "\"" + (profile.empty() ? "" : " IKEv2 profile: " + profile) + "\n\n";
+    for (const json& entry : list(map, "entries")) out += render_entry(map, entry);
+    out += "Interfaces using crypto map " + name + ":\n";
+    for (const json& interface : list(map, "interfaces")) out += "  " + printable(interface.get<std::string>()) + "\n";
+  }
+  return out.empty() ? "No crypto maps found.\n" : out;
+}
+
+}  // namespace postern::cli

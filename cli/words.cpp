@@ -1,0 +1,190 @@
+#include "cli/words.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <set>
+
+#include <fmt/core.h>
+
+#include "cli/render.hpp"
+#include "cli/text.hpp"
+
+namespace postern::cli {
+namespace {
+
+constexpr std::array<std::string_view, 2> map_keywords = {"tag", "interface"};
+constexpr std::array<std::string_view, 3> sa_keywords = {"interface", "map", "peer"};
+constexpr std::array<std::string_view, 1> session_keywords = {"interface"};
+
+const std::array all_commands = {
+    Command{"show crypto map", "", map_keywords, Action::ask, render_crypto_map,
+            "crypto map sets, their entries and interfaces"},
+    Command{"show crypto ipsec sa", "", sa_keywords, Action::ask, render_crypto_ipsec_sa,
+            "security associations and their counters"},
+    Command{"show crypto session", "", session_keywords, Action::ask, render_crypto_session,
+            "peers, their status and flows"},
+    Command{"show interface tunnel", "NUMBER", {}, Action::ask, render_interface_tunnel, "one tunnel interface"},
+    Command{"show dataplane",
+            "",
+            {},
+            Action::ask,
+            render_dataplane,
+            "processes, devices, queues, drops by reason, the balance"},
+    Command{"clear crypto sa",
+            "",
+            {},
+            Action::ask,
+            render_clear,
+            "remove all SAs; manual ones come back at once, as configured now"},
+    Command{
+        "config check", "FILE", {}, Action::config_check, nullptr, "say what is wrong with a document; needs no node"},
+    Command{"config show", "", {}, Action::ask, render_config_show, "the document in force, keys masked"},
+    Command{"config apply",
+            "FILE",
+            {},
+            Action::config_apply,
+            render_config_apply,
+            "put a document in force; any error changes nothing"},
+    Command{"capture", "", {}, Action::capture, nullptr, "pcapng of the plain side, the cipher side or both"},
+    Command{"stop", "", {}, Action::stop, nullptr, "end posternd; on_stop says what stays in force"},
+    Command{"teardown", "", {}, Action::teardown, nullptr, "end the node and remove everything it made"},
+};
+
+std::vector<std::string_view> split(std::string_view words) {
+  std::vector<std::string_view> out;
+  while (!words.empty()) {
+    const auto space = words.find(' ');
+    out.push_back(words.substr(0, space));
+    words.remove_prefix(space == std::string_view::npos ? words.size() : space + 1);
+  }
+  return out;
+}
+
+// What ends a node is never meant by half a word.
+bool abbreviates(std::string_view given, std::string_view word) {
+  if (word == "stop" || word == "teardown") return given == word;
+  return !given.empty() && word.starts_with(given);
+}
+
+std::string join(const std::set<std::string_view>& words) {
+  std::string out;
+  for (const std::string_view word : words) out += (out.empty() ? "" : ", ") + std::string(word);
+  return out;
+}
+
+struct Match {
+  std::vector<const Command*> commands;
+  std::size_t depth = 0;
+};
+
+std::set<std::string_view> next_words(const Match& match) {
+  std::set<std::string_view> out;
+  for (const Command* const command : match.commands)
+    if (const auto words = split(command->words); match.depth < words.size()) out.insert(words[match.depth]);
+  return out;
+}
+
+// One word further: the commands that go on with the only word that `given` abbreviates.
+Result<Match> step(const Match& from, std::string_view given) {
+  const auto offered = next_words(from);
+  std::set<std::string_view> fitting;
+  for (const std::string_view word : offered) {
+    if (word == given) {
+      fitting = {word};
+      break;
+    }
+    if (abbreviates(given, word)) fitting.insert(word);
+  }
+  if (fitting.empty())
+    return fail(fmt::format("\"{}\" is not known here; one of: {}", printable(given), join(offered)));
+  if (fitting.size() > 1) return fail(fmt::format("\"{}\" is ambiguous: {}", printable(given), join(fitting)));
+  Match out{{}, from.depth + 1};
+  for (const Command* const command : from.commands)
+    if (const auto words = split(command->words); from.depth < words.size() && words[from.depth] == *fitting.begin())
+      out.commands.push_back(command);
+  return out;
+}
+
+// "tun1" is "tunnel 1", "interfaces" is "interface", as IOS has them.
+std::vector<std::string> normalise(std::span<const std::string> words) {
+  std::vector<std::string> out(words.begin(), words.end());
+  if (out.size() < 2 || !abbreviates(out[0], "show")) return out;
+  if (out[1] == "interfaces") out[1] = "interface";
+  if (out.size() != 3 || !abbreviates(out[1], "interface")) return out;
+  const auto digits = out[2].find_first_of("0123456789");
+  if (digits == std::string::npos || digits == 0) return out;
+  std::string number = out[2].substr(digits);
+  out[2].resize(digits);
+  std::ranges::transform(out[2], out[2].begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  out.push_back(std::move(number));
+  return out;
+}
+
+std::string usage_of(const Command& command) {
+  std::string out(command.words);
+  if (!command.positional.empty()) out += " " + std::string(command.positional);
+  for (const std::string_view keyword : command.keywords) out += fmt::format(" [{} NAME]", keyword);
+  return out;
+}
+
+Result<void> take_positional(const Command& command, std::span<const std::string> rest, Parsed& parsed) {
+  if (rest.size() != 1) return fail("usage: postern " + usage_of(command));
+  parsed.positional = rest.front();
+  if (command.positional != "NUMBER") return {};
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(rest[0].data(), rest[0].data() + rest[0].size(), value);
+  if (error != std::errc{} || end != rest[0].data() + rest[0].size())
+    return fail(fmt::format("\"{}\" is not a number; usage: postern {}", printable(rest[0]), usage_of(command)));
+  parsed.args["number"] = value;
+  return {};
+}
+
+Result<void> take_keywords(const Command& command, std::span<const std::string> rest, Parsed& parsed) {
+  for (std::size_t i = 0; i < rest.size(); i += 2) {
+    std::set<std::string_view> fitting;
+    for (const std::string_view keyword : command.keywords)
+      if (abbreviates(rest[i], keyword)) fitting.insert(keyword);
+    if (fitting.size() > 1) return fail(fmt::format("\"{}\" is ambiguous: {}", printable(rest[i]), join(fitting)));
+    if (fitting.empty() || i + 1 == rest.size())
+      return fail(fmt::format("unexpected \"{}\"; usage: postern {}", printable(rest[i]), usage_of(command)));
+    parsed.args[std::string(*fitting.begin())] = rest[i + 1];
+  }
+  return {};
+}
+
+}  // namespace
+
+std::span<const Command> commands() { return all_commands; }
+
+Result<Parsed> parse_words(std::span<const std::string> given) {
+  const auto words = normalise(given);
+  Match match;
+  for (const Command& command : all_commands) match.commands.push_back(&command);
+  std::size_t i = 0;
+  while (i < words.size() && !next_words(match).empty()) {
+    POSTERN_TRY(next, step(match, words[i]));
+    match = std::move(next);
+    ++i;
+  }
+  if (!next_words(match).empty()) {
+    const std::string so_far = i == 0 ? "a command is missing" : "incomplete command";
+    return fail(fmt::format("{}; next one of: {}", so_far, join(next_words(match))));
+  }
+  Parsed parsed;
+  parsed.command = match.commands.front();
+  const auto rest = std::span(words).subspan(i);
+  if (parsed.command->positional.empty())
+    POSTERN_CHECK(take_keywords(*parsed.command, rest, parsed));
+  else
+    POSTERN_CHECK(take_positional(*parsed.command, rest, parsed));
+  return parsed;
+}
+
+std::string command_summary() {
+  std::string out = "Commands (words of show, clear and config may be cut as long as they stay unique):\n";
+  for (const Command& command : all_commands) out += fmt::format("  {:<55} {}\n", usage_of(command), command.help);
+  return out;
+}
+
+}  // namespace postern::cli

@@ -13,6 +13,7 @@ class UringRing final : public Ring {
   [[nodiscard]] static Result<std::unique_ptr<UringRing>> create();
   ~UringRing() override;
 
+  [[nodiscard]] int descriptor() const { return ring_.ring_fd; }
   [[nodiscard]] bool is_io_uring() const override { return true; }
   [[nodiscard]] bool has_multishot_read() const override { return multishot_read_; }
   [[nodiscard]] Result<void> attach(std::uint32_t file, int fd) override;

@@ -22,12 +22,18 @@ static __always_inline int is_dhcp_request(const struct postern_interface* inter
          (is_link_local(source) || is_local(interface->vrf, source));
 }
 
+/* Global: verified by itself, once. */
+__noinline int parse_linear(struct __sk_buff* skb, struct packet* packet) {
+  if (!packet) return PARSE_MALFORMED;
+  return parse((void*)(long)skb->data, (void*)(long)skb->data_end, packet);
+}
+
 /* Headers may lie in page fragments: one more try with them pulled into the linear part. */
 static __always_inline int parse_skb(struct __sk_buff* skb, struct packet* packet) {
-  const int parsed = parse((void*)(long)skb->data, (void*)(long)skb->data_end, packet);
+  const int parsed = parse_linear(skb, packet);
   if (parsed != PARSE_TRUNCATED || bpf_skb_pull_data(skb, skb->len < 1200 ? skb->len : 1200)) return parsed;
   __builtin_memset(packet, 0, sizeof *packet);
-  return parse((void*)(long)skb->data, (void*)(long)skb->data_end, packet);
+  return parse_linear(skb, packet);
 }
 
 static __always_inline int send_outside(struct __sk_buff* skb, const struct postern_interface* interface) {

@@ -307,6 +307,12 @@ Result<bool> BpfPrograms::detach_tc(std::uint32_t ifindex, TcSide side) {
 
 Result<void> BpfPrograms::remove_pins(const fs::path& pin_dir) {
   std::error_code error;
+  // Detached by word: the kernel frees an unpinned link some time later.
+  for (const auto& pin : fs::directory_iterator(pin_dir / "links", error)) {
+    const Fd link(bpf_obj_get(pin.path().c_str()));
+    if (link && bpf_link_detach(link.get()) != 0 && errno != ENOLINK)
+      return fail_errno("detach " + pin.path().string());
+  }
   fs::remove_all(pin_dir, error);
   if (error) return fail("remove " + pin_dir.string(), error.value());
   return {};

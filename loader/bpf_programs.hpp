@@ -63,7 +63,7 @@ class BpfPrograms {
   // when something was removed.
   [[nodiscard]] static Result<bool> detach_tc(std::uint32_t ifindex, TcSide side);
 
-  // Removes all pins (maps and links): with the last link gone XDP is detached. Missing directory: no error.
+  // Detaches XDP everywhere and removes all pins. Missing directory: no error.
   [[nodiscard]] static Result<void> remove_pins(const std::filesystem::path& pin_dir);
 
   // For BPF_PROG_TEST_RUN.

@@ -100,12 +100,14 @@ BpfNode::BpfNode() : pin_dir_(fmt::format("/sys/fs/bpf/postern-test-{}", ::getpi
     set_interface(tun0, tunnel);
     for (const char* local : {"192.0.2.1", "10.1.0.1", "2001:db8:ff::1", "2001:db8:1::1"}) set_local(local);
   } catch (...) {
-    this->~BpfNode();
+    clean_up();
     throw;
   }
 }
 
-BpfNode::~BpfNode() {
+BpfNode::~BpfNode() { clean_up(); }
+
+void BpfNode::clean_up() {
   programs_.reset();
   (void)loader::BpfPrograms::remove_pins(pin_dir_);
   for (const char* name : {"out0", "in0", "steer0", "tun0", "plain0"})

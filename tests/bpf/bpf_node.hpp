@@ -75,6 +75,7 @@ class BpfNode {
 
  private:
   void make_interfaces();
+  void clean_up();
   RunResult run_skb(int program, const Octets& frame, std::uint32_t ifindex, std::uint32_t mark);
 
   std::filesystem::path pin_dir_;

@@ -115,6 +115,9 @@ void AdjacencyKeeper::find_neighbour(const AdjacencyKey& key, Entry& entry, Time
   if (!asked) return withdraw(key, entry, asked.error().message());
   const auto neighbour = netlink_.neighbour(ifindex, next_hop);
   if (neighbour && *neighbour) return on_neighbour(key, entry, **neighbour, now);
+  // Gone between the two requests: as if its removal had been announced.
+  entry.kept = false;
+  entry.retry = now + renew_delay;
   withdraw(key, entry, fmt::format("next hop {} is not known", next_hop.text()));
 }
 

@@ -44,9 +44,11 @@ std::optional<Neighbour> parse_neighbour(const nlmsghdr* message) {
   Neighbour neighbour;
   neighbour.ifindex = static_cast<std::uint32_t>(header->ndm_ifindex);
   neighbour.address = *address;
-  neighbour.state = message->nlmsg_type == RTM_DELNEIGH ? std::uint16_t{NUD_NONE} : header->ndm_state;
+  // A removal tells what the entry was.
+  const bool removed = message->nlmsg_type == RTM_DELNEIGH;
+  neighbour.state = removed ? std::uint16_t{NUD_NONE} : header->ndm_state;
   neighbour.extern_learned = (header->ndm_flags & NTF_EXT_LEARNED) != 0;
-  neighbour.managed = (attributes.value<std::uint32_t>(NDA_FLAGS_EXT) & NTF_EXT_MANAGED) != 0;
+  neighbour.managed = !removed && (attributes.value<std::uint32_t>(NDA_FLAGS_EXT) & NTF_EXT_MANAGED) != 0;
   neighbour.protocol = attributes.value<std::uint8_t>(NDA_PROTOCOL);
   if (const auto mac = attributes.bytes(NDA_LLADDR); mac.size() == neighbour.mac.size()) {
     std::memcpy(neighbour.mac.data(), mac.data(), mac.size());

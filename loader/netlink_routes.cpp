@@ -213,7 +213,8 @@ Result<Route> Netlink::lookup(const RouteQuery& query) {
   rtmsg header{};
   header.rtm_family = kernel_family(query.destination.family());
   header.rtm_dst_len = query.destination.family() == Family::v4 ? 32 : 128;
-  header.rtm_flags = RTM_F_LOOKUP_TABLE;
+  // IPv6 tells the table unasked, and refuses the flag.
+  if (header.rtm_family == AF_INET) header.rtm_flags = RTM_F_LOOKUP_TABLE;
   NetlinkMessage request(RTM_GETROUTE, 0, header);
   request.put_address(RTA_DST, query.destination);
   if (query.mark != 0) request.put_u32(RTA_MARK, query.mark);

@@ -15,7 +15,7 @@ inline constexpr std::chrono::seconds busy_patience{2};
 // Calls `attempt` until it does not fail with EBUSY, at most for `patience`. Blocks the thread: start-up and repair
 // only.
 template <class Attempt>
-[[nodiscard]] Result<void> with_patience(Attempt attempt, Duration patience = busy_patience) {
+[[nodiscard]] auto with_patience(Attempt attempt, Duration patience = busy_patience) {
   const Time deadline = Clock::now() + patience;
   while (true) {
     auto result = attempt();

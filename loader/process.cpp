@@ -150,14 +150,14 @@ std::optional<Child> find_process(const ProcessId& id) {
   return child;
 }
 
-void end_process(const Child& child, std::chrono::milliseconds patience) {
+std::string end_process(const Child& child, std::chrono::milliseconds patience) {
   pollfd ended{child.pidfd.get(), POLLIN, 0};
   pidfd_signal(child.pidfd.get(), SIGTERM);
   if (::poll(&ended, 1, static_cast<int>(patience.count())) == 0) {
     pidfd_signal(child.pidfd.get(), SIGKILL);
     ::poll(&ended, 1, -1);
   }
-  ::waitpid(child.id.pid, nullptr, WNOHANG);
+  return reap(child);
 }
 
 std::string reap(const Child& child) {

@@ -42,10 +42,10 @@ struct Child {
 [[nodiscard]] std::optional<Child> find_process(const ProcessId& id);
 [[nodiscard]] Result<ProcessId> process_id(pid_t pid);
 
-// SIGTERM, then SIGKILL after `patience`; returns when the process is gone. Reaps it when it is our child.
-void end_process(const Child& child, std::chrono::milliseconds patience);
 // How an ended child ended, for the log: "exit 1", "signal 9", "gone" when it was not our child.
-[[nodiscard]] std::string reap(const Child& child);
+std::string reap(const Child& child);
+// SIGTERM, then SIGKILL after `patience`; returns when the process is gone, and how it ended.
+std::string end_process(const Child& child, std::chrono::milliseconds patience);
 
 // The directory of our sibling programs: $POSTERN_LIBEXEC, else where our own program lies.
 [[nodiscard]] std::string program_directory();

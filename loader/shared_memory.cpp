@@ -39,7 +39,7 @@ Result<Mapping> map_checked(const Fd& file, std::size_t at_least, int protection
 
 }  // namespace
 
-Result<MemoryFiles> create_memory_files(std::uint32_t sa_capacity) {
+Result<SharedMemory> SharedMemory::create(std::uint32_t sa_capacity) {
   POSTERN_TRY(sa_state, create_file("postern-sa-state", sa_state_bytes(sa_capacity), [&](const Mapping& at) {
                 auto* const header = at.as<SaStateHeader>();
                 header->magic = sa_state_magic;
@@ -57,7 +57,7 @@ Result<MemoryFiles> create_memory_files(std::uint32_t sa_capacity) {
                 table->magic = adjacency_table_magic;
                 table->rows = adjacency_rows;
               }));
-  return MemoryFiles{std::move(sa_state), std::move(counters), std::move(adjacency)};
+  return map({std::move(sa_state), std::move(counters), std::move(adjacency)});
 }
 
 Result<SharedMemory> SharedMemory::map(MemoryFiles files) {
@@ -68,16 +68,21 @@ Result<SharedMemory> SharedMemory::map(MemoryFiles files) {
       sa_state_bytes(header.capacity) > sa_state.size())
     return fail("SA state file is of another version");
   POSTERN_TRY(counters, map_checked(files.counters, sizeof(CounterPage), PROT_READ, "counter page"));
-  if (counters.as<const CounterPage>()->magic != counter_page_magic ||
-      counters.as<const CounterPage>()->version != counter_page_version)
+  const auto& page = *counters.as<const CounterPage>();
+  if (page.magic != counter_page_magic || page.version != counter_page_version)
     return fail("counter page is of another version");
-  POSTERN_TRY(adjacency,
-              map_checked(files.adjacency, sizeof(AdjacencyTable), PROT_READ | PROT_WRITE, "adjacency table"));
-  if (adjacency.as<const AdjacencyTable>()->magic != adjacency_table_magic ||
-      adjacency.as<const AdjacencyTable>()->rows != adjacency_rows)
+  POSTERN_TRY(adjacency, map_checked(files.adjacency, sizeof(AdjacencyTable), PROT_READ | PROT_WRITE, "adjacency table"));
+  const auto& table = *adjacency.as<const AdjacencyTable>();
+  if (table.magic != adjacency_table_magic || table.rows != adjacency_rows)
     return fail("adjacency table is of another version");
   const auto capacity = header.capacity;
   return SharedMemory(std::move(files), std::move(sa_state), std::move(counters), std::move(adjacency), capacity);
+}
+
+const SaSlot* SharedMemory::live(std::uint32_t index) const {
+  if (index >= capacity_) return nullptr;
+  const SaSlot& candidate = slot(index);
+  return candidate.phase.load(std::memory_order_acquire) == SlotPhase::live ? &candidate : nullptr;
 }
 
 }  // namespace postern::loader

@@ -1,0 +1,89 @@
+// posternd --name NODE --config FILE [--netns NAME] [--foreground] | --guard | --teardown
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "base/log.hpp"
+#include "config/load.hpp"
+#include "loader/node.hpp"
+#include "loader/privileges.hpp"
+#include "loader/service_manager.hpp"
+#include "loader/teardown.hpp"
+
+namespace {
+
+using namespace postern;
+using namespace postern::loader;
+
+struct Options {
+  std::string name, config, netns;
+  bool foreground = false, teardown = false, guard = false;
+};
+
+Result<config::Document> load_document(const std::string& path) {
+  auto loaded = config::load_file(path);
+  if (!loaded) return fail(path + ":\n" + config::to_text(loaded.error()));
+  for (const auto& warning : loaded->warnings) spdlog::warn("{}", warning.text());
+  return std::move(loaded->document);
+}
+
+// After a crash of posternd the document that was applied last goes on, as long as the worker that serves it lives.
+Result<config::Document> choose_document(const NodePaths& paths) {
+  const auto running = paths.file("running.json");
+  if (::access(running.c_str(), F_OK) == 0) {
+    const auto state = read_state(paths.file("state.json"));
+    if (state && *state && find_process((*state)->worker)) {
+      spdlog::info("going on with the document that was applied last; SIGHUP goes back to {}", paths.config);
+      if (auto document = load_document(running)) return document;
+    }
+    ::unlink(running.c_str());
+  }
+  return load_document(paths.config);
+}
+
+Result<void> serve(const NodePaths& paths) {
+  auto stored = take_stored_memory_files();
+  POSTERN_TRY(document, choose_document(paths));
+  spdlog::set_level(spdlog::level::from_str(document.system.log_level));
+  POSTERN_TRY(node, Node::start(paths, std::move(document), std::move(stored)));
+  POSTERN_CHECK(drop_privileges());
+  return node->run();
+}
+
+Result<void> run(const Options& options) {
+  POSTERN_TRY(paths, node_paths(options.name, options.config, options.netns));
+  POSTERN_CHECK(ensure_bpffs());
+  if (options.teardown) return teardown_without_daemon(paths);
+  POSTERN_CHECK(enter_netns(options.netns));
+  if (!options.guard) return serve(paths);
+  POSTERN_TRY(document, load_document(paths.config));
+  return Node::guard(paths, document);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app{"posternd: a Postern node's supervisor"};
+  app.add_option("--name", options.name, "Name of the node")->required();
+  auto* const config = app.add_option("--config", options.config, "Its JSON document");
+  app.add_option("--netns", options.netns, "Network namespace to live in: a name under /run/netns, or a path");
+  app.add_flag("--foreground", options.foreground, "Stay in the foreground, log to standard error (the only form there is)");
+  auto* const teardown = app.add_flag("--teardown", options.teardown, "Remove everything of the node; no posternd may run");
+  app.add_flag("--guard", options.guard, "Put policies in force, block protected interfaces, and exit")->needs(config);
+  teardown->excludes(config);
+  CLI11_PARSE(app, argc, argv);
+  if (!options.teardown && options.config.empty()) {
+    std::fputs("posternd: --config is required\n", stderr);
+    return 2;
+  }
+  loader::protect_process();
+  start_log("posternd", options.name);
+  if (const auto outcome = run(options); !outcome) {
+    spdlog::error("{}", outcome.error().message());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,295 @@
+#include "loader/node.hpp"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "config/load.hpp"
+#include "loader/facts.hpp"
+#include "loader/service_manager.hpp"
+#include "loader/teardown.hpp"
+
+namespace postern::loader {
+namespace {
+
+// Netlink tells of one change in several messages.
+constexpr std::chrono::milliseconds settle{100};
+constexpr std::chrono::seconds plain_side_interval{10};  // legacy iptables and sysctls announce nothing
+constexpr std::chrono::milliseconds patience{3000};
+
+Result<Fd> signal_descriptor() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, number);
+  if (::sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return fail_errno("block signals");
+  ::signal(SIGPIPE, SIG_IGN);
+  Fd fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd) return fail_errno("signalfd");
+  return fd;
+}
+
+}  // namespace
+
+Node::~Node() = default;
+
+Result<std::unique_ptr<Node>> Node::start(const NodePaths& paths, config::Document document, MemoryFiles stored) {
+  std::unique_ptr<Node> node(new Node(paths));
+  POSTERN_CHECK(node->open());
+  POSTERN_CHECK(node->begin(std::move(document), std::move(stored)));
+  return node;
+}
+
+Result<void> Node::open() {
+  POSTERN_TRY(lock, lock_run_dir(paths_));
+  lock_ = std::move(lock);
+  POSTERN_TRY(signals, signal_descriptor());
+  signals_ = std::move(signals);
+  POSTERN_TRY(loop, EventLoop::create());
+  loop_ = std::move(loop);
+  POSTERN_TRY(monitor, NetworkMonitor::open());  // before the first look, so that nothing is missed
+  monitor_ = std::move(monitor);
+  POSTERN_TRY(netlink, Netlink::open());
+  netlink_.emplace(std::move(netlink));
+  POSTERN_TRY(plain_side, PlainSide::open(*netlink_));
+  plain_side_ = std::move(plain_side);
+  devices_.emplace(*netlink_, paths_.name);
+  POSTERN_CHECK(raise_memlock_limit());
+  POSTERN_TRY(kernel, KernelSide::load(paths_.pin_dir));
+  kernel_ = std::move(kernel);
+  return load_state();
+}
+
+// What an earlier posternd left; without it, numbers go on above those that the pinned maps name.
+Result<void> Node::load_state() {
+  auto read = read_state(paths_.file("state.json"));
+  if (!read) spdlog::warn("{}: starting without it", read.error().message());
+  if (read && *read && (*read)->boot_id == boot_id()) state_ = std::move(**read);
+  state_.node = paths_.name;
+  state_.netns = paths_.netns;
+  state_.boot_id = boot_id();
+  if (kernel_->maps_are_new()) state_.interfaces.clear();
+  POSTERN_TRY(generation, kernel_->highest_generation());
+  state_.generation = std::max(state_.generation, generation);
+  POSTERN_TRY(flow, kernel_->highest_flow());
+  flows_ = FlowBook(state_.flows, std::max(state_.next_flow, flow + 1));
+  return {};
+}
+
+Result<void> Node::begin(config::Document document, MemoryFiles stored) {
+  document_ = std::move(document);
+  POSTERN_CHECK(bring_worker(std::move(stored)));
+  if (!adopted_) {
+    // Whatever stood before stood without a worker: everything enters anew, blocked. Numbers and policies stay until then.
+    for (auto& [name, installed] : state_.interfaces) POSTERN_CHECK(kernel_->set_block(installed.ifindex, true));
+  }
+  POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace));
+  remove_orphans();
+  std::set<std::uint32_t> generations, interfaces;
+  for (const auto& [name, installed] : state_.interfaces) {
+    generations.insert(installed.generation);
+    interfaces.insert(installed.ifindex);
+  }
+  POSTERN_CHECK(kernel_->keep_only_interfaces(interfaces));
+  POSTERN_CHECK(kernel_->remove_other_policies(generations));
+  bring_ike();
+  store_memory_files(memory_->files());
+  return watch_everything();
+}
+
+Result<void> Node::guard(const NodePaths& paths, const config::Document& document) {
+  POSTERN_TRY(lock, lock_run_dir(paths));
+  Node node(paths);
+  POSTERN_TRY(netlink, Netlink::open());
+  node.netlink_.emplace(std::move(netlink));
+  POSTERN_TRY(plain_side, PlainSide::open(*node.netlink_));
+  node.plain_side_ = std::move(plain_side);
+  POSTERN_TRY(kernel, KernelSide::load(paths.pin_dir));
+  node.kernel_ = std::move(kernel);
+  POSTERN_CHECK(node.load_state());
+  POSTERN_TRY(facts, node.current_facts(document));
+  POSTERN_TRY(plan, make_plan(document, facts, node.flows_));
+  for (const PlannedInterface& planned : plan.interfaces) {
+    InstalledInterface& installed = node.state_.interfaces[planned.name];
+    POSTERN_CHECK(node.kernel_->enter(planned, planned.rules.empty() ? 0 : node.new_generation(), 0,
+                                      document.dataplane.xdp_mode, installed));
+  }
+  for (const auto& line : plan.missing) spdlog::warn("boot guard: {}", line);
+  node.save_state();
+  spdlog::info("boot guard: {} interfaces blocked", plan.interfaces.size());
+  return {};
+}
+
+Result<void> Node::watch_everything() {
+  POSTERN_CHECK(loop_->watch(signals_.get(), EPOLLIN, [this](std::uint32_t) { on_signal(); }));
+  POSTERN_CHECK(loop_->watch(monitor_->fd(), EPOLLIN, [this](std::uint32_t) { on_network(); }));
+  if (plain_side_->fd() >= 0)
+    POSTERN_CHECK(loop_->watch(plain_side_->fd(), EPOLLIN, [this](std::uint32_t) {
+      if (plain_side_->take_change()) look_again_soon();
+    }));
+  POSTERN_TRY(control, ControlServer::create(*loop_, paths_.file("control.sock"),
+                                             [this](const std::string& said, nlohmann::json args) {
+                                               return command(said, std::move(args));
+                                             },
+                                             control_groups()));
+  control_ = std::move(control);
+  sample_stats();
+  arm_keeper();
+  kick_watchdog();
+  look_again_soon();
+  return {};
+}
+
+Result<void> Node::run() {
+  notify_ready(state_text());
+  spdlog::info("node {}: {}{}", paths_.name, state_text(), adopted_ ? ", adopted" : "");
+  POSTERN_CHECK(loop_->run());
+  return stop();
+}
+
+// --- events
+
+void Node::on_signal() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGHUP) {
+      reload();
+      continue;
+    }
+    spdlog::info("stopping: signal {} from process {}", info.ssi_signo, info.ssi_pid);
+    loop_->stop();
+  }
+}
+
+void Node::reload() {
+  notify_reloading();
+  auto loaded = config::load_file(paths_.config);
+  if (!loaded) {
+    spdlog::error("{} is not taken over:\n{}", paths_.config, config::to_text(loaded.error()));
+  } else if (const auto applied = apply(std::move(loaded->document)); !applied) {
+    spdlog::error("{}: {}", paths_.config, applied.error().message());
+  } else {
+    ::unlink(paths_.file("running.json").c_str());
+    spdlog::info("{} is in force", paths_.config);
+  }
+  notify_ready(state_text());
+}
+
+void Node::on_network() {
+  const auto changes = monitor_->drain();
+  if (!changes) {
+    spdlog::error("{}", changes.error().message());
+    return;
+  }
+  keeper_->on_changes(*changes, Clock::now());
+  arm_keeper();
+  if (changes->resync || changes->addresses || changes->traffic || !changes->links.empty() || !changes->gone.empty())
+    look_again_soon();
+}
+
+void Node::look_again_soon() {
+  if (look_timer_ != 0) return;
+  look_timer_ = loop_->after(settle, [this] {
+    look_timer_ = 0;
+    look_again();
+  });
+}
+
+// Did anything change that a plan depends on? Then plan again.
+void Node::look_again() {
+  if (periodic_timer_ != 0) loop_->cancel(periodic_timer_);
+  periodic_timer_ = loop_->after(plain_side_interval, [this] {
+    periodic_timer_ = 0;
+    look_again();
+  });
+  const auto facts = current_facts(document_);
+  if (!facts) {
+    spdlog::warn("{}", facts.error().message());
+    return;
+  }
+  if (*facts == facts_ && trouble_.empty()) return;
+  const auto done = realize(config::Document(document_), SaUpdate::keep);
+  const std::string now = done ? "" : done.error().message();
+  if (!done && now != trouble_) spdlog::error("following a change of the network: {}", now);
+  trouble_ = now;
+  report_state();
+}
+
+void Node::on_keeper_timer() {
+  keeper_timer_ = 0;
+  keeper_->on_timer(Clock::now());
+  arm_keeper();
+}
+
+void Node::arm_keeper() {
+  if (keeper_timer_ != 0) loop_->cancel(keeper_timer_);
+  keeper_timer_ = 0;
+  if (const auto deadline = keeper_->next_deadline())
+    keeper_timer_ = loop_->after(std::max<Duration>(*deadline - Clock::now(), Duration::zero()), [this] { on_keeper_timer(); });
+}
+
+void Node::sample_stats() {
+  std::set<std::uint32_t> devices;
+  for (const PlannedInterface& interface : plan_.interfaces) devices.insert(interface.ifindex);
+  for (const LinkFacts& link : facts_.links)
+    if (link.name == facts_.steer || config::find_named(document_.interfaces, link.name) != nullptr) devices.insert(link.ifindex);
+  const Time now = Clock::now();
+  if (const auto sampled = stats_.sample(*netlink_, devices, now); !sampled)
+    spdlog::debug("link statistics: {}", sampled.error().message());
+  loop_->after(std::max<Duration>(stats_.next_sample() - now, std::chrono::milliseconds(100)), [this] { sample_stats(); });
+}
+
+void Node::kick_watchdog() {
+  const auto interval = watchdog_interval();
+  if (!interval) return;
+  notify_watchdog();
+  loop_->after(*interval, [this] { kick_watchdog(); });
+}
+
+// --- state
+
+std::string Node::state_text() const {
+  std::string why = trouble_;
+  const auto add = [&](const std::string& reason) { why += (why.empty() ? "" : "; ") + reason; };
+  for (const auto& line : plan_.missing) add(line);
+  if (!worker_) add("the worker is down");
+  for (const auto& family : forwarding_off(document_)) add(family + " forwarding is off in this namespace");
+  return why.empty() ? "running" : "degraded: " + why;
+}
+
+void Node::report_state() { notify_status(state_text()); }
+
+void Node::save_state() {
+  state_.flows = flows_.ids();
+  state_.next_flow = flows_.next();
+  if (const auto saved = write_state(paths_.file("state.json"), state_); !saved)
+    spdlog::error("{}: a crash now would leave things behind", saved.error().message());
+}
+
+// "block": everything stays but the processes, so what is protected is dropped. "release": nothing stays.
+Result<void> Node::stop() {
+  notify_stopping();
+  control_.reset();
+  for (const auto& [name, installed] : state_.interfaces)
+    if (const auto blocked = kernel_->set_block(installed.ifindex, true); !blocked)
+      spdlog::error("{}: {}", name, blocked.error().message());
+  if (worker_) {
+    if (const auto asked = worker_->link.shutdown(); !asked) spdlog::debug("{}", asked.error().message());
+    end_process(worker_->process, patience);
+  }
+  if (ike_) end_process(ike_->process, patience);
+  worker_.reset();
+  ike_.reset();
+  state_.worker = state_.ike = {};
+  state_.worker_devices.clear();
+  state_.sas.clear();
+  save_state();
+  for (const char* name : {"worker.sock", "ike.sock", "running.json"}) ::unlink(paths_.file(name).c_str());
+  if (release_ || document_.dataplane.on_stop == config::OnStop::release) return teardown(paths_);
+  spdlog::info("stopped; protected traffic is blocked until the next start or `postern teardown`");
+  return {};
+}
+
+}  // namespace postern::loader

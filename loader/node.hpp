@@ -1,0 +1,169 @@
+// posternd's centre: one node's life from start to stop. It compares what is (State) with what shall be (Plan) and does the
+// difference, additions first and removals last; a start, an apply, a link that comes back and an adoption are all this.
+//
+//   start:  state.json, pins, living children -> devices and routes -> interfaces blocked -> worker -> AF_XDP, SAs, flows,
+//           policies -> unblock -> READY
+//   node.cpp life and events | node_realize.cpp plan to kernel | node_worker.cpp worker and SAs | node_control.cpp commands
+//
+// One thread, one loop. Everything here may block for a moment on the kernel or the worker, nothing on a client.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/fd.hpp"
+#include "base/result.hpp"
+#include "config/model.hpp"
+#include "loader/adjacency_keeper.hpp"
+#include "loader/broker.hpp"
+#include "loader/children.hpp"
+#include "loader/control_server.hpp"
+#include "loader/devices.hpp"
+#include "loader/event_loop.hpp"
+#include "loader/kernel_side.hpp"
+#include "loader/link_stats.hpp"
+#include "loader/netlink.hpp"
+#include "loader/netlink_monitor.hpp"
+#include "loader/node_paths.hpp"
+#include "loader/node_view.hpp"
+#include "loader/plain_side.hpp"
+#include "loader/plan.hpp"
+#include "loader/shared_memory.hpp"
+#include "loader/state_file.hpp"
+#include "loader/worker_devices.hpp"
+
+namespace postern::loader {
+
+// What happens to an SA that is installed and whose document says something else now (MAN-11).
+enum class SaUpdate : std::uint8_t {
+  keep,     // apply: edits wait for `clear crypto sa`; an SA that cannot work where it is (moved()) is replaced all the same
+  replace,  // start, adoption, links: the document counts
+};
+
+class Node {
+ public:
+  // Everything up to READY. An error leaves what was made in place and blocked.
+  [[nodiscard]] static Result<std::unique_ptr<Node>> start(const NodePaths& paths, config::Document document,
+                                                           MemoryFiles stored);
+  ~Node();
+
+  // The event loop, until SIGTERM, `stop` or `teardown`; then the stop itself, as the document's on_stop says.
+  [[nodiscard]] Result<void> run();
+
+  // Boot guard: policies in force and every protected interface blocked; then posternd may exit.
+  [[nodiscard]] static Result<void> guard(const NodePaths& paths, const config::Document& document);
+
+ private:
+  explicit Node(NodePaths paths) : paths_(std::move(paths)) {}
+
+  // node.cpp
+  [[nodiscard]] Result<void> open();
+  [[nodiscard]] Result<void> load_state();
+  [[nodiscard]] Result<void> begin(config::Document document, MemoryFiles stored);
+  [[nodiscard]] Result<void> watch_everything();
+  void on_signal();
+  void on_network();
+  void look_again_soon();
+  void look_again();
+  void on_keeper_timer();
+  void arm_keeper();
+  void sample_stats();
+  void kick_watchdog();
+  void reload();
+  [[nodiscard]] Result<void> stop();
+  void report_state();
+  [[nodiscard]] std::string state_text() const;
+  void save_state();
+
+  // node_realize.cpp
+  [[nodiscard]] Result<void> realize(const config::Document& document, SaUpdate update);
+  [[nodiscard]] Result<void> apply(config::Document document);
+  [[nodiscard]] Result<void> make_devices(const config::Document& document);
+  [[nodiscard]] Result<void> make_tunnel(const PlannedTunnel& tunnel);
+  void drop_devices(const config::Document& document, const Plan& plan);
+  [[nodiscard]] Result<Facts> current_facts(const config::Document& document);
+  [[nodiscard]] Result<void> reconcile(const config::Document& document, const Plan& plan, SaUpdate update);
+  [[nodiscard]] Result<void> enter_interfaces(const config::Document& document, const Plan& plan);
+  [[nodiscard]] Result<void> switch_policies(const Plan& plan);
+  [[nodiscard]] Result<void> unblock(const Plan& plan);
+  void remove_rest(const Plan& plan);
+  void sync_surroundings(const Plan& plan);
+  [[nodiscard]] Result<void> tell_generations(std::uint32_t current);
+  [[nodiscard]] std::uint32_t new_generation() { return ++state_.generation; }
+  [[nodiscard]] std::uint32_t free_xsk_base(std::uint32_t queues) const;
+  [[nodiscard]] std::uint32_t steer_ifindex() const;
+  [[nodiscard]] TunSpec steer_spec(std::uint32_t threads) const;
+
+  // node_worker.cpp
+  [[nodiscard]] Result<void> bring_worker(MemoryFiles stored);
+  [[nodiscard]] Result<bool> try_adopt();
+  [[nodiscard]] Result<void> make_memory(MemoryFiles stored);
+  void use_memory(SharedMemory memory);
+  [[nodiscard]] Result<void> start_new_worker();
+  [[nodiscard]] Result<void> watch_worker();
+  void worker_lost(const std::string& why);
+  void restart_worker();
+  void on_worker_message();
+  [[nodiscard]] Result<void> serve(const config::Document& document, const Plan& plan, SaUpdate update);
+  [[nodiscard]] Result<void> serve_devices(const config::Document& document, const Plan& plan);
+  [[nodiscard]] Result<void> install_sas(const Plan& plan, SaUpdate update);
+  [[nodiscard]] Result<void> install_pair(const PlannedSaPair& pair);
+  [[nodiscard]] Result<void> remove_pair(const std::string& key);
+  [[nodiscard]] Result<void> bind_flows(const PlannedSaPair& pair);
+  [[nodiscard]] Result<void> remove_conflicting(const Plan& plan, const PlannedSaPair& pair);
+  [[nodiscard]] bool must_replace(const PlannedSaPair& pair, const InstalledSaPair& installed, SaUpdate update) const;
+  [[nodiscard]] Result<std::uint32_t> clear_sas(const std::function<bool(const PlannedSaPair&)>& chosen);
+  void remove_orphans();
+  void bring_ike();
+  void ike_lost();
+  [[nodiscard]] Result<void> watch_ike();
+  [[nodiscard]] Result<Fd> open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port);
+
+  // node_control.cpp
+  [[nodiscard]] ControlReply command(const std::string& command, nlohmann::json args);
+  [[nodiscard]] ControlReply command_apply(nlohmann::json args);
+  [[nodiscard]] ControlReply command_clear(const nlohmann::json& args);
+  [[nodiscard]] ControlReply command_capture(const nlohmann::json& args);
+  [[nodiscard]] ControlReply command_show(const std::string& command, const nlohmann::json& args);
+  [[nodiscard]] NodeView view();
+
+  NodePaths paths_;
+  Fd lock_;
+  std::unique_ptr<EventLoop> loop_;
+  Fd signals_;
+  std::optional<Netlink> netlink_;
+  std::optional<NetworkMonitor> monitor_;
+  std::optional<PlainSide> plain_side_;
+  std::unique_ptr<KernelSide> kernel_;
+  std::optional<Devices> devices_;
+  std::optional<SharedMemory> memory_;
+  std::optional<AdjacencyKeeper> keeper_;
+  LinkStats stats_;
+
+  std::optional<WorkerChild> worker_;
+  Time worker_started_{};
+  RestartPace worker_pace_, ike_pace_;
+  std::optional<IkeChild> ike_;
+  Time ike_started_{};
+  std::unique_ptr<Broker> broker_;
+  std::unique_ptr<ControlServer> control_;
+
+  State state_;
+  config::Document document_;
+  Facts facts_;
+  Plan plan_;
+  FlowBook flows_;
+  XskBindings bindings_;
+  bool adopted_ = false;
+  bool release_ = false;           // teardown, or on_stop release
+  std::string trouble_;            // why the node is degraded, beyond what the plan misses
+  Time started_ = Clock::now();
+  EventLoop::TimerId look_timer_ = 0, periodic_timer_ = 0, keeper_timer_ = 0;
+};
+
+}  // namespace postern::loader

@@ -1,0 +1,161 @@
+// What is said on control.sock.
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "config/load.hpp"
+#include "config/render.hpp"
+#include "loader/node.hpp"
+#include "loader/show.hpp"
+#include "loader/view.hpp"
+
+namespace postern::loader {
+namespace {
+
+using nlohmann::json;
+
+json problems_json(const config::Problems& problems) {
+  json out = json::array();
+  for (const config::Problem& problem : problems)
+    out.push_back({{"path", problem.path},
+                   {"message", problem.message},
+                   {"allowed", problem.allowed},
+                   {"severity", problem.severity == config::Severity::error ? "error" : "warning"}});
+  return out;
+}
+
+ControlReply refused(const config::Problems& problems) {
+  ControlReply reply = ControlReply::failure(config::to_text(problems));
+  reply.line["error"]["path"] = problems.front().path;
+  reply.line["error"]["problems"] = problems_json(problems);
+  return reply;
+}
+
+Result<CaptureSide> side_of(const json& args) {
+  const auto side = args.value("side", std::string("both"));
+  if (side == "plain") return CaptureSide::plain;
+  if (side == "cipher") return CaptureSide::cipher;
+  if (side == "both") return CaptureSide::both;
+  return fail("side is plain, cipher or both");
+}
+
+// The wire form is for the restart that adopts a living worker (see main): same document, keys as they came.
+std::string running_text(const json& document) { return document.dump(); }
+
+}  // namespace
+
+ControlReply Node::command(const std::string& said, json args) {
+  spdlog::debug("command: {}", said);
+  if (said == "config apply") return command_apply(std::move(args));
+  if (said == "clear crypto sa") return command_clear(args);
+  if (said == "capture") return command_capture(args);
+  if (said == "stop" || said == "teardown") {
+    ControlReply reply = ControlReply::success({{"stopping", paths_.name}});
+    reply.afterwards = [this, release = said == "teardown"] {
+      release_ = release;
+      loop_->stop();
+    };
+    return reply;
+  }
+  return command_show(said, args);
+}
+
+ControlReply Node::command_apply(json args) {
+  if (!args.contains("document")) return ControlReply::failure("config apply wants \"document\"", 2);
+  std::string text = running_text(args["document"]);
+  auto loaded = config::load(std::move(args["document"]));
+  if (!loaded) {
+    wipe(std::as_writable_bytes(std::span(text)));
+    return refused(loaded.error());
+  }
+  const auto changes = config::diff(document_, loaded->document);
+  auto applied = apply(std::move(loaded->document));
+  if (applied)
+    if (auto kept = write_file(paths_.file("running.json"), text, 0600); !kept) spdlog::warn("{}", kept.error().message());
+  wipe(std::as_writable_bytes(std::span(text)));
+  if (!applied) return ControlReply::failure("nothing was changed: " + applied.error().message());
+  spdlog::info("config apply: {} changes", changes.size());
+  return ControlReply::success({{"changes", config::to_json(changes)}, {"warnings", problems_json(loaded->warnings)}});
+}
+
+// clear crypto sa [peer A] [map NAME] [interface NAME] [entry A esp SPI]
+ControlReply Node::command_clear(const json& args) {
+  const auto text = [&](const char* key) { return args.contains(key) && args[key].is_string() ? args[key].get<std::string>() : ""; };
+  const std::string peer = text("peer"), map = text("map"), interface = text("interface");
+  std::optional<IpAddress> peer_address;
+  if (!peer.empty()) {
+    const auto parsed = IpAddress::parse(peer);
+    if (!parsed) return ControlReply::failure(parsed.error().message(), 2);
+    peer_address = *parsed;
+  }
+  const auto flow_matches = [&](const PlannedSaPair& pair) {
+    return std::ranges::any_of(plan_.flows, [&](const PlannedFlow& flow) {
+      return flow.sa_pair == pair.key && (map.empty() || flow.map == map) && (interface.empty() || flow.interface == interface);
+    });
+  };
+  const auto cleared = clear_sas([&](const PlannedSaPair& pair) {
+    if (peer_address && pair.outbound.parameters.remote != *peer_address) return false;
+    if (args.contains("spi") && args["spi"].is_number_unsigned() &&
+        pair.inbound.parameters.spi != args["spi"].get<std::uint32_t>() &&
+        pair.outbound.parameters.spi != args["spi"].get<std::uint32_t>())
+      return false;
+    return flow_matches(pair);
+  });
+  if (!cleared) return ControlReply::failure(cleared.error().message());
+  spdlog::info("clear crypto sa: {} SA pairs made anew", *cleared);
+  return ControlReply::success({{"cleared", *cleared}});
+}
+
+ControlReply Node::command_capture(const json& args) {
+  if (!worker_) return ControlReply::failure("the worker is not running");
+  const auto side = side_of(args);
+  if (!side) return ControlReply::failure(side.error().message(), 2);
+  const auto snap = args.contains("snap_bytes") && args["snap_bytes"].is_number_unsigned()
+                        ? std::clamp<std::uint64_t>(args["snap_bytes"].get<std::uint64_t>(), 64, 262144)
+                        : 262144;
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return ControlReply::failure(fail_errno("capture socket").error().message());
+  Fd reader(ends[0]);
+  const Fd writer(ends[1]);
+  // A burst of packets waits here; what does not fit is counted as lost by the worker.
+  const int bytes = 8 << 20;
+  ::setsockopt(writer.get(), SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes);
+  ::setsockopt(reader.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
+  if (const auto started = worker_->link.start_capture(*side, static_cast<std::uint32_t>(snap), writer.get()); !started)
+    return ControlReply::failure(started.error().message());
+  json interfaces = json::array();
+  for (const LinkFacts& link : facts_.links) interfaces.push_back({{"ifindex", link.ifindex}, {"name", link.name}});
+  ControlReply reply = ControlReply::success({{"snap_bytes", snap}, {"interfaces", interfaces}});
+  reply.descriptor = std::move(reader);
+  return reply;
+}
+
+ControlReply Node::command_show(const std::string& said, const json& args) {
+  if (said.starts_with("show crypto ikev2") || said.starts_with("show crypto isakmp") || said == "show ike") {
+    if (!ike_) return ControlReply::failure("postern-ike is not running");
+    auto answer = ike_->ask({{"command", said}, {"args", args}});
+    if (!answer) return ControlReply::failure(answer.error().message());
+    return {std::move(*answer), {}, {}};
+  }
+  auto shown = show(said, args, view());
+  if (!shown) return ControlReply::failure(shown.error().message());
+  return ControlReply::success(std::move(*shown));
+}
+
+NodeView Node::view() {
+  // Fresh: kernel-side counters of the AF_XDP sockets, link counters.
+  if (worker_)
+    if (const auto refreshed = worker_->link.refresh_counters(); !refreshed) spdlog::warn("{}", refreshed.error().message());
+  std::set<std::uint32_t> devices;
+  for (const LinkFacts& link : facts_.links) devices.insert(link.ifindex);
+  if (const auto sampled = stats_.sample(*netlink_, devices, Clock::now()); !sampled)
+    spdlog::debug("{}", sampled.error().message());
+  const auto links = netlink_->links();
+  return build_view({paths_.name, state_text(), started_, document_, plan_, facts_, state_, *memory_, kernel_->maps(),
+                     paths_.pin_dir, bindings_, stats_, links ? *links : std::vector<Link>{},
+                     worker_ ? worker_->process.id.pid : 0});
+}
+
+}  // namespace postern::loader

@@ -1,0 +1,371 @@
+// The worker's side of a node: adopt or start it, give it devices and SAs, replace it when it dies.
+#include <sys/epoll.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "loader/node.hpp"
+#include "loader/sockets.hpp"
+
+namespace postern::loader {
+namespace {
+
+constexpr std::chrono::milliseconds patience{3000};
+
+bool same_sender(const SaParameters& a, const SaParameters& b) {
+  return a.fvrf == b.fvrf && a.local == b.local && a.spi == b.spi;
+}
+
+}  // namespace
+
+// --- finding and starting
+
+Result<void> Node::bring_worker(MemoryFiles stored) {
+  auto adopted = try_adopt();
+  if (!adopted) {
+    spdlog::warn("the worker that runs cannot be adopted, replacing it: {}", adopted.error().message());
+    if (worker_) end_process(worker_->process, patience);
+    worker_.reset();
+    adopted = false;
+  }
+  adopted_ = *adopted;
+  if (adopted_) {
+    spdlog::info("adopted the running worker, process {}", worker_->process.id.pid);
+    return watch_worker();
+  }
+  state_.worker_devices.clear();
+  POSTERN_CHECK(make_memory(std::move(stored)));
+  return start_new_worker();
+}
+
+Result<bool> Node::try_adopt() {
+  worker_ = adopt_worker(state_.worker, paths_.file("worker.sock"));
+  if (!worker_) return false;
+  POSTERN_TRY(files, worker_->link.get_descriptors());
+  POSTERN_TRY(memory, SharedMemory::map(std::move(files)));
+  use_memory(std::move(memory));
+  return true;
+}
+
+// From systemd's store when it has them: the SAs go on with their numbers. Else new and empty ones.
+Result<void> Node::make_memory(MemoryFiles stored) {
+  if (stored.complete()) {
+    auto memory = SharedMemory::map(std::move(stored));
+    if (memory) {
+      use_memory(std::move(*memory));
+      return {};
+    }
+    spdlog::warn("the stored memory files are of no use: {}", memory.error().message());
+  }
+  state_.sas.clear();
+  POSTERN_TRY(memory, SharedMemory::create(document_.dataplane.sa_capacity));
+  use_memory(std::move(memory));
+  return {};
+}
+
+void Node::use_memory(SharedMemory memory) {
+  keeper_.reset();
+  memory_ = std::move(memory);
+  keeper_.emplace(*netlink_, memory_->adjacency(), Clock::now());
+}
+
+Result<void> Node::start_new_worker() {
+  POSTERN_TRY(threads_facts, current_facts(document_));
+  state_.worker_threads = planned_threads(document_, threads_facts);
+  POSTERN_TRY(started, start_worker(paths_.name, paths_.file("worker.sock")));
+  worker_ = std::move(started);
+  worker_started_ = Clock::now();
+  state_.worker = worker_->process.id;
+  state_.worker_devices.clear();
+  save_state();
+  const MemoryFiles& memory = memory_->files();
+  const int files[] = {memory.sa_state.get(), memory.counters.get(), memory.adjacency.get()};
+  POSTERN_CHECK(worker_->link.hello(paths_.name, state_.worker_threads, files));
+  return watch_worker();
+}
+
+Result<void> Node::watch_worker() {
+  POSTERN_CHECK(loop_->watch(worker_->process.pidfd.get(), EPOLLIN, [this](std::uint32_t) { worker_lost("it ended"); }));
+  return loop_->watch(worker_->link.fd(), EPOLLIN, [this](std::uint32_t) { on_worker_message(); });
+}
+
+// --- its end and its return
+
+void Node::worker_lost(const std::string& why) {
+  if (!worker_) return;
+  loop_->forget(worker_->link.fd());
+  loop_->forget(worker_->process.pidfd.get());
+  const auto end = end_process(worker_->process, std::chrono::milliseconds(0));
+  spdlog::error("worker {} lost: {} ({})", worker_->process.id.pid, why, end);
+  worker_.reset();
+  state_.worker_devices.clear();
+  const auto delay = worker_pace_.after_crash(worker_started_, Clock::now());
+  if (delay != Duration::zero())
+    spdlog::warn("the worker crashes in a row: next start in {} ms",
+                 std::chrono::duration_cast<std::chrono::milliseconds>(delay).count());
+  loop_->after(delay, [this] { restart_worker(); });
+}
+
+void Node::restart_worker() {
+  if (worker_) return;
+  const Time began = Clock::now();
+  auto done = start_new_worker();
+  if (done) done = realize(document_, SaUpdate::keep);
+  if (!done) {
+    trouble_ = "worker: " + done.error().message();
+    report_state();
+    if (worker_) return worker_lost(done.error().message());
+    const auto delay = std::max<Duration>(worker_pace_.after_crash(began, Clock::now()), std::chrono::milliseconds(100));
+    loop_->after(delay, [this] { restart_worker(); });
+    spdlog::error("{}", trouble_);
+    return;
+  }
+  trouble_.clear();
+  spdlog::info("worker {} serves again after {} ms", worker_->process.id.pid,
+               std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began).count());
+  report_state();
+}
+
+void Node::on_worker_message() {
+  auto events = worker_->link.take_events();
+  if (!events) return worker_lost(events.error().message());
+  const Time now = Clock::now();
+  for (const ChannelMessage& event : *events) {
+    if (event.header.type == ChannelType::resolve) {
+      if (const auto wanted = event.as<Resolve>())
+        keeper_->want({wanted->vrf, wanted->address}, wanted->forward != 0, now);
+    } else if (event.header.type == ChannelType::device_failed) {
+      const auto failed = event.as<RemoveDevice>();
+      if (!failed) continue;
+      spdlog::warn("worker: device {} (kind {}) failed; making it again", failed->ifindex,
+                   static_cast<std::uint32_t>(failed->kind));
+      // Its group is taken from the record and so is handed over again, if it still exists.
+      if (const auto removed = worker_->link.remove_device(failed->ifindex, failed->kind); !removed)
+        return worker_lost(removed.error().message());
+      std::erase_if(state_.worker_devices, [&](const InstalledDevice& one) {
+        return one.device.ifindex == failed->ifindex && one.device.kind == failed->kind;
+      });
+      facts_ = {};
+      look_again_soon();
+    }
+  }
+  arm_keeper();
+}
+
+// --- devices
+
+Result<void> Node::serve(const config::Document& document, const Plan& plan, SaUpdate update) {
+  if (plan.threads != state_.worker_threads) {
+    spdlog::info("the worker gets {} threads instead of {}: starting it anew", plan.threads, state_.worker_threads);
+    loop_->forget(worker_->link.fd());
+    loop_->forget(worker_->process.pidfd.get());
+    end_process(worker_->process, patience);
+    worker_.reset();
+    const config::Document running = std::exchange(document_, document);
+    const auto started = start_new_worker();
+    document_ = running;
+    POSTERN_CHECK(started);
+  }
+  POSTERN_CHECK(serve_devices(document, plan));
+  return install_sas(plan, update);
+}
+
+Result<void> Node::serve_devices(const config::Document& document, const Plan& plan) {
+  const auto change = difference(state_.worker_devices, plan.devices);
+  const HandOver to{worker_->link,
+                    *devices_,
+                    document.dataplane,
+                    kernel_->maps().xsks.fd(),
+                    [this](std::uint32_t ifindex) {
+                      for (const auto& [name, installed] : state_.interfaces)
+                        if (installed.ifindex == ifindex) return installed.xsk_base;
+                      return 0U;
+                    },
+                    [&](const PlannedDevice& device) {
+                      TunSpec spec = steer_spec(plan.threads);
+                      spec.name = device.name;
+                      spec.tap = device.kind == DeviceKind::steer;
+                      spec.mtu = device.mtu;
+                      for (const config::Tunnel& tunnel : document.tunnels)
+                        if (tunnel.device() == device.name) spec.ipv6 = tunnel.carries_v6;
+                      return spec;
+                    }};
+  for (const auto& group : groups_of(change.removed)) {
+    std::erase_if(state_.worker_devices, [&](const InstalledDevice& one) {
+      return one.device.ifindex == group.front().ifindex && one.device.kind == group.front().kind;
+    });
+    POSTERN_CHECK(worker_->link.remove_device(group.front().ifindex, group.front().kind));
+  }
+  std::vector<PlannedDevice> xsks;
+  std::ranges::copy_if(change.added, std::back_inserter(xsks), &PlannedDevice::is_xsk);
+  if (!xsks.empty()) {
+    POSTERN_TRY(handed, hand_over_xsks(to, xsks));
+    bindings_ = std::move(handed.bindings);
+    state_.worker_devices.insert(state_.worker_devices.end(), handed.devices.begin(), handed.devices.end());
+  }
+  for (const auto& group : groups_of(change.added)) {
+    if (group.front().is_xsk()) continue;
+    POSTERN_TRY(handed, hand_over_devices(to, group));
+    state_.worker_devices.insert(state_.worker_devices.end(), handed.begin(), handed.end());
+  }
+  return {};
+}
+
+// --- security associations
+
+bool Node::must_replace(const PlannedSaPair& pair, const InstalledSaPair& installed, SaUpdate update) const {
+  const SaSlot* const in = memory_->live(installed.inbound_slot);
+  const SaSlot* const out = memory_->live(installed.outbound_slot);
+  if (in == nullptr || out == nullptr) return true;
+  if (update == SaUpdate::replace)
+    return !same_sa(pair.inbound, in->parameters) || !same_sa(pair.outbound, out->parameters);
+  return moved(pair.inbound, in->parameters) || moved(pair.outbound, out->parameters);
+}
+
+Result<void> Node::install_sas(const Plan& plan, SaUpdate update) {
+  for (const PlannedSaPair& pair : plan.sas) {
+    const auto known = state_.sas.find(pair.key);
+    if (known != state_.sas.end() && !must_replace(pair, known->second, update)) {
+      POSTERN_CHECK(bind_flows(pair));
+      continue;
+    }
+    POSTERN_CHECK(remove_conflicting(plan, pair));
+    POSTERN_CHECK(install_pair(pair));
+  }
+  return {};
+}
+
+// An SPI that moves from one owner to another in one apply: the old owner's SA has to go first.
+Result<void> Node::remove_conflicting(const Plan& plan, const PlannedSaPair& pair) {
+  for (const auto& [key, installed] : state_.sas) {
+    const SaSlot* const in = memory_->live(installed.inbound_slot);
+    if (key == pair.key || plan.find_pair(key) != nullptr || in == nullptr) continue;
+    if (same_sender(in->parameters, pair.inbound.parameters)) return remove_pair(std::string(key));
+  }
+  return {};
+}
+
+// Outbound: new, bind, old. Inbound: the SPI is the same and there cannot be two, so the old one goes first; the gap is two
+// answers of the worker.
+Result<void> Node::install_pair(const PlannedSaPair& pair) {
+  InstalledSaPair before;
+  const auto known = state_.sas.find(pair.key);
+  const bool replaces = known != state_.sas.end();
+  if (replaces) before = known->second;
+
+  POSTERN_TRY(outbound, worker_->link.install(pair.outbound));
+  if (const SaSlot* const in = replaces ? memory_->live(before.inbound_slot) : nullptr) {
+    POSTERN_CHECK(kernel_->remove_sa(in->parameters));
+    POSTERN_CHECK(worker_->link.remove_sa(before.inbound_slot));
+  }
+  POSTERN_CHECK(kernel_->remove_sa(pair.inbound.parameters));
+  POSTERN_TRY(inbound, worker_->link.install(pair.inbound));
+  InstalledSaPair installed{inbound, outbound, replaces ? before.flows : std::vector<std::uint32_t>{}};
+  state_.sas[pair.key] = installed;
+  POSTERN_CHECK(kernel_->add_sa(pair.inbound.parameters, inbound));
+  POSTERN_CHECK(bind_flows(pair));
+  if (replaces && memory_->live(before.outbound_slot) != nullptr)
+    POSTERN_CHECK(worker_->link.remove_sa(before.outbound_slot));
+  return {};
+}
+
+// Every flow of the pair into its outbound SA. Binding is idempotent, so a new worker is told the same way.
+Result<void> Node::bind_flows(const PlannedSaPair& pair) {
+  InstalledSaPair& installed = state_.sas[pair.key];
+  for (const auto flow : pair.flows) POSTERN_CHECK(worker_->link.bind_flow(flow, installed.outbound_slot));
+  for (const auto flow : installed.flows)
+    if (std::ranges::find(pair.flows, flow) == pair.flows.end()) POSTERN_CHECK(worker_->link.unbind_flow(flow));
+  installed.flows = pair.flows;
+  return {};
+}
+
+Result<void> Node::remove_pair(const std::string& key) {
+  const auto known = state_.sas.find(key);
+  if (known == state_.sas.end()) return {};
+  const InstalledSaPair installed = known->second;
+  state_.sas.erase(known);
+  for (const auto flow : installed.flows) POSTERN_CHECK(worker_->link.unbind_flow(flow));
+  if (const SaSlot* const in = memory_->live(installed.inbound_slot)) {
+    POSTERN_CHECK(kernel_->remove_sa(in->parameters));
+    POSTERN_CHECK(worker_->link.remove_sa(installed.inbound_slot));
+  }
+  if (memory_->live(installed.outbound_slot) != nullptr) POSTERN_CHECK(worker_->link.remove_sa(installed.outbound_slot));
+  return {};
+}
+
+Result<std::uint32_t> Node::clear_sas(const std::function<bool(const PlannedSaPair&)>& chosen) {
+  if (!worker_) return fail("the worker is not running; it takes the document's keys when it starts", EAGAIN);
+  std::uint32_t cleared = 0;
+  for (const PlannedSaPair& pair : plan_.sas) {
+    if (!chosen(pair)) continue;
+    POSTERN_CHECK(install_pair(pair));
+    ++cleared;
+  }
+  save_state();
+  return cleared;
+}
+
+// SAs in the memory file, and entries of the `sas` map, that no pair owns: left by a posternd that died between two steps.
+void Node::remove_orphans() {
+  std::set<std::uint32_t> owned;
+  for (const auto& [key, installed] : state_.sas) owned.insert({installed.inbound_slot, installed.outbound_slot});
+  for (std::uint32_t slot = 0; worker_ && slot < memory_->capacity(); ++slot)
+    if (memory_->live(slot) != nullptr && !owned.contains(slot))
+      if (const auto removed = worker_->link.remove_sa(slot); !removed) spdlog::warn("{}", removed.error().message());
+  const auto cleaned = kernel_->keep_only_sas([&](const InboundSaEntry& entry) { return owned.contains(entry.slot); });
+  if (!cleaned) spdlog::warn("{}", cleaned.error().message());
+}
+
+// --- postern-ike
+
+void Node::bring_ike() {
+  ike_ = adopt_ike(state_.ike, paths_.file("ike.sock"));
+  if (!ike_) {
+    auto started = start_ike(paths_.name, paths_.file("ike.sock"));
+    if (started) ike_ = std::move(*started);
+    if (!started) spdlog::error("{}", started.error().message());
+  }
+  ike_started_ = Clock::now();
+  if (!ike_) {
+    loop_->after(ike_pace_.after_crash(ike_started_, Clock::now()) + std::chrono::seconds(1), [this] { bring_ike(); });
+    return;
+  }
+  state_.ike = ike_->process.id;
+  save_state();
+  if (const auto watched = watch_ike(); !watched) spdlog::error("{}", watched.error().message());
+}
+
+Result<void> Node::watch_ike() {
+  // What IKE may have, once policies exist that need it: its two ports in the VRFs of the document.
+  BrokerGrant grant{"postern-ike", {500, 4500}, {0}, false, false, {}};
+  for (const config::Vrf& vrf : document_.vrfs) grant.vrfs.push_back(vrf.table);
+  const auto refuse = [](auto&&...) -> Result<Fd> { return fail("broker: not granted", EPERM); };
+  BrokerOpeners openers{[this](std::uint32_t vrf, Family family, std::uint16_t port) { return open_for_ike(vrf, family, port); },
+                        refuse, refuse, refuse};
+  broker_ = std::make_unique<Broker>(std::move(ike_->broker), std::move(grant), std::move(openers));
+  POSTERN_CHECK(loop_->watch(broker_->fd(), EPOLLIN, [this](std::uint32_t) {
+    if (const auto served = broker_->serve(); !served) {
+      spdlog::warn("{}", served.error().message());
+      loop_->forget(broker_->fd());
+    }
+  }));
+  return loop_->watch(ike_->process.pidfd.get(), EPOLLIN, [this](std::uint32_t) { ike_lost(); });
+}
+
+void Node::ike_lost() {
+  loop_->forget(ike_->process.pidfd.get());
+  if (broker_) loop_->forget(broker_->fd());
+  broker_.reset();
+  spdlog::error("postern-ike {} ended ({})", ike_->process.id.pid, reap(ike_->process));
+  ike_.reset();
+  loop_->after(ike_pace_.after_crash(ike_started_, Clock::now()), [this] { bring_ike(); });
+}
+
+Result<Fd> Node::open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port) {
+  UdpSpec spec{family, port, {}};
+  for (const config::Vrf& known : document_.vrfs)
+    if (known.table == vrf) spec.scope.vrf_device = known.name;
+  return open_udp(spec);
+}
+
+}  // namespace postern::loader

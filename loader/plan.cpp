@@ -1,0 +1,298 @@
+#include "loader/plan.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "loader/plan_sa.hpp"
+#include "maps/counters.hpp"
+
+namespace postern::loader {
+namespace {
+
+// IPv4 and IPv6 map sets of one interface are one policy; their entries must not be taken for each other's.
+constexpr std::uint32_t ipv6_entry_offset = 0x10000;
+constexpr std::uint32_t tunnel_sequence = 65537;
+
+std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf) {
+  const config::Vrf* const found = vrf ? config::find_named(document.vrfs, *vrf) : nullptr;
+  return found == nullptr ? 0 : found->table;
+}
+
+std::string text_of(const std::vector<config::PortRange>& ranges) {
+  std::string text;
+  for (const auto& range : ranges) text += " " + std::to_string(range.first) + "-" + std::to_string(range.last);
+  return text.empty() ? " any" : text;
+}
+
+// Stable while the ACE says the same, wherever it stands in its list.
+std::string flow_key(const config::CryptoMap& map, const config::MapEntry& entry, const config::Interface& interface,
+                     const config::Ace& ace) {
+  return "map " + map.name + " " + std::to_string(entry.sequence) + " " + interface.name + ": " +
+         std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
+         ace.destination.text() + text_of(ace.destination_ports);
+}
+
+std::vector<PolicyPortRange> ports_of(const std::vector<config::PortRange>& ranges) {
+  std::vector<PolicyPortRange> out;
+  for (const auto& range : ranges) out.push_back({range.first, range.last});
+  return out;
+}
+
+class Planner {
+ public:
+  Planner(const config::Document& document, const Facts& facts, FlowBook& flows)
+      : document_(document), facts_(facts), flows_(flows) {}
+
+  Result<Plan> make() {
+    plan_.threads = planned_threads(document_, facts_);
+    for (const config::Interface& interface : document_.interfaces) POSTERN_CHECK(add_interface(interface));
+    for (const config::Tunnel& tunnel : document_.tunnels) POSTERN_CHECK(add_tunnel(tunnel));
+    add_devices();
+    POSTERN_CHECK(check_spis());
+    flows_.keep_only(used_);
+    return std::move(plan_);
+  }
+
+ private:
+  std::uint32_t new_flow(PlannedFlow flow, const std::string& key) {
+    std::string unique = key;
+    for (int copy = 2; used_.contains(unique); ++copy) unique = key + " #" + std::to_string(copy);
+    flow.key = unique;
+    flow.id = flows_.id_of(unique);
+    used_[unique] = flow.id;
+    plan_.flows.push_back(std::move(flow));
+    return plan_.flows.back().id;
+  }
+
+  PlannedInterface& interface_of(const LinkFacts& link, const std::optional<std::string>& vrf) {
+    for (PlannedInterface& known : plan_.interfaces)
+      if (known.name == link.name) return known;
+    PlannedInterface interface;
+    interface.name = link.name;
+    interface.ifindex = link.ifindex;
+    interface.mac = link.mac;
+    interface.vrf = table_of(document_, vrf);
+    return plan_.interfaces.emplace_back(std::move(interface));
+  }
+
+  Result<void> add_interface(const config::Interface& interface) {
+    const LinkFacts* const link = facts_.find(interface.name);
+    if (link == nullptr) {
+      plan_.missing.push_back("interface " + interface.name + " does not exist");
+      return {};
+    }
+    if (interface.crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.crypto_map, 0));
+    if (interface.ipv6_crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.ipv6_crypto_map, ipv6_entry_offset));
+    if (interface.inside && link->plain_side_af_xdp) interface_of(*link, interface.vrf).flags |= POSTERN_IF_INSIDE;
+    return {};
+  }
+
+  Result<void> add_map(const config::Interface& interface, const LinkFacts& link, const std::string& name,
+                       std::uint32_t entry_offset) {
+    const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
+    if (map == nullptr) return fail("interface " + interface.name + ": no crypto map \"" + name + "\"");
+    interface_of(link, interface.vrf).flags |= POSTERN_IF_OUTSIDE;
+    for (const config::MapEntry& entry : map->entries) POSTERN_CHECK(add_entry(interface, link, *map, entry, entry_offset));
+    return {};
+  }
+
+  Result<void> add_entry(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
+                         const config::MapEntry& entry, std::uint32_t entry_offset) {
+    const std::string key = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
+    const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
+    const config::TransformSet* const set = config::find_named(document_.transform_sets, entry.transform_set);
+    if (acl == nullptr || set == nullptr) return fail("crypto map " + key + ": its ACL or transform set does not exist");
+    std::vector<std::uint32_t> flows;
+    std::vector<const config::Ace*> permits;
+    auto& rules = interface_of(link, interface.vrf).rules;
+    for (std::uint32_t index = 0; index < acl->rules.size(); ++index) {
+      const config::Ace& ace = acl->rules[index];
+      PolicyRule rule;
+      rule.entry = entry.sequence + entry_offset;
+      rule.permit = ace.action == config::Action::permit;
+      if (rule.permit) {
+        PlannedFlow flow{0, "", key, map.name, entry.sequence, index, interface.name, std::nullopt};
+        rule.flow = new_flow(std::move(flow), flow_key(map, entry, interface, ace));
+        flows.push_back(rule.flow);
+        permits.push_back(&ace);
+      }
+      if (ace.protocol != 0) rule.protocol = ace.protocol;
+      rule.source = ace.source;
+      rule.destination = ace.destination;
+      rule.source_ports = ports_of(ace.source_ports);
+      rule.destination_ports = ports_of(ace.destination_ports);
+      rules.push_back(std::move(rule));
+    }
+    if (flows.empty()) return {};
+    const auto local = local_address(document_, link, entry.peer.family());
+    if (!local) {
+      plan_.missing.push_back("interface " + interface.name + " has no address of the family of peer " + entry.peer.text());
+      return {};
+    }
+    POSTERN_TRY(pair, map_sa_pair({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
+    return add_pair(std::move(pair), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
+  }
+
+  Result<void> add_pair(PlannedSaPair pair, std::vector<std::uint32_t> flows, const AdjacencyKey& peer) {
+    pair.inbound.parameters.flow = pair.outbound.parameters.flow = flows.front();
+    pair.flows = std::move(flows);
+    plan_.sas.push_back(std::move(pair));
+    if (std::ranges::find(plan_.peers, peer) == plan_.peers.end()) plan_.peers.push_back(peer);
+    return {};
+  }
+
+  Result<void> add_tunnel(const config::Tunnel& tunnel) {
+    const LinkFacts* const outside = tunnel_source_link(document_, facts_, tunnel);
+    const LinkFacts* const device = facts_.find(tunnel.device());
+    if (outside == nullptr || device == nullptr) {
+      plan_.missing.push_back(tunnel.device() + (outside == nullptr ? ": its source " + tunnel.source : "") + " does not exist");
+      return {};
+    }
+    const auto local = tunnel_local_address(document_, *outside, tunnel);
+    if (!local) {
+      plan_.missing.push_back(tunnel.device() + ": its source has no address of the family of " + tunnel.destination.text());
+      return {};
+    }
+    const config::Interface* const source = config::find_named(document_.interfaces, outside->name);
+    const auto fvrf_name = source == nullptr ? std::nullopt : source->vrf;
+    const std::uint32_t fvrf = table_of(document_, fvrf_name);
+    interface_of(*outside, fvrf_name).flags |= POSTERN_IF_OUTSIDE;
+    PlannedFlow flow{0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), tunnel.number};
+    const std::uint32_t id = new_flow(std::move(flow), "tunnel " + std::to_string(tunnel.number));
+    PlannedInterface& interface = interface_of(*device, tunnel.vrf);
+    interface.flags |= POSTERN_IF_TUNNEL;
+    interface.flow = id;
+    POSTERN_TRY(pair, tunnel_sa_pair({document_, tunnel, *outside, *device, *local, fvrf}));
+    return add_pair(std::move(pair), {id}, {fvrf, tunnel.destination});
+  }
+
+  void add_devices() {
+    for (PlannedInterface& interface : plan_.interfaces) add_interface_devices(interface, *facts_.find(interface.name));
+    if (const LinkFacts* const steer = facts_.find(facts_.steer)) add_queues(DeviceKind::steer, *steer, 0, 0);
+    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) add_socket(DeviceKind::raw_icmp, thread, 0);
+    add_socket(DeviceKind::raw_esp, 0, 0);
+    std::set<std::uint16_t> ports;
+    for (const PlannedSaPair& pair : plan_.sas)
+      if (pair.inbound.parameters.udp_encapsulation) ports.insert(pair.inbound.parameters.local_port);
+    for (const std::uint16_t port : ports) add_socket(DeviceKind::udp_encap, 0, port);
+  }
+
+  void add_interface_devices(PlannedInterface& interface, const LinkFacts& link) {
+    if ((interface.flags & POSTERN_IF_TUNNEL) != 0)
+      return add_queues(DeviceKind::tunnel, link, interface.flow, interface.vrf);
+    const bool outside = (interface.flags & POSTERN_IF_OUTSIDE) != 0;
+    interface.queues = link.queues;
+    for (std::uint32_t queue = 0; queue < link.queues; ++queue) {
+      PlannedDevice device = device_of(outside ? DeviceKind::xsk_outside : DeviceKind::xsk_inside, link, interface.vrf);
+      device.queue = queue;
+      device.thread = queue % plan_.threads;
+      plan_.devices.push_back(std::move(device));
+    }
+    if (outside && link.needs_packet_socket)
+      for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) {
+        PlannedDevice device = device_of(DeviceKind::packet_out, link, interface.vrf);
+        device.thread = thread;
+        plan_.devices.push_back(std::move(device));
+      }
+  }
+
+  static PlannedDevice device_of(DeviceKind kind, const LinkFacts& link, std::uint32_t vrf) {
+    PlannedDevice device;
+    device.kind = kind;
+    device.name = link.name;
+    device.ifindex = link.ifindex;
+    device.vrf = vrf;
+    device.mtu = link.mtu;
+    device.mac = link.mac;
+    return device;
+  }
+
+  void add_queues(DeviceKind kind, const LinkFacts& link, std::uint32_t flow, std::uint32_t vrf) {
+    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) {
+      PlannedDevice device = device_of(kind, link, vrf);
+      device.queue = device.thread = thread;
+      device.flow = flow;
+      plan_.devices.push_back(std::move(device));
+    }
+  }
+
+  void add_socket(DeviceKind kind, std::uint32_t thread, std::uint16_t port) {
+    PlannedDevice device;
+    device.kind = kind;
+    device.thread = thread;
+    device.port = port;
+    plan_.devices.push_back(std::move(device));
+  }
+
+  Result<void> check_spis() const {
+    std::set<std::tuple<std::uint32_t, IpAddress, std::uint32_t>> seen;
+    for (const PlannedSaPair& pair : plan_.sas) {
+      const SaParameters& in = pair.inbound.parameters;
+      if (!seen.emplace(in.fvrf, in.local, in.spi).second)
+        return fail(pair.key + ": inbound SPI " + std::to_string(in.spi) + " is already in use at " + in.local.text());
+    }
+    return {};
+  }
+
+  const config::Document& document_;
+  const Facts& facts_;
+  FlowBook& flows_;
+  Plan plan_;
+  std::map<std::string, std::uint32_t> used_;
+};
+
+}  // namespace
+
+std::uint32_t planned_threads(const config::Document& document, const Facts& facts) {
+  std::uint32_t queues = 1;
+  for (const config::Interface& interface : document.interfaces)
+    if (const LinkFacts* const link = facts.find(interface.name)) queues = std::max(queues, link->queues);
+  const std::uint32_t wanted = document.dataplane.workers != 0 ? document.dataplane.workers : std::min(facts.cpus, queues);
+  return std::clamp<std::uint32_t>(wanted, 1, max_worker_threads);
+}
+
+const LinkFacts* Facts::find(std::string_view name) const { return config::find_named(links, name); }
+
+std::uint32_t FlowBook::id_of(const std::string& key) {
+  const auto [entry, added] = ids_.try_emplace(key, next_);
+  if (added) ++next_;
+  return entry->second;
+}
+
+void FlowBook::keep_only(const std::map<std::string, std::uint32_t>& kept) {
+  std::erase_if(ids_, [&](const auto& entry) { return !kept.contains(entry.first); });
+}
+
+std::string PlannedInterface::policy_text() const {
+  std::string text;
+  const auto ports = [](const std::vector<PolicyPortRange>& ranges) {
+    std::string out = "[";
+    for (const auto& range : ranges) out += std::to_string(range.first) + "-" + std::to_string(range.last) + " ";
+    return out + "]";
+  };
+  for (const PolicyRule& rule : rules)
+    text += std::to_string(rule.entry) + (rule.permit ? "+" : "-") + std::to_string(rule.flow) + " " +
+            (rule.protocol ? std::to_string(*rule.protocol) : "ip") + " " + rule.source.text() + ports(rule.source_ports) +
+            " " + rule.destination.text() + ports(rule.destination_ports) + "\n";
+  return text;
+}
+
+bool PlannedInterface::operator==(const PlannedInterface& other) const {
+  return name == other.name && ifindex == other.ifindex && vrf == other.vrf && flags == other.flags && flow == other.flow &&
+         queues == other.queues && mac == other.mac && policy_text() == other.policy_text();
+}
+
+const PlannedSaPair* Plan::find_pair(std::string_view key) const {
+  for (const PlannedSaPair& pair : sas)
+    if (pair.key == key) return &pair;
+  return nullptr;
+}
+
+Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows) {
+  FlowBook book = flows;  // a plan that fails spends no number
+  POSTERN_TRY(plan, Planner(document, facts, book).make());
+  flows = std::move(book);
+  return plan;
+}
+
+}  // namespace postern::loader

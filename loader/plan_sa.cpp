@@ -1,0 +1,236 @@
+#include "loader/plan_sa.hpp"
+
+#include <algorithm>
+
+namespace postern::loader {
+namespace {
+
+constexpr std::uint32_t smallest_tunnel_mtu = 576;
+
+bool is_link_local(const IpAddress& address) {
+  return address.family() == Family::v6 && address.mapped()[0] == 0xfe && (address.mapped()[1] & 0xc0) == 0x80;
+}
+
+std::optional<IpAddress> first_of(const std::vector<Prefix>& addresses, Family family) {
+  for (const Prefix& prefix : addresses)
+    if (prefix.family() == family && !is_link_local(prefix.address)) return prefix.address;
+  return std::nullopt;
+}
+
+bool has_address(const std::vector<Prefix>& addresses, const IpAddress& address) {
+  return std::ranges::any_of(addresses, [&](const Prefix& prefix) { return prefix.address == address; });
+}
+
+DfPolicy df_of(config::DfBit df) {
+  switch (df) {
+    case config::DfBit::set: return DfPolicy::set;
+    case config::DfBit::clear: return DfPolicy::clear;
+    case config::DfBit::copy: break;
+  }
+  return DfPolicy::copy;
+}
+
+// What both directions and both owners have in common.
+SaParameters common_parameters(const config::Document& document, const config::TransformSet& set) {
+  SaParameters parameters;
+  parameters.mode = SaMode::tunnel;
+  parameters.ecn = document.ipsec.ecn == config::Ecn::discard ? EcnPolicy::discard : EcnPolicy::propagate;
+  parameters.transform = set.transform;
+  parameters.replay_window = 0;  // no anti-replay with manual keys (MAN-10)
+  return parameters;
+}
+
+void set_encapsulation(SaParameters& parameters, bool on, std::uint16_t local_port, std::uint16_t remote_port) {
+  parameters.udp_encapsulation = on;
+  parameters.local_port = on ? local_port : std::uint16_t{0};
+  parameters.remote_port = on ? remote_port : std::uint16_t{0};
+}
+
+void set_selectors(PlannedSaPair& pair, const std::vector<TrafficSelector>& outbound) {
+  pair.outbound.parameters.selector_count = pair.inbound.parameters.selector_count =
+      static_cast<std::uint8_t>(outbound.size());
+  for (std::size_t i = 0; i < outbound.size(); ++i) {
+    pair.outbound.parameters.selectors[i] = outbound[i];
+    pair.inbound.parameters.selectors[i] = reversed(outbound[i]);
+  }
+}
+
+Result<PlannedSaPair> pair_of(const std::string& key, const SaParameters& common, const config::ManualKeys& keys) {
+  PlannedSaPair pair;
+  pair.key = key;
+  const auto fill = [&](PlannedSa& sa, SaDirection direction, const config::ManualSa& manual) -> Result<void> {
+    sa.parameters = common;
+    sa.parameters.direction = direction;
+    sa.parameters.spi = manual.spi;
+    sa.cipher_key = manual.cipher_key;
+    sa.integrity_key = manual.integrity_key;
+    if (manual.cipher_key.size() > max_cipher_key_bytes || manual.integrity_key.size() > max_integrity_key_bytes)
+      return fail(key + ": a key is longer than any transform's");
+    sa.parameters.cipher_key_bytes = static_cast<std::uint16_t>(manual.cipher_key.size());
+    sa.parameters.integrity_key_bytes = static_cast<std::uint16_t>(manual.integrity_key.size());
+    return {};
+  };
+  POSTERN_CHECK(fill(pair.inbound, SaDirection::inbound, keys.inbound));
+  POSTERN_CHECK(fill(pair.outbound, SaDirection::outbound, keys.outbound));
+  return pair;
+}
+
+const config::TransformSet* set_of(const config::Document& document, const config::Tunnel& tunnel) {
+  const config::IpsecProfile* const profile = config::find_named(document.profiles, tunnel.profile);
+  if (profile == nullptr || profile->transform_sets.empty()) return nullptr;
+  return config::find_named(document.transform_sets, profile->transform_sets.front());
+}
+
+TrafficSelector any_of(Family family) {
+  const Prefix any{family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
+  TrafficSelector selector;
+  selector.source_first = selector.destination_first = any.first();
+  selector.source_last = selector.destination_last = any.last();
+  return selector;
+}
+
+}  // namespace
+
+std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link, Family family) {
+  if (const config::Interface* const interface = config::find_named(document.interfaces, link.name))
+    if (const auto given = first_of(interface->addresses, family)) return given;
+  return first_of(link.addresses, family);
+}
+
+const LinkFacts* tunnel_source_link(const config::Document& document, const Facts& facts, const config::Tunnel& tunnel) {
+  if (const LinkFacts* const named = facts.find(tunnel.source)) return named;
+  const auto address = IpAddress::parse(tunnel.source);
+  if (!address) return nullptr;
+  for (const config::Interface& interface : document.interfaces)
+    if (has_address(interface.addresses, *address)) return facts.find(interface.name);
+  for (const LinkFacts& link : facts.links)
+    if (has_address(link.addresses, *address)) return &link;
+  return nullptr;
+}
+
+std::optional<IpAddress> tunnel_local_address(const config::Document& document, const LinkFacts& outside,
+                                              const config::Tunnel& tunnel) {
+  if (const auto address = IpAddress::parse(tunnel.source)) return *address;
+  return local_address(document, outside, tunnel.destination.family());
+}
+
+Result<std::vector<TrafficSelector>> selectors_of(const std::vector<const config::Ace*>& permits) {
+  std::vector<TrafficSelector> out;
+  const std::vector<config::PortRange> any_port(1);
+  for (const config::Ace* const ace : permits)
+    for (const auto& source : ace->source_ports.empty() ? any_port : ace->source_ports)
+      for (const auto& destination : ace->destination_ports.empty() ? any_port : ace->destination_ports)
+        out.push_back({ace->source.first(), ace->source.last(), ace->destination.first(), ace->destination.last(),
+                       source.first, source.last, destination.first, destination.last, ace->protocol});
+  if (out.size() > max_selectors)
+    return fail("an SA holds at most " + std::to_string(max_selectors) + " traffic selectors; the ACL needs " +
+                std::to_string(out.size()));
+  return out;
+}
+
+TrafficSelector reversed(const TrafficSelector& s) {
+  return {s.destination_first,      s.destination_last,      s.source_first,      s.source_last,
+          s.destination_port_first, s.destination_port_last, s.source_port_first, s.source_port_last,
+          s.protocol};
+}
+
+Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& key) {
+  SaParameters common = common_parameters(input.document, input.set);
+  common.deliver = DeliverTo::map_interface;
+  common.df = df_of(input.entry.df);
+  common.ifindex = input.link.ifindex;
+  common.fvrf = input.fvrf;
+  common.local = input.local;
+  common.remote = input.entry.peer;
+  common.path_mtu = input.link.mtu;
+  set_encapsulation(common, input.entry.udp_encapsulation, input.entry.udp_local_port, input.entry.udp_remote_port);
+  POSTERN_TRY(pair, pair_of(key, common, input.entry.keys));
+  POSTERN_TRY(selectors, selectors_of(input.permits));
+  set_selectors(pair, selectors);
+  return pair;
+}
+
+Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input) {
+  const config::TransformSet* const set = set_of(input.document, input.tunnel);
+  if (set == nullptr) return fail(input.tunnel.device() + ": its profile or transform set does not exist");
+  SaParameters common = common_parameters(input.document, *set);
+  common.deliver = DeliverTo::tunnel;
+  common.df = df_of(input.tunnel.df);
+  common.ttl = input.tunnel.ttl;
+  common.ifindex = input.device.ifindex;
+  common.fvrf = input.fvrf;
+  common.local = input.local;
+  common.remote = input.tunnel.destination;
+  common.path_mtu = input.outside.mtu;
+  set_encapsulation(common, input.tunnel.udp_encapsulation, input.tunnel.udp_local_port, input.tunnel.udp_remote_port);
+  POSTERN_TRY(pair, pair_of(input.tunnel.device(), common, input.tunnel.keys));
+  std::vector<TrafficSelector> selectors;
+  if (input.tunnel.carries_v4) selectors.push_back(any_of(Family::v4));
+  if (input.tunnel.carries_v6) selectors.push_back(any_of(Family::v6));
+  set_selectors(pair, selectors);
+  return pair;
+}
+
+Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family outer, bool udp_encapsulation,
+                                    std::uint32_t path_mtu) {
+  POSTERN_TRY(sizes, crypto::sizes_of(transform));
+  const std::uint32_t block = std::max<std::uint32_t>(sizes.block_bytes, 4);
+  const std::uint32_t around = (outer == Family::v4 ? 20U : 40U) + (udp_encapsulation ? 8U : 0U) + 8U + sizes.iv_bytes +
+                               sizes.icv_bytes;
+  if (path_mtu < around + block) return fail("path MTU " + std::to_string(path_mtu) + " leaves no room for ESP");
+  return (path_mtu - around) / block * block - 2;  // pad length and next header
+}
+
+std::vector<PlannedTunnel> plan_tunnels(const config::Document& document, const Facts& facts) {
+  std::vector<PlannedTunnel> out;
+  for (const config::Tunnel& tunnel : document.tunnels) {
+    PlannedTunnel planned{tunnel.number,    tunnel.device(), tunnel.mtu, tunnel.carries_v6,
+                          tunnel.addresses, tunnel.routes,   tunnel.vrf, 0};
+    if (tunnel.vrf)
+      if (const config::Vrf* const vrf = config::find_named(document.vrfs, *tunnel.vrf)) planned.table = vrf->table;
+    const LinkFacts* const outside = tunnel_source_link(document, facts, tunnel);
+    const config::TransformSet* const set = set_of(document, tunnel);
+    if (planned.mtu == 0 && set != nullptr) {
+      const auto mtu = plaintext_mtu(set->transform, tunnel.destination.family(), tunnel.udp_encapsulation,
+                                     outside != nullptr ? outside->mtu : 1500);
+      planned.mtu = mtu ? *mtu : smallest_tunnel_mtu;
+    }
+    // RFC 8200 §5: a link that carries IPv6 has an MTU of at least 1280; the worker fragments the ESP instead.
+    if (planned.ipv6) planned.mtu = std::max<std::uint32_t>(planned.mtu, 1280);
+    out.push_back(std::move(planned));
+  }
+  return out;
+}
+
+bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
+  const SaParameters& p = planned.parameters;
+  const auto same_selector = [](const TrafficSelector& a, const TrafficSelector& b) {
+    return a.source_first == b.source_first && a.source_last == b.source_last &&
+           a.destination_first == b.destination_first && a.destination_last == b.destination_last &&
+           a.source_port_first == b.source_port_first && a.source_port_last == b.source_port_last &&
+           a.destination_port_first == b.destination_port_first && a.destination_port_last == b.destination_port_last &&
+           a.protocol == b.protocol;
+  };
+  if (p.selector_count != installed.selector_count || installed.selector_count > max_selectors) return false;
+  if (!std::equal(p.selectors.begin(), p.selectors.begin() + p.selector_count, installed.selectors.begin(), same_selector))
+    return false;
+  if (p.direction != installed.direction || p.mode != installed.mode || p.df != installed.df || p.ecn != installed.ecn ||
+      p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation || p.ttl != installed.ttl ||
+      p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||
+      p.local_port != installed.local_port || p.remote_port != installed.remote_port ||
+      !(p.transform == installed.transform) || p.replay_window != installed.replay_window)
+    return false;
+  const auto same_key = [](const Secret& key, const auto& bytes, std::size_t size) {
+    return size <= bytes.size() && equal_in_constant_time(key.bytes(), Bytes(bytes.data(), size));
+  };
+  return !moved(planned, installed) && same_key(planned.cipher_key, installed.cipher_key, installed.cipher_key_bytes) &&
+         same_key(planned.integrity_key, installed.integrity_key, installed.integrity_key_bytes);
+}
+
+bool moved(const PlannedSa& planned, const SaParameters& installed) {
+  const SaParameters& p = planned.parameters;
+  return p.ifindex != installed.ifindex || p.local != installed.local || p.fvrf != installed.fvrf ||
+         p.path_mtu != installed.path_mtu;
+}
+
+}  // namespace postern::loader

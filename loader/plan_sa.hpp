@@ -1,0 +1,45 @@
+// The SA half of the plan: parameters of the pair that one map entry or one tunnel wants. Pure; for plan.cpp and its tests.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "loader/plan.hpp"
+
+namespace postern::loader {
+
+// Our outer address on that link: the document's if it gives one, else the kernel's; never a link-local IPv6 one.
+[[nodiscard]] std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link, Family family);
+
+// `source` of a tunnel is an interface or one of its addresses.
+[[nodiscard]] const LinkFacts* tunnel_source_link(const config::Document& document, const Facts& facts,
+                                                  const config::Tunnel& tunnel);
+[[nodiscard]] std::optional<IpAddress> tunnel_local_address(const config::Document& document, const LinkFacts& outside,
+                                                            const config::Tunnel& tunnel);
+
+// The traffic selectors of permit ACEs, as the outbound sender sees them. Error: more than max_selectors.
+[[nodiscard]] Result<std::vector<TrafficSelector>> selectors_of(const std::vector<const config::Ace*>& permits);
+[[nodiscard]] TrafficSelector reversed(const TrafficSelector& selector);
+
+struct MapSaInput {
+  const config::Document& document;
+  const config::MapEntry& entry;
+  const config::TransformSet& set;
+  const LinkFacts& link;
+  IpAddress local;
+  std::uint32_t fvrf;
+  const std::vector<const config::Ace*>& permits;
+};
+[[nodiscard]] Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& key);
+
+struct TunnelSaInput {
+  const config::Document& document;
+  const config::Tunnel& tunnel;
+  const LinkFacts& outside;
+  const LinkFacts& device;
+  IpAddress local;
+  std::uint32_t fvrf;
+};
+[[nodiscard]] Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input);
+
+}  // namespace postern::loader

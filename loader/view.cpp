@@ -1,0 +1,189 @@
+#include "loader/view.hpp"
+
+#include <fmt/format.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+
+#include "loader/bpf_programs.hpp"
+
+namespace postern::loader {
+namespace {
+
+std::uint64_t read(const Counter& counter) { return counter.load(std::memory_order_relaxed); }
+
+std::string kernel_release() {
+  utsname name{};
+  return ::uname(&name) == 0 ? name.release : "";
+}
+
+void add_worker(const ViewSources& from, NodeView& view) {
+  const CounterPage& page = from.memory.counters();
+  view.worker.running = from.worker_pid != 0;
+  view.worker.pid = from.worker_pid;
+  view.worker.threads = std::min<std::uint32_t>(page.threads.load(), max_worker_threads);
+  view.worker.starts = page.worker_starts.load();
+  // A thread that was of an earlier worker keeps its counts: packets do not vanish from the balance.
+  for (const ThreadCounters& thread : page.thread) {
+    view.worker.split += read(thread.split);
+    view.worker.merged += read(thread.merged);
+    view.worker.made += read(thread.made);
+    view.worker.held += read(thread.held);
+    view.worker.wakeups += read(thread.wakeups);
+    view.worker.system_calls += read(thread.system_calls);
+    for (std::size_t reason = 0; reason < drop_count; ++reason) view.worker_drops[reason] += read(thread.drops[reason]);
+  }
+}
+
+void add_kernel_drops(const ViewSources& from, NodeView& view) {
+  for (std::uint32_t reason = 0; reason < drop_count; ++reason)
+    if (const auto count = from.maps.drops.sum(reason)) view.kernel_drops[reason] = count->packets;
+}
+
+std::string role_of(const PlannedInterface* interface, bool steer) {
+  if (steer) return "steer";
+  if (interface == nullptr) return "inside";
+  if ((interface->flags & POSTERN_IF_TUNNEL) != 0) return "tunnel";
+  return (interface->flags & POSTERN_IF_OUTSIDE) != 0 ? "outside" : "inside";
+}
+
+void add_link(const ViewSources& from, DeviceView& device) {
+  for (const Link& link : from.links) {
+    if (link.ifindex != device.ifindex) continue;
+    device.admin_up = link.up();
+    device.carrier = link.carrier();
+    if (link.mac != MacAddress{})
+      device.mac = fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", link.mac[0], link.mac[1], link.mac[2], link.mac[3],
+                               link.mac[4], link.mac[5]);
+  }
+  const auto report = from.stats.report(device.ifindex);
+  if (!report) return;
+  device.link_rx_packets = report->counters.rx_packets;
+  device.link_rx_bytes = report->counters.rx_bytes;
+  device.link_tx_packets = report->counters.tx_packets;
+  device.link_tx_bytes = report->counters.tx_bytes;
+  device.link_rx_dropped = report->counters.rx_dropped;
+  device.link_tx_dropped = report->counters.tx_dropped;
+  device.qdisc_drops = report->qdisc_drops;
+  device.rate_interval_s = report->rates.interval_s;
+  device.in_bps = report->rates.in_bps;
+  device.in_pps = report->rates.in_pps;
+  device.out_bps = report->rates.out_bps;
+  device.out_pps = report->rates.out_pps;
+}
+
+void add_verdicts(const ViewSources& from, DeviceView& device) {
+  const auto read_hook = [&](postern_hook hook, auto& into) {
+    for (std::uint16_t verdict = 0; verdict < POSTERN_VERDICT_COUNT; ++verdict)
+      if (const auto count = from.maps.verdicts.sum({device.ifindex, static_cast<std::uint16_t>(hook), verdict}))
+        into[verdict] = count->packets;
+  };
+  read_hook(POSTERN_HOOK_XDP_INGRESS, device.xdp_verdicts);
+  read_hook(POSTERN_HOOK_TC_EGRESS, device.tc_egress_verdicts);
+  read_hook(POSTERN_HOOK_TC_INGRESS, device.tc_ingress_verdicts);
+}
+
+void add_queues(const ViewSources& from, DeviceView& device) {
+  for (const InstalledDevice& mine : from.installed.worker_devices) {
+    if (mine.device.ifindex != device.ifindex || mine.counters >= max_worker_devices) continue;
+    const DeviceCounters& c = from.memory.counters().thread[mine.device.thread % max_worker_threads].devices[mine.counters];
+    device.queues.push_back({mine.device.queue, mine.device.thread, read(c.rx_packets), read(c.rx_bytes), read(c.tx_packets),
+                             read(c.tx_bytes), read(c.tx_refused), read(c.kernel_rx_dropped), read(c.kernel_rx_ring_full),
+                             read(c.kernel_rx_fill_empty)});
+  }
+}
+
+DeviceView device_view(const ViewSources& from, const LinkFacts& link, const PlannedInterface* interface, bool steer) {
+  DeviceView device;
+  device.name = link.name;
+  device.ifindex = link.ifindex;
+  device.mtu = link.mtu;
+  device.addresses = link.addresses;
+  device.role = role_of(interface, steer);
+  const auto mode = steer ? std::unexpected(Error{}) : BpfPrograms::attached_xdp(from.pin_dir, link.name);
+  device.xdp_mode = mode ? std::string(name_of(*mode)) : "none";
+  const config::Interface* const configured = config::find_named(from.document.interfaces, link.name);
+  if (configured != nullptr && configured->inside) {
+    device.plain_side = link.plain_side_af_xdp ? "af_xdp" : "tap";
+    device.plain_side_reason = link.plain_side_reason;
+  }
+  if (const auto binding = from.bindings.find(link.ifindex); binding != from.bindings.end())
+    device.zero_copy = binding->second.zero_copy;
+  add_link(from, device);
+  add_verdicts(from, device);
+  add_queues(from, device);
+  return device;
+}
+
+void add_devices(const ViewSources& from, NodeView& view) {
+  for (const LinkFacts& link : from.facts.links) {
+    const PlannedInterface* interface = nullptr;
+    for (const PlannedInterface& planned : from.plan.interfaces)
+      if (planned.ifindex == link.ifindex) interface = &planned;
+    const bool steer = link.name == from.facts.steer;
+    if (interface == nullptr && !steer && config::find_named(from.document.interfaces, link.name) == nullptr) continue;
+    view.devices.push_back(device_view(from, link, interface, steer));
+  }
+}
+
+FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uint64_t now_ns) {
+  FlowView flow;
+  flow.flow = planned.id;
+  flow.map = planned.map;
+  flow.sequence = planned.sequence;
+  flow.ace = planned.ace;
+  flow.interface = planned.interface;
+  flow.tunnel = planned.tunnel;
+  if (const auto pair = from.installed.sas.find(planned.sa_pair); pair != from.installed.sas.end()) {
+    if (const SaSlot* const in = from.memory.live(pair->second.inbound_slot))
+      flow.inbound = view_of(pair->second.inbound_slot, *in, now_ns);
+    if (const SaSlot* const out = from.memory.live(pair->second.outbound_slot))
+      flow.outbound = view_of(pair->second.outbound_slot, *out, now_ns);
+  }
+  if (const PlannedSaPair* const pair = from.plan.find_pair(planned.sa_pair)) {
+    const SaParameters& p = pair->outbound.parameters;
+    flow.plaintext_mtu = plaintext_mtu(p.transform, p.remote.family(), p.udp_encapsulation, p.path_mtu).value_or(0);
+  }
+  return flow;
+}
+
+}  // namespace
+
+SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_ns) {
+  SaView view;
+  view.slot = slot_index;
+  view.parameters = slot.parameters;
+  wipe(view.parameters.cipher_key);
+  wipe(view.parameters.integrity_key);
+  view.next_sequence = slot.next_sequence.load(std::memory_order_relaxed);
+  view.highest_sequence = slot.highest_sequence.load(std::memory_order_relaxed);
+  view.packets = read(slot.packets);
+  view.bytes = read(slot.bytes);
+  view.errors = read(slot.errors);
+  view.replay_drops = read(slot.replay_drops);
+  view.integrity_drops = read(slot.integrity_drops);
+  view.selector_drops = read(slot.selector_drops);
+  const auto seconds_since = [now_ns](std::uint64_t then) { return then > now_ns ? 0 : (now_ns - then) / 1'000'000'000U; };
+  view.age_s = seconds_since(read(slot.installed_ns));
+  if (const auto used = read(slot.last_used_ns); used != 0) view.idle_s = seconds_since(used);
+  return view;
+}
+
+NodeView build_view(const ViewSources& from) {
+  NodeView view;
+  view.node = from.node;
+  view.state = from.state;
+  view.uptime_s = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - from.started).count());
+  view.generation = from.installed.generation;
+  view.kernel = kernel_release();
+  view.document = from.document;
+  add_worker(from, view);
+  add_kernel_drops(from, view);
+  add_devices(from, view);
+  const auto now_ns = monotonic_ns();
+  for (const PlannedFlow& flow : from.plan.flows) view.flows.push_back(flow_view(from, flow, now_ns));
+  return view;
+}
+
+}  // namespace postern::loader

@@ -1,0 +1,156 @@
+#include "loader/worker_devices.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/log.hpp"
+#include "loader/sockets.hpp"
+
+namespace postern::loader {
+namespace {
+
+// A frame holds the kernel's headroom, ours, and a packet; what is larger comes in several descriptors.
+constexpr std::uint32_t frame_bytes = 4096;
+constexpr std::uint32_t frame_headroom = 256;
+constexpr std::uint32_t ethernet_bytes = 18;  // with one VLAN tag
+
+AddDevice message_of(const PlannedDevice& device) {
+  AddDevice message;
+  message.kind = device.kind;
+  message.thread = device.thread;
+  message.ifindex = device.ifindex;
+  message.queue = device.queue;
+  message.flow = device.flow;
+  message.vrf = device.vrf;
+  message.mtu = device.mtu;
+  message.mac = device.mac;
+  std::copy_n(device.name.begin(), std::min(device.name.size(), message.name.size() - 1), message.name.begin());
+  return message;
+}
+
+UmemLayout layout_of(const config::Dataplane& dataplane, std::uint32_t thread) {
+  UmemLayout layout;
+  layout.frames = dataplane.umem_frames;
+  layout.frame_bytes = frame_bytes;
+  layout.headroom = frame_headroom;
+  layout.fill_entries = layout.completion_entries = dataplane.ring_entries;
+  layout.rx_entries = layout.tx_entries = dataplane.ring_entries;
+  layout.umem_id = thread + 1;
+  return layout;
+}
+
+Result<void> hand_over_thread(const HandOver& to, const std::vector<PlannedDevice>& xsks, ZeroCopy zero_copy,
+                              HandedXsks& handed) {
+  XskGroupConfig config{layout_of(to.dataplane, xsks.front().thread), zero_copy, false};
+  for (const PlannedDevice& xsk : xsks)
+    if (xsk.mtu + ethernet_bytes + frame_headroom + xdp_headroom > frame_bytes) config.scatter_gather = true;
+  POSTERN_TRY(group, XskGroup::create(config));
+  bool first = true;
+  for (const PlannedDevice& device : xsks) {
+    POSTERN_TRY(socket, group.prepare({device.ifindex, device.queue, device.name}));
+    AddDevice message = message_of(device);
+    message.umem = socket.layout();
+    const int fds[] = {socket.fd(), group.umem_memfd()};
+    POSTERN_TRY(counters, to.worker.add_device(message, std::span(fds).first(first ? 2 : 1)));
+    first = false;
+    handed.devices.push_back({device, counters});
+    POSTERN_TRY(binding, group.bind(socket, to.xsk_map_fd, to.xsk_base(device.ifindex) + device.queue));
+    handed.bindings[device.ifindex] = binding;
+  }
+  return {};
+}
+
+Result<std::uint32_t> hand_over_sockets(const HandOver& to, const PlannedDevice& device) {
+  std::vector<Fd> sockets;
+  const auto keep = [&](Result<Fd> socket) -> Result<void> {
+    if (!socket) return std::unexpected(std::move(socket.error()));
+    sockets.push_back(std::move(*socket));
+    return {};
+  };
+  for (const Family family : {Family::v4, Family::v6}) {
+    if (device.kind == DeviceKind::raw_icmp) POSTERN_CHECK(keep(open_raw_icmp(family)));
+    if (device.kind == DeviceKind::raw_esp) POSTERN_CHECK(keep(open_raw_esp(family)));
+    if (device.kind == DeviceKind::udp_encap) POSTERN_CHECK(keep(open_udp({family, device.port, {}})));
+  }
+  if (device.kind == DeviceKind::packet_out) POSTERN_CHECK(keep(open_packet_out(device.ifindex)));
+  std::vector<int> fds;
+  for (const Fd& socket : sockets) fds.push_back(socket.get());
+  return to.worker.add_device(message_of(device), fds);
+}
+
+bool is_tun(DeviceKind kind) { return kind == DeviceKind::tunnel || kind == DeviceKind::steer; }
+
+}  // namespace
+
+Result<HandedXsks> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks) {
+  std::map<std::uint32_t, std::vector<PlannedDevice>> threads;
+  for (const PlannedDevice& xsk : xsks) threads[xsk.thread].push_back(xsk);
+  HandedXsks handed;
+  for (const auto& [thread, mine] : threads) {
+    auto done = hand_over_thread(to, mine, ZeroCopy::automatic, handed);
+    if (!done && done.error().code == EOPNOTSUPP) {
+      // One UMEM cannot serve a zero-copy and a copying device: all of the thread copy then.
+      spdlog::info("AF_XDP zero-copy is not possible on every device of thread {}: copying on all", thread);
+      for (const auto& group : groups_of(mine))
+        POSTERN_CHECK(to.worker.remove_device(group.front().ifindex, group.front().kind));
+      std::erase_if(handed.devices, [&, t = thread](const InstalledDevice& one) { return one.device.thread == t; });
+      done = hand_over_thread(to, mine, ZeroCopy::off, handed);
+    }
+    if (!done) return std::unexpected(done.error());
+  }
+  return handed;
+}
+
+Result<std::vector<InstalledDevice>> hand_over_devices(const HandOver& to, std::span<const PlannedDevice> group) {
+  std::vector<InstalledDevice> handed;
+  if (!is_tun(group.front().kind)) {
+    for (const PlannedDevice& device : group) {
+      POSTERN_TRY(counters, hand_over_sockets(to, device));
+      handed.push_back({device, counters});
+    }
+    return handed;
+  }
+  POSTERN_TRY(queues, to.devices.open_queues(to.tun_spec(group.front())));
+  if (queues.size() < group.size()) return fail(group.front().name + ": fewer queues than worker threads");
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    const int fds[] = {queues[i].get()};
+    POSTERN_TRY(counters, to.worker.add_device(message_of(group[i]), fds));
+    handed.push_back({group[i], counters});
+  }
+  return handed;
+}
+
+std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevice>& devices) {
+  std::map<std::pair<std::uint32_t, DeviceKind>, std::vector<PlannedDevice>> groups;
+  for (const PlannedDevice& device : devices) groups[{device.ifindex, device.kind}].push_back(device);
+  std::vector<std::vector<PlannedDevice>> out;
+  for (auto& [key, group] : groups) {
+    std::ranges::sort(group);
+    out.push_back(std::move(group));
+  }
+  return out;
+}
+
+DeviceDifference difference(const std::vector<InstalledDevice>& installed, const std::vector<PlannedDevice>& after) {
+  std::vector<PlannedDevice> before;
+  for (const InstalledDevice& one : installed) before.push_back(one.device);
+  const auto xsks_of = [](const std::vector<PlannedDevice>& all) {
+    std::vector<PlannedDevice> out;
+    std::ranges::copy_if(all, std::back_inserter(out), &PlannedDevice::is_xsk);
+    std::ranges::sort(out);
+    return out;
+  };
+  const bool same_xsks = xsks_of(before) == xsks_of(after);
+  const auto missing_in = [&](const std::vector<PlannedDevice>& from, const std::vector<PlannedDevice>& other) {
+    const auto others = groups_of(other);
+    std::vector<PlannedDevice> out;
+    for (const auto& group : groups_of(from)) {
+      const bool kept = group.front().is_xsk() ? same_xsks : std::ranges::find(others, group) != others.end();
+      if (!kept) out.insert(out.end(), group.begin(), group.end());
+    }
+    return out;
+  };
+  return {missing_in(before, after), missing_in(after, before)};
+}
+
+}  // namespace postern::loader

@@ -1,0 +1,53 @@
+// Makes the descriptors of planned devices and hands them to the worker; posternd keeps no copy. Used by the node alone.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "config/model.hpp"
+#include "loader/devices.hpp"
+#include "loader/plan.hpp"
+#include "loader/state_file.hpp"
+#include "loader/worker_link.hpp"
+#include "loader/xsk_setup.hpp"
+
+namespace postern::loader {
+
+struct HandOver {
+  WorkerLink& worker;
+  Devices& devices;
+  const config::Dataplane& dataplane;
+  int xsk_map_fd = -1;
+  // Index of an interface's queue 0 in `xsks`.
+  std::function<std::uint32_t(std::uint32_t ifindex)> xsk_base;
+  // How a TUN or TAP of the plan was made.
+  std::function<TunSpec(const PlannedDevice&)> tun_spec;
+};
+
+// What came of the AF_XDP sockets, by ifindex: for `show dataplane` and the log.
+using XskBindings = std::map<std::uint32_t, XskBinding>;
+struct HandedXsks {
+  XskBindings bindings;
+  std::vector<InstalledDevice> devices;
+};
+
+// All AF_XDP sockets of the node: those of one thread share a UMEM, so they are made together.
+[[nodiscard]] Result<HandedXsks> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks);
+
+// Every descriptor of one (ifindex, kind), which is what RemoveDevice takes away; not an XSK.
+[[nodiscard]] Result<std::vector<InstalledDevice>> hand_over_devices(const HandOver& to, std::span<const PlannedDevice> group);
+
+// What must go and what must come, to turn one set into the other. XSKs stand or fall together: one UMEM a thread.
+struct DeviceDifference {
+  std::vector<PlannedDevice> removed, added;  // whole (ifindex, kind) groups
+};
+[[nodiscard]] DeviceDifference difference(const std::vector<InstalledDevice>& before,
+                                          const std::vector<PlannedDevice>& after);
+[[nodiscard]] std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevice>& devices);
+
+}  // namespace postern::loader

@@ -1,0 +1,113 @@
+#include "loader/worker_link.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "loader/control_server.hpp"
+
+namespace postern::loader {
+namespace {
+
+// Building XSK rings of a large UMEM may take a while on a busy machine.
+constexpr int answer_ms = 5000;
+
+struct Nothing {};  // messages without a body
+
+}  // namespace
+
+Result<WorkerLink> WorkerLink::connect(const std::string& path) {
+  POSTERN_TRY(socket, connect_to(path, SOCK_SEQPACKET));
+  return WorkerLink(std::move(socket));
+}
+
+template <class T>
+Result<Reply> WorkerLink::ask(const char* what, ChannelType type, const T& body, std::span<const int> fds) {
+  std::span<const std::byte> bytes;
+  if constexpr (!std::is_same_v<T, Nothing>) bytes = std::as_bytes(std::span(&body, 1));
+  auto reply = channel_.ask_bytes(type, bytes, fds, answer_ms);
+  if (!reply) return fail(std::string("worker: ") + what + ": " + reply.error().what, reply.error().code);
+  return reply;
+}
+
+Result<void> WorkerLink::hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files) {
+  Hello hello;
+  hello.threads = threads;
+  std::copy_n(node.begin(), std::min(node.size(), hello.node.size() - 1), hello.node.begin());
+  POSTERN_CHECK(ask("hello", ChannelType::hello, hello, memory_files));
+  return {};
+}
+
+Result<MemoryFiles> WorkerLink::get_descriptors() {
+  std::vector<Fd> fds;
+  POSTERN_CHECK(channel_.ask_bytes(ChannelType::get_descriptors, {}, {}, answer_ms, &fds));
+  if (fds.size() != 3) return fail("worker: it has no memory files to adopt");
+  return MemoryFiles{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])};
+}
+
+Result<std::uint32_t> WorkerLink::add_device(const AddDevice& device, std::span<const int> fds) {
+  POSTERN_TRY(reply, ask("add device", ChannelType::add_device, device, fds));
+  return reply.value;
+}
+
+Result<void> WorkerLink::remove_device(std::uint32_t ifindex, DeviceKind kind) {
+  const auto reply = ask("remove device", ChannelType::remove_device, RemoveDevice{ifindex, kind});
+  if (!reply && reply.error().code != ENODEV && reply.error().code != ENOENT) return std::unexpected(reply.error());
+  return {};
+}
+
+Result<std::uint32_t> WorkerLink::install(const PlannedSa& sa) {
+  InstallSa message{sa.parameters};
+  SaParameters& to = message.parameters;
+  const Bytes cipher = sa.cipher_key.bytes(), integrity = sa.integrity_key.bytes();
+  std::copy_n(cipher.begin(), std::min(cipher.size(), to.cipher_key.size()), to.cipher_key.begin());
+  std::copy_n(integrity.begin(), std::min(integrity.size(), to.integrity_key.size()), to.integrity_key.begin());
+  const auto reply = ask("install SA", ChannelType::install_sa, message);
+  wipe(to.cipher_key);
+  wipe(to.integrity_key);
+  if (!reply) return std::unexpected(reply.error());
+  return reply->value;
+}
+
+Result<void> WorkerLink::remove_sa(std::uint32_t slot) {
+  POSTERN_CHECK(ask("remove SA", ChannelType::remove_sa, RemoveSa{slot}));
+  return {};
+}
+
+Result<void> WorkerLink::bind_flow(std::uint32_t flow, std::uint32_t slot) {
+  POSTERN_CHECK(ask("bind flow", ChannelType::bind_flow, BindFlow{flow, slot, 0}));
+  return {};
+}
+
+Result<void> WorkerLink::unbind_flow(std::uint32_t flow) {
+  POSTERN_CHECK(ask("unbind flow", ChannelType::bind_flow, BindFlow{flow, 0, 1}));
+  return {};
+}
+
+Result<void> WorkerLink::set_generation(std::uint32_t current, std::uint32_t oldest) {
+  POSTERN_CHECK(ask("set generation", ChannelType::set_generation, SetGeneration{current, oldest}));
+  return {};
+}
+
+Result<void> WorkerLink::start_capture(CaptureSide side, std::uint32_t snap_bytes, int socket) {
+  const int fds[] = {socket};
+  POSTERN_CHECK(ask("start capture", ChannelType::start_capture, StartCapture{side, snap_bytes}, fds));
+  return {};
+}
+
+Result<void> WorkerLink::stop_capture() {
+  POSTERN_CHECK(ask("stop capture", ChannelType::stop_capture, Nothing{}));
+  return {};
+}
+
+Result<void> WorkerLink::refresh_counters() {
+  POSTERN_CHECK(ask("refresh counters", ChannelType::refresh_counters, Nothing{}));
+  return {};
+}
+
+Result<void> WorkerLink::shutdown() {
+  POSTERN_CHECK(ask("shut down", ChannelType::shutdown, Nothing{}));
+  return {};
+}
+
+}  // namespace postern::loader

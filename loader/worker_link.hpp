@@ -1,0 +1,55 @@
+// posternd's end of the SA channel: the one place that talks to the worker. Every call waits for the worker's answer (bounded
+// by SaChannel's time-out); an error of any call but a refusal means that the worker is lost.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "loader/plan.hpp"
+#include "loader/shared_memory.hpp"
+#include "worker/sa_channel.hpp"
+
+namespace postern::loader {
+
+class WorkerLink {
+ public:
+  // Connects to worker.sock. An error: no worker lives there.
+  [[nodiscard]] static Result<WorkerLink> connect(const std::string& path);
+
+  [[nodiscard]] int fd() const { return channel_.fd(); }
+
+  [[nodiscard]] Result<void> hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files);
+  // Adoption: what the worker works on.
+  [[nodiscard]] Result<MemoryFiles> get_descriptors();
+
+  // The device's index in its thread's part of the counter page.
+  [[nodiscard]] Result<std::uint32_t> add_device(const AddDevice& device, std::span<const int> fds);
+  // A device that the worker has not got is not an error (ENODEV, ENOENT).
+  [[nodiscard]] Result<void> remove_device(std::uint32_t ifindex, DeviceKind kind);
+
+  // The slot. Keys are put together for the time of the call alone.
+  [[nodiscard]] Result<std::uint32_t> install(const PlannedSa& sa);
+  [[nodiscard]] Result<void> remove_sa(std::uint32_t slot);
+  [[nodiscard]] Result<void> bind_flow(std::uint32_t flow, std::uint32_t slot);
+  [[nodiscard]] Result<void> unbind_flow(std::uint32_t flow);
+  [[nodiscard]] Result<void> set_generation(std::uint32_t current, std::uint32_t oldest);
+
+  [[nodiscard]] Result<void> start_capture(CaptureSide side, std::uint32_t snap_bytes, int socket);
+  [[nodiscard]] Result<void> stop_capture();
+  [[nodiscard]] Result<void> refresh_counters();
+  [[nodiscard]] Result<void> shutdown();
+
+  [[nodiscard]] Result<std::vector<ChannelMessage>> take_events() { return channel_.take_events(); }
+
+ private:
+  explicit WorkerLink(Fd socket) : channel_(std::move(socket)) {}
+  template <class T>
+  [[nodiscard]] Result<Reply> ask(const char* what, ChannelType type, const T& body, std::span<const int> fds = {});
+
+  SaChannel channel_;
+};
+
+}  // namespace postern::loader

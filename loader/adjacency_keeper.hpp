@@ -90,7 +90,7 @@ class AdjacencyKeeper {
 
   void refresh_links(const NetworkChanges& changes);
   [[nodiscard]] Result<Link> link_of(std::uint32_t ifindex);
-  [[nodiscard]] Result<std::uint32_t> vrf_device(std::uint32_t table) const;
+  [[nodiscard]] Result<std::uint32_t> vrf_device(std::uint32_t table);
   [[nodiscard]] Result<Path> find_path(const AdjacencyKey& key, bool forward);
   [[nodiscard]] Result<Path> path_by(const AdjacencyKey& key, const Route& route, const Link& link) const;
 
@@ -108,7 +108,8 @@ class AdjacencyKeeper {
   AdjacencyTable& table_;
   AdjacencyLimits limits_;
   std::set<std::uint32_t> own_, inside_;
-  std::map<std::uint32_t, Link> links_;  // as the monitor keeps them current
+  std::map<std::uint32_t, Link> links_;          // as the monitor keeps them current
+  std::map<std::uint32_t, std::uint32_t> vrfs_;  // table to VRF device, likewise
   Entries entries_;
   std::optional<Time> resolve_due_;  // everything anew: bounded in rate, a routing daemon may be converging
   Time resolve_not_before_{};

@@ -22,6 +22,7 @@ void AdjacencyKeeper::refresh_links(const NetworkChanges& changes) {
   if (changes.resync) links_.clear();
   for (const auto ifindex : changes.gone) links_.erase(ifindex);
   for (const auto ifindex : changes.links) links_.erase(ifindex);
+  if (changes.resync || !changes.gone.empty() || !changes.links.empty()) vrfs_.clear();
 }
 
 Result<Link> AdjacencyKeeper::link_of(std::uint32_t ifindex) {
@@ -30,19 +31,23 @@ Result<Link> AdjacencyKeeper::link_of(std::uint32_t ifindex) {
   return links_.insert_or_assign(ifindex, std::move(link)).first->second;
 }
 
-Result<std::uint32_t> AdjacencyKeeper::vrf_device(std::uint32_t table) const {
+Result<std::uint32_t> AdjacencyKeeper::vrf_device(std::uint32_t table) {
   if (table == 0 || table == main_table) return 0U;
+  if (const auto known = vrfs_.find(table); known != vrfs_.end()) return known->second;
   POSTERN_TRY(all, netlink_.links());
-  const auto found =
-      std::ranges::find_if(all, [&](const Link& one) { return one.kind == "vrf" && one.vrf_table == table; });
-  if (found == all.end()) return fail(fmt::format("no VRF device has table {}", table), ENODEV);
-  return found->ifindex;
+  for (const Link& link : all)
+    if (link.kind == "vrf") vrfs_[link.vrf_table] = link.ifindex;
+  const auto found = vrfs_.find(table);
+  if (found == vrfs_.end()) return fail(fmt::format("no VRF device has table {}", table), ENODEV);
+  return found->second;
 }
 
 Result<AdjacencyKeeper::Path> AdjacencyKeeper::find_path(const AdjacencyKey& key, bool forward) {
   POSTERN_TRY(vrf, vrf_device(key.vrf));
   POSTERN_TRY(route,
               netlink_.lookup({.destination = key.address, .mark = forward ? 0U : POSTERN_MARK, .vrf_ifindex = vrf}));
+  // A VRF without a route of its own falls through to the rules behind it, and so to the main table.
+  if (vrf != 0 && route.table != key.vrf) return fail(fmt::format("table {} has no route to it", key.vrf), ENETUNREACH);
   if (route.type != RouteType::unicast)
     return fail(route.type == RouteType::local ? "it is an address of this node" : "not a unicast destination");
   POSTERN_TRY(link, link_of(route.ifindex));

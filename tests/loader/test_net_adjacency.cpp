@@ -9,6 +9,7 @@
 
 #include "loader/adjacency_keeper.hpp"
 #include "loader/devices.hpp"
+#include "loader/sockets.hpp"
 #include "maps/abi.h"
 #include "tests/loader/net_lab.hpp"
 
@@ -244,6 +245,34 @@ TEST_CASE("destinations that are no next hop at all") {
   }
   lab.keeper.want({77, ip("192.0.2.2")}, false, lab.now);
   CHECK(lab.reason_has({77, ip("192.0.2.2")}, "no VRF device has table 77"));
+}
+
+TEST_CASE("front-door VRF: the peer is looked up in its table") {
+  POSTERN_NEEDS_ROOT();
+  Lab lab;
+  if (!succeeds("ip link add red type vrf table 77 2>/dev/null")) {
+    MESSAGE("skipped: this kernel has no VRF devices");
+    return;
+  }
+  Devices devices(lab.netlink, "N1");
+  UndoList made;
+  shell("ip link set red up");
+  CHECK(devices.ensure_vrf("in0", "out0", made).error().code == EINVAL);
+  POSTERN_OK(devices.ensure_vrf("in0", "red", made));
+  POSTERN_OK(devices.ensure_vrf("in0", "red", made));
+  CHECK(made.size() == 1);
+  const AdjacencyKey in_vrf{77, ip("10.1.0.2")};
+  lab.keeper.want(in_vrf, false, lab.now);
+  REQUIRE(lab.appears(in_vrf));
+  CHECK(lab.table.get().find(in_vrf)->ifindex == lab.in);
+  lab.keeper.want(key("10.1.0.2"), false, lab.now);
+  CHECK(lab.reason_has(key("10.1.0.2"), "Network is unreachable"));
+  POSTERN_GET(socket, open_udp({.family = Family::v4, .port = 4500, .scope = {.vrf_device = "red"}}));
+  POSTERN_OK(devices.undo_all(made));
+  CHECK(lab.disappears(in_vrf));  // and the main table, which has the route now, is not asked
+  CHECK(lab.reason_has(in_vrf, "table 77 has no route"));
+  shell("ip link del red");
+  CHECK(lab.settles([&] { return lab.reason_has(in_vrf, "no VRF device has table 77"); }));
 }
 
 TEST_CASE("header-less link: no addresses needed") {

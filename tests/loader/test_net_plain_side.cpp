@@ -1,5 +1,9 @@
 // loader/plain_side: each thing on the path that AF_XDP would skip is seen, named, and seen to go.
+#include <array>
 #include <cerrno>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include "loader/plain_side.hpp"
 #include "tests/loader/net_lab.hpp"
@@ -101,6 +105,22 @@ TEST_CASE("inside: what does not touch forwarded packets does not matter") {
   shell("nft 'table ip6 t { chain c { type filter hook forward priority 0; counter; }; }'");
   CHECK(lab.plain.inside({.ifindex = lab.in, .ipv4 = true, .ipv6 = false}).value().use_af_xdp);
   CHECK(!lab.plain.inside({.ifindex = lab.in, .ipv4 = false, .ipv6 = true}).value().use_af_xdp);
+}
+
+TEST_CASE("inside: a table of legacy iptables, even an empty one, is somebody's firewall") {
+  POSTERN_NEEDS_ROOT();
+  Lab lab;
+  CHECK(lab.refusal() == "");
+  // Asking for it is what makes it in this namespace: iptables-legacy does nothing else.
+  const Fd socket(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW));
+  std::array<char, 84> info{"filter"};  // struct ipt_getinfo
+  socklen_t size = info.size();
+  constexpr int ipt_so_get_info = 64;
+  if (::getsockopt(socket.get(), IPPROTO_IP, ipt_so_get_info, info.data(), &size) != 0) {
+    MESSAGE("skipped: this kernel has no legacy iptables");
+    return;
+  }
+  CHECK(lab.refusal() == "iptables (legacy) table filter");
 }
 
 TEST_CASE("inside: a device that is gone or not Ethernet") {

@@ -35,6 +35,14 @@ void record(UndoList& made, Undo undo) {
   if (std::ranges::find(made, undo) == made.end()) made.push_back(std::move(undo));
 }
 
+// A prefix that moved to another tunnel is that tunnel's alone: undoing the old record would take the new one's twin.
+void record_route(UndoList& made, Undo undo) {
+  std::erase_if(made, [&](const Undo& one) {
+    return one.kind == undo.kind && one.prefix == undo.prefix && one.table == undo.table && one.name != undo.name;
+  });
+  record(made, std::move(undo));
+}
+
 // A route of that prefix and metric may be there: ours (adopt, or point it at the right device), or somebody else's.
 Result<void> add_or_adopt(Netlink& netlink, const Route& route) {
   POSTERN_TRY(added, netlink.add_route(route));
@@ -100,9 +108,11 @@ Result<void> Devices::ensure_route(std::string_view device, const Prefix& prefix
   // Twin first: there must be no moment with the route and without it.
   POSTERN_CHECK(add_or_adopt(netlink_, twin));
   const std::string text = route.destination.text();
-  record(made, {.kind = "unreachable", .prefix = text, .table = twin.table, .metric = twin.metric});
+  record_route(made,
+               {.kind = "unreachable", .name = link.name, .prefix = text, .table = twin.table, .metric = twin.metric});
   POSTERN_CHECK(add_or_adopt(netlink_, route));
-  record(made, {.kind = "route", .name = link.name, .prefix = text, .table = route.table, .metric = route.metric});
+  record_route(made,
+               {.kind = "route", .name = link.name, .prefix = text, .table = route.table, .metric = route.metric});
   return {};
 }
 

@@ -27,7 +27,7 @@ namespace postern::loader {
 // One thing that was made. Undoing what is gone already succeeds.
 struct Undo {
   std::string kind = {};    // "device", "address", "route", "unreachable", "rule", "master"
-  std::string name = {};    // device name
+  std::string name = {};    // device; unreachable: of the tunnel it guards
   std::string prefix = {};  // address, route, unreachable
   std::uint32_t table = 0;
   std::uint32_t metric = 0;  // route, unreachable; rule: priority

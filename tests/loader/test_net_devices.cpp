@@ -249,6 +249,12 @@ TEST_CASE("routes follow a device that was made again") {
   POSTERN_OK(lab.devices.ensure_route("Tunnel1", prefix("10.4.0.0/16"), 1000, lab.made));
   CHECK(succeeds("ip route show table 1000 10.4.0.0/16 | grep -q Tunnel1"));
   CHECK(!succeeds("ip route show table 1000 10.4.0.0/16 | grep -q Tunnel0"));
+  // The records name the tunnel that has the prefix now, the twin's too: undoing Tunnel0's takes nothing from Tunnel1.
+  const auto of = [&](std::string_view name) {
+    return std::ranges::count_if(lab.made, [&](const Undo& one) { return one.kind != "device" && one.name == name; });
+  };
+  CHECK(of("Tunnel0") == 0);
+  CHECK(of("Tunnel1") == 2);
 }
 
 TEST_CASE("addresses: recorded only when added, removed when no longer wanted") {

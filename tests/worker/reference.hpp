@@ -70,15 +70,16 @@ inline Shape shape(const Octets& p) {
 
 inline unsigned pseudo(const Octets& p, const Shape& s, std::size_t upper) {
   const unsigned addresses = s.v4 ? sum(p, 12, 20) : sum(p, 8, 40);
-  const Octets rest = {static_cast<std::uint8_t>(upper >> 24), static_cast<std::uint8_t>(upper >> 16),
-                       static_cast<std::uint8_t>(upper >> 8),  static_cast<std::uint8_t>(upper),
-                       0,                                      static_cast<std::uint8_t>(s.protocol)};
+  const Octets rest = {static_cast<std::uint8_t>(upper >> 24),
+                       static_cast<std::uint8_t>(upper >> 16),
+                       static_cast<std::uint8_t>(upper >> 8),
+                       static_cast<std::uint8_t>(upper),
+                       0,
+                       static_cast<std::uint8_t>(s.protocol)};
   return sum(rest, 0, rest.size(), addresses);
 }
 
-inline std::size_t checksum_at(const Shape& s) {
-  return s.network + (s.protocol == 6 ? 16 : s.protocol == 17 ? 6 : 2);
-}
+inline std::size_t checksum_at(const Shape& s) { return s.network + (s.protocol == 6 ? 16 : s.protocol == 17 ? 6 : 2); }
 
 // Writes lengths and every checksum of a TCP, UDP or ICMP packet without extension headers.
 inline void finish(Octets& p) {
@@ -117,7 +118,8 @@ inline std::vector<Octets> tso(const Octets& super, std::size_t mss) {
   for (std::size_t at = header; at < super.size() || out.empty(); at += mss) {
     const std::size_t end = std::min(super.size(), at + mss);
     Octets one(super.begin(), super.begin() + static_cast<std::ptrdiff_t>(header));
-    one.insert(one.end(), super.begin() + static_cast<std::ptrdiff_t>(at), super.begin() + static_cast<std::ptrdiff_t>(end));
+    one.insert(one.end(), super.begin() + static_cast<std::ptrdiff_t>(at),
+               super.begin() + static_cast<std::ptrdiff_t>(end));
     if (s.v4) put16(one, 4, (be16(super, 4) + static_cast<unsigned>(out.size())) & 0xffff);
     put32(one, s.network + 4, be32(super, s.network + 4) + static_cast<std::uint32_t>(at - header));
     if (end != super.size()) one.at(s.network + 13) &= 0xf6;  // FIN, PSH
@@ -137,7 +139,8 @@ inline Octets reassemble(const std::vector<Octets>& pieces) {
     const std::size_t offset = s.v4 ? (be16(p, 6) & 0x1fff) * 8 : be16(p, 42) & 0xfff8;
     const std::size_t base = s.v4 ? s.network : 40;
     if (out.size() < base + offset + p.size() - header) out.resize(base + offset + p.size() - header);
-    std::copy(p.begin() + static_cast<std::ptrdiff_t>(header), p.end(), out.begin() + static_cast<std::ptrdiff_t>(base + offset));
+    std::copy(p.begin() + static_cast<std::ptrdiff_t>(header), p.end(),
+              out.begin() + static_cast<std::ptrdiff_t>(base + offset));
     if (offset == 0) {
       std::copy(p.begin(), p.begin() + static_cast<std::ptrdiff_t>(base), out.begin());
       if (!s.v4) out[6] = p[40];

@@ -21,7 +21,8 @@ TEST_CASE("checksum: equals the plain sum at every length and alignment") {
       CHECK(std::byteswap(raw) == expected);
     }
   const Octets ones(65535, 0xff);
-  CHECK(fold(sum_bytes(reference::view(ones))) == std::byteswap(static_cast<std::uint16_t>(reference::sum(ones, 0, ones.size()))));
+  CHECK(fold(sum_bytes(reference::view(ones))) ==
+        std::byteswap(static_cast<std::uint16_t>(reference::sum(ones, 0, ones.size()))));
 }
 
 TEST_CASE("checksum: an adjusted field equals one computed anew") {
@@ -64,7 +65,8 @@ TEST_CASE("parse: fields of whole packets") {
   CHECK(v6->network_bytes == 40);
   CHECK(v6->total_bytes == 112);
   CHECK(source_of(reinterpret_cast<const std::byte*>(packet.data()), Family::v6) == test::address("2001:db8:1::2"));
-  CHECK(destination_of(reinterpret_cast<const std::byte*>(packet.data()), Family::v6) == test::address("2001:db8:2::2"));
+  CHECK(destination_of(reinterpret_cast<const std::byte*>(packet.data()), Family::v6) ==
+        test::address("2001:db8:2::2"));
 }
 
 TEST_CASE("parse: every truncation is refused, bytes behind the packet are not") {

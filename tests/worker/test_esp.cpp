@@ -72,7 +72,8 @@ TEST_CASE("ESP: every transform, family pair and encapsulation, there and back")
           receiver.add(parameters(SaDirection::inbound, transform, side, udp));
           std::vector<Octets> inner;
           for (std::size_t payload = 0; payload < 130; ++payload) {
-            inner.push_back(make_inner({.source = side.inner_source, .destination = side.inner_destination, .payload = payload}));
+            inner.push_back(
+                make_inner({.source = side.inner_source, .destination = side.inner_destination, .payload = payload}));
             sender.outbound(inner.back());
           }
           sender.flush();
@@ -89,7 +90,8 @@ TEST_CASE("ESP: every transform, family pair and encapsulation, there and back")
 }
 
 TEST_CASE("ESP: padding counts 1, 2, 3 and fills blocks") {
-  // The trailer is under the cipher: a GCM key of ours opens it with the counter mode's own symmetry, so read it at the receiver.
+  // The trailer is under the cipher: a GCM key of ours opens it with the counter mode's own symmetry, so read it at the
+  // receiver.
   const EspOverhead cbc{20, 16, 16, 16}, gcm{20, 8, 16, 4};
   for (std::uint32_t size = 20; size < 120; ++size) {
     CHECK((size + cbc.trailer_bytes(size)) % 16 == 0);

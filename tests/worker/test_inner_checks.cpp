@@ -1,5 +1,5 @@
-// What an authentic ESP packet may still be refused for: trailer, inner packet, selectors, ECN. The packets are sealed with the
-// real engine around contents that no sender of ours would make.
+// What an authentic ESP packet may still be refused for: trailer, inner packet, selectors, ECN. The packets are sealed
+// with the real engine around contents that no sender of ours would make.
 #include "harness.hpp"
 #include "worker/ecn.hpp"
 #include "worker/inbound.hpp"
@@ -8,7 +8,8 @@ namespace postern::test {
 namespace {
 
 // `plain` is everything under the cipher, trailer included, of a whole number of blocks.
-Octets seal_raw(const SaParameters& p, const Octets& plain, std::uint32_t sequence, std::uint8_t outer_traffic_class = 0) {
+Octets seal_raw(const SaParameters& p, const Octets& plain, std::uint32_t sequence,
+                std::uint8_t outer_traffic_class = 0) {
   const auto sizes = *crypto::sizes_of(p.transform);
   auto key = crypto::EspKey::create(p.transform, Bytes(p.cipher_key).first(p.cipher_key_bytes),
                                     Bytes(p.integrity_key).first(p.integrity_key_bytes));
@@ -22,8 +23,8 @@ Octets seal_raw(const SaParameters& p, const Octets& plain, std::uint32_t sequen
   reference::put32(packet, 24, sequence);
   packet.insert(packet.end(), plain.begin(), plain.end());
   packet.resize(packet.size() + sizes.icv_bytes);
-  crypto::EspJob job{&*key, reinterpret_cast<std::byte*>(packet.data() + 20), static_cast<std::uint32_t>(packet.size() - 20),
-                     sequence, false};
+  crypto::EspJob job{&*key, reinterpret_cast<std::byte*>(packet.data() + 20),
+                     static_cast<std::uint32_t>(packet.size() - 20), sequence, false};
   engine->seal(std::span(&job, 1));
   REQUIRE(job.ok);
   reference::finish(packet);
@@ -63,7 +64,7 @@ struct Receiver {
     std::vector<std::uint64_t> before;
     for (const Counter& c : node.counters[0].drops) before.push_back(c.load());
     node.egress.delivered.clear();
-    node.given = 0;
+    node.given = node.egress.out = 0;
     for (Counter& c : node.counters[0].drops) c = 0;
     node.inbound(seal_raw(p, plain, ++sequence, outer_traffic_class));
     node.flush();
@@ -180,7 +181,8 @@ TEST_CASE("ESP inner: traffic selectors") {
 
 TEST_CASE("ESP inner: any IPv6 does not take IPv4, though the mapped range would hold it") {
   SaParameters p = sa_parameters(SaDirection::inbound, gcm_128);
-  p.selectors[0] = selector("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+  p.selectors[0] =
+      selector("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
   p.selector_count = 1;
   Receiver receiver(p);
   CHECK(receiver.give(trailed(make_inner({}), 4)) == Drop::selector);
@@ -216,7 +218,8 @@ TEST_CASE("ECN at egress: RFC 6040 figure 4, all sixteen, both families") {
           continue;
         }
         REQUIRE(verdict == Drop::none);
-        spec.traffic_class = static_cast<std::uint8_t>(0xb8 | (policy == EcnPolicy::propagate ? row.result : row.inner));
+        spec.traffic_class =
+            static_cast<std::uint8_t>(0xb8 | (policy == EcnPolicy::propagate ? row.result : row.inner));
         CHECK(receiver.node.egress.delivered[0] == make_inner(spec));  // DSCP untouched, checksum right
       }
   }

@@ -1,7 +1,7 @@
-#include <doctest/doctest.h>
-
 #include <random>
 #include <set>
+
+#include <doctest/doctest.h>
 
 #include "worker/replay_window.hpp"
 
@@ -20,7 +20,7 @@ TEST_CASE("replay window: the edges, for every size") {
     CHECK(w.check(1) == replayed);        // still inside
     CHECK(w.advance(size + 1) == fresh);  // 1 falls out
     CHECK(w.check(1) == too_old);
-    CHECK(w.advance(2) == fresh);         // the oldest inside
+    CHECK(w.advance(2) == fresh);  // the oldest inside
     CHECK(w.advance(2) == replayed);
     const std::uint64_t far = 10ULL * size + 77;
     CHECK(w.advance(far) == fresh);
@@ -78,7 +78,7 @@ TEST_CASE("replay window: equals a set of all numbers seen") {
       const std::uint64_t base = highest > 2 * size ? highest - 2 * size : 0;
       const std::uint64_t jump = random() % 50 == 0 ? random() % (3 * size) : 0;
       const std::uint64_t n = base + random() % (2 * size + 8) + jump;
-      const ReplayVerdict expected = n == 0                               ? too_old
+      const ReplayVerdict expected = n == 0                                ? too_old
                                      : n <= highest && highest - n >= size ? too_old
                                      : seen.contains(n)                    ? replayed
                                                                            : fresh;

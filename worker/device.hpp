@@ -21,7 +21,7 @@ namespace postern {
 struct Device {
   AddDevice spec;
   std::uint16_t index = 0;
-  std::array<Fd, 2> files;  // raw_icmp: IPv4 and IPv6; else the first alone
+  std::array<Fd, 2> files;  // sockets: IPv4 and IPv6, either may be missing; else the first alone
   DeviceCounters* counters = nullptr;
 
   // XSKs.
@@ -38,15 +38,17 @@ struct Device {
   Packet chain;
   bool chain_open = false, chain_broken = false;
 
-  Family family = Family::v4;  // udp_encap, raw_esp
-  std::uint16_t port = 0;      // udp_encap: the local one
-  bool readable = false;       // udp_encap, raw_esp: the socket may hold more
-  bool failed = false;         // reported to posternd
+  // udp_encap, raw_esp: bit `part` is set while that socket may hold more; the local port of udp_encap.
+  std::uint8_t readable = 0;
+  std::uint16_t port = 0;
+  bool failed = false;  // reported to posternd
 
   [[nodiscard]] DeviceKind kind() const { return spec.kind; }
   [[nodiscard]] bool is_xsk() const { return kind() == DeviceKind::xsk_outside || kind() == DeviceKind::xsk_inside; }
   [[nodiscard]] bool is_tun() const { return kind() == DeviceKind::tunnel || kind() == DeviceKind::steer; }
+  // Read as packets of the cipher side that the kernel reassembled.
   [[nodiscard]] bool is_socket() const { return kind() == DeviceKind::udp_encap || kind() == DeviceKind::raw_esp; }
+  [[nodiscard]] bool has_families() const { return is_socket() || kind() == DeviceKind::raw_icmp; }
 };
 
 // Devices by index, and by what the data path asks for. Pointers stay valid until remove().

@@ -95,48 +95,46 @@ void push_ip(Packet& packet, const Origin& origin, Family family, IpProto protoc
 }  // namespace
 
 Result<void> prepare_socket(Device& device) {
-  const int socket = device.files[0].get();
-  int domain = 0;
-  socklen_t size = sizeof domain;
-  if (::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) return fail_errno("socket family");
-  if (domain != AF_INET && domain != AF_INET6) return fail("ESP socket is neither IPv4 nor IPv6", EAFNOSUPPORT);
-  device.family = domain == AF_INET ? Family::v4 : Family::v6;
-  const int on = 1;
-  for (const Option& option : device.family == Family::v4 ? v4_options : v6_options)
-    if (::setsockopt(socket, option.level, option.name, &on, sizeof on) != 0) return fail_errno("ESP socket options");
-  if (device.kind() != DeviceKind::udp_encap) return {};
-  sockaddr_storage bound{};
-  size = sizeof bound;
-  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&bound), &size) != 0) return fail_errno("ESP socket name");
-  device.port = ntohs(device.family == Family::v4 ? reinterpret_cast<const sockaddr_in&>(bound).sin_port
-                                                  : reinterpret_cast<const sockaddr_in6&>(bound).sin6_port);
+  for (std::size_t part = 0; part < device.files.size(); ++part) {
+    const int socket = device.files[part].get();
+    if (socket < 0) continue;
+    const int on = 1;
+    for (const Option& option : part == 0 ? v4_options : v6_options)
+      if (::setsockopt(socket, option.level, option.name, &on, sizeof on) != 0) return fail_errno("ESP socket options");
+    sockaddr_storage bound{};
+    socklen_t size = sizeof bound;
+    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&bound), &size) != 0) return fail_errno("ESP socket name");
+    device.port = ntohs(part == 0 ? reinterpret_cast<const sockaddr_in&>(bound).sin_port
+                                  : reinterpret_cast<const sockaddr_in6&>(bound).sin6_port);
+  }
   return {};
 }
 
-SocketRead read_socket(Device& device, Packet& packet) {
+SocketRead read_socket(Device& device, std::uint8_t part, Packet& packet) {
+  const Family family = part == 0 ? Family::v4 : Family::v6;
   sockaddr_storage from{};
   alignas(cmsghdr) std::array<char, 256> control;
   packet.offset = payload_offset;
-  iovec part{packet.data(), packet.capacity - payload_offset};
+  iovec payload{packet.data(), packet.capacity - payload_offset};
   msghdr message{};
   message.msg_name = &from;
   message.msg_namelen = sizeof from;
-  message.msg_iov = &part;
+  message.msg_iov = &payload;
   message.msg_iovlen = 1;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
-  const ssize_t got = ::recvmsg(device.files[0].get(), &message, MSG_DONTWAIT);
+  const ssize_t got = ::recvmsg(device.files[part].get(), &message, MSG_DONTWAIT);
   if (got < 0) return errno == EAGAIN || errno == EINTR ? SocketRead::empty : SocketRead::failed;
   packet.size = static_cast<std::uint32_t>(got);
   count(device.counters->rx_packets);
   count(device.counters->rx_bytes, packet.size);
   if ((message.msg_flags & MSG_TRUNC) != 0 || packet.size == 0) return SocketRead::dropped;
   const bool raw = device.kind() == DeviceKind::raw_esp;
-  if (raw && device.family == Family::v4) return SocketRead::packet;  // raw IPv4 sockets give the IP header
-  const Origin origin = origin_of(message, device.family);
+  if (raw && family == Family::v4) return SocketRead::packet;  // raw IPv4 sockets give the IP header
+  const Origin origin = origin_of(message, family);
   if (!origin.complete) return SocketRead::dropped;
   if (!raw) push_udp(packet, origin, device.port);
-  push_ip(packet, origin, device.family, raw ? IpProto::esp : IpProto::udp);
+  push_ip(packet, origin, family, raw ? IpProto::esp : IpProto::udp);
   return SocketRead::packet;
 }
 

@@ -12,7 +12,7 @@
 
 namespace postern {
 
-// Asks the kernel for addresses and ECN with each packet and learns the socket's family; for udp_encap and raw_esp.
+// Asks the kernel for addresses and ECN with each packet, and learns the local port; for udp_encap and raw_esp.
 [[nodiscard]] Result<void> prepare_socket(Device& device);
 
 enum class SocketRead : std::uint8_t {
@@ -22,7 +22,8 @@ enum class SocketRead : std::uint8_t {
   failed,
 };
 
-// Reads one packet into the frame of `packet` (buffer, capacity and frame set), leaving room for the headers.
-[[nodiscard]] SocketRead read_socket(Device& device, Packet& packet);
+// File 0 of the device is IPv4, file 1 IPv6. Reads one packet into the frame of `packet` (buffer, capacity and frame
+// set), leaving room for the headers.
+[[nodiscard]] SocketRead read_socket(Device& device, std::uint8_t part, Packet& packet);
 
 }  // namespace postern

@@ -83,8 +83,9 @@ Result<void> add_rules(scmp_filter_ctx filter) {
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)})
     POSTERN_CHECK(added(seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0))));
   // The ring itself is restricted as well (worker/ring_uring.cpp).
-  POSTERN_CHECK(added(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(io_uring_register), 1,
-                                       SCMP_A1(SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE))));
+  for (const int request : {IORING_REGISTER_FILES_UPDATE, IORING_UNREGISTER_RING_FDS})
+    POSTERN_CHECK(added(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(io_uring_register), 1,
+                                         SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(request)))));
   for (const int command : {F_GETFL, F_SETFL, F_GETFD})
     POSTERN_CHECK(added(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
                                          SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command)))));
@@ -129,6 +130,13 @@ Result<void> keep_memory_private() {
   return {};
 }
 
+void raise_to_hard_limit(decltype(RLIMIT_CORE) resource) {
+  rlimit limit{};
+  if (::getrlimit(resource, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(resource, &limit);
+}
+
 }  // namespace
 
 Result<void> open_sandbox() {
@@ -136,12 +144,9 @@ Result<void> open_sandbox() {
   POSTERN_CHECK(keep_memory_private());
   const bool root = ::geteuid() == 0;
   const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-  if (root && ::setrlimit(RLIMIT_MEMLOCK, &unlimited) != 0) spdlog::warn("RLIMIT_MEMLOCK: {}", std::strerror(errno));
-  rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &files);
-  }
+  // A container may forbid it: then as far as it goes, and what could not be locked says so.
+  if (!root || ::setrlimit(RLIMIT_MEMLOCK, &unlimited) != 0) raise_to_hard_limit(RLIMIT_MEMLOCK);
+  raise_to_hard_limit(RLIMIT_NOFILE);
   if (root) {
     // Effective capabilities stay until the memory is locked and the rings are made; the bounding set goes at once.
     capng_get_caps_process();

@@ -198,16 +198,27 @@ void DataThread::Worker::publish_ring_counters() {
   context.counters.wakeups.store(ring->sleeps(), std::memory_order_relaxed);
 }
 
+// Nothing of the pipeline's is on the way afterwards, unless a write is stuck in the kernel.
+void DataThread::Worker::let_go_of_frames() {
+  if (!pipeline) return;
+  pipeline->flush();
+  pipeline->drop_held();
+  egress.kick_pending();
+  const std::size_t dealt_with = context.backlog.size();
+  ring->turn(0, context.backlog);
+  for (std::size_t i = dealt_with; i < context.backlog.size(); ++i) {
+    const Completion done = context.backlog[i];
+    // What happened to others waits for the next round: this one may be inside their handler.
+    if (done.token.event != Event::written && done.token.event != Event::sent) continue;
+    context.backlog[i].token.event = Event::none;
+    dispatch(done);
+  }
+}
+
 // What was received is still sealed or opened and sent; what is held has no more time.
 void DataThread::Worker::drain() {
   for (int i = 0; i < drain_rounds && input.more(); ++i) round();
-  if (pipeline) {
-    pipeline->flush();
-    pipeline->drop_held();
-  }
-  egress.kick_pending();
-  ring->turn(0, context.backlog);
-  for (std::size_t i = 0; i < context.backlog.size(); ++i) dispatch(Completion(context.backlog[i]));
+  let_go_of_frames();
   refresh_counters();
   config.sad->offline(config.index);
 }

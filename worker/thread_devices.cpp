@@ -46,11 +46,11 @@ Result<FdCount> fds_of(DeviceKind kind) {
   switch (kind) {
     case DeviceKind::xsk_outside:
     case DeviceKind::xsk_inside:
+    case DeviceKind::udp_encap:
+    case DeviceKind::raw_esp:
     case DeviceKind::raw_icmp: return FdCount{1, 2};
     case DeviceKind::tunnel:
     case DeviceKind::steer:
-    case DeviceKind::udp_encap:
-    case DeviceKind::raw_esp:
     case DeviceKind::packet_out: return FdCount{1, 1};
   }
   return fail("add_device: no such kind", EINVAL);
@@ -80,13 +80,15 @@ Result<std::uint32_t> DataThread::Worker::add_device(const AddDevice& spec, std:
   return device->index;
 }
 
-// raw_icmp: IPv4 first, IPv6 second, in whatever order they came.
+// Sockets of two families: IPv4 first, IPv6 second, in whatever order they came.
 Result<void> DataThread::Worker::place_files(Device& device, std::vector<Fd> fds) {
   for (std::size_t i = 0; i < fds.size(); ++i) {
     std::size_t place = i;
-    if (device.kind() == DeviceKind::raw_icmp) {
+    if (device.has_families()) {
       POSTERN_TRY(domain, domain_of(fds[i]));
+      if (domain != AF_INET && domain != AF_INET6) return fail("socket is neither IPv4 nor IPv6", EAFNOSUPPORT);
       place = domain == AF_INET ? 0 : 1;
+      if (device.files[place]) return fail("two sockets of one family", EINVAL);
     }
     if (!device.is_xsk()) POSTERN_CHECK(make_non_blocking(fds[i]));
     device.files[place] = std::move(fds[i]);
@@ -105,13 +107,29 @@ Result<void> DataThread::Worker::prepare_xsk(Device& device, Fd umem_file) {
   device.holder = new_holder();
   POSTERN_TRY(xsk, Xsk::map(device.files[0].get(), device.spec.umem, *umem, device.holder));
   device.xsk.emplace(std::move(xsk));
-  if (context.home != nullptr) return {};
-  context.home = umem;
-  pipeline = std::make_unique<Pipeline>(std::move(*engine), *config.sad, context.adjacencies, umem->pool(),
+  return move_home(*umem, device);
+}
+
+// The first UMEM is the one whose frames the pipeline works on. When its last socket has gone (posternd made them all
+// again), the next UMEM takes its place; another one beside it is served by copying.
+Result<void> DataThread::Worker::move_home(Umem& umem, const Device& device) {
+  const bool first = context.home == nullptr;
+  const auto at_home = [&](const Device* other) { return other->xsk && &other->xsk->umem() == context.home; };
+  if (!first && std::ranges::any_of(context.devices.xsks(), at_home)) return {};
+  if (!first) {
+    let_go_of_frames();
+    if (!egress.idle()) return {};
+    POSTERN_TRY(fresh, crypto::EspEngine::create());
+    engine.emplace(std::move(fresh));
+  }
+  pipeline.reset();
+  context.home = &umem;
+  pipeline = std::make_unique<Pipeline>(std::move(*engine), *config.sad, context.adjacencies, umem.pool(),
                                         context.counters, egress, PipelineConfig{});
   engine.reset();
   pipeline->set_oldest_generation(oldest_generation);
   input.feed(pipeline.get());
+  if (!first) return {};
   // Devices that came before the first UMEM have waited for frames.
   for (Device* const waiting : context.devices.all())
     if (waiting != &device) begin_reading(*waiting);
@@ -157,9 +175,10 @@ void DataThread::Worker::begin_reading(Device& device) {
   }
   if (context.home == nullptr) return;
   if (device.is_tun()) ring->receive(token(device, Event::packet));
-  if (device.is_socket()) {
-    ring->watch(token(device, Event::readable));
-    device.readable = true;
+  for (std::uint8_t part = 0; part < device.files.size(); ++part) {
+    if (!device.is_socket() || !device.files[part]) continue;
+    ring->watch({Event::readable, part, device.index, 0});
+    device.readable = static_cast<std::uint8_t>(device.readable | 1U << part);
   }
 }
 

@@ -96,6 +96,7 @@ void ThreadEgress::send_packet_socket(Device& out, PacketRefs packets) {
   for (const Packet* const packet : packets) {
     const auto frame = static_cast<std::uint32_t>(packet->frame / context_.home->frame_bytes());
     context_.ring.send(token(out, Event::sent, frame), packet->bytes());
+    ++sends_under_way_;
   }
 }
 
@@ -305,10 +306,12 @@ void ThreadEgress::icmp_error(Bytes ip_packet, std::uint32_t vrf) {
 
 void ThreadEgress::sent(const Completion& done) {
   Device* const device = context_.devices.at(done.token.device);
-  if ((done.token.detail & icmp_mark) != 0)
+  if ((done.token.detail & icmp_mark) != 0) {
     icmp_.give(done.token.detail & ~icmp_mark);
-  else
+  } else {
     context_.home->pool().give(FrameAddress{done.token.detail} * context_.home->frame_bytes());
+    --sends_under_way_;
+  }
   if (done.result < 0) {
     context_.drop(done.result == -EAGAIN ? Drop::tx_full : Drop::tx_failed);
     if (device != nullptr) count(device->counters->tx_refused);

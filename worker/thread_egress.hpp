@@ -35,6 +35,8 @@ class ThreadEgress final : public Egress {
 
   // Prepares a kick for every socket that has packets for the kernel; true: one of them must be tried again soon.
   bool kick_pending();
+  // No frame is in a write or send of its own.
+  [[nodiscard]] bool idle() const { return writes_.available() == write_slots && sends_under_way_ == 0; }
   // Packets on TX rings that the kernel has not taken are lost with their socket.
   void abandon(Device& device);
 
@@ -76,6 +78,7 @@ class ThreadEgress final : public Egress {
   CoalescedBatch coalesced_;
   ForwardCache forward_cache_;
   Completions early_;
+  std::uint32_t sends_under_way_ = 0;  // on AF_PACKET sockets, from frames
 };
 
 }  // namespace postern

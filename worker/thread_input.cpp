@@ -20,7 +20,7 @@ bool ThreadInput::more() const {
   for (const Device* const device : context_.devices.xsks())
     if (device->xsk->rx_ready()) return true;
   for (const Device* const device : context_.devices.sockets())
-    if (device->readable) return true;
+    if (device->readable != 0) return true;
   return false;
 }
 
@@ -28,7 +28,8 @@ void ThreadInput::take_batches() {
   if (pipeline_ == nullptr) return;
   for (Device* const device : context_.devices.xsks()) take_batch(*device);
   for (Device* const device : context_.devices.sockets())
-    if (device->readable) take_socket(*device);
+    for (const std::uint8_t part : {std::uint8_t{0}, std::uint8_t{1}})
+      if ((device->readable >> part & 1) != 0) take_socket(*device, part);
 }
 
 void ThreadInput::take_batch(Device& device) {
@@ -169,10 +170,10 @@ void ThreadInput::readable(const Completion& event) {
   Device* const device = context_.devices.at(event.token.device);
   if (device == nullptr) return;
   if (event.result < 0) return context_.report_failure(*device);
-  device->readable = device->is_socket();
+  if (device->is_socket()) device->readable = static_cast<std::uint8_t>(device->readable | 1U << event.token.part);
 }
 
-void ThreadInput::take_socket(Device& device) {
+void ThreadInput::take_socket(Device& device, std::uint8_t part) {
   FramePool& pool = context_.home->pool();
   for (int i = 0; i < socket_batch; ++i) {
     Packet packet;
@@ -181,7 +182,7 @@ void ThreadInput::take_socket(Device& device) {
     packet.buffer = pool.at(packet.frame);
     packet.capacity = pool.frame_bytes();
     packet.device = device.index;
-    const SocketRead read = read_socket(device, packet);
+    const SocketRead read = read_socket(device, part, packet);
     if (read == SocketRead::packet) {
       pipeline_->inbound(packet, device.spec.vrf);
       continue;
@@ -191,7 +192,7 @@ void ThreadInput::take_socket(Device& device) {
       context_.drop(Drop::fragment_outer);
       continue;
     }
-    device.readable = false;
+    device.readable = static_cast<std::uint8_t>(device.readable & ~(1U << part));
     if (read == SocketRead::failed) context_.report_failure(device);
     return;
   }

@@ -28,7 +28,7 @@ class ThreadInput {
   void take_frame(Device& device, Packet& packet);
   void chain(Device& device, Packet packet, bool last);
   [[nodiscard]] bool bring_home(Device& device, Packet& packet);
-  void take_socket(Device& device);
+  void take_socket(Device& device, std::uint8_t part);
   void capture_cipher(const Device& device, const Packet& packet);
   void capture_plain(const Device& device, Bytes ip);
 

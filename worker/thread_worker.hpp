@@ -26,6 +26,8 @@ struct DataThread::Worker {
   [[nodiscard]] Result<void> prepare(Device& device, Fd umem_file);
   [[nodiscard]] Result<void> prepare_xsk(Device& device, Fd umem_file);
   [[nodiscard]] Result<Umem*> umem_for(const AddDevice& spec, Fd file);
+  [[nodiscard]] Result<void> move_home(Umem& umem, const Device& device);
+  void let_go_of_frames();
   [[nodiscard]] FrameHolder new_holder();
   [[nodiscard]] Result<void> attach(Device& device);
   void begin_reading(Device& device);

@@ -78,11 +78,12 @@ Exit exit_of(const json& reply) {
 
 Failure failure_of(const json& reply) {
   const json& error = reply.at("error");
-  const std::string path = text(error, "path"), message = text(error, "message", "the node refused");
-  Failure out{exit_of(reply), path.empty() ? message : path + ": " + message, ""};
-  // All problems of a document, where the node lists them.
-  for (const json& problem : list(error, "problems"))
-    if (problem.is_string()) out.message += "\n" + printable(problem.get<std::string>());
+  const auto found = error.find("message");
+  const std::string message =
+      found != error.end() && found->is_string() ? found->get<std::string>() : "the node refused";
+  const std::string path = text(error, "path");
+  // The message of a refused document lists every problem with its path already.
+  Failure out{exit_of(reply), path.empty() || error.contains("problems") ? message : path + ": " + message, ""};
   return out;
 }
 

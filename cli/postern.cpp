@@ -43,6 +43,7 @@ Failure with(Exit exit, std::string message, std::string hint = {}) {
 // Names in foreign text are escaped line by line: messages may have several.
 void say(std::ostream& err, const Failure& failure) {
   std::string_view rest = failure.message;
+  if (rest.ends_with('\n')) rest.remove_suffix(1);
   std::string shown;
   while (!rest.empty()) {
     const auto end = rest.find('\n');
@@ -127,7 +128,7 @@ Outcome<void> config_apply(const Request& request, const Surroundings& around, S
 
 std::map<std::uint32_t, std::string> device_names(const json& data) {
   std::map<std::uint32_t, std::string> out;
-  for (const json& device : list(data, "devices"))
+  for (const json& device : list(data, "interfaces"))
     if (device.is_object()) out[static_cast<std::uint32_t>(number(device, "ifindex"))] = text(device, "name");
   return out;
 }

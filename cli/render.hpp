@@ -16,6 +16,10 @@ namespace postern::cli {
 [[nodiscard]] std::string render_config_show(const nlohmann::json& data);
 [[nodiscard]] std::string render_config_apply(const nlohmann::json& data);
 [[nodiscard]] std::string render_clear(const nlohmann::json& data);
+[[nodiscard]] std::string render_ike(const nlohmann::json& data);
+[[nodiscard]] std::string render_ike_sas(const nlohmann::json& data);
+[[nodiscard]] std::string render_isakmp_peers(const nlohmann::json& data);
+[[nodiscard]] std::string render_ikev2_session(const nlohmann::json& data);
 
 // Indented, ASCII, control characters escaped; ends with a newline.
 [[nodiscard]] std::string render_json(const nlohmann::json& data);

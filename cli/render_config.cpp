@@ -22,7 +22,7 @@ std::string render_config_apply(const json& data) {
 std::string render_clear(const json& data) {
   if (!data.is_object() || !data.contains("cleared")) return "";
   const auto count = number(data, "cleared");
-  return fmt::format("{} SA{} cleared\n", count, count == 1 ? "" : "s");
+  return fmt::format("{} SA pair{} cleared\n", count, count == 1 ? "" : "s");
 }
 
 }  // namespace postern::cli

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::array<std::string_view, 2> map_keywords = {"tag", "interface"};
 constexpr std::array<std::string_view, 3> sa_keywords = {"interface", "map", "peer"};
+constexpr std::array<std::string_view, 4> clear_keywords = {"interface", "map", "peer", "spi"};
 constexpr std::array<std::string_view, 1> session_keywords = {"interface"};
 
 const std::array all_commands = {
@@ -25,6 +26,11 @@ const std::array all_commands = {
     Command{"show crypto session", "", session_keywords, Action::ask, render_crypto_session,
             "peers, their status and flows"},
     Command{"show interface tunnel", "NUMBER", {}, Action::ask, render_interface_tunnel, "one tunnel interface"},
+    Command{"show crypto ikev2 sa", "", {}, Action::ask, render_ike_sas, "IKEv2 SAs"},
+    Command{"show crypto ikev2 session", "", {}, Action::ask, render_ikev2_session, "IKEv2 SAs with their child SAs"},
+    Command{"show crypto isakmp sa", "", {}, Action::ask, render_ike_sas, "IKEv1 SAs"},
+    Command{"show crypto isakmp peers", "", {}, Action::ask, render_isakmp_peers, "IKEv1 peers"},
+    Command{"show ike", "", {}, Action::ask, render_ike, "the IKE process"},
     Command{"show dataplane",
             "",
             {},
@@ -36,7 +42,7 @@ const std::array all_commands = {
             {},
             Action::ask,
             render_clear,
-            "remove all SAs; manual ones come back at once, as configured now"},
+            "remove SAs; manual ones come back at once, as configured now"},
     Command{
         "config check", "FILE", {}, Action::config_check, nullptr, "say what is wrong with a document; needs no node"},
     Command{"config show", "", {}, Action::ask, render_config_show, "the document in force, keys masked"},
@@ -140,6 +146,18 @@ Result<void> take_positional(const Command& command, std::span<const std::string
   return {};
 }
 
+// SPIs in either form that `show` prints, "0x1001" or "4097"; everything else is text.
+Result<nlohmann::json> argument(std::string_view keyword, const std::string& text) {
+  if (keyword != "spi") return nlohmann::json(text);
+  const bool hex = text.starts_with("0x") || text.starts_with("0X");
+  const char* const first = text.data() + (hex ? 2 : 0);
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(first, text.data() + text.size(), value, hex ? 16 : 10);
+  if (error != std::errc{} || end != text.data() + text.size())
+    return fail(fmt::format("\"{}\" is not an SPI", printable(text)));
+  return nlohmann::json(value);
+}
+
 Result<void> take_keywords(const Command& command, std::span<const std::string> rest, Parsed& parsed) {
   for (std::size_t i = 0; i < rest.size(); i += 2) {
     std::set<std::string_view> fitting;
@@ -148,7 +166,8 @@ Result<void> take_keywords(const Command& command, std::span<const std::string> 
     if (fitting.size() > 1) return fail(fmt::format("\"{}\" is ambiguous: {}", printable(rest[i]), join(fitting)));
     if (fitting.empty() || i + 1 == rest.size())
       return fail(fmt::format("unexpected \"{}\"; usage: postern {}", printable(rest[i]), usage_of(command)));
-    parsed.args[std::string(*fitting.begin())] = rest[i + 1];
+    POSTERN_TRY(value, argument(*fitting.begin(), rest[i + 1]));
+    parsed.args[std::string(*fitting.begin())] = std::move(value);
   }
   return {};
 }

@@ -115,7 +115,7 @@ Result<Loaded, Problems> load(json document, const LoadOptions& options) {
   return loaded;
 }
 
-Result<Loaded, Problems> load(std::string_view text, const LoadOptions& options) {
+Result<Loaded, Problems> load_text(std::string_view text, const LoadOptions& options) {
   auto document = parse_json(text);
   if (!document) return std::unexpected(std::move(document.error()));
   return load(std::move(*document), options);

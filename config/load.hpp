@@ -50,7 +50,7 @@ struct Loaded {
 };
 
 // Errors are Severity::error and, behind them, the warnings found on the way. Never empty.
-[[nodiscard]] Result<Loaded, Problems> load(std::string_view text, const LoadOptions& options = {});
+[[nodiscard]] Result<Loaded, Problems> load_text(std::string_view text, const LoadOptions& options = {});
 // Takes the document by value and wipes the strings of its keys.
 [[nodiscard]] Result<Loaded, Problems> load(nlohmann::json document, const LoadOptions& options = {});
 // Reads the file first: regular, at most max_document_bytes. Inline keys in a file that others can read are warned of.

@@ -173,10 +173,9 @@ Value<Protocol> parse_protocol(const nlohmann::json& value) {
                                                  {"sctp", {132, {}}}}};
   constexpr const char* known = "ip, ipv6, tcp, udp, icmp, icmpv6, gre, esp, ahp, ospf, sctp, or 1 to 255";
   if (value.is_number_integer()) {
-    const auto in_range =
-        value.is_number_unsigned() && value.get<std::uint64_t>() >= 1 && value.get<std::uint64_t>() <= 255;
-    if (!in_range) return wrong("is not a protocol number", known);
-    return Protocol{value.get<std::uint8_t>(), {}};
+    const auto given = value.get<std::int64_t>();
+    if (given < 1 || given > 255) return wrong("is not a protocol number", known);
+    return Protocol{static_cast<std::uint8_t>(given), {}};
   }
   const auto row = std::ranges::find(names, value.get_ref<const std::string&>(), &Row::name);
   if (row == names.end()) return wrong("is not a known protocol", known);

@@ -1,0 +1,315 @@
+// The fourth gate: MAN-01..14, TS-05, TS-06, TS-08, TS-13..18, TS-26, TS-28, TS-31, TS-35, TS-38, SV-06. Each bad row
+// beside a good.
+#include "tests/config/good_document.hpp"
+
+namespace postern::config {
+namespace {
+
+using nlohmann::json;
+
+const std::string entry = "/crypto_maps/0/entries/0";
+const std::string esp = entry + "/session_key/inbound/esp";
+
+json rule(const char* action, const char* source, const char* destination) {
+  return {{"action", action}, {"protocol", "ip"}, {"source", source}, {"destination", destination}};
+}
+
+json with_set(json transforms, json mode = "tunnel") {
+  auto document = good();
+  document["ipsec"]["transform_sets"].push_back(
+      {{"name", "T2"}, {"transforms", std::move(transforms)}, {"mode", std::move(mode)}});
+  document["crypto_maps"][0]["entries"][0]["transform_set"] = "T2";
+  return document;
+}
+
+// Every key of entry 0 with so many bytes; no authenticator for 0.
+json with_key_bytes(json document, std::size_t cipher, std::size_t authenticator) {
+  for (const char* const direction : {"inbound", "outbound"}) {
+    json& sa = document["crypto_maps"][0]["entries"][0]["session_key"][direction]["esp"];
+    sa["cipher"] = std::string(cipher * 2, 'a');
+    sa["authenticator"] = std::string(authenticator * 2, 'b');
+    if (authenticator == 0) sa.erase("authenticator");
+  }
+  return document;
+}
+
+}  // namespace
+
+TEST_CASE("MAN-01, MAN-02: manual entries for both families load") {
+  const auto loaded = load(good());
+  if (!loaded) FAIL(to_text(loaded.error()));
+  CHECK(loaded->document.crypto_maps[0].family == Family::v4);
+  CHECK(loaded->document.crypto_maps[1].family == Family::v6);
+  CHECK(loaded->document.crypto_maps[0].entries[0].keys.inbound.spi == 4097);
+  CHECK(loaded->document.crypto_maps[0].entries[0].keys.inbound.cipher_key.size() == 16);
+}
+
+TEST_CASE("MAN-03: exactly one permit rule, any number of denies") {
+  auto document = good();
+  document["acls"][0]["rules"].push_back(rule("permit", "10.1.0.0/16", "10.7.0.0/16"));
+  check_refused(document, entry + "/match_address", "2 permit rules");
+  document["acls"][0]["rules"] = json::array({rule("deny", "10.1.0.0/16", "10.2.0.0/16")});
+  check_refused(document, entry + "/match_address", "0 permit rules");
+  document["acls"][0]["rules"] =
+      json::array({rule("deny", "host 10.1.0.9", "any"), rule("permit", "10.1.0.0/16", "10.2.0.0/16")});
+  check_accepted(document);
+}
+
+TEST_CASE("MAN-06: AH is refused by name") {
+  check_refused(good_with(entry + "/session_key/inbound/ah", json{{"spi", 300}}), entry + "/session_key/inbound/ah",
+                "AH is not available");
+  check_refused(with_set({"ah-sha-hmac", "esp-aes", "esp-sha-hmac"}), "/ipsec/transform_sets/1/transforms/0",
+                "AH is not available");
+}
+
+TEST_CASE("MAN-07: key lengths by algorithm") {
+  struct Row {
+    json transforms;
+    std::size_t cipher, authenticator;
+  };
+  const Row rows[] = {{{"esp-aes", "esp-sha256-hmac"}, 16, 32},
+                      {{"esp-aes 128", "esp-sha-hmac"}, 16, 20},
+                      {{"esp-aes 192", "esp-sha-hmac"}, 24, 20},
+                      {{"esp-aes 256", "esp-sha256-hmac"}, 32, 32}};
+  for (const Row& row : rows) {
+    CAPTURE(row.transforms.dump());
+    const auto document = with_set(row.transforms);
+    check_accepted(with_key_bytes(document, row.cipher, row.authenticator));
+    for (const std::size_t wrong : {row.cipher - 1, row.cipher + 1, row.cipher + 8, row.cipher * 2})
+      check_refused(with_key_bytes(document, wrong, row.authenticator), esp + "/cipher",
+                    std::to_string(row.cipher) + " bytes");
+    for (const std::size_t wrong : {row.authenticator - 1, row.authenticator + 1, std::size_t{16}})
+      check_refused(with_key_bytes(document, row.cipher, wrong), esp + "/authenticator",
+                    std::to_string(row.authenticator) + " bytes");
+  }
+}
+
+TEST_CASE("MAN-07: digits that are none") {
+  check_refused(good_with(esp + "/cipher", std::string(31, '0')), esp + "/cipher", "odd number");
+  check_refused(good_with(esp + "/cipher", std::string(30, '0') + "0g"), esp + "/cipher", "character 32");
+  check_refused(good_with(esp + "/cipher", "0x" + std::string(30, '0')), esp + "/cipher", "character 2");
+  check_refused(good_with(esp + "/cipher", "********"), esp + "/cipher", "masked");
+  check_accepted(good_with(esp + "/cipher", "00112233445566778899AABBCCDDEEFF"));
+}
+
+TEST_CASE("MAN-08: an authenticator key goes with an authenticator") {
+  check_refused(with_key_bytes(good(), 16, 0), esp + "/authenticator", "is missing");
+  check_refused(with_key_bytes(good(), 16, 0), entry + "/session_key/outbound/esp/authenticator", "is missing");
+  check_accepted(with_key_bytes(good(), 16, 32));
+}
+
+TEST_CASE("MAN-13: an AEAD with manual keys is refused for its nonce, and is fine where nothing uses it") {
+  for (const char* const transform : {"esp-gcm", "esp-gcm 128", "esp-gcm 192", "esp-gcm 256"})
+    check_refused(with_set(json::array({transform})), entry + "/transform_set", "nonce reuse");
+  auto tunnel = good();
+  tunnel["ipsec"]["transform_sets"][0]["transforms"] = {"esp-gcm"};
+  check_refused(tunnel, "/tunnels/0/protection/profile", "nonce reuse");
+  auto unused = good();
+  unused["ipsec"]["transform_sets"].push_back({{"name", "G"}, {"transforms", {"esp-gcm 256"}}});
+  check_accepted(unused);
+}
+
+TEST_CASE("TS-13..18, TS-26, TS-28: transforms") {
+  struct Row {
+    json transforms;
+    const char* path;
+    const char* words;
+  };
+  const Row bad[] = {
+      {{"esp-aes", "esp-aes 256", "esp-sha-hmac"}, "/1", "second cipher"},
+      {{"esp-aes", "esp-sha-hmac", "esp-sha256-hmac"}, "/2", "second authenticator"},
+      {{"esp-gcm", "esp-sha256-hmac"}, "", "authenticates by itself"},
+      {{"esp-sha256-hmac"}, "", "without a cipher"},
+      {{"esp-aes"}, "", "without an authenticator"},
+      {{"esp-aes 512", "esp-sha-hmac"}, "/0", "not a known transform"},
+      {{"esp-blowfish", "esp-sha-hmac"}, "/0", "esp-aes 256"},
+      {{"esp-seal", "esp-sha-hmac"}, "/0", "vendor"},
+      {{"esp-3des", "esp-sha-hmac"}, "/0", "not available in this version"},
+      {{"esp-aes", "esp-md5-hmac"}, "/1", "not available in this version"},
+      {{"esp-null", "esp-sha-hmac"}, "/0", "not available in this version"},
+      {{"esp-gmac 128"}, "/0", "not available in this version"},
+  };
+  for (const Row& row : bad) {
+    CAPTURE(row.transforms.dump());
+    check_refused(with_set(row.transforms), std::string("/ipsec/transform_sets/1/transforms") + row.path, row.words);
+  }
+  auto document = good();
+  document["ipsec"]["transform_sets"][0]["transforms"] = {"esp-sha256-hmac", "esp-aes 128"};  // any order
+  check_accepted(document);
+  const auto loaded = load(document);
+  CHECK(loaded->document.transform_sets[0].transforms == std::vector<std::string>{"esp-sha256-hmac", "esp-aes"});
+  CHECK(loaded->document.transform_sets[0].transform ==
+        crypto::Transform{crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha256_128});
+}
+
+TEST_CASE("TS-31: a weak algorithm works and is warned of once, with its path") {
+  const auto loaded = load(with_key_bytes(with_set({"esp-aes", "esp-sha-hmac"}), 16, 20));
+  if (!loaded) FAIL(to_text(loaded.error()));
+  REQUIRE(loaded->warnings.size() == 1);
+  CHECK(loaded->warnings[0].path == "/ipsec/transform_sets/1/transforms/1");
+  CHECK(loaded->warnings[0].text().starts_with("%Warning: "));
+  CHECK(loaded->warnings[0].message.find("esp-sha-hmac is weak") != std::string::npos);
+  CHECK(load(good())->warnings.empty());
+}
+
+TEST_CASE("TS-35, TS-38: profiles") {
+  auto document = good();
+  document["ipsec"]["transform_sets"].push_back({{"name", "T2"}, {"transforms", {"esp-aes 256", "esp-sha256-hmac"}}});
+  document["ipsec"]["profiles"].push_back({{"name", "P2"}, {"transform_sets", {"T2", "T1", "T2"}}});
+  const auto loaded = load(document);
+  if (!loaded) FAIL(to_text(loaded.error()));
+  CHECK(at_path(loaded->warnings, "/ipsec/profiles/1/transform_sets/2", Severity::warning) != nullptr);
+  document["tunnels"][0]["protection"]["profile"] = "P2";
+  check_refused(document, "/tunnels/0/protection/profile", "exactly one transform set");
+  // "default" is esp-aes esp-sha-hmac: 20 bytes of authenticator key.
+  document = good();
+  document["ipsec"]["profiles"][0].erase("transform_sets");
+  check_refused(document, "/tunnels/0/protection/session_key/inbound/esp/authenticator", "20 bytes");
+  for (const char* const direction : {"inbound", "outbound"})
+    document["tunnels"][0]["protection"]["session_key"][direction]["esp"]["authenticator"] = std::string(40, 'c');
+  const auto by_default = load(document);
+  if (!by_default) FAIL(to_text(by_default.error()));
+  CHECK(by_default->document.profiles[0].transform_sets == std::vector<std::string>{"default"});
+  CHECK(find_named(by_default->document.transform_sets, "default") != nullptr);
+}
+
+TEST_CASE("SV-06, R-21: transport mode") {
+  auto document = good();
+  document["ipsec"]["transform_sets"][0]["mode"] = "transport";
+  check_refused(document, "/tunnels/0/protection/profile", "transport mode");
+  document.erase("tunnels");
+  const auto loaded = load(document);  // subnet to subnet: taken as tunnel
+  if (!loaded) FAIL(to_text(loaded.error()));
+  CHECK(at_path(loaded->warnings, entry + "/transform_set", Severity::warning) != nullptr);
+  document["acls"][0]["rules"][0]["source"] = "host 192.0.2.1";
+  document["acls"][0]["rules"][0]["destination"] = "host 192.0.2.2";
+  check_refused(document, entry + "/transform_set", "not available");
+}
+
+TEST_CASE("TS-05: rules are in order of sequence, and a sequence stands once") {
+  auto document = good();
+  json first = rule("deny", "host 10.1.0.9", "any"), second = rule("permit", "10.1.0.0/16", "10.2.0.0/16");
+  first["sequence"] = 20;
+  second["sequence"] = 10;
+  document["acls"][0]["rules"] = json::array({first, second});
+  const auto loaded = load(document);
+  if (!loaded) FAIL(to_text(loaded.error()));
+  CHECK(loaded->document.acls[0].rules[0].action == Action::permit);
+  CHECK(loaded->document.acls[0].rules[1].sequence == 20);
+  document["acls"][0]["rules"][0]["sequence"] = 10;
+  check_refused(document, "/acls/0/rules/1/sequence", "twice");
+  document["acls"][0]["rules"][0].erase("sequence");
+  document["acls"][0]["rules"][1].erase("sequence");
+  CHECK(load(document)->document.acls[0].rules[1].sequence == 20);
+}
+
+TEST_CASE("TS-06: a discontiguous wildcard mask is refused where the list is bound, with the rule's path") {
+  auto document = good();
+  document["acls"][0]["rules"][0]["source"] = "10.1.0.1 0.0.255.254";
+  check_refused(document, "/acls/0/rules/0/source", "discontiguous");
+  document = good();
+  document["acls"][0]["rules"][0]["destination"] = "10.2.0.0";
+  document["acls"][0]["rules"][0]["destination_wildcard"] = "0.255.0.255";
+  check_refused(document, "/acls/0/rules/0/destination", "discontiguous");
+  document = good();
+  document["acls"].push_back({{"name", "FREE"}, {"rules", {rule("permit", "10.1.0.1 0.0.255.254", "any")}}});
+  check_accepted(document);
+}
+
+TEST_CASE("TS-08: any to any is accepted with a warning") {
+  auto document = good();
+  document["acls"][0]["rules"][0] = rule("permit", "any", "any");
+  const auto loaded = load(document);
+  if (!loaded) FAIL(to_text(loaded.error()));
+  CHECK(at_path(loaded->warnings, "/acls/0/rules/0", Severity::warning) != nullptr);
+}
+
+TEST_CASE("names: what is referred to must exist, and what exists is named once") {
+  struct Row {
+    const char* pointer;
+    const char* words;
+  };
+  const Row rows[] = {{"/crypto_maps/0/entries/0/match_address", "101, SIX"},
+                      {"/crypto_maps/0/entries/0/transform_set", "T1"},
+                      {"/ipsec/profiles/0/transform_sets/0", "T1"},
+                      {"/interfaces/0/crypto_map", "M1, M6"},
+                      {"/interfaces/0/ipv6_crypto_map", "M1, M6"},
+                      {"/interfaces/0/vrf", "none is defined"},
+                      {"/tunnels/0/protection/profile", "P1"},
+                      {"/tunnels/0/vrf", "none is defined"}};
+  for (const Row& row : rows) check_refused(good_with(row.pointer, "nobody"), row.pointer, row.words);
+  struct Twice {
+    const char* list;
+    const char* path;
+  };
+  const Twice twice[] = {{"/acls", "/acls/2/name"},
+                         {"/ipsec/transform_sets", "/ipsec/transform_sets/1/name"},
+                         {"/ipsec/profiles", "/ipsec/profiles/1/name"},
+                         {"/crypto_maps", "/crypto_maps/2/name"},
+                         {"/crypto_maps/0/entries", "/crypto_maps/0/entries/1/sequence"},
+                         {"/interfaces", "/interfaces/2/name"},
+                         {"/tunnels", "/tunnels/1/number"}};
+  for (const Twice& row : twice) {
+    auto document = good();
+    json& list = document[json::json_pointer(row.list)];
+    list.push_back(json(list[0]));
+    check_refused(document, row.path, "given twice");
+  }
+}
+
+TEST_CASE("SPIs: one inbound SA an SPI and local address, one outbound an SPI and peer") {
+  auto document = good();
+  document["tunnels"][0]["protection"]["session_key"]["inbound"]["esp"]["spi"] = 4097;
+  check_refused(document, "/tunnels/0/protection/session_key/inbound/esp/spi", "SPI 4097 is used twice at 192.0.2.1");
+  document = good();
+  document["tunnels"][0]["protection"]["session_key"]["outbound"]["esp"]["spi"] = 4098;
+  check_refused(document, "/tunnels/0/protection/session_key/outbound/esp/spi", "towards 192.0.2.2");
+  // TS-57: the same SPI at another local address, or towards another peer, is another SA.
+  document = good();
+  document["crypto_maps"][1]["entries"][0]["session_key"]["inbound"]["esp"]["spi"] = 4097;
+  document["crypto_maps"][1]["entries"][0]["session_key"]["outbound"]["esp"]["spi"] = 4098;
+  check_accepted(document);
+  // A map on two interfaces is two sets of SAs.
+  document = good();
+  document["interfaces"].push_back({{"name", "out1"}, {"addresses", {"198.51.100.1/24"}}, {"crypto_map", "M1"}});
+  check_accepted(document);
+}
+
+TEST_CASE("dataplane: numbers that hang together") {
+  check_refused(good_with("/dataplane/ring_entries", 1000), "/dataplane/ring_entries", "512 or 1024");
+  check_refused(good_with("/dataplane/umem_frames", 4095), "/dataplane/umem_frames", "4096 or more");
+  check_accepted(good_with("/dataplane/umem_frames", 4096));
+  auto many = good();
+  many["dataplane"]["sa_capacity"] = 16;
+  check_accepted(many);
+  for (int i = 1; i < 8; ++i) {
+    json tunnel = many["tunnels"][0];
+    tunnel["number"] = i;
+    tunnel.erase("addresses");
+    tunnel["protection"]["session_key"] = keys(5000U + static_cast<unsigned>(i), 6000U + static_cast<unsigned>(i));
+    many["tunnels"].push_back(tunnel);
+  }
+  check_refused(many, "/dataplane/sa_capacity", "20 or more");
+  const auto warned = load([] {
+    auto document = good_with("/dataplane/plain_side", "af_xdp");
+    document["interfaces"][1]["inside"] = false;
+    return document;
+  }());
+  CHECK(at_path(warned->warnings, "/dataplane/plain_side", Severity::warning) != nullptr);
+}
+
+TEST_CASE("problems of one document are reported together") {
+  auto document = good();
+  document["crypto_maps"][0]["entries"][0]["peer"] = "not an address";
+  document["crypto_maps"][0]["entries"][0]["match_address"] = "nobody";
+  document["tunnels"][0]["destination"] = "192.0.2.1";
+  document["acls"][1]["rules"][0]["source"] = "2001:db8:1::1/64";
+  const auto problems = problems_of(document);
+  CHECK(problems.size() == 4);
+  CHECK(at_path(problems, entry + "/peer") != nullptr);
+  CHECK(at_path(problems, entry + "/match_address") != nullptr);
+  CHECK(at_path(problems, "/tunnels/0/destination") != nullptr);
+  CHECK(at_path(problems, "/acls/1/rules/0/source") != nullptr);
+}
+
+}  // namespace postern::config

@@ -48,7 +48,10 @@ Result<void> serve(const NodePaths& paths) {
   POSTERN_TRY(document, choose_document(paths));
   spdlog::set_level(spdlog::level::from_str(document.system.log_level));
   POSTERN_TRY(node, Node::start(paths, std::move(document), std::move(stored)));
-  POSTERN_CHECK(drop_privileges());
+  if (auto dropped = drop_privileges(); !dropped) {
+    if (const auto stopped = node->stop(); !stopped) spdlog::error("{}", stopped.error().message());
+    return dropped;
+  }
   return node->run();
 }
 

@@ -54,6 +54,7 @@ class Node {
 
   // The event loop, until SIGTERM, `stop` or `teardown`; then the stop itself, as the document's on_stop says.
   [[nodiscard]] Result<void> run();
+  [[nodiscard]] Result<void> stop();
 
   // Boot guard: policies in force and every protected interface blocked; then posternd may exit.
   [[nodiscard]] static Result<void> guard(const NodePaths& paths, const config::Document& document);
@@ -75,7 +76,6 @@ class Node {
   void sample_stats();
   void kick_watchdog();
   void reload();
-  [[nodiscard]] Result<void> stop();
   void report_state();
   [[nodiscard]] std::string state_text() const;
   void save_state();
@@ -159,6 +159,7 @@ class Node {
   Plan plan_;
   FlowBook flows_;
   XskBindings bindings_;
+  WorkerTraits worker_traits_;
   bool adopted_ = false;
   bool release_ = false;           // teardown, or on_stop release
   std::string trouble_;            // why the node is degraded, beyond what the plan misses

@@ -155,7 +155,7 @@ NodeView Node::view() {
   const auto links = netlink_->links();
   return build_view({paths_.name, state_text(), started_, document_, plan_, facts_, state_, *memory_, kernel_->maps(),
                      paths_.pin_dir, bindings_, stats_, links ? *links : std::vector<Link>{},
-                     worker_ ? worker_->process.id.pid : 0});
+                     worker_ ? worker_->process.id.pid : 0, worker_traits_});
 }
 
 }  // namespace postern::loader

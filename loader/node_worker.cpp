@@ -41,8 +41,9 @@ Result<void> Node::bring_worker(MemoryFiles stored) {
 Result<bool> Node::try_adopt() {
   worker_ = adopt_worker(state_.worker, paths_.file("worker.sock"));
   if (!worker_) return false;
-  POSTERN_TRY(files, worker_->link.get_descriptors());
-  POSTERN_TRY(memory, SharedMemory::map(std::move(files)));
+  POSTERN_TRY(answer, worker_->link.get_descriptors());
+  POSTERN_TRY(memory, SharedMemory::map(std::move(answer.files)));
+  worker_traits_ = std::move(answer.traits);
   use_memory(std::move(memory));
   return true;
 }
@@ -80,7 +81,8 @@ Result<void> Node::start_new_worker() {
   save_state();
   const MemoryFiles& memory = memory_->files();
   const int files[] = {memory.sa_state.get(), memory.counters.get(), memory.adjacency.get()};
-  POSTERN_CHECK(worker_->link.hello(paths_.name, state_.worker_threads, files));
+  POSTERN_TRY(traits, worker_->link.hello(paths_.name, state_.worker_threads, files));
+  worker_traits_ = std::move(traits);
   return watch_worker();
 }
 

@@ -169,12 +169,13 @@ class Planner {
   void add_devices() {
     for (PlannedInterface& interface : plan_.interfaces) add_interface_devices(interface, *facts_.find(interface.name));
     if (const LinkFacts* const steer = facts_.find(facts_.steer)) add_queues(DeviceKind::steer, *steer, 0, 0);
-    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) add_socket(DeviceKind::raw_icmp, thread, 0);
-    add_socket(DeviceKind::raw_esp, 0, 0);
+    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) add_socket("raw icmp", DeviceKind::raw_icmp, thread);
+    add_socket("raw esp", DeviceKind::raw_esp, 0);
     std::set<std::uint16_t> ports;
     for (const PlannedSaPair& pair : plan_.sas)
       if (pair.inbound.parameters.udp_encapsulation) ports.insert(pair.inbound.parameters.local_port);
-    for (const std::uint16_t port : ports) add_socket(DeviceKind::udp_encap, 0, port);
+    std::uint32_t number = 0;  // `queue`: the worker knows a device by kind, ifindex and queue
+    for (const std::uint16_t port : ports) add_socket("udp " + std::to_string(port), DeviceKind::udp_encap, 0, port, number++);
   }
 
   void add_interface_devices(PlannedInterface& interface, const LinkFacts& link) {
@@ -216,11 +217,14 @@ class Planner {
     }
   }
 
-  void add_socket(DeviceKind kind, std::uint32_t thread, std::uint16_t port) {
+  void add_socket(const std::string& name, DeviceKind kind, std::uint32_t thread, std::uint16_t port = 0,
+                  std::uint32_t queue = 0) {
     PlannedDevice device;
+    device.name = name;
     device.kind = kind;
     device.thread = thread;
     device.port = port;
+    device.queue = queue;
     plan_.devices.push_back(std::move(device));
   }
 

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <memory>
+#include <vector>
 
 namespace postern::loader {
 namespace {
@@ -40,6 +41,22 @@ Result<void> deny_calls() {
   return {};
 }
 
+
+// Of `kept`, those that we have: a container may have fewer.
+Result<void> drop_capabilities() {
+  if (capng_get_caps_process() != 0) return fail("read capabilities", EPERM);
+  const bool may_change_bounding = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) == 1;
+  std::vector<unsigned> ours;
+  for (const auto capability : kept)
+    if (capng_have_capability(CAPNG_EFFECTIVE, capability) == 1) ours.push_back(capability);
+  capng_clear(CAPNG_SELECT_ALL);
+  for (const auto capability : ours)
+    if (capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET), capability) != 0)
+      return fail("choose capabilities", EINVAL);
+  if (capng_apply(may_change_bounding ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS) != 0) return fail("drop capabilities", EPERM);
+  return {};
+}
+
 }  // namespace
 
 void protect_process() {
@@ -50,11 +67,7 @@ void protect_process() {
 }
 
 Result<void> drop_privileges() {
-  capng_clear(CAPNG_SELECT_ALL);
-  for (const auto capability : kept)
-    if (capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET), capability) != 0)
-      return fail("choose capabilities", EINVAL);
-  if (capng_apply(CAPNG_SELECT_BOTH) != 0) return fail("drop capabilities", EPERM);
+  POSTERN_CHECK(drop_capabilities());
   // Filters, too, are inherited: none of the children makes these calls either.
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_errno("no_new_privs");
   return deny_calls();

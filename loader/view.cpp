@@ -23,6 +23,9 @@ void add_worker(const ViewSources& from, NodeView& view) {
   view.worker.pid = from.worker_pid;
   view.worker.threads = std::min<std::uint32_t>(page.threads.load(), max_worker_threads);
   view.worker.starts = page.worker_starts.load();
+  view.worker.engine = from.worker_traits.engine;
+  view.worker.io_uring = from.worker_traits.io_uring;
+  view.worker.multishot_read = from.worker_traits.multishot_read;
   // A thread that was of an earlier worker keeps its counts: packets do not vanish from the balance.
   for (const ThreadCounters& thread : page.thread) {
     view.worker.split += read(thread.split);

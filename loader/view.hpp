@@ -32,6 +32,7 @@ struct ViewSources {
   const LinkStats& stats;
   std::vector<Link> links;
   int worker_pid = 0;  // 0: not running
+  WorkerTraits worker_traits;
 };
 
 [[nodiscard]] NodeView build_view(const ViewSources& from);

@@ -14,6 +14,10 @@ constexpr int answer_ms = 5000;
 
 struct Nothing {};  // messages without a body
 
+WorkerTraits traits_of(const Reply& reply) {
+  return {reply.text.data(), (reply.value & hello_io_uring) != 0, (reply.value & hello_multishot_read) != 0};
+}
+
 }  // namespace
 
 Result<WorkerLink> WorkerLink::connect(const std::string& path) {
@@ -30,19 +34,19 @@ Result<Reply> WorkerLink::ask(const char* what, ChannelType type, const T& body,
   return reply;
 }
 
-Result<void> WorkerLink::hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files) {
+Result<WorkerTraits> WorkerLink::hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files) {
   Hello hello;
   hello.threads = threads;
   std::copy_n(node.begin(), std::min(node.size(), hello.node.size() - 1), hello.node.begin());
-  POSTERN_CHECK(ask("hello", ChannelType::hello, hello, memory_files));
-  return {};
+  POSTERN_TRY(reply, ask("hello", ChannelType::hello, hello, memory_files));
+  return traits_of(reply);
 }
 
-Result<MemoryFiles> WorkerLink::get_descriptors() {
+Result<WorkerLink::Adopted> WorkerLink::get_descriptors() {
   std::vector<Fd> fds;
-  POSTERN_CHECK(channel_.ask_bytes(ChannelType::get_descriptors, {}, {}, answer_ms, &fds));
+  POSTERN_TRY(reply, channel_.ask_bytes(ChannelType::get_descriptors, {}, {}, answer_ms, &fds));
   if (fds.size() != 3) return fail("worker: it has no memory files to adopt");
-  return MemoryFiles{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])};
+  return Adopted{{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])}, traits_of(reply)};
 }
 
 Result<std::uint32_t> WorkerLink::add_device(const AddDevice& device, std::span<const int> fds) {

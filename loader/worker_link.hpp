@@ -14,6 +14,12 @@
 
 namespace postern::loader {
 
+// What the worker says about itself in its first answer.
+struct WorkerTraits {
+  std::string engine;
+  bool io_uring = false, multishot_read = false;
+};
+
 class WorkerLink {
  public:
   // Connects to worker.sock. An error: no worker lives there.
@@ -21,9 +27,13 @@ class WorkerLink {
 
   [[nodiscard]] int fd() const { return channel_.fd(); }
 
-  [[nodiscard]] Result<void> hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files);
-  // Adoption: what the worker works on.
-  [[nodiscard]] Result<MemoryFiles> get_descriptors();
+  [[nodiscard]] Result<WorkerTraits> hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files);
+  // Adoption: what the worker works on, and what it is.
+  struct Adopted {
+    MemoryFiles files;
+    WorkerTraits traits;
+  };
+  [[nodiscard]] Result<Adopted> get_descriptors();
 
   // The device's index in its thread's part of the counter page.
   [[nodiscard]] Result<std::uint32_t> add_device(const AddDevice& device, std::span<const int> fds);

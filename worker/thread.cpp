@@ -1,10 +1,12 @@
 #include "worker/thread.hpp"
 
 #include <algorithm>
+#include <cstdio>
 
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/utsname.h>
 
 #include "base/log.hpp"
 #include "worker/thread_worker.hpp"
@@ -23,6 +25,14 @@ void stay_on(int cpu) {
   CPU_SET(cpu, &set);
   if (::pthread_setaffinity_np(::pthread_self(), sizeof set, &set) != 0)
     spdlog::warn("cannot pin a thread to CPU {}", cpu);
+}
+
+// Kernel 6.2: a TUN or TAP takes UDP super-packets (USO) whatever its readers accept.
+CoalesceOptions coalescing_of_this_kernel() {
+  utsname kernel{};
+  unsigned major = 0, minor = 0;
+  const bool known = ::uname(&kernel) == 0 && std::sscanf(kernel.release, "%u.%u", &major, &minor) == 2;
+  return {.tcp = true, .udp = known && (major > 6 || (major == 6 && minor >= 2))};
 }
 
 }  // namespace
@@ -114,6 +124,7 @@ DataThread::Worker::Worker(const DataThreadConfig& configuration, Mailbox& box, 
               *config.counters,
               *config.adjacencies,
               *config.outbox,
+              coalescing_of_this_kernel(),
               nullptr,
               {},
               monotonic_ns(),

@@ -8,6 +8,7 @@
 #include "maps/adjacency.hpp"
 #include "maps/counters.hpp"
 #include "worker/capture.hpp"
+#include "worker/coalesce.hpp"
 #include "worker/device.hpp"
 #include "worker/ring.hpp"
 #include "worker/sa_channel.hpp"
@@ -56,9 +57,10 @@ struct ThreadContext {
   ThreadCounters& counters;
   const AdjacencyTable& adjacencies;
   Outbox<WorkerNews>& outbox;
-  Umem* home = nullptr;      // the UMEM whose frames the pipeline works on; null until the first XSK came
-  Completions backlog;       // events that are not dealt with yet
-  std::uint64_t now_ns = 0;  // CLOCK_MONOTONIC at the start of this round
+  CoalesceOptions coalescing;  // what TUN and TAP queues of this kernel take
+  Umem* home = nullptr;        // the UMEM whose frames the pipeline works on; null until the first XSK came
+  Completions backlog;         // events that are not dealt with yet
+  std::uint64_t now_ns = 0;    // CLOCK_MONOTONIC at the start of this round
   ResolveLimiter resolves;
 
   void drop(Drop reason, std::uint64_t packets = 1) {

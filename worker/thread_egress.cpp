@@ -235,7 +235,7 @@ void ThreadEgress::write_run(std::span<Delivery> run) {
     }
     return;
   }
-  coalesce(run, {}, coalesced_);
+  coalesce(run, context_.coalescing, coalesced_);
   count(context_.counters.merged, coalesced_.merged);
   for (const CoalescedPacket& packet : coalesced_.packets()) {
     const auto slot = write_slot();

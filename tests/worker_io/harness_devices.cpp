@@ -15,6 +15,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.hpp"
+
 namespace postern::harness {
 namespace {
 
@@ -44,7 +46,10 @@ Result<Fd> open_tun(const std::string& name, bool tap) {
   ifreq request{};
   name.copy(request.ifr_name, IFNAMSIZ - 1);
   request.ifr_flags = static_cast<short>((tap ? IFF_TAP : IFF_TUN) | IFF_NO_PI | IFF_VNET_HDR);
-  if (::ioctl(fd.get(), TUNSETIFF, &request) != 0) return fail_errno(name);
+  // The kernel lets go of a killed owner's descriptor a moment after its end.
+  const std::uint64_t deadline = monotonic_ns() + 2'000'000'000;
+  while (::ioctl(fd.get(), TUNSETIFF, &request) != 0)
+    if (errno != EBUSY || monotonic_ns() > deadline) return fail_errno(name);
   if (::ioctl(fd.get(), TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN) != 0)
     return fail_errno(name);
   return fd;

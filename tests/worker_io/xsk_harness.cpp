@@ -61,6 +61,10 @@ class Harness {
     const std::string what = request.at("do");
     if (what == "start") return start(request);
     if (what == "hello") return hello(request);
+    if (what == "restart") {
+      groups_.clear();
+      return start_worker_again(request);
+    }
     if (what == "xsk") return add_xsk(request);
     if (what == "device") return add_device(request);
     if (what == "interface") return set_interface(request);

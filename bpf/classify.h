@@ -112,6 +112,8 @@ SUBPROGRAM int classify_by_tables(const struct postern_flow_key* flow, struct po
   return 0;
 }
 
+#define FLOW_CACHE_ODDS 16
+
 /* `flow` must have its generation set. Counts the hit of the permit that decided. */
 static __always_inline struct postern_flow_verdict classify(const struct postern_flow_key* flow, __u64 bytes) {
   struct postern_flow_verdict found;
@@ -120,7 +122,9 @@ static __always_inline struct postern_flow_verdict classify(const struct postern
     found = *cached;
   } else {
     classify_by_tables(flow, &found);
-    bpf_map_update_elem(&flow_cache, flow, &found, BPF_ANY);
+    /* An insertion costs as much as three walks over the tables; a flow that lasts gets its turn, a flood does not pay
+     * for it. */
+    if (bpf_get_prandom_u32() % FLOW_CACHE_ODDS == 0) bpf_map_update_elem(&flow_cache, flow, &found, BPF_ANY);
   }
   if (found.ace != POSTERN_NO_ACE) {
     const struct postern_ace_key key = {.generation = flow->generation, .index = found.ace};

@@ -32,18 +32,21 @@ class Interrupts {
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGPIPE);
     ::sigprocmask(SIG_BLOCK, &set, &before_);
-    sigdelset(&set, SIGPIPE);
+    pipe_before_ = ::signal(SIGPIPE, SIG_IGN);  // blocked, it would come once it is unblocked
     fd_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   }
-  ~Interrupts() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  ~Interrupts() {
+    ::signal(SIGPIPE, pipe_before_);
+    ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+  }
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
   sigset_t before_{};
+  sighandler_t pipe_before_ = SIG_DFL;
   Fd fd_;
 };
 

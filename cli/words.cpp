@@ -37,11 +37,7 @@ const std::array all_commands = {
             Action::ask,
             render_dataplane,
             "processes, devices, queues, drops by reason, the balance"},
-    Command{"clear crypto sa",
-            "",
-            {},
-            Action::ask,
-            render_clear,
+    Command{"clear crypto sa", "", clear_keywords, Action::ask, render_clear,
             "remove SAs; manual ones come back at once, as configured now"},
     Command{
         "config check", "FILE", {}, Action::config_check, nullptr, "say what is wrong with a document; needs no node"},

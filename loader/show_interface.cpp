@@ -48,7 +48,8 @@ json build(const NodeView& view, const config::Tunnel& tunnel) {
   const auto context = own == nullptr ? std::nullopt : context_of(view, *own);
   // SV-08: the line protocol follows the SAs.
   const bool line_up = device.admin_up && flow.inbound && flow.outbound;
-  const std::uint64_t in_errors = flow.inbound ? flow.inbound->errors : 0, out_errors = flow.send_errors;
+  const std::uint64_t in_errors = flow.inbound ? flow.inbound->errors : 0,
+                      out_errors = flow.send_errors + (flow.outbound ? flow.outbound->errors : 0);
   const json addresses = addresses_json(found, tunnel);
   return {{"interface", tunnel.device()},
           {"present", found != nullptr},

@@ -14,6 +14,14 @@ Octets address(int family, std::string_view text) {
   return out;
 }
 
+// RFC 1071, of an even number of octets.
+std::uint16_t internet_checksum(const Octets& octets) {
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i < octets.size(); i += 2) sum += std::uint32_t{octets[i]} << 8 | octets[i + 1];
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<std::uint16_t>(~sum);
+}
+
 }  // namespace
 
 Octets operator+(Octets a, const Octets& b) {
@@ -37,7 +45,11 @@ Octets ipv4(const Ipv4& header, const Octets& payload) {
   Octets out = {static_cast<std::uint8_t>(0x40 | header_bytes / 4), 0};
   out = out + be16(total) + be16(1) + be16(header.fragment) + Octets{header.ttl, header.protocol, 0, 0};
   out = out + address(AF_INET, header.source) + address(AF_INET, header.destination);
-  return out + Octets(header.option_bytes, 1) + payload;  // option 1 is "no operation"
+  out = out + Octets(header.option_bytes, 1);  // option 1 is "no operation"
+  const std::uint16_t checksum = internet_checksum(out);
+  out[10] = static_cast<std::uint8_t>(checksum >> 8);
+  out[11] = static_cast<std::uint8_t>(checksum);
+  return out + payload;
 }
 
 Octets ipv6(const Ipv6& header, const Octets& payload) {

@@ -79,8 +79,9 @@ def package_flags() -> list[str]:
 
 def compiles_alone(name: str) -> str | None:
     """The compiler's words, or None when it is content."""
-    if name.startswith("bpf/"):
-        words = ["clang-19", "--target=bpf", "-O2", "-std=gnu11", "-Wall", "-Werror", "-I/usr/include/x86_64-linux-gnu", "-x", "c"]
+    if name.startswith("bpf/"):  # libbpf asks its users to include the kernel's types first
+        words = ["clang-19", "--target=bpf", "-O2", "-std=gnu11", "-Wall", "-Werror", "-I/usr/include/x86_64-linux-gnu", "-include", "linux/bpf.h",
+                 "-x", "c"]
     elif name.endswith(".h"):
         words = ["clang-19", "-std=gnu11", "-Wall", "-Werror", "-x", "c"]
     else:

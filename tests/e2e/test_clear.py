@@ -18,8 +18,8 @@ def world(module_scratch):
 
 @pytest.fixture(autouse=True)
 def balanced(world):
-    yield
-    world.assert_balanced()
+    with world.balancing():
+        yield
 
 
 @pytest.mark.parametrize("flow", ("map4", "map6"))

@@ -87,8 +87,9 @@ def test_hand_sealed_packets_are_esp():
 
 def test_esp_in_udp_is_recognised():
     sa = documents.fresh_sa(0x1001)
-    sealed = association(sa, udp=(4500, 4500)).encrypt(IP() / UDP() / Raw(b"x"), seq_num=1)
-    assert esp_bytes(sealed)[:4] == bytes.fromhex("00001001")
+    sealed = association(sa).encrypt(IP() / UDP() / Raw(b"x"), seq_num=1)
+    in_udp = IP() / UDP(sport=4500, dport=40000) / Raw(esp_bytes(sealed))
+    assert esp_bytes(in_udp) == esp_bytes(sealed) and esp_bytes(sealed)[:4] == bytes.fromhex("00001001")
     keepalive = IP() / UDP(sport=4500, dport=4500) / Raw(b"\xff")
     ike = IP() / UDP(sport=4500, dport=4500) / Raw(bytes(4) + b"marker and then IKE")
     assert esp_bytes(keepalive) is None and esp_bytes(ike) is None

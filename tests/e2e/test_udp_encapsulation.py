@@ -1,4 +1,6 @@
 """ESP in UDP (RFC 3948) with a scapy peer, and the cases where one side has it and the other has not."""
+import random
+
 import pytest
 from scapy.layers.inet import IP, UDP, fragment
 from scapy.packet import Raw
@@ -20,12 +22,15 @@ def world(module_scratch):
 
 @pytest.fixture(autouse=True)
 def balanced(world):
-    yield
-    world.assert_balanced()
+    with world.balancing():
+        yield
 
 
 def encapsulated(world, flow: str, inner, sequence: int = 1, ports: tuple[int, int] = (40123, 4500)):
-    return association(world.pair(flow).to_left, lab.OUT4[2], lab.OUT4[1], udp=ports).encrypt(inner, seq_num=sequence)
+    # scapy's own encapsulation leaves a UDP length of 8 behind, so its ESP is wrapped here.
+    esp = esp_bytes(association(world.pair(flow).to_left, lab.OUT4[2], lab.OUT4[1]).encrypt(inner, seq_num=sequence))
+    whole = IP(src=lab.OUT4[2], dst=lab.OUT4[1], id=random.getrandbits(16)) / UDP(sport=ports[0], dport=ports[1], chksum=0) / Raw(esp)
+    return IP(bytes(whole))
 
 
 def test_both_ways(world):
@@ -47,6 +52,10 @@ def test_fragments_of_encapsulated_esp(world):
     assert len(pieces) > 1 and world.host.first(lambda one: payload in bytes(one)) is not None
 
 
+def recv_errors(world) -> list[int]:
+    return [flow["counters"]["recv_errors"] for one in world.node.show("crypto", "ipsec", "sa")["interfaces"] for flow in one["flows"]]
+
+
 def test_the_other_form_is_refused(world):
     payload = world.mark()
     world.refused(world.seal("map4", world.inner("map4", True, payload)), "wrong_encapsulation", payload)
@@ -62,13 +71,13 @@ def test_damage_inside_udp(world):
 
 def test_keepalive_and_ike_are_not_esp(world):
     """RFC 3948 2.2 and 2.3: one byte 0xFF, and the non-ESP marker of four zero bytes."""
-    before = sum(row["worker"] + row["kernel"] for row in world.node.dataplane()["drops"])
+    before = recv_errors(world)
     for data in (b"\xff", bytes(4) + b"an IKE message follows the marker"):
         world.peer.send(IP(src=lab.OUT4[2], dst=lab.OUT4[1]) / UDP(sport=40123, dport=4500) / Raw(data))
     assert world.host.first(lambda one: True, QUIET) is None
     payload = world.mark()
     assert world.delivered(encapsulated(world, "map4", world.inner("map4", True, payload), 5), payload) is not None
-    assert sum(row["worker"] + row["kernel"] for row in world.node.dataplane()["drops"]) == before
+    assert recv_errors(world) == before, "no SA is blamed"
 
 
 def test_runt_inside_udp(world):

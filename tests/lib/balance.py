@@ -53,14 +53,29 @@ def wrong(view: dict) -> dict[str, tuple[int, int]]:
     return {name: sides for name, sides in equations(view).items() if sides[0] != sides[1]}
 
 
-def assert_balanced(*nodes: Node, seconds: float = 3) -> None:
-    """A packet in flight is on one side only for a moment, so the equations are asked for until they hold."""
+def excess(node: Node) -> dict[str, int]:
+    """Left side minus right side of each equation."""
+    return {name: left - right for name, (left, right) in equations(node.dataplane()).items()}
+
+
+def settled_excess(node: Node) -> dict[str, int]:
+    """excess() once nothing is on its way: zero, or what it stays at."""
+    try:
+        wait_until(lambda: not any(excess(node).values()), 1, "settles")
+    except AssertionError:
+        pass
+    return excess(node)
+
+
+def assert_balanced(*nodes: Node, since: dict[str, int] | None = None, seconds: float = 3) -> None:
+    """A packet in flight is on one side only for a moment, so the equations are asked for until they hold. `since`: what
+    excess() said before; an earlier test's imbalance is then not this one's."""
     for node in nodes:
         try:
-            wait_until(lambda: not wrong(node.dataplane()), seconds, "balance")
+            wait_until(lambda: excess(node) == (since or dict.fromkeys(excess(node), 0)), seconds, "balance")
         except AssertionError:
             view = node.dataplane()
-            raise AssertionError(f"{node.name}: packets do not balance: {wrong(view)}; drops {dict(_drops(view))}; "
+            raise AssertionError(f"{node.name}: packets do not balance: {wrong(view)}; before {since}; drops {dict(_drops(view))}; "
                                  f"{view['balance']}") from None
 
 

@@ -19,13 +19,11 @@ conf.verb = 0
 NAT_TRAVERSAL = 4500
 
 
-def association(sa: Sa, source: str = "192.0.2.1", destination: str = "192.0.2.2", udp: tuple[int, int] | None = None,
-                **header) -> SecurityAssociation:
+def association(sa: Sa, source: str = "192.0.2.1", destination: str = "192.0.2.2", **header) -> SecurityAssociation:
     """A scapy SA that seals from `source` to `destination`, and opens what was sealed with the same keys."""
     outer = IPv6 if ":" in source else IP
     return SecurityAssociation(ESP, spi=sa.spi, crypt_algo="AES-CBC", crypt_key=sa.cipher_key, auth_algo=SCAPY_AUTH[sa.transforms[1]],
-                               auth_key=sa.auth_key, tunnel_header=outer(src=source, dst=destination, **header),
-                               nat_t_header=UDP(sport=udp[0], dport=udp[1]) if udp else None)
+                               auth_key=sa.auth_key, tunnel_header=outer(src=source, dst=destination, **header))
 
 
 def esp_bytes(packet) -> bytes | None:

@@ -2,6 +2,7 @@
 
     H (wire `host`) --- in0 N1 out0 --- (wire `peer`) P
 """
+import contextlib
 import itertools
 import pathlib
 
@@ -11,7 +12,7 @@ from scapy.packet import Raw
 
 import documents
 import lab
-from balance import DropWatch, assert_balanced
+from balance import DropWatch, assert_balanced, settled_excess
 from netns import Lab
 from node import Node
 from oracle import Opened, Oracle, association, esp_bytes, inner_payload, open_esp
@@ -110,7 +111,9 @@ class ScapyLab(Lab):
         """Sends `packet` from the host; what the peer opens with the flow's keys, in order. Clear packets are an error."""
         self.peer.drain()
         self.host.send(packet)
-        sealed = self.peer.collect(lambda one: esp_bytes(one) is not None, seconds, count)
+        # The node's own neighbour discovery on a tunnel is sealed as well, with that tunnel's SPI.
+        spi = self.pair(flow).to_right.spi.to_bytes(4, "big")
+        sealed = self.peer.collect(lambda one: (esp_bytes(one) or b"").startswith(spi), seconds, count)
         opened = []
         for one in sealed:
             data = esp_bytes(one)
@@ -123,6 +126,13 @@ class ScapyLab(Lab):
         self.peer.drain()
         self.host.send(packet)
         return self.peer.first(wanted, seconds)
+
+    @contextlib.contextmanager
+    def balancing(self):
+        """What happens inside must balance."""
+        before = settled_excess(self.node)
+        yield
+        assert_balanced(self.node, since=before)
 
     def assert_balanced(self) -> None:
         assert_balanced(self.node)

@@ -75,7 +75,7 @@ enum class DeviceKind : std::uint32_t {
   steer,      // fds: TAP queue (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR). Ethernet whose addresses are a postern_stamp
   udp_encap,  // fds: UDP socket on port 4500 that gets what the kernel reassembled (non-zero SPI)
   raw_esp,    // fds: raw socket, protocol 50: fragments of ESP that the kernel reassembled
-  raw_icmp,   // fds: raw IPv4 (IP_HDRINCL) and raw IPv6 socket for ICMP errors to the plain side
+  raw_icmp,   // fds: raw IPv4 (IP_HDRINCL) and IPv6 (IPV6_HDRINCL) socket for ICMP errors to the plain side
   packet_out,  // fds: AF_PACKET socket bound to an outside interface that has qdiscs or filters: TX instead of AF_XDP
 };
 

@@ -283,8 +283,6 @@ void ThreadEgress::icmp_error(Bytes ip_packet, std::uint32_t vrf) {
   const IpAddress to = destination_of(ip_packet.data(), v4 ? Family::v4 : Family::v6);
   send.message = {};
   send.destination = {};
-  // Raw IPv6 sockets write the IPv6 header and the checksum themselves.
-  const Bytes bytes = v4 ? ip_packet : ip_packet.subspan(ipv6_header);
   if (v4) {
     auto& address = reinterpret_cast<sockaddr_in&>(send.destination);
     address.sin_family = AF_INET;
@@ -296,8 +294,8 @@ void ThreadEgress::icmp_error(Bytes ip_packet, std::uint32_t vrf) {
     std::memcpy(&address.sin6_addr, to.mapped().data(), sizeof address.sin6_addr);
     send.message.msg_namelen = sizeof address;
   }
-  std::memcpy(send.bytes.data(), bytes.data(), bytes.size());
-  send.part = {send.bytes.data(), bytes.size()};
+  std::memcpy(send.bytes.data(), ip_packet.data(), ip_packet.size());
+  send.part = {send.bytes.data(), ip_packet.size()};
   send.message.msg_name = &send.destination;
   send.message.msg_iov = &send.part;
   send.message.msg_iovlen = 1;

@@ -126,6 +126,8 @@ STAGES = {
     "headers": lambda r, s: r.check(s, ["scripts/check_headers"]),
     "docs": lambda r, s: r.pytest(s, "tests/docs", 300),
     "units": lambda r, s: r.ctest(s, "release"),
+    "scapy": lambda r, s: r.pytest(s, "tests/worker", 300),
+    "worker-io": lambda r, s: r.pytest(s, "tests/worker_io", 300),
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 900),
     "vm": lambda r, s: r.pytest(s, "tests/vm", 600),
     "build-asan": lambda r, s: r.build(s, "asan"),
@@ -133,9 +135,9 @@ STAGES = {
     "build-fuzz": lambda r, s: r.build(s, "fuzz"),
     "fuzz": lambda r, s: r.fuzz(s),
 }
-NEEDS = {"units": "build-release", "e2e": "build-release", "vm": "build-release", "headers": "build-release",
+NEEDS = {"units": "build-release", "scapy": "build-release", "worker-io": "build-release", "e2e": "build-release", "vm": "build-release", "headers": "build-release",
          "docs": "build-release", "units-asan": "build-asan", "fuzz": "build-fuzz"}
-TESTS = ("docs", "units", "e2e", "vm")  # where a pattern that names no stage is looked for
+TESTS = ("docs", "units", "scapy", "worker-io", "e2e", "vm")  # where a pattern that names no stage is looked for
 
 
 def chosen(pattern: str | None) -> tuple[list[str], str | None]:

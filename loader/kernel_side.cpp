@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/log.hpp"
+#include "maps/drops.hpp"
 
 namespace postern::loader {
 namespace {
@@ -163,6 +164,18 @@ Result<void> KernelSide::keep_only_interfaces(const std::set<std::uint32_t>& wan
   POSTERN_TRY(keys, maps().interfaces.keys());
   for (const auto ifindex : keys)
     if (!wanted.contains(ifindex)) POSTERN_CHECK(maps().interfaces.erase(ifindex));
+  return {};
+}
+
+Result<void> KernelSide::reset_counters() {
+  POSTERN_TRY(verdicts, maps().verdicts.keys());
+  for (const auto& key : verdicts) POSTERN_CHECK(maps().verdicts.erase(key));
+  for (std::uint32_t reason = 0; reason < POSTERN_DROP_COUNT; ++reason) {
+    POSTERN_TRY(count, maps().drops.sum(reason));
+    if (count.packets == 0) continue;
+    spdlog::info("before this start {} packets were dropped: {}", count.packets, drop_texts[reason].text);
+    POSTERN_CHECK(maps().drops.update(reason, postern_count{}));
+  }
   return {};
 }
 

@@ -55,6 +55,9 @@ class KernelSide {
   // Entries that no interface of ours has: left by devices that are gone.
   [[nodiscard]] Result<void> keep_only_interfaces(const std::set<std::uint32_t>& wanted);
 
+  // Verdicts and drops back to zero: a new counter page begins, and both are read together.
+  [[nodiscard]] Result<void> reset_counters();
+
   [[nodiscard]] Result<void> attach_steer(std::uint32_t ifindex);
 
   [[nodiscard]] Result<void> add_sa(const SaParameters& inbound, std::uint32_t slot);

@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "config/load.hpp"
+#include "loader/facts.hpp"
 #include "loader/node.hpp"
 #include "loader/privileges.hpp"
 #include "loader/service_manager.hpp"
@@ -29,12 +30,16 @@ Result<config::Document> load_document(const std::string& path) {
   return std::move(loaded->document);
 }
 
+bool worker_lives(const NodePaths& paths) {
+  const auto state = read_state(paths.file("state.json"));
+  return state && *state && find_process((*state)->worker);
+}
+
 // After a crash of posternd the document that was applied last goes on, as long as the worker that serves it lives.
 Result<config::Document> choose_document(const NodePaths& paths) {
   const auto running = paths.file("running.json");
   if (::access(running.c_str(), F_OK) == 0) {
-    const auto state = read_state(paths.file("state.json"));
-    if (state && *state && find_process((*state)->worker)) {
+    if (worker_lives(paths)) {
       spdlog::info("going on with the document that was applied last; SIGHUP goes back to {}", paths.config);
       if (auto document = load_document(running)) return document;
     }
@@ -46,6 +51,10 @@ Result<config::Document> choose_document(const NodePaths& paths) {
 Result<void> serve(const NodePaths& paths) {
   auto stored = take_stored_memory_files();
   POSTERN_TRY(document, choose_document(paths));
+  if (!worker_lives(paths)) {
+    POSTERN_TRY(netlink, Netlink::open());
+    POSTERN_CHECK(check_interfaces(netlink, document, {}));
+  }
   spdlog::set_level(spdlog::level::from_str(document.system.log_level));
   POSTERN_TRY(node, Node::start(paths, std::move(document), std::move(stored)));
   if (auto dropped = drop_privileges(); !dropped) {

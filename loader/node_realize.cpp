@@ -23,6 +23,7 @@ bool is_route(const Undo& undo) { return undo.kind == "route" || undo.kind == "u
 }  // namespace
 
 Result<void> Node::apply(config::Document document) {
+  POSTERN_CHECK(check_interfaces(*netlink_, document, document_));
   const config::Document before = document_;
   if (auto done = realize(document, SaUpdate::keep); !done) {
     spdlog::error("apply failed, going back: {}", done.error().message());
@@ -68,7 +69,16 @@ TunSpec Node::steer_spec(std::uint32_t threads) const {
 }
 
 Result<Facts> Node::current_facts(const config::Document& document) {
-  return gather_facts({*netlink_, *plain_side_, Devices::steer_name(paths_.name), kernel_->program_ids()}, document);
+  std::set<std::uint32_t> ours = kernel_->program_ids();
+  // A posternd before us attached the same programs under other numbers; they are replaced in a moment.
+  for (const config::Interface& interface : document.interfaces) {
+    const auto link = netlink_->link(interface.name);
+    const auto filters = link ? netlink_->filters(link->ifindex, TcHook::egress) : std::unexpected(link.error());
+    if (!filters) continue;
+    for (const TcFilter& filter : *filters)
+      if (filter.name.starts_with("postern_tc_")) ours.insert(filter.program_id);
+  }
+  return gather_facts({*netlink_, *plain_side_, Devices::steer_name(paths_.name), std::move(ours)}, document);
 }
 
 // What the plan needs to exist before it can be made. A device that is there and right is left alone.

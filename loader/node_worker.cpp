@@ -59,6 +59,7 @@ Result<void> Node::make_memory(MemoryFiles stored) {
     spdlog::warn("the stored memory files are of no use: {}", memory.error().message());
   }
   state_.sas.clear();
+  POSTERN_CHECK(kernel_->reset_counters());
   POSTERN_TRY(memory, SharedMemory::create(document_.dataplane.sa_capacity));
   use_memory(std::move(memory));
   return {};
@@ -144,8 +145,8 @@ void Node::on_worker_message() {
       // Its group is taken from the record and so is handed over again, if it still exists.
       if (const auto removed = worker_->link.remove_device(failed->ifindex, failed->kind); !removed)
         return worker_lost(removed.error().message());
-      std::erase_if(state_.worker_devices, [&](const InstalledDevice& one) {
-        return one.device.ifindex == failed->ifindex && one.device.kind == failed->kind;
+      std::erase_if(state_.worker_devices, [&](const PlannedDevice& device) {
+        return device.ifindex == failed->ifindex && device.kind == failed->kind;
       });
       facts_ = {};
       look_again_soon();
@@ -193,22 +194,22 @@ Result<void> Node::serve_devices(const config::Document& document, const Plan& p
                       return spec;
                     }};
   for (const auto& group : groups_of(change.removed)) {
-    std::erase_if(state_.worker_devices, [&](const InstalledDevice& one) {
-      return one.device.ifindex == group.front().ifindex && one.device.kind == group.front().kind;
+    std::erase_if(state_.worker_devices, [&](const PlannedDevice& device) {
+      return device.ifindex == group.front().ifindex && device.kind == group.front().kind;
     });
     POSTERN_CHECK(worker_->link.remove_device(group.front().ifindex, group.front().kind));
   }
   std::vector<PlannedDevice> xsks;
   std::ranges::copy_if(change.added, std::back_inserter(xsks), &PlannedDevice::is_xsk);
   if (!xsks.empty()) {
-    POSTERN_TRY(handed, hand_over_xsks(to, xsks));
-    bindings_ = std::move(handed.bindings);
-    state_.worker_devices.insert(state_.worker_devices.end(), handed.devices.begin(), handed.devices.end());
+    POSTERN_TRY(bindings, hand_over_xsks(to, xsks));
+    bindings_ = std::move(bindings);
+    state_.worker_devices.insert(state_.worker_devices.end(), xsks.begin(), xsks.end());
   }
   for (const auto& group : groups_of(change.added)) {
     if (group.front().is_xsk()) continue;
-    POSTERN_TRY(handed, hand_over_devices(to, group));
-    state_.worker_devices.insert(state_.worker_devices.end(), handed.begin(), handed.end());
+    POSTERN_CHECK(hand_over_devices(to, group));
+    state_.worker_devices.insert(state_.worker_devices.end(), group.begin(), group.end());
   }
   return {};
 }

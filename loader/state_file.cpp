@@ -14,7 +14,6 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledInterface, ifindex, generation, flag
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledSaPair, inbound_slot, outbound_slot, flows)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ProcessId, pid, start_ticks)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedDevice, kind, name, ifindex, queue, thread, flow, vrf, mtu, mac, port)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledDevice, device, counters)
 
 namespace {
 

@@ -30,13 +30,6 @@ struct InstalledSaPair {
   bool operator==(const InstalledSaPair&) const = default;
 };
 
-// A device that the worker serves; `counters` is its index in the thread's part of the counter page.
-struct InstalledDevice {
-  PlannedDevice device;
-  std::uint32_t counters = 0;
-  bool operator==(const InstalledDevice&) const = default;
-};
-
 struct State {
   std::string node;
   std::string netns;              // as --netns named it; empty: the one posternd was started in
@@ -46,7 +39,7 @@ struct State {
   std::uint32_t next_flow = 1;
   ProcessId worker, ike;
   std::uint32_t worker_threads = 0;
-  std::vector<InstalledDevice> worker_devices;
+  std::vector<PlannedDevice> worker_devices;  // what the worker has
   std::map<std::string, InstalledInterface> interfaces;
   std::map<std::string, InstalledSaPair> sas;
   UndoList made;

@@ -86,16 +86,6 @@ void add_verdicts(const ViewSources& from, DeviceView& device) {
   read_hook(POSTERN_HOOK_TC_INGRESS, device.tc_ingress_verdicts);
 }
 
-void add_queues(const ViewSources& from, DeviceView& device) {
-  for (const InstalledDevice& mine : from.installed.worker_devices) {
-    if (mine.device.ifindex != device.ifindex || mine.counters >= max_worker_devices) continue;
-    const DeviceCounters& c = from.memory.counters().thread[mine.device.thread % max_worker_threads].devices[mine.counters];
-    device.queues.push_back({mine.device.queue, mine.device.thread, read(c.rx_packets), read(c.rx_bytes), read(c.tx_packets),
-                             read(c.tx_bytes), read(c.tx_refused), read(c.kernel_rx_dropped), read(c.kernel_rx_ring_full),
-                             read(c.kernel_rx_fill_empty)});
-  }
-}
-
 DeviceView device_view(const ViewSources& from, const LinkFacts& link, const PlannedInterface* interface, bool steer) {
   DeviceView device;
   device.name = link.name;
@@ -114,7 +104,6 @@ DeviceView device_view(const ViewSources& from, const LinkFacts& link, const Pla
     device.zero_copy = binding->second.zero_copy;
   add_link(from, device);
   add_verdicts(from, device);
-  add_queues(from, device);
   return device;
 }
 
@@ -127,6 +116,39 @@ void add_devices(const ViewSources& from, NodeView& view) {
     if (interface == nullptr && !steer && config::find_named(from.document.interfaces, link.name) == nullptr) continue;
     view.devices.push_back(device_view(from, link, interface, steer));
   }
+  // Sockets belong to no interface: what the kernel reassembled comes by them, and the packets balance with them alone.
+  DeviceView sockets;
+  sockets.name = "sockets";
+  sockets.role = "socket";
+  sockets.xdp_mode = "none";
+  sockets.admin_up = sockets.carrier = true;
+  add_queues(from, sockets);
+  if (!sockets.queues.empty()) view.devices.push_back(std::move(sockets));
+}
+
+// Where a row of the counter page is shown: its device, else one entry for sockets, and one for each device that is gone, so
+// that the sums over all entries are those of the page.
+DeviceView& device_of_row(NodeView& view, std::uint32_t ifindex) {
+  for (DeviceView& device : view.devices)
+    if (device.ifindex == ifindex) return device;
+  DeviceView device;
+  device.ifindex = ifindex;
+  device.name = ifindex == 0 ? "sockets" : "gone-" + std::to_string(ifindex);
+  device.role = ifindex == 0 ? "sockets" : "gone";
+  device.xdp_mode = "none";
+  return view.devices.emplace_back(std::move(device));
+}
+
+void add_queues(const ViewSources& from, NodeView& view) {
+  for (std::uint32_t thread = 0; thread < max_worker_threads; ++thread)
+    for (const DeviceCounters& row : from.memory.counters().thread[thread].devices) {
+      const std::uint64_t identity = read(row.identity);
+      if (identity == 0) continue;
+      device_of_row(view, static_cast<std::uint32_t>(identity))
+          .queues.push_back({static_cast<std::uint32_t>(identity >> 32 & 0xffffff), thread, read(row.rx_packets),
+                             read(row.rx_bytes), read(row.tx_packets), read(row.tx_bytes), read(row.tx_refused),
+                             read(row.kernel_rx_dropped), read(row.kernel_rx_ring_full), read(row.kernel_rx_fill_empty)});
+    }
 }
 
 FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uint64_t now_ns) {
@@ -184,6 +206,7 @@ NodeView build_view(const ViewSources& from) {
   add_worker(from, view);
   add_kernel_drops(from, view);
   add_devices(from, view);
+  add_queues(from, view);
   const auto now_ns = monotonic_ns();
   for (const PlannedFlow& flow : from.plan.flows) view.flows.push_back(flow_view(from, flow, now_ns));
   return view;

@@ -40,7 +40,7 @@ UmemLayout layout_of(const config::Dataplane& dataplane, std::uint32_t thread) {
 }
 
 Result<void> hand_over_thread(const HandOver& to, const std::vector<PlannedDevice>& xsks, ZeroCopy zero_copy,
-                              HandedXsks& handed) {
+                              XskBindings& bindings) {
   XskGroupConfig config{layout_of(to.dataplane, xsks.front().thread), zero_copy, false};
   for (const PlannedDevice& xsk : xsks)
     if (xsk.mtu + ethernet_bytes + frame_headroom + xdp_headroom > frame_bytes) config.scatter_gather = true;
@@ -51,16 +51,15 @@ Result<void> hand_over_thread(const HandOver& to, const std::vector<PlannedDevic
     AddDevice message = message_of(device);
     message.umem = socket.layout();
     const int fds[] = {socket.fd(), group.umem_memfd()};
-    POSTERN_TRY(counters, to.worker.add_device(message, std::span(fds).first(first ? 2 : 1)));
+    POSTERN_CHECK(to.worker.add_device(message, std::span(fds).first(first ? 2 : 1)));
     first = false;
-    handed.devices.push_back({device, counters});
     POSTERN_TRY(binding, group.bind(socket, to.xsk_map_fd, to.xsk_base(device.ifindex) + device.queue));
-    handed.bindings[device.ifindex] = binding;
+    bindings[device.ifindex] = binding;
   }
   return {};
 }
 
-Result<std::uint32_t> hand_over_sockets(const HandOver& to, const PlannedDevice& device) {
+Result<void> hand_over_sockets(const HandOver& to, const PlannedDevice& device) {
   std::vector<Fd> sockets;
   const auto keep = [&](Result<Fd> socket) -> Result<void> {
     if (!socket) return std::unexpected(std::move(socket.error()));
@@ -82,42 +81,36 @@ bool is_tun(DeviceKind kind) { return kind == DeviceKind::tunnel || kind == Devi
 
 }  // namespace
 
-Result<HandedXsks> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks) {
+Result<XskBindings> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks) {
   std::map<std::uint32_t, std::vector<PlannedDevice>> threads;
   for (const PlannedDevice& xsk : xsks) threads[xsk.thread].push_back(xsk);
-  HandedXsks handed;
+  XskBindings bindings;
   for (const auto& [thread, mine] : threads) {
-    auto done = hand_over_thread(to, mine, ZeroCopy::automatic, handed);
+    auto done = hand_over_thread(to, mine, ZeroCopy::automatic, bindings);
     if (!done && done.error().code == EOPNOTSUPP) {
       // One UMEM cannot serve a zero-copy and a copying device: all of the thread copy then.
       spdlog::info("AF_XDP zero-copy is not possible on every device of thread {}: copying on all", thread);
       for (const auto& group : groups_of(mine))
         POSTERN_CHECK(to.worker.remove_device(group.front().ifindex, group.front().kind));
-      std::erase_if(handed.devices, [&, t = thread](const InstalledDevice& one) { return one.device.thread == t; });
-      done = hand_over_thread(to, mine, ZeroCopy::off, handed);
+      done = hand_over_thread(to, mine, ZeroCopy::off, bindings);
     }
     if (!done) return std::unexpected(done.error());
   }
-  return handed;
+  return bindings;
 }
 
-Result<std::vector<InstalledDevice>> hand_over_devices(const HandOver& to, std::span<const PlannedDevice> group) {
-  std::vector<InstalledDevice> handed;
+Result<void> hand_over_devices(const HandOver& to, std::span<const PlannedDevice> group) {
   if (!is_tun(group.front().kind)) {
-    for (const PlannedDevice& device : group) {
-      POSTERN_TRY(counters, hand_over_sockets(to, device));
-      handed.push_back({device, counters});
-    }
-    return handed;
+    for (const PlannedDevice& device : group) POSTERN_CHECK(hand_over_sockets(to, device));
+    return {};
   }
   POSTERN_TRY(queues, to.devices.open_queues(to.tun_spec(group.front())));
   if (queues.size() < group.size()) return fail(group.front().name + ": fewer queues than worker threads");
   for (std::size_t i = 0; i < group.size(); ++i) {
     const int fds[] = {queues[i].get()};
-    POSTERN_TRY(counters, to.worker.add_device(message_of(group[i]), fds));
-    handed.push_back({group[i], counters});
+    POSTERN_CHECK(to.worker.add_device(message_of(group[i]), fds));
   }
-  return handed;
+  return {};
 }
 
 std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevice>& devices) {
@@ -131,9 +124,7 @@ std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevic
   return out;
 }
 
-DeviceDifference difference(const std::vector<InstalledDevice>& installed, const std::vector<PlannedDevice>& after) {
-  std::vector<PlannedDevice> before;
-  for (const InstalledDevice& one : installed) before.push_back(one.device);
+DeviceDifference difference(const std::vector<PlannedDevice>& before, const std::vector<PlannedDevice>& after) {
   const auto xsks_of = [](const std::vector<PlannedDevice>& all) {
     std::vector<PlannedDevice> out;
     std::ranges::copy_if(all, std::back_inserter(out), &PlannedDevice::is_xsk);

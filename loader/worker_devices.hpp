@@ -12,7 +12,6 @@
 #include "config/model.hpp"
 #include "loader/devices.hpp"
 #include "loader/plan.hpp"
-#include "loader/state_file.hpp"
 #include "loader/worker_link.hpp"
 #include "loader/xsk_setup.hpp"
 
@@ -31,23 +30,18 @@ struct HandOver {
 
 // What came of the AF_XDP sockets, by ifindex: for `show dataplane` and the log.
 using XskBindings = std::map<std::uint32_t, XskBinding>;
-struct HandedXsks {
-  XskBindings bindings;
-  std::vector<InstalledDevice> devices;
-};
 
 // All AF_XDP sockets of the node: those of one thread share a UMEM, so they are made together.
-[[nodiscard]] Result<HandedXsks> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks);
+[[nodiscard]] Result<XskBindings> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks);
 
 // Every descriptor of one (ifindex, kind), which is what RemoveDevice takes away; not an XSK.
-[[nodiscard]] Result<std::vector<InstalledDevice>> hand_over_devices(const HandOver& to, std::span<const PlannedDevice> group);
+[[nodiscard]] Result<void> hand_over_devices(const HandOver& to, std::span<const PlannedDevice> group);
 
 // What must go and what must come, to turn one set into the other. XSKs stand or fall together: one UMEM a thread.
 struct DeviceDifference {
   std::vector<PlannedDevice> removed, added;  // whole (ifindex, kind) groups
 };
-[[nodiscard]] DeviceDifference difference(const std::vector<InstalledDevice>& before,
-                                          const std::vector<PlannedDevice>& after);
+[[nodiscard]] DeviceDifference difference(const std::vector<PlannedDevice>& before, const std::vector<PlannedDevice>& after);
 [[nodiscard]] std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevice>& devices);
 
 }  // namespace postern::loader

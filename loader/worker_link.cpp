@@ -49,9 +49,9 @@ Result<WorkerLink::Adopted> WorkerLink::get_descriptors() {
   return Adopted{{std::move(fds[0]), std::move(fds[1]), std::move(fds[2])}, traits_of(reply)};
 }
 
-Result<std::uint32_t> WorkerLink::add_device(const AddDevice& device, std::span<const int> fds) {
-  POSTERN_TRY(reply, ask("add device", ChannelType::add_device, device, fds));
-  return reply.value;
+Result<void> WorkerLink::add_device(const AddDevice& device, std::span<const int> fds) {
+  POSTERN_CHECK(ask("add device", ChannelType::add_device, device, fds));
+  return {};
 }
 
 Result<void> WorkerLink::remove_device(std::uint32_t ifindex, DeviceKind kind) {

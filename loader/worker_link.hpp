@@ -35,8 +35,7 @@ class WorkerLink {
   };
   [[nodiscard]] Result<Adopted> get_descriptors();
 
-  // The device's index in its thread's part of the counter page.
-  [[nodiscard]] Result<std::uint32_t> add_device(const AddDevice& device, std::span<const int> fds);
+  [[nodiscard]] Result<void> add_device(const AddDevice& device, std::span<const int> fds);
   // A device that the worker has not got is not an error (ENODEV, ENOENT).
   [[nodiscard]] Result<void> remove_device(std::uint32_t ifindex, DeviceKind kind);
 

@@ -18,6 +18,7 @@ constexpr std::uint64_t held_interval_ns = 10'000'000;
 constexpr std::uint64_t refresh_interval_ns = 1'000'000'000;
 constexpr std::int64_t kick_retry_ns = 1'000'000;
 constexpr int drain_rounds = 16;
+constexpr std::uint32_t reads_between_batches = 8;
 
 void stay_on(int cpu) {
   cpu_set_t set;
@@ -147,14 +148,24 @@ void DataThread::Worker::round() {
   ring->turn(wait, context.backlog);
   if (wait != 0) config.sad->online(config.index);
   context.now_ns = monotonic_ns();
-  // Dealing with one may append others: by index, and by value.
-  for (std::size_t i = 0; i < context.backlog.size(); ++i) dispatch(Completion(context.backlog[i]));
-  context.backlog.clear();
+  deal_with_backlog();
   input.take_batches();
   if (pipeline) pipeline->flush();
   kick_soon = egress.kick_pending();
   keep_time();
   config.sad->quiescent(config.index);
+}
+
+// Reads of a TUN may be 64 KiB each: the receive rings are looked at in between, before they overflow.
+void DataThread::Worker::deal_with_backlog() {
+  std::uint32_t reads = 0;
+  // Dealing with one may append others: by index, and by value.
+  for (std::size_t i = 0; i < context.backlog.size(); ++i) {
+    const Completion done = context.backlog[i];
+    dispatch(done);
+    if (done.token.event == Event::packet && ++reads % reads_between_batches == 0) input.take_batches();
+  }
+  context.backlog.clear();
 }
 
 void DataThread::Worker::dispatch(const Completion& done) {
@@ -228,7 +239,8 @@ void DataThread::Worker::let_go_of_frames() {
 
 // What was received is still sealed or opened and sent; what is held has no more time.
 void DataThread::Worker::drain() {
-  for (int i = 0; i < drain_rounds && input.more(); ++i) round();
+  round();
+  for (int i = 1; i < drain_rounds && input.more(); ++i) round();
   let_go_of_frames();
   refresh_counters();
   config.sad->offline(config.index);

@@ -16,6 +16,7 @@ struct DataThread::Worker {
   void refresh_counters();
 
   void round();
+  void deal_with_backlog();
   void dispatch(const Completion& done);
   [[nodiscard]] std::int64_t wait_ns() const;
   void keep_time();

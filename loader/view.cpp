@@ -116,14 +116,6 @@ void add_devices(const ViewSources& from, NodeView& view) {
     if (interface == nullptr && !steer && config::find_named(from.document.interfaces, link.name) == nullptr) continue;
     view.devices.push_back(device_view(from, link, interface, steer));
   }
-  // Sockets belong to no interface: what the kernel reassembled comes by them, and the packets balance with them alone.
-  DeviceView sockets;
-  sockets.name = "sockets";
-  sockets.role = "socket";
-  sockets.xdp_mode = "none";
-  sockets.admin_up = sockets.carrier = true;
-  add_queues(from, sockets);
-  if (!sockets.queues.empty()) view.devices.push_back(std::move(sockets));
 }
 
 // Where a row of the counter page is shown: its device, else one entry for sockets, and one for each device that is gone, so

@@ -31,8 +31,8 @@ void add_default_set(Document& document, Report& report) {
 
 // TS-05: order is by sequence, not by place in the document.
 void sort_by_sequence(Document& document) {
-  for (Acl& acl : document.acls) std::ranges::stable_sort(acl.rules, {}, &Ace::sequence);
-  for (CryptoMap& map : document.crypto_maps) std::ranges::stable_sort(map.entries, {}, &MapEntry::sequence);
+  for (Acl& acl : document.acls) std::ranges::sort(acl.rules, {}, &Ace::sequence);
+  for (CryptoMap& map : document.crypto_maps) std::ranges::sort(map.entries, {}, &MapEntry::sequence);
 }
 
 Result<Loaded, Problems> through_gates(const json& document, const LoadOptions& options, Report& report) {

@@ -5,9 +5,14 @@
 namespace postern::config {
 namespace {
 
+// Sixteen bytes in hex are 32 digits; anything with a run of twelve may be a part of a key, and so may long text.
 bool may_be_key(std::string_view text) {
-  const auto hex_digits = std::ranges::count_if(text, [](unsigned char c) { return std::isxdigit(c) != 0; });
-  return text.size() > 64 || (hex_digits >= 12 && static_cast<std::size_t>(hex_digits) * 10 >= text.size() * 9);
+  std::size_t run = 0, longest = 0;
+  for (const unsigned char c : text) {
+    run = std::isxdigit(c) != 0 ? run + 1 : 0;
+    longest = std::max(longest, run);
+  }
+  return text.size() > 64 || longest >= 12;
 }
 
 }  // namespace
@@ -33,8 +38,9 @@ Problems Report::take() {
 }
 
 std::string pointer_token(std::string_view name) {
+  if (may_be_key(name)) return "?";
   std::string out;
-  for (const char c : name.substr(0, 64)) {
+  for (const char c : name) {
     if (c == '~')
       out += "~0";
     else if (c == '/')

@@ -16,6 +16,16 @@ void use_wiped_heap() {}
 
 }  // namespace postern::config
 
+// AddressSanitizer has operators of its own, whose checks are worth more in a test build.
+#if defined(__SANITIZE_ADDRESS__)
+#define POSTERN_SANITIZED_HEAP
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POSTERN_SANITIZED_HEAP
+#endif
+#endif
+
+#ifndef POSTERN_SANITIZED_HEAP
 namespace {
 
 void* take(std::size_t size, std::size_t alignment) {
@@ -47,3 +57,4 @@ void operator delete(void* at) noexcept { give_back(at); }
 void operator delete(void* at, std::size_t) noexcept { give_back(at); }
 void operator delete(void* at, std::align_val_t) noexcept { give_back(at); }
 void operator delete(void* at, std::size_t, std::align_val_t) noexcept { give_back(at); }
+#endif

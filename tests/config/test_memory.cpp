@@ -17,6 +17,7 @@ namespace postern::config {
 namespace {
 
 constexpr std::size_t digits = 32;
+constexpr std::size_t part = 16;  // half a key is a trace as well: buffers are overwritten from their front
 constexpr char blind = 0x5a;
 
 // 32 random hex digits that lie in memory only under a mask.
@@ -34,14 +35,15 @@ struct HiddenKey {
       REQUIRE(::write(fd, &digit, 1) == 1);
     }
   }
-  [[nodiscard]] bool is_at(const char* at) const {
-    for (std::size_t i = 0; i < digits; ++i)
-      if (at[i] != (masked[i] ^ blind)) return false;
+  // The half of the key that begins with digit `first`.
+  [[nodiscard]] bool half_is_at(const char* at, std::size_t first) const {
+    for (std::size_t i = 0; i < part; ++i)
+      if (at[i] != (masked[first + i] ^ blind)) return false;
     return true;
   }
 };
 
-// How often the key stands in the readable, writable pages of this process.
+// How many halves of the key stand in the readable, writable pages of this process.
 std::size_t traces(const HiddenKey& key) {
   constexpr std::size_t window = 1 << 20;
   auto buffer = Mapping::map(window, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "scan buffer");
@@ -56,20 +58,22 @@ std::size_t traces(const HiddenKey& key) {
     char mode[5] = {};
     if (std::sscanf(line.c_str(), "%lx-%lx %4s", &first, &last, mode) != 3 || mode[0] != 'r' || mode[1] != 'w')
       continue;
-    // The scan's own window overlaps its neighbours by less than a key, so that none is missed and none is counted
+    // The scan's own window overlaps its neighbours by less than half a key, so that none is missed and none is counted
     // twice.
-    for (std::uintptr_t at = first; at < last; at += window - digits + 1) {
+    for (std::uintptr_t at = first; at < last; at += window - part + 1) {
       if (at <= own + window && at + window >= own) continue;
       const ssize_t got =
           ::pread(memory.get(), buffer->data(), std::min<std::size_t>(window, last - at), static_cast<off_t>(at));
-      for (ssize_t i = 0; i + static_cast<ssize_t>(digits) <= got; ++i)
-        if (key.is_at(reinterpret_cast<const char*>(buffer->data()) + i)) ++found;
+      for (ssize_t i = 0; i + static_cast<ssize_t>(part) <= got; ++i) {
+        const char* const here = reinterpret_cast<const char*>(buffer->data()) + i;
+        if (key.half_is_at(here, 0) || key.half_is_at(here, part)) ++found;
+      }
     }
   }
   return found;
 }
 
-// The good document with `key` as its first cipher key, in a file.
+// The good document with `key` as one of its cipher keys, in a file.
 std::string write_document(const HiddenKey& key) {
   char name[] = "/tmp/postern-key-XXXXXX";
   const Fd file(::mkstemp(name));
@@ -89,7 +93,22 @@ TEST_CASE("memory: the scan finds a key that is there") {
   CHECK(traces(key) == 0);
   std::string plain(digits, ' ');
   for (std::size_t i = 0; i < digits; ++i) plain[i] = static_cast<char>(key.masked[i] ^ blind);
-  CHECK(traces(key) == 1);
+  CHECK(traces(key) == 2);
+}
+
+TEST_CASE("memory: what is freed is wiped, by whomever it was taken") {
+  const HiddenKey key;
+  const std::string file = write_document(key);
+  {
+    const Fd in(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string text(16384, ' ');
+    const ssize_t size = ::read(in.get(), text.data(), text.size());
+    REQUIRE(size > 0);
+    const auto document = nlohmann::json::parse(text.begin(), text.begin() + size);
+    CHECK(traces(key) >= 4);
+  }
+  CHECK(traces(key) == 0);
+  ::unlink(file.c_str());
 }
 
 TEST_CASE("memory: a loaded document leaves no key text, whether it was good or bad") {

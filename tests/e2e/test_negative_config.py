@@ -7,7 +7,7 @@ import documents
 import lab
 import traffic
 from node import PROGRAMS
-from netns import run
+from netns import run, wait_until
 
 GOOD = lab.gateway_document(1, lab.fresh_flows())
 
@@ -95,12 +95,21 @@ def test_a_bad_document_starts_nothing(scratch):
         assert made.n1.devices() == before and not node.traces()
 
 
-def test_a_missing_interface_starts_nothing(scratch):
+def test_a_missing_interface_is_said_and_taken_up_later(scratch):
+    """An inside interface that is not there yet: what can be protected is, `show` names the rest, and its coming is noticed."""
     with lab.Gateways(scratch) as made:
-        node = made.node(1, broken(lambda d: d["interfaces"][1].update(name="nowhere0")))
-        process = node.launch()
-        assert process.wait(15) != 0
-        assert "nowhere0" in process.log() and not node.traces()
+        flows = lab.fresh_flows()
+        document = lab.gateway_document(1, flows)
+        documents.interface(document, "late0", ["10.77.0.1/16"])
+        node = made.node(1, document)
+        node.launch()
+        node.answers(15)
+        wait_until(lambda: "late0" in node.dataplane()["state"], 10, "the missing interface is named")
+        assert node.dataplane()["state"].startswith("degraded")
+        made.n1.ip("link", "add", "late0", "type", "veth", "peer", "name", "late1")
+        made.n1.ip("link", "set", "late0", "up")
+        wait_until(lambda: node.dataplane()["state"] == "running", 15, "the interface is taken up")
+        assert "10.77.0.1/16" in made.n1.ip("address", "show", "dev", "late0")
 
 
 @pytest.mark.parametrize("name", ["unknown key", "two permits", "SPI twice", "no such map"])

@@ -27,7 +27,7 @@ def test_tcp_with_offloads(pair, flow):
     """The far end's TCP verifies every checksum; a wrong segment would be a retransmission at best."""
     server = traffic.Iperf(pair.hB, lab.host(2, flow))
     before = pair.left.dataplane()["balance"]
-    report = server.run(pair.hA, "-n", BYTES, "-B", lab.host(1, flow), seconds=0)
+    report = server.run(pair.hA, "-n", BYTES, "-B", lab.host(1, flow), seconds=None)
     server.server.end()
     assert report["sum_received"]["bytes"] >= 0.99 * BYTES
     assert report["sum_sent"]["retransmits"] < 2000
@@ -42,7 +42,7 @@ def test_coalescing_on_receive(pair):
         return  # what leaves by AF_XDP is single packets
     before = pair.right.dataplane()["balance"]["merged"]
     server = traffic.Iperf(pair.hB, lab.host(2, "map4"))
-    server.run(pair.hA, "-n", BYTES, "-B", lab.host(1, "map4"), seconds=0)
+    server.run(pair.hA, "-n", BYTES, "-B", lab.host(1, "map4"), seconds=None)
     server.server.end()
     assert pair.right.dataplane()["balance"]["merged"] > before
     assert_balanced(pair.left, pair.right)
@@ -53,7 +53,7 @@ def test_every_segment_fits_the_wire(pair, flow, scratch):
     """On W no ESP packet is larger than the path, and the TCP segments inside carry right checksums."""
     server = traffic.Iperf(pair.hB, lab.host(2, flow))
     with Capture(pair.w, "w1", scratch / "w.pcap") as capture:
-        server.run(pair.hA, "-n", 1_000_000, "-B", lab.host(1, flow), seconds=0)
+        server.run(pair.hA, "-n", 1_000_000, "-B", lab.host(1, flow), seconds=None)
         found = Oracle(pair.flows.all()).examine(capture.frames())
     server.server.end()
     found.assert_protected()

@@ -2,7 +2,7 @@
 
 Three equations, each over the whole life of the node:
   worker   rx + split + made = tx + merged + held + drops            (maps/counters.hpp)
-  XDP      verdicts `to_worker` = received by AF_XDP sockets + what the kernel dropped at their rings
+  XDP      verdicts `to_worker` = received by AF_XDP sockets, what the kernel dropped at their rings included
   TC       verdicts `to_steer` = read from the steer TAP + what the TAP's queue dropped
 """
 import collections
@@ -43,7 +43,7 @@ def equations(view: dict) -> dict[str, tuple[int, int]]:
     return {
         "worker": (worker_in, worker_out + sum(row["worker"] for row in view["drops"])),
         "XDP": (_verdicts(view, "xdp_ingress", "to_worker"),
-                sum(queue["rx_packets"] + queue["kernel_rx_dropped"] + queue["kernel_rx_ring_full"] for queue in xsk)),
+                sum(queue["rx_packets"] for queue in xsk)),
         "TC": (_verdicts(view, "tc_egress", "to_steer"),
                sum(queue["rx_packets"] for queue in _queues(view, "steer")) + sum(one["kernel"]["tx_dropped"] for one in steer)),
     }

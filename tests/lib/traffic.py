@@ -61,8 +61,10 @@ class Iperf:
         wait_until(lambda: "listening" in self.server.log() or not self.server.running(), 10, "iperf3 listens")
         assert self.server.running(), self.server.log()
 
-    def run(self, source: Namespace, *words, seconds: float = 5) -> dict:
-        done = source.run("iperf3", "-c", self.address, "-p", self.port, "-t", seconds, "-J", *words, timeout=seconds + 30, check=False)
+    def run(self, source: Namespace, *words, seconds: float | None = 5) -> dict:
+        """The `end` of iperf3's report. `seconds` None: `words` say how much (-n BYTES)."""
+        length = [] if seconds is None else ["-t", seconds]
+        done = source.run("iperf3", "-c", self.address, "-p", self.port, *length, "-J", *words, timeout=(seconds or 60) + 30, check=False)
         try:
             report = json.loads(done.stdout)
         except json.JSONDecodeError:

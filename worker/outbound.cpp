@@ -46,7 +46,9 @@ std::optional<Drop> Outbound::find_route(std::uint32_t flow) {
   }
   const std::uint32_t path = sa->path_mtu;
   const std::uint32_t outer_mtu = adjacency->mtu == 0 ? path : std::min<std::uint32_t>(path, adjacency->mtu);
-  route_ = {flow, sa, *adjacency, outer_mtu, sa->overhead.plaintext_mtu(outer_mtu)};
+  // A path of jumbo frames carries no more than one frame of ours holds.
+  const std::uint32_t plaintext_mtu = std::min(sa->overhead.plaintext_mtu(outer_mtu), context_.largest_copy());
+  route_ = {flow, sa, *adjacency, outer_mtu, plaintext_mtu};
   return std::nullopt;
 }
 

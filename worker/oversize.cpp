@@ -37,7 +37,7 @@ bool Outbound::may_cut_outer(const IpInfo& info) const {
 
 // `like` lends flow and device; its frame stays the caller's. The one packet becomes plan->count, or a drop.
 void Outbound::send_fragments(Bytes ip_packet, const IpInfo& info, const Packet& like) {
-  const auto plan = plan_ipv4_fragments(ip_packet, info, std::min(route_.plaintext_mtu, context_.largest_copy()));
+  const auto plan = plan_ipv4_fragments(ip_packet, info, route_.plaintext_mtu);
   if (!plan) return context_.count_drop(Drop::too_big);
   count(context_.counters.split, plan->count - 1);
   const Route route = route_;

@@ -20,7 +20,7 @@ void Outbound::super_packet(const VnetHeader& offload, Bytes ip_packet, std::uin
   if (!plan) return context_.count_drop(Drop::bad_offload);
   // Without a route yet the segments wait as the kernel wanted them, and are judged one by one when it is there.
   const bool routed = !held_.waits(flow) && !find_route(flow);
-  const std::uint32_t mtu = std::min(routed ? route_.plaintext_mtu : context_.largest_copy(), context_.largest_copy());
+  const std::uint32_t mtu = routed ? route_.plaintext_mtu : context_.largest_copy();
   if (!clamp_to_mtu(*plan, mtu) || segment_size(*plan, 0) > context_.largest_copy())
     return context_.count_drop(Drop::too_big);
   send_segments(*plan, like);

@@ -1,4 +1,6 @@
 // Coalescing as the inverse of segmentation, and everything that must keep packets apart.
+#include <algorithm>
+
 #include "offloads.hpp"
 #include "worker/coalesce.hpp"
 

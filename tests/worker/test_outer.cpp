@@ -103,6 +103,22 @@ TEST_CASE("MTU: the next hop's counts when it is smaller") {
   CHECK(reference::be16(node.egress.icmp[0], 26) == 1342);
 }
 
+TEST_CASE("MTU: a path of jumbo frames is used as far as a frame of ours goes, and the error says how far") {
+  SaParameters p = sa_parameters(SaDirection::outbound, cbc_sha1);
+  p.path_mtu = 9000;
+  Node node;
+  node.add(p);
+  const std::size_t most = 4096 - 128 - 64;
+  node.super({}, make_inner({.payload = most - 28, .dont_fragment = true}));
+  node.super({}, make_inner({.payload = most - 27, .dont_fragment = true}));
+  node.super({}, make_inner({.payload = 6000}));
+  node.flush();
+  CHECK(node.egress.wire.size() == 1 + 2);
+  REQUIRE(node.egress.icmp.size() == 1);
+  CHECK(reference::be16(node.egress.icmp[0], 26) == most);
+  CHECK(node.balanced());
+}
+
 TEST_CASE("outer: TTL, DSCP, ECN and the identification") {
   SaParameters p = sa_parameters(SaDirection::outbound);
   p.ttl = 37;

@@ -122,7 +122,7 @@ Outcome<ControlClient> ControlClient::connect(const std::string& node, const std
   const auto others = nodes_in(run_directory);
   const bool known = std::ranges::find(others, node) != others.end();
   const std::string hint =
-      fmt::format("start it: systemctl start postern@{} (or posternd --name {} --config FILE)", node, node);
+      fmt::format("start it: systemctl start posternd@{} (or posternd --name {} --config FILE)", node, node);
   return failure(Exit::not_running, fmt::format("node {} is not running", node),
                  known || others.empty() ? hint : hint + "; known here: " + names(others));
 }
@@ -159,14 +159,14 @@ Outcome<std::string> ControlClient::receive_line(int timeout_ms, Fd& descriptor)
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     if (!wait_for(socket_.get(), POLLIN, deadline))
-      return failure(Exit::failed, "the node does not answer", "look at its log: journalctl -u 'postern@*'");
+      return failure(Exit::failed, "the node does not answer", "look at its log: journalctl -u posternd@NODE");
     const ssize_t count = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return failure(Exit::failed, fail_errno("receive from the node").error().message());
     take_descriptor(message, descriptor);
     if (count == 0)
       return failure(Exit::failed, "the node closed the connection without an answer",
-                     "look at its log: journalctl -u 'postern@*'");
+                     "look at its log: journalctl -u posternd@NODE");
     line.append(buffer, static_cast<std::size_t>(count));
     const auto end = line.find('\n');
     if (end != std::string::npos) return line.substr(0, end);

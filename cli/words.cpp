@@ -198,7 +198,12 @@ Result<Parsed> parse_words(std::span<const std::string> given) {
 
 std::string command_summary() {
   std::string out = "Commands (words of show, clear and config may be cut as long as they stay unique):\n";
-  for (const Command& command : all_commands) out += fmt::format("  {:<55} {}\n", usage_of(command), command.help);
+  constexpr std::size_t column = 42;
+  for (const Command& command : all_commands) {
+    std::string usage = "  " + usage_of(command);
+    usage += usage.size() + 3 > column ? "\n" + std::string(column, ' ') : std::string(column - usage.size(), ' ');
+    out += usage + std::string(command.help) + "\n";
+  }
   return out;
 }
 

@@ -97,7 +97,7 @@ TEST_CASE("which node: the only one, $POSTERN_NODE, --node, or a question") {
   CHECK(has(outcome.err, "start one: posternd"));
   outcome = postern(run_directory, {"--node", "N7", "show", "dataplane"});
   CHECK(outcome.exit == Exit::not_running);
-  CHECK(has(outcome.err, "systemctl start postern@N7"));
+  CHECK(has(outcome.err, "systemctl start posternd@N7"));
   outcome = postern(run_directory, {"--node", "../x", "show", "dataplane"});
   CHECK(outcome.exit == Exit::usage);
   std::filesystem::create_directory(run_directory.path / "N1");

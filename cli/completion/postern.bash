@@ -1,0 +1,63 @@
+# bash completion for postern(8). Commands and keywords as cli/words.cpp has them (tests/cli/completion_test.bash compares).
+
+_postern_run_directory=${_postern_run_directory:-/run/postern}
+
+# Words that may follow "$*", one a line. Given words may be unique prefixes.
+_postern_next() {
+  local -a commands=(
+    "show crypto map" "show crypto ipsec sa" "show crypto session" "show interface tunnel" "show dataplane"
+    "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto isakmp sa" "show crypto isakmp peers" "show ike"
+    "clear crypto sa" "config check" "config show" "config apply" capture stop teardown)
+  local command word i
+  for command in "${commands[@]}"; do
+    local -a words=($command)
+    i=0
+    for word in "$@"; do
+      [[ -n ${words[i]-} && ${words[i]} == "$word"* ]] || continue 2
+      ((i++))
+    done
+    [[ -n ${words[i]-} ]] && echo "${words[i]}"
+  done | sort -u
+}
+
+# Keywords behind a whole command.
+_postern_keywords() {
+  case "$*" in
+    s*\ c*\ m*) echo tag interface ;;
+    s*\ c*\ ip*\ s*) echo interface map peer ;;
+    s*\ c*\ s*) echo interface ;;
+    cl*\ c*\ s*) echo interface map peer spi ;;
+  esac
+}
+
+_postern() {
+  local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} i
+  local -a words=()
+  COMPREPLY=()
+  case $previous in
+    --node) COMPREPLY=($(compgen -W "$(ls "$_postern_run_directory" 2>/dev/null)" -- "$cur")); return ;;
+    --side) COMPREPLY=($(compgen -W "plain cipher both" -- "$cur")); return ;;
+    -w | --write | check | apply) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    -c | --count | -t | --time) return ;;
+  esac
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case ${COMP_WORDS[i]} in
+      --node | --side | -w | --write | -c | --count | -t | --time) ((i++)) ;;
+      -*) ;;
+      *) words+=("${COMP_WORDS[i]}") ;;
+    esac
+  done
+  if [[ $cur == -* ]]; then
+    local options="--node --json --help --version"
+    [[ ${words[0]-} == cap* ]] && options+=" --side --count --time --write"
+    [[ ${words[0]-} == conf* ]] && options+=" --skip-secrets"
+    COMPREPLY=($(compgen -W "$options" -- "$cur"))
+    return
+  fi
+  local next
+  next=$(_postern_next "${words[@]}")
+  [[ -n $next ]] || next=$(_postern_keywords "${words[@]}")
+  COMPREPLY=($(compgen -W "$next" -- "$cur"))
+}
+
+complete -o filenames -F _postern postern

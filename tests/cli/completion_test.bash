@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Completion offers what the command line takes. Usage: completion_test.bash COMPLETION POSTERN
+set -u
+source "$1" || exit 1
+failed=0
+
+# offers "postern sh cry " "ikev2 ipsec isakmp map session"
+offers() {
+  local line=$1 wanted=$2
+  COMP_WORDS=($line)
+  [[ $line == *' ' ]] && COMP_WORDS+=('')
+  COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+  _postern
+  local got="${COMPREPLY[*]}"
+  [[ $got == "$wanted" ]] && return
+  echo "\"$line\": offered \"$got\", not \"$wanted\""
+  failed=1
+}
+
+offers "postern " "capture clear config show stop teardown"
+offers "postern s" "show stop"
+offers "postern sh " "crypto dataplane ike interface"
+offers "postern sh cry " "ikev2 ipsec isakmp map session"
+offers "postern --node N1 --json show crypto ips" "ipsec"
+offers "postern sh cry ips sa " "interface map peer"
+offers "postern show crypto map " "tag interface"
+offers "postern clear crypto sa " "interface map peer spi"
+offers "postern capture --side " "plain cipher both"
+offers "postern capture --s" "--side"
+offers "postern show --s" ""
+offers "postern nonsense " ""
+_postern_run_directory=$(mktemp -d)
+mkdir "$_postern_run_directory/N1" "$_postern_run_directory/N2"
+offers "postern --node " "N1 N2"
+rm -r "$_postern_run_directory"
+
+# Every command of --help can be completed to its end.
+while read -r command; do
+  words=()
+  for word in $command; do
+    [[ $word =~ ^[a-z0-9]+$ ]] || break
+    _postern_next "${words[@]}" | grep -qx "$word" || { echo "\"$command\": \"$word\" is not offered"; failed=1; }
+    words+=("$word")
+  done
+  for keyword in $(grep -o '\[[a-z]* NAME\]' <<<"$command" | tr -d '[' | cut -d' ' -f1); do
+    _postern_keywords "${words[@]}" | grep -qw "$keyword" || { echo "\"$command\": keyword $keyword is not offered"; failed=1; }
+  done
+done < <("$2" --help | sed -n '/^Commands/,/^Exit/p' | grep '^  ' | sed 's/   .*//; s/^ *//')
+exit $failed

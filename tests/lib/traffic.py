@@ -7,6 +7,7 @@ import sys
 from netns import CommandFailed, Namespace, Process, wait_until
 
 STREAM = pathlib.Path(__file__).with_name("udp_stream.py")
+TRANSFER = pathlib.Path(__file__).with_name("tcp_transfer.py")
 
 
 def ping(where: Namespace, address: str, count: int = 3, size: int = 56, dont_fragment: bool = False, source: str | None = None,
@@ -50,6 +51,15 @@ class Stream:
 
 def stream(source: Namespace, destination: Namespace, address: str, **options) -> tuple[dict, dict]:
     return Stream(source, destination, address, **options).finish()
+
+
+def transfer(source: Namespace, destination: Namespace, address: str, count: int, near: str | None = None, port: int = 9200) -> dict:
+    """One TCP connection with `count` known bytes; what the receiver says. Fails when it takes longer than a minute."""
+    receiver = destination.spawn(sys.executable, TRANSFER, "receive", address, port, name="tcp-receive")
+    wait_until(lambda: "READY" in receiver.log() or not receiver.running(), 10, "the receiver listens")
+    source.run(sys.executable, TRANSFER, "send", address, port, count, *([near] if near else []), timeout=60)
+    receiver.wait(10)
+    return json.loads(receiver.log().splitlines()[-1])
 
 
 class Iperf:

@@ -38,6 +38,13 @@ constexpr std::array any_arguments = {
     SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall), SCMP_SYS(getpid),
     SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity), SCMP_SYS(rseq)};
 
+// How a sanitizer looks whether memory may be read, and how its threads end.
+#ifdef __SANITIZE_ADDRESS__
+constexpr std::array instrumentation = {SCMP_SYS(pipe2), SCMP_SYS(sigaltstack)};
+#else
+constexpr std::array<int, 0> instrumentation{};
+#endif
+
 struct SocketOption {
   int level, name;
 };
@@ -80,6 +87,7 @@ Result<void> added(int result) {
 
 Result<void> add_rules(scmp_filter_ctx filter) {
   for (const int call : any_arguments) POSTERN_CHECK(added(seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0)));
+  for (const int call : instrumentation) POSTERN_CHECK(added(seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0)));
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)})
     POSTERN_CHECK(added(seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0))));
   // The ring itself is restricted as well (worker/ring_uring.cpp).

@@ -40,12 +40,14 @@ sockaddr_un address_of(const std::string& path) {
 
 }  // namespace
 
-Result<Fd> open_tun(const std::string& name, bool tap) {
+Result<Fd> open_tun(const TunRequest& wanted) {
+  const std::string& name = wanted.name;
   Fd fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!fd) return fail_errno("open /dev/net/tun");
   ifreq request{};
   name.copy(request.ifr_name, IFNAMSIZ - 1);
-  request.ifr_flags = static_cast<short>((tap ? IFF_TAP : IFF_TUN) | IFF_NO_PI | IFF_VNET_HDR);
+  request.ifr_flags = static_cast<short>((wanted.tap ? IFF_TAP : IFF_TUN) | (wanted.multi_queue ? IFF_MULTI_QUEUE : 0) |
+                                         IFF_NO_PI | IFF_VNET_HDR);
   // The kernel lets go of a killed owner's descriptor a moment after its end.
   const std::uint64_t deadline = monotonic_ns() + 2'000'000'000;
   while (::ioctl(fd.get(), TUNSETIFF, &request) != 0)

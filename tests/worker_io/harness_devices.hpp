@@ -11,7 +11,12 @@
 
 namespace postern::harness {
 
-[[nodiscard]] Result<Fd> open_tun(const std::string& name, bool tap);
+struct TunRequest {
+  std::string name;
+  bool tap = false;
+  bool multi_queue = false;
+};
+[[nodiscard]] Result<Fd> open_tun(const TunRequest& wanted);
 // IPv4 and IPv6, as add_device wants them.
 [[nodiscard]] Result<std::vector<Fd>> open_raw_esp();
 [[nodiscard]] Result<std::vector<Fd>> open_raw_icmp(std::uint32_t mark);

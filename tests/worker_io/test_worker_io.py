@@ -99,7 +99,7 @@ class Bench:
     def _build(self, scratch, forbid_io_uring, inside, steer, threads):
         lab = self.lab = self.stack.enter_context(Lab(scratch))
         self.node, self.peer, self.host = (lab.namespace(label) for label in ("n", "p", "h"))
-        lab.veth(self.node, "out0", self.peer, "p0")
+        lab.veth(self.node, "out0", self.peer, "p0", queues=threads)
         lab.veth(self.node, "in0", self.host, "h0")
         self.node.router()
         for address in (f"{NODE}/24", f"{NODE6}/64"):
@@ -109,7 +109,7 @@ class Bench:
         self.host.ip("route", "add", "default", "via", "10.1.0.1")
         self.node.ip("neigh", "add", PEER, "lladdr", self.peer.mac("p0"), "dev", "out0")
         self.node.ip("neigh", "add", PEER6, "lladdr", self.peer.mac("p0"), "dev", "out0")
-        self._make_tun("Tunnel0", "tun")
+        self._make_tun("Tunnel0", "tun", multi_queue=threads > 1)
         self.node.ip("addr", "add", "172.16.0.1/30", "dev", "Tunnel0")
         self.node.ip("addr", "add", "2001:db8:16::1/64", "dev", "Tunnel0", "nodad")
         self.node.ip("route", "add", "10.4.0.0/16", "dev", "Tunnel0")
@@ -124,11 +124,13 @@ class Bench:
                               forbid_io_uring=forbid_io_uring)["pid"]
         self.greeting = ask("hello", threads=threads)
         # A tunnel before the first XSK: it has to wait for frames and then work.
-        ask("device", kind="tunnel", name="Tunnel0")
+        for thread in range(threads):
+            ask("device", kind="tunnel", name="Tunnel0", thread=thread, multi_queue=threads > 1)
         if steer:
             ask("device", kind="steer", name="steer0")
-        ask("interface", name="out0", flags=OUTSIDE, slot=0, local=[NODE, NODE6, "10.1.0.1", "172.16.0.1"])
-        ask("xsk", name="out0", slot=0)
+        ask("interface", name="out0", flags=OUTSIDE, slot=0, queues=threads, local=[NODE, NODE6, "10.1.0.1", "172.16.0.1"])
+        for thread in range(threads):
+            ask("xsk", name="out0", slot=0, queue=thread, thread=thread, group=1 + thread)
         ask("interface", name="Tunnel0", flags=TUNNEL, flow=FLOW)
         if inside:
             ask("interface", name="in0", flags=INSIDE, slot=8)
@@ -139,8 +141,8 @@ class Bench:
         self.slots = self.install(NODE, PEER, self.to_node, self.to_peer)
         self.before = self.counters()
 
-    def _make_tun(self, name: str, mode: str) -> None:
-        self.node.ip("tuntap", "add", name, "mode", mode, "vnet_hdr")
+    def _make_tun(self, name: str, mode: str, multi_queue: bool = False) -> None:
+        self.node.ip("tuntap", "add", name, "mode", mode, "vnet_hdr", *(["multi_queue"] if multi_queue else []))
         self.node.run("sysctl", "-qw", f"net.ipv6.conf.{name}.router_solicitations=0")
         if mode == "tap":
             self.node.run("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1")
@@ -549,6 +551,36 @@ def test_a_jumbo_is_dropped_and_counted(tmp_path):
         wait_until(lambda: bench.drops().get("rx_overrun") == 1, 3, "the kernel's loss in our counters")
         bench.assert_ping_works()
         bench.assert_balanced()
+
+
+@pytest.mark.parametrize("forbid_io_uring", [False, True])
+def test_two_threads_share_the_sas(tmp_path, forbid_io_uring):
+    """Each owns a queue of the outside interface and one of the tunnel; the SA pair is the same for both."""
+    with Bench(tmp_path, threads=2, forbid_io_uring=forbid_io_uring) as bench:
+        count = 64
+        for sequence in range(count):
+            sealed = bench.sealer.encrypt(bench.ping(sequence, source=f"10.4.0.{sequence + 1}"))
+            sealed.src = f"192.0.2.{100 + sequence % 16}"  # another outer source is another hash, so another queue
+            del sealed.chksum
+            bench.wire.send(sealed)
+        numbers, seen = [], set()
+        deadline = time.monotonic() + 10
+        while len(seen) < count and time.monotonic() < deadline:
+            packet = bench.wire.first(lambda one: esp_bytes(one) is not None, 1)
+            if packet is None:
+                continue
+            numbers.append(int.from_bytes(esp_bytes(packet)[4:8], "big"))
+            inner = bench.open(packet)
+            if inner.haslayer(ICMP):
+                seen.add(inner[ICMP].seq)
+        assert seen == set(range(count)), bench.counters()
+        assert len(numbers) == len(set(numbers))
+        assert all(received > 5 for received in bench.counters()["thread_rx"])
+        bench.assert_balanced()
+        # Removal waits for both threads, also for one that sleeps.
+        bench.harness.ask("remove_sa", slot=bench.slots[0])
+        bench.wire.send(bench.sealer.encrypt(bench.ping(99)))
+        wait_until(lambda: bench.drops() == {"no_sa": 1}, 3, "no SA, no packet")
 
 
 def stamp(generation: int, flow: int, ifindex: int) -> bytes:

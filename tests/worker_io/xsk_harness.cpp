@@ -143,15 +143,18 @@ class Harness {
     Result<void> outcome;
     loader::XskGroup& sockets = group(request.value("group", 1U), outcome);
     POSTERN_CHECK(outcome);
-    POSTERN_TRY(socket, sockets.prepare({ifindex, 0, name}));
+    const std::uint32_t queue = request.value("queue", 0U);
+    POSTERN_TRY(socket, sockets.prepare({ifindex, queue, name}));
     AddDevice body;
+    body.queue = queue;
+    body.thread = request.value("thread", 0U);
     body.kind = request.value("inside", false) ? DeviceKind::xsk_inside : DeviceKind::xsk_outside;
     body.ifindex = ifindex;
     body.umem = socket.layout();
     const int fds[] = {socket.fd(), sockets.umem_memfd()};
     const auto reply = channel_->ask(ChannelType::add_device, body, fds);
     if (!reply) return std::unexpected(reply.error());
-    POSTERN_TRY(bound, sockets.bind(socket, programs_->maps().xsks.fd(), slot));
+    POSTERN_TRY(bound, sockets.bind(socket, programs_->maps().xsks.fd(), slot + queue));
     if (request.value("attach", true)) POSTERN_CHECK(programs_->attach_xdp(ifindex, name, config::XdpMode::native));
     return json{{"row", reply->value}, {"tx_budget", bound.tx_budget}};
   }
@@ -161,7 +164,7 @@ class Harness {
     AddDevice body;
     std::vector<Fd> files;
     if (kind == "tunnel" || kind == "steer") {
-      POSTERN_TRY(file, open_tun(name, kind == "steer"));
+      POSTERN_TRY(file, open_tun({name, kind == "steer", request.value("multi_queue", false)}));
       files.push_back(std::move(file));
       body.kind = kind == "steer" ? DeviceKind::steer : DeviceKind::tunnel;
       body.flow = kind == "steer" ? 0 : flow_of_tests;
@@ -185,6 +188,7 @@ class Harness {
       return fail("unknown kind " + kind);
     }
     body.ifindex = name.empty() ? 0 : index_of(name);
+    body.thread = body.queue = request.value("thread", 0U);
     name.copy(body.name.data(), body.name.size() - 1);
     std::vector<int> fds;
     for (const Fd& file : files) fds.push_back(file.get());
@@ -207,7 +211,7 @@ class Harness {
     entry.flags = request.at("flags");
     entry.flow = request.value("flow", 0U);
     entry.xsk_base = request.value("slot", 0U);
-    entry.queues = 1;
+    entry.queues = request.value("queues", 1U);
     POSTERN_CHECK(programs_->maps().interfaces.update(index_of(request.at("name")), entry));
     for (const auto& text : request.value("local", std::vector<std::string>{})) {
       POSTERN_TRY(address, IpAddress::parse(text));
@@ -266,14 +270,19 @@ class Harness {
   Result<json> counters() {
     POSTERN_CHECK(channel_->ask(ChannelType::refresh_counters, RemoveSa{}));
     const CounterPage& page = memory_->counters();
-    json out{{"starts", page.worker_starts.load()},
+    json out{{"thread_rx", json::array()},
+             {"starts", page.worker_starts.load()},
              {"drops", json::object()},
              {"rx", 0},
              {"tx", 0},
              {"devices", json::object()}};
     for (const char* name : {"split", "merged", "made", "held", "captured", "capture_lost", "system_calls", "wakeups"})
       out[name] = 0;
-    for (std::uint32_t t = 0; t < page.threads.load(); ++t) add_thread(page.thread[t], out);
+    for (std::uint32_t t = 0; t < page.threads.load(); ++t) {
+      const std::uint64_t before = out["rx"];
+      add_thread(page.thread[t], out);
+      out["thread_rx"].push_back(out["rx"].get<std::uint64_t>() - before);
+    }
     return out;
   }
 

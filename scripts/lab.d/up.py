@@ -78,7 +78,7 @@ def main() -> None:
             print(f"--- {node.name} ---\n{node.process.log()[-3000:]}", file=sys.stderr)
         made.close()
         raise
-    made.pop_all()  # the lab stays; scripts/down knows it by its names
+    made.keep()  # scripts/down knows it by its names
     say(f"result: crypto map {figures['map4']:.2f} Gb/s, tunnel {figures['tunnel4']:.2f} Gb/s, both nodes on this machine")
     print(f"""Try next (as root):
   {PROGRAMS}/postern --node N1 show crypto ipsec sa

@@ -161,6 +161,15 @@ class Lab(contextlib.ExitStack):
         self.scratch = scratch
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._logs = itertools.count(1)
+        self._kept = False
+
+    def callback(self, callback, /, *words, **named):
+        """As ExitStack's, unless keep() was called before the end."""
+        return super().callback(lambda: None if self._kept else callback(*words, **named))
+
+    def keep(self) -> None:
+        """The lab outlives this object: nothing is ended or removed."""
+        self._kept = True
 
     def namespace(self, label: str) -> Namespace:
         self.callback(self._remove, f"{self.prefix}{label}")

@@ -1,5 +1,6 @@
 // How devices come to a worker thread and leave it.
 #include <algorithm>
+#include <ranges>
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -153,7 +154,8 @@ Result<Umem*> DataThread::Worker::umem_for(const AddDevice& spec, Fd file) {
     POSTERN_TRY(found, inode_of(file));
     inode = found;
   }
-  for (const OwnedUmem& owned : umems)
+  // The youngest first: an older one of the same id may still be in quarantine, or hold the pipeline's frames.
+  for (const OwnedUmem& owned : std::views::reverse(umems))
     if (file ? owned.inode == inode : owned.umem->id() == spec.umem.umem_id) return owned.umem.get();
   if (!file) return fail("the first XSK of a UMEM must bring its memory file", EINVAL);
   POSTERN_TRY(umem, Umem::map(file, spec.umem));

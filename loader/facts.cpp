@@ -99,15 +99,6 @@ Result<Facts> gather_facts(const FactSources& sources, const config::Document& d
   return facts;
 }
 
-Result<void> check_interfaces(Netlink& netlink, const config::Document& document, const config::Document& known) {
-  for (std::size_t i = 0; i < document.interfaces.size(); ++i) {
-    const std::string& name = document.interfaces[i].name;
-    if (config::find_named(known.interfaces, name) != nullptr || netlink.link(name)) continue;
-    return fail("/interfaces/" + std::to_string(i) + "/name: there is no network device \"" + name + "\" here", ENODEV);
-  }
-  return {};
-}
-
 std::vector<std::string> forwarding_off(const config::Document& document) {
   const auto families = protected_families(document);
   std::vector<std::string> off;

@@ -22,11 +22,6 @@ struct FactSources {
 
 [[nodiscard]] Result<Facts> gather_facts(const FactSources& sources, const config::Document& document);
 
-// Error: an interface of the document that does not exist here and that `known` does not have either: a typing error. One that
-// went away while the node ran is no error, it may come back.
-[[nodiscard]] Result<void> check_interfaces(Netlink& netlink, const config::Document& document,
-                                            const config::Document& known);
-
 // Families whose traffic the document protects and for which the namespace does not forward: "IPv4", "IPv6". posternd leaves
 // the switch alone; it says so.
 [[nodiscard]] std::vector<std::string> forwarding_off(const config::Document& document);

@@ -7,7 +7,6 @@
 
 #include "base/log.hpp"
 #include "config/load.hpp"
-#include "loader/facts.hpp"
 #include "loader/node.hpp"
 #include "loader/privileges.hpp"
 #include "loader/service_manager.hpp"
@@ -51,10 +50,6 @@ Result<config::Document> choose_document(const NodePaths& paths) {
 Result<void> serve(const NodePaths& paths) {
   auto stored = take_stored_memory_files();
   POSTERN_TRY(document, choose_document(paths));
-  if (!worker_lives(paths)) {
-    POSTERN_TRY(netlink, Netlink::open());
-    POSTERN_CHECK(check_interfaces(netlink, document, {}));
-  }
   spdlog::set_level(spdlog::level::from_str(document.system.log_level));
   POSTERN_TRY(node, Node::start(paths, std::move(document), std::move(stored)));
   if (auto dropped = drop_privileges(); !dropped) {

@@ -127,7 +127,7 @@ Result<void> Node::watch_everything() {
   POSTERN_CHECK(loop_->watch(monitor_->fd(), EPOLLIN, [this](std::uint32_t) { on_network(); }));
   if (plain_side_->fd() >= 0)
     POSTERN_CHECK(loop_->watch(plain_side_->fd(), EPOLLIN, [this](std::uint32_t) {
-      if (plain_side_->take_change()) look_again_soon();
+      if (plain_side_->take_change()) look_again_soon(settle);
     }));
   POSTERN_TRY(control, ControlServer::create(*loop_, paths_.file("control.sock"),
                                              [this](const std::string& said, nlohmann::json args) {
@@ -138,7 +138,8 @@ Result<void> Node::watch_everything() {
   sample_stats();
   arm_keeper();
   kick_watchdog();
-  look_again_soon();
+  check_worker();
+  look_again_soon(settle);
   return {};
 }
 
@@ -186,12 +187,20 @@ void Node::on_network() {
   keeper_->on_changes(*changes, Clock::now());
   arm_keeper();
   if (changes->resync || changes->addresses || changes->traffic || !changes->links.empty() || !changes->gone.empty())
-    look_again_soon();
+    look_again_soon(new_link(*changes) ? Duration::zero() : settle);
 }
 
-void Node::look_again_soon() {
-  if (look_timer_ != 0) return;
-  look_timer_ = loop_->after(settle, [this] {
+// A device that has just come may be one that we protect: until it is blocked, every moment counts.
+bool Node::new_link(const NetworkChanges& changes) const {
+  return std::ranges::any_of(changes.links, [this](std::uint32_t ifindex) {
+    return std::ranges::find(facts_.links, ifindex, &LinkFacts::ifindex) == facts_.links.end();
+  });
+}
+
+void Node::look_again_soon(Duration delay) {
+  if (look_timer_ != 0 && delay != Duration::zero()) return;
+  if (look_timer_ != 0) loop_->cancel(look_timer_);
+  look_timer_ = loop_->after(delay, [this] {
     look_timer_ = 0;
     look_again();
   });

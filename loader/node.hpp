@@ -69,8 +69,9 @@ class Node {
   [[nodiscard]] Result<void> watch_everything();
   void on_signal();
   void on_network();
-  void look_again_soon();
+  void look_again_soon(Duration delay);
   void look_again();
+  [[nodiscard]] bool new_link(const NetworkChanges& changes) const;
   void on_keeper_timer();
   void arm_keeper();
   void sample_stats();
@@ -84,6 +85,7 @@ class Node {
   [[nodiscard]] Result<void> realize(const config::Document& document, SaUpdate update);
   [[nodiscard]] Result<void> apply(config::Document document);
   [[nodiscard]] Result<void> make_devices(const config::Document& document);
+  [[nodiscard]] Result<void> address_interfaces(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<void> make_tunnel(const PlannedTunnel& tunnel);
   void drop_devices(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<Facts> current_facts(const config::Document& document);
@@ -109,6 +111,7 @@ class Node {
   void worker_lost(const std::string& why);
   void restart_worker();
   void on_worker_message();
+  void check_worker();
   [[nodiscard]] Result<void> serve(const config::Document& document, const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> serve_devices(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<void> install_sas(const Plan& plan, SaUpdate update);
@@ -148,6 +151,7 @@ class Node {
   std::optional<WorkerChild> worker_;
   Time worker_started_{};
   RestartPace worker_pace_, ike_pace_;
+  int unanswered_ = 0;
   std::optional<IkeChild> ike_;
   Time ike_started_{};
   std::unique_ptr<Broker> broker_;

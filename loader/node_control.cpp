@@ -76,7 +76,9 @@ ControlReply Node::command_apply(json args) {
   wipe(std::as_writable_bytes(std::span(text)));
   if (!applied) return ControlReply::failure("nothing was changed: " + applied.error().message());
   spdlog::info("config apply: {} changes", changes.size());
-  return ControlReply::success({{"changes", config::to_json(changes)}, {"warnings", problems_json(loaded->warnings)}});
+  return ControlReply::success({{"changes", config::to_json(changes)},
+                                {"warnings", problems_json(loaded->warnings)},
+                                {"state", state_text()}});
 }
 
 // clear crypto sa [peer A] [map NAME] [interface NAME] [entry A esp SPI]

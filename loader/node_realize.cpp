@@ -23,7 +23,6 @@ bool is_route(const Undo& undo) { return undo.kind == "route" || undo.kind == "u
 }  // namespace
 
 Result<void> Node::apply(config::Document document) {
-  POSTERN_CHECK(check_interfaces(*netlink_, document, document_));
   const config::Document before = document_;
   if (auto done = realize(document, SaUpdate::keep); !done) {
     spdlog::error("apply failed, going back: {}", done.error().message());
@@ -89,14 +88,19 @@ Result<void> Node::make_devices(const config::Document& document) {
   for (const config::Interface& interface : document.interfaces)
     if (const LinkFacts* const link = facts.find(interface.name)) steer.mtu = std::max(steer.mtu, link->mtu);
   POSTERN_CHECK(devices_->ensure_tun(steer, state_.made));
-  for (const config::Interface& interface : document.interfaces) {
-    if (facts.find(interface.name) == nullptr) continue;
-    for (const Prefix& address : interface.addresses)
-      POSTERN_CHECK(devices_->ensure_address(interface.name, address, state_.made));
-  }
   for (const PlannedTunnel& tunnel : plan_tunnels(document, facts)) {
     POSTERN_CHECK(devices_->ensure_tun(spec_of(tunnel, threads), state_.made));
     POSTERN_CHECK(make_tunnel(tunnel));
+  }
+  return {};
+}
+
+// After the interface is blocked, so that an address cannot make it carry what is protected before that.
+Result<void> Node::address_interfaces(const config::Document& document, const Plan& plan) {
+  for (const config::Interface& interface : document.interfaces) {
+    if (!std::ranges::any_of(plan.links, [&](const std::string& name) { return name == interface.name; })) continue;
+    for (const Prefix& address : interface.addresses)
+      POSTERN_CHECK(devices_->ensure_address(interface.name, address, state_.made));
   }
   return {};
 }
@@ -143,6 +147,7 @@ void Node::drop_devices(const config::Document& document, const Plan&) {
 
 Result<void> Node::reconcile(const config::Document& document, const Plan& plan, SaUpdate update) {
   POSTERN_CHECK(enter_interfaces(document, plan));
+  POSTERN_CHECK(address_interfaces(document, plan));
   if (worker_) POSTERN_CHECK(serve(document, plan, update));
   POSTERN_CHECK(switch_policies(plan));
   if (worker_) POSTERN_CHECK(unblock(plan));

@@ -11,6 +11,8 @@ namespace postern::loader {
 namespace {
 
 constexpr std::chrono::milliseconds patience{3000};
+constexpr std::chrono::seconds heartbeat{5};
+constexpr int most_unanswered = 3;
 
 bool same_sender(const SaParameters& a, const SaParameters& b) {
   return a.fvrf == b.fvrf && a.local == b.local && a.spi == b.spi;
@@ -149,10 +151,21 @@ void Node::on_worker_message() {
         return device.ifindex == failed->ifindex && device.kind == failed->kind;
       });
       facts_ = {};
-      look_again_soon();
+      look_again_soon(Duration::zero());
     }
   }
   arm_keeper();
+}
+
+// A worker that lives but does not answer serves nobody.
+void Node::check_worker() {
+  loop_->after(heartbeat, [this] { check_worker(); });
+  if (!worker_) return;
+  const auto answered = worker_->link.refresh_counters();
+  unanswered_ = answered ? 0 : unanswered_ + 1;
+  if (unanswered_ < most_unanswered) return;
+  unanswered_ = 0;
+  worker_lost("it does not answer: " + answered.error().message());
 }
 
 // --- devices

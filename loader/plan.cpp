@@ -81,6 +81,7 @@ class Planner {
       plan_.missing.push_back("interface " + interface.name + " does not exist");
       return {};
     }
+    plan_.links.push_back(interface.name);
     if (interface.crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.crypto_map, 0));
     if (interface.ipv6_crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.ipv6_crypto_map, ipv6_entry_offset));
     if (interface.inside && link->plain_side_af_xdp) interface_of(*link, interface.vrf).flags |= POSTERN_IF_INSIDE;

@@ -125,6 +125,7 @@ struct Plan {
   std::vector<PlannedSaPair> sas;
   std::vector<PlannedFlow> flows;
   std::vector<AdjacencyKey> peers;   // outer next hops to keep alive
+  std::vector<std::string> links;     // interfaces of the document that exist
   std::vector<std::string> missing;  // why the plan is not all of the document: "interface out0 does not exist"
   [[nodiscard]] const PlannedSaPair* find_pair(std::string_view key) const;
 };

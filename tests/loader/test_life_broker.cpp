@@ -1,0 +1,195 @@
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <optional>
+
+#include "base/log.hpp"
+#include "loader/broker.hpp"
+
+using namespace postern;
+using namespace postern::loader;
+
+namespace {
+
+Result<Fd> a_descriptor() { return Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+BrokerOpeners openers(int& opened) {
+  return {[&opened](std::uint32_t, Family, std::uint16_t) { return ++opened, a_descriptor(); },
+          [&opened](std::uint32_t, Family) { return ++opened, a_descriptor(); },
+          [&opened](std::uint32_t, Family) { return ++opened, a_descriptor(); },
+          [&opened](const std::string&) { return ++opened, a_descriptor(); }};
+}
+
+BrokerGrant ike_grant() { return {"postern-ike", {500, 4500}, {0, 10}, false, false, {}}; }
+
+BrokerRequest udp(std::uint16_t port, std::uint32_t vrf = 0, std::uint8_t family = 4) {
+  BrokerRequest request;
+  request.kind = BrokerKind::udp_socket;
+  request.port = port;
+  request.vrf = vrf;
+  request.family = family;
+  return request;
+}
+
+BrokerRequest tun(const char* name) {
+  BrokerRequest request;
+  request.kind = BrokerKind::tun;
+  std::memcpy(request.name.data(), name, std::strlen(name));
+  return request;
+}
+
+struct Ends {
+  Fd ours, childs;
+  Ends() {
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    ours = Fd(ends[0]);
+    childs = Fd(ends[1]);
+  }
+};
+
+struct Answer {
+  BrokerReply reply;
+  bool descriptor = false;
+};
+std::optional<Answer> receive(const Fd& from) {
+  Answer answer;
+  iovec part{&answer.reply, sizeof answer.reply};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (::recvmsg(from.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof answer.reply) return std::nullopt;
+  if (const cmsghdr* const rights = CMSG_FIRSTHDR(&message)) {
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+    const Fd owned(fd);
+    answer.descriptor = static_cast<bool>(owned);
+  }
+  return answer;
+}
+
+}  // namespace
+
+TEST_CASE("what a child may have, and what it may not") {
+  spdlog::set_level(spdlog::level::off);
+  struct Row {
+    const char* what;
+    BrokerRequest request;
+    int code;  // 0: given
+  };
+  BrokerRequest raw_esp = udp(0), raw_icmp = udp(0), named = udp(500), other_version = udp(500), reserved = udp(500), unknown = udp(500);
+  raw_esp.kind = BrokerKind::raw_esp;
+  raw_icmp.kind = BrokerKind::raw_icmp;
+  named.name[0] = 'x';
+  other_version.version = 2;
+  reserved.reserved = 1;
+  unknown.kind = static_cast<BrokerKind>(77);
+  const Row rows[] = {
+      {"UDP 500", udp(500), 0},
+      {"UDP 4500 in a VRF, IPv6", udp(4500, 10, 6), 0},
+      {"another port", udp(53), EPERM},
+      {"port 0", udp(0), EPERM},
+      {"another VRF", udp(500, 11), EPERM},
+      {"no such family", udp(500, 0, 5), EINVAL},
+      {"a name where none belongs", named, EINVAL},
+      {"raw ESP", raw_esp, EPERM},
+      {"raw ICMP", raw_icmp, EPERM},
+      {"a tunnel", tun("Tunnel0"), EPERM},
+      {"another version", other_version, EINVAL},
+      {"reserved field", reserved, EINVAL},
+      {"unknown kind", unknown, EINVAL},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    int opened = 0;
+    Broker broker(Fd{}, ike_grant(), openers(opened));
+    const auto answer = broker.answer(row.request);
+    CHECK((answer ? 0 : answer.error().code) == row.code);
+    CHECK(opened == (row.code == 0 ? 1 : 0));  // a refusal opens nothing
+  }
+}
+
+TEST_CASE("tunnels by their exact names alone") {
+  spdlog::set_level(spdlog::level::off);
+  int opened = 0;
+  BrokerGrant grant{"child", {}, {0}, false, false, {"Tunnel0"}};
+  Broker broker(Fd{}, grant, openers(opened));
+  CHECK(broker.answer(tun("Tunnel0")));
+  for (const char* bad : {"Tunnel1", "Tunnel", "../etc", "Tunnel0/"}) CHECK(broker.answer(tun(bad)).error().code == EPERM);
+  BrokerRequest trailing = tun("Tunnel0");
+  trailing.name[10] = 'x';
+  CHECK(broker.answer(trailing).error().code == EINVAL);
+  BrokerRequest unterminated = tun("Tunnel0");
+  unterminated.name.fill('T');
+  CHECK(broker.answer(unterminated).error().code == EINVAL);
+  CHECK(broker.answer(tun("")).error().code == EINVAL);
+  BrokerRequest with_port = tun("Tunnel0");
+  with_port.port = 1;
+  CHECK(broker.answer(with_port).error().code == EINVAL);
+  CHECK(opened == 1);
+}
+
+TEST_CASE("over the socket: the descriptor travels with a good answer and with no other") {
+  spdlog::set_level(spdlog::level::off);
+  int opened = 0;
+  Ends ends;
+  Broker broker(std::move(ends.ours), ike_grant(), openers(opened));
+  BrokerRequest good = udp(500), bad = udp(22);
+  good.id = 7;
+  bad.id = 8;
+  REQUIRE(::send(ends.childs.get(), &good, sizeof good, 0) == sizeof good);
+  REQUIRE(::send(ends.childs.get(), &bad, sizeof bad, 0) == sizeof bad);
+  REQUIRE(broker.serve());
+  const auto first = receive(ends.childs), second = receive(ends.childs);
+  REQUIRE(first);
+  REQUIRE(second);
+  CHECK(first->reply.id == 7);
+  CHECK(first->reply.code == 0);
+  CHECK(first->descriptor);
+  CHECK(second->reply.id == 8);
+  CHECK(second->reply.code == EPERM);
+  CHECK(!second->descriptor);
+}
+
+TEST_CASE("a child that sends something else is dropped") {
+  int opened = 0;
+  for (const std::size_t size : {std::size_t{1}, sizeof(BrokerRequest) - 1, sizeof(BrokerRequest) + 1}) {
+    Ends ends;
+    Broker broker(std::move(ends.ours), ike_grant(), openers(opened));
+    const std::string bytes(size, '\1');
+    REQUIRE(::send(ends.childs.get(), bytes.data(), bytes.size(), 0) > 0);
+    const auto served = broker.serve();
+    REQUIRE(!served);
+    CHECK(served.error().code == EPROTO);
+  }
+  Ends ends;
+  Broker broker(std::move(ends.ours), ike_grant(), openers(opened));
+  CHECK(broker.serve());  // nothing there yet
+  ends.childs.reset();
+  CHECK(!broker.serve());
+  CHECK(opened == 0);
+}
+
+TEST_CASE("a child cannot have descriptors without end") {
+  int opened = 0;
+  Ends ends;
+  Broker broker(std::move(ends.ours), ike_grant(), openers(opened));
+  std::uint32_t given = 0, refused = 0;
+  for (std::uint32_t i = 0; i < Broker::max_descriptors + 5; ++i) {
+    const BrokerRequest request = udp(500);
+    REQUIRE(::send(ends.childs.get(), &request, sizeof request, 0) == sizeof request);
+    REQUIRE(broker.serve());
+    const auto answer = receive(ends.childs);
+    REQUIRE(answer);
+    ++(answer->reply.code == 0 ? given : refused);
+    if (answer->reply.code != 0) CHECK(answer->reply.code == EMFILE);
+  }
+  CHECK(given == Broker::max_descriptors);
+  CHECK(refused == 5);
+}

@@ -1,0 +1,303 @@
+// Plans as tables: documents and links in, SAs, flows, devices and interfaces out.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "config/load.hpp"
+#include "loader/plan.hpp"
+#include "loader/plan_sa.hpp"
+
+using namespace postern;
+using namespace postern::loader;
+
+namespace {
+
+Secret key_of(std::size_t size, std::uint8_t fill) {
+  Secret key(size);
+  std::ranges::fill(key.mutable_bytes(), std::byte{fill});
+  return key;
+}
+
+config::ManualKeys keys(std::uint32_t in, std::uint32_t out) {
+  return {{in, key_of(16, 1), key_of(32, 2)}, {out, key_of(16, 3), key_of(32, 4)}};
+}
+
+Prefix prefix(const char* text) { return *Prefix::parse(text); }
+IpAddress address(const char* text) { return *IpAddress::parse(text); }
+
+config::Ace ace(std::uint32_t sequence, config::Action action, const char* source, const char* destination) {
+  config::Ace out;
+  out.sequence = sequence;
+  out.action = action;
+  out.source = prefix(source);
+  out.destination = prefix(destination);
+  return out;
+}
+
+// One map entry on out0 and one tunnel from it.
+config::Document document() {
+  config::Document d;
+  d.transform_sets = {{"T1", {"esp-aes", "esp-sha256-hmac"}, {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha256_128}, false}};
+  d.profiles = {{"P1", {"T1"}}};
+  d.acls = {{"101", Family::v4, {ace(10, config::Action::permit, "10.1.0.0/16", "10.2.0.0/16")}}};
+  config::MapEntry entry;
+  entry.sequence = 10;
+  entry.acl = "101";
+  entry.peer = address("192.0.2.2");
+  entry.transform_set = "T1";
+  entry.keys = keys(4097, 4098);
+  d.crypto_maps = {{"M1", Family::v4, {entry}}};
+  d.interfaces.resize(2);
+  d.interfaces[0].name = "out0";
+  d.interfaces[0].crypto_map = "M1";
+  d.interfaces[1].name = "in0";
+  d.interfaces[1].inside = true;
+  config::Tunnel tunnel;
+  tunnel.source = "out0";
+  tunnel.destination = address("192.0.2.2");
+  tunnel.profile = "P1";
+  tunnel.keys = keys(4099, 4100);
+  d.tunnels = {tunnel};
+  return d;
+}
+
+LinkFacts link(const char* name, std::uint32_t ifindex, std::vector<Prefix> addresses = {}) {
+  LinkFacts out;
+  out.name = name;
+  out.ifindex = ifindex;
+  out.addresses = std::move(addresses);
+  return out;
+}
+
+Facts facts() {
+  Facts f;
+  f.steer = "pn-N1";
+  f.cpus = 4;
+  f.links = {link("out0", 2, {prefix("192.0.2.1/24"), prefix("fe80::1/64"), prefix("2001:db8:ff::1/64")}),
+             link("in0", 3, {prefix("10.1.0.1/16")}), link("pn-N1", 4), link("Tunnel0", 5)};
+  return f;
+}
+
+Plan plan_of(const config::Document& d, const Facts& f) {
+  FlowBook flows;
+  auto plan = make_plan(d, f, flows);
+  REQUIRE_MESSAGE(plan.has_value(), (plan ? "" : plan.error().message()));
+  return std::move(*plan);
+}
+
+const PlannedInterface* interface_of(const Plan& plan, std::string_view name) {
+  const auto found = std::ranges::find(plan.interfaces, name, &PlannedInterface::name);
+  return found == plan.interfaces.end() ? nullptr : &*found;
+}
+
+std::size_t count_of(const Plan& plan, DeviceKind kind) {
+  return static_cast<std::size_t>(std::ranges::count(plan.devices, kind, &PlannedDevice::kind));
+}
+
+}  // namespace
+
+TEST_CASE("a map entry becomes an SA pair with the ACE as its selectors, mirrored for what comes in") {
+  const Plan plan = plan_of(document(), facts());
+  const PlannedSaPair* const pair = plan.find_pair("M1 10 out0");
+  REQUIRE(pair != nullptr);
+  const SaParameters &in = pair->inbound.parameters, &out = pair->outbound.parameters;
+  CHECK(in.direction == SaDirection::inbound);
+  CHECK(out.direction == SaDirection::outbound);
+  CHECK(in.spi == 4097);
+  CHECK(out.spi == 4098);
+  CHECK(in.deliver == DeliverTo::map_interface);
+  CHECK(in.ifindex == 2);
+  CHECK(in.local == address("192.0.2.1"));
+  CHECK(in.remote == address("192.0.2.2"));
+  CHECK(in.replay_window == 0);  // MAN-10
+  REQUIRE(out.selector_count == 1);
+  CHECK(out.selectors[0].source_first == address("10.1.0.0"));
+  CHECK(out.selectors[0].source_last == address("10.1.255.255"));
+  CHECK(out.selectors[0].destination_first == address("10.2.0.0"));
+  CHECK(in.selectors[0].source_first == address("10.2.0.0"));
+  CHECK(in.selectors[0].destination_last == address("10.1.255.255"));
+  CHECK(std::ranges::all_of(in.cipher_key, [](auto b) { return b == std::byte{0}; }));  // keys stay in Secret
+  CHECK(pair->inbound.cipher_key == key_of(16, 1));
+  CHECK(pair->outbound.integrity_key == key_of(32, 4));
+}
+
+TEST_CASE("a tunnel becomes an SA pair for the families that it carries") {
+  struct Row {
+    bool v4, v6;
+    std::uint8_t selectors;
+  };
+  for (const Row& row : {Row{true, false, 1}, Row{false, true, 1}, Row{true, true, 2}}) {
+    config::Document d = document();
+    d.tunnels[0].carries_v4 = row.v4;
+    d.tunnels[0].carries_v6 = row.v6;
+    const Plan plan = plan_of(d, facts());
+    const PlannedSaPair* const pair = plan.find_pair("Tunnel0");
+    REQUIRE(pair != nullptr);
+    CHECK(pair->inbound.parameters.deliver == DeliverTo::tunnel);
+    CHECK(pair->inbound.parameters.ifindex == 5);
+    CHECK(pair->inbound.parameters.selector_count == row.selectors);
+  }
+}
+
+TEST_CASE("the local address: the document's, else the kernel's, of the peer's family, never a link-local one") {
+  struct Row {
+    const char *given, *peer, *local;  // local nullptr: none
+  };
+  const Row rows[] = {{nullptr, "192.0.2.2", "192.0.2.1"},
+                      {"198.51.100.7/24", "192.0.2.2", "198.51.100.7"},
+                      {"198.51.100.7/24", "2001:db8:ff::2", "2001:db8:ff::1"},
+                      {nullptr, "2001:db8:ff::2", "2001:db8:ff::1"}};
+  for (const Row& row : rows) {
+    config::Document d = document();
+    if (row.given != nullptr) d.interfaces[0].addresses = {prefix(row.given)};
+    const auto local = local_address(d, *facts().find("out0"), address(row.peer).family());
+    REQUIRE(local.has_value());
+    CHECK(*local == address(row.local));
+  }
+  const LinkFacts only_link_local = link("x", 9, {prefix("fe80::9/64")});
+  CHECK(!local_address(document(), only_link_local, Family::v6));
+  CHECK(!local_address(document(), only_link_local, Family::v4));
+}
+
+TEST_CASE("flow ids: kept while the ACE says the same, spent when it goes, never given twice") {
+  FlowBook flows;
+  config::Document d = document();
+  const auto first = make_plan(d, facts(), flows);
+  REQUIRE(first);
+  const auto map_flow = first->flows[0].id, tunnel_flow = first->flows[1].id;
+  CHECK(map_flow != tunnel_flow);
+
+  // Another rule in front of it: same ACE, same flow.
+  d.acls[0].rules.insert(d.acls[0].rules.begin(), ace(5, config::Action::deny, "10.1.9.0/24", "10.2.0.0/16"));
+  const auto second = make_plan(d, facts(), flows);
+  REQUIRE(second);
+  CHECK(second->flows[0].id == map_flow);
+  CHECK(second->flows[0].ace == 1);
+
+  d.acls[0].rules[1].destination = prefix("10.9.0.0/16");
+  const auto third = make_plan(d, facts(), flows);
+  REQUIRE(third);
+  const auto edited = third->flows[0].id;
+  CHECK(edited > std::max(map_flow, tunnel_flow));
+  CHECK(third->flows[1].id == tunnel_flow);
+
+  d.acls[0].rules[1].destination = prefix("10.2.0.0/16");  // as at first: the old number is spent all the same
+  const auto fourth = make_plan(d, facts(), flows);
+  REQUIRE(fourth);
+  CHECK(fourth->flows[0].id > edited);
+}
+
+TEST_CASE("a plan that fails spends no flow id") {
+  FlowBook flows;
+  config::Document d = document();
+  d.tunnels[0].keys.inbound.spi = 4097;  // the map entry's
+  const auto plan = make_plan(d, facts(), flows);
+  REQUIRE(!plan);
+  CHECK(plan.error().what.find("4097") != std::string::npos);
+  CHECK(flows.next() == 1);
+  CHECK(flows.ids().empty());
+}
+
+TEST_CASE("selectors: the product of the port ranges, and not one more than an SA holds") {
+  config::Ace tcp = ace(10, config::Action::permit, "10.1.0.0/16", "10.2.0.0/16");
+  tcp.protocol = 6;
+  tcp.source_ports = {{1, 10}, {20, 30}};
+  for (std::uint16_t i = 0; i < 8; ++i) tcp.destination_ports.push_back({i, i});
+  const auto fits = selectors_of({&tcp});
+  REQUIRE(fits);
+  CHECK(fits->size() == 16);
+  CHECK((*fits)[8].source_port_first == 20);
+  CHECK(reversed((*fits)[8]).destination_port_first == 20);
+  tcp.destination_ports.push_back({8, 8});
+  CHECK(!selectors_of({&tcp}));
+}
+
+TEST_CASE("a missing interface or address leaves its part out and says so") {
+  Facts f = facts();
+  std::erase_if(f.links, [](const LinkFacts& one) { return one.name == "out0"; });
+  const Plan without = plan_of(document(), f);
+  CHECK(without.sas.empty());
+  CHECK(without.flows.empty());
+  CHECK(without.missing.size() == 2);  // the interface, and the tunnel that starts there
+
+  f = facts();
+  f.links[0].addresses = {prefix("2001:db8:ff::1/64")};
+  const Plan no_address = plan_of(document(), f);
+  CHECK(no_address.find_pair("M1 10 out0") == nullptr);
+  REQUIRE(interface_of(no_address, "out0") != nullptr);
+  CHECK(!interface_of(no_address, "out0")->rules.empty());  // the policy stands all the same: fail closed
+  CHECK(!no_address.missing.empty());
+  CHECK(plan_of(document(), facts()).missing.empty());
+}
+
+TEST_CASE("every queue has an owner, spread over the threads") {
+  Facts f = facts();
+  f.links[0].queues = 3;
+  f.links[1].plain_side_af_xdp = true;
+  config::Document d = document();
+  d.dataplane.workers = 2;
+  const Plan plan = plan_of(d, f);
+  CHECK(plan.threads == 2);
+  CHECK(count_of(plan, DeviceKind::xsk_outside) == 3);
+  CHECK(count_of(plan, DeviceKind::xsk_inside) == 1);
+  CHECK(count_of(plan, DeviceKind::steer) == 2);
+  CHECK(count_of(plan, DeviceKind::tunnel) == 2);
+  CHECK(count_of(plan, DeviceKind::raw_icmp) == 2);
+  CHECK(count_of(plan, DeviceKind::udp_encap) == 0);  // MAN-12: no UDP socket without need
+  for (const PlannedDevice& device : plan.devices)
+    if (device.kind == DeviceKind::xsk_outside) CHECK(device.thread == device.queue % 2);
+  CHECK((interface_of(plan, "in0")->flags & POSTERN_IF_INSIDE) != 0);
+
+  f.links[1].plain_side_af_xdp = false;  // by the kernel then: the inside interface is none of our business
+  CHECK(interface_of(plan_of(d, f), "in0") == nullptr);
+}
+
+TEST_CASE("worker threads: as told, else one per CPU and at most one per queue") {
+  struct Row {
+    std::uint32_t told, cpus, queues, threads;
+  };
+  for (const Row& row : {Row{0, 4, 1, 1}, Row{0, 4, 8, 4}, Row{0, 2, 2, 2}, Row{3, 1, 1, 3}, Row{1000, 4, 4, 64}}) {
+    config::Document d = document();
+    d.dataplane.workers = row.told;
+    Facts f = facts();
+    f.cpus = row.cpus;
+    f.links[0].queues = row.queues;
+    CHECK(planned_threads(d, f) == row.threads);
+  }
+}
+
+TEST_CASE("plaintext MTU: the guide's check values, and paths too narrow") {
+  const crypto::Transform cbc_sha1{crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96};
+  const crypto::Transform gcm{crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none};
+  CHECK(plaintext_mtu(cbc_sha1, Family::v4, false, 1500) == 1438U);  // SO-07
+  CHECK(plaintext_mtu(cbc_sha1, Family::v6, false, 1500) == 1422U);
+  CHECK(plaintext_mtu(cbc_sha1, Family::v4, true, 1500) == 1422U);   // 8 more bytes cost a whole block
+  CHECK(plaintext_mtu(gcm, Family::v4, false, 1500) == 1446U);
+  CHECK(!plaintext_mtu(cbc_sha1, Family::v4, false, 68));
+}
+
+TEST_CASE("same_sa and moved: what makes an installed SA another one") {
+  const Plan plan = plan_of(document(), facts());
+  const PlannedSa& planned = plan.find_pair("M1 10 out0")->inbound;
+  SaParameters installed = planned.parameters;
+  std::ranges::copy(planned.cipher_key.bytes(), installed.cipher_key.begin());
+  std::ranges::copy(planned.integrity_key.bytes(), installed.integrity_key.begin());
+  CHECK(same_sa(planned, installed));
+  CHECK(!moved(planned, installed));
+  const auto differs = [&](auto change, bool moves) {
+    SaParameters other = installed;
+    change(other);
+    CHECK(!same_sa(planned, other));
+    CHECK(moved(planned, other) == moves);
+  };
+  differs([](SaParameters& p) { p.cipher_key[0] ^= std::byte{1}; }, false);
+  differs([](SaParameters& p) { p.integrity_key[31] ^= std::byte{1}; }, false);
+  differs([](SaParameters& p) { p.integrity_key_bytes = 20; }, false);
+  differs([](SaParameters& p) { p.spi ^= 1; }, false);
+  differs([](SaParameters& p) { p.remote = address("192.0.2.3"); }, false);
+  differs([](SaParameters& p) { p.selectors[0].protocol = 6; }, false);
+  differs([](SaParameters& p) { p.selector_count = 200; }, false);
+  differs([](SaParameters& p) { p.ifindex = 77; }, true);
+  differs([](SaParameters& p) { p.path_mtu = 1400; }, true);
+  differs([](SaParameters& p) { p.local = address("192.0.2.9"); }, true);
+}

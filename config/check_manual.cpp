@@ -1,7 +1,6 @@
 // What manual keying demands: one permit rule, one set that is no AEAD, keys of the algorithms' lengths.
 #include "config/check.hpp"
 #include "config/transforms.hpp"
-#include "maps/abi.h"
 
 namespace postern::config {
 namespace {
@@ -136,9 +135,9 @@ void check_map(Check& check, std::size_t i) {
     check_keys(check, entry.transform_set, entry.keys, path + "/transform_set", path + "/session_key");
     if (const Acl* const acl = find_named(check.document.acls, entry.acl)) rules += acl->rules.size();
   }
-  if (rules > POSTERN_MAX_ACES)
+  if (rules > max_map_rules)
     check.report.error(at("/crypto_maps/{}/entries", i), fmt::format("the lists of all entries have {} rules", rules),
-                       fmt::format("{} rules in one map", POSTERN_MAX_ACES));
+                       fmt::format("{} rules in one map", max_map_rules));
   const bool bound = std::ranges::any_of(check.document.interfaces, [&](const Interface& interface) {
     return interface.crypto_map == map.name || interface.ipv6_crypto_map == map.name;
   });

@@ -19,6 +19,8 @@ namespace postern::config {
 inline constexpr std::size_t max_document_bytes = 4U << 20;
 inline constexpr std::size_t max_document_depth = 24;
 inline constexpr std::size_t max_string_bytes = 1024;
+// Rules of all access lists of one crypto map; what the BPF classifier holds (tests compare with maps/abi.h).
+inline constexpr std::size_t max_map_rules = 4096;
 
 enum class Severity : std::uint8_t { error, warning };
 

@@ -36,7 +36,8 @@ template <class... Args>
   return fmt::format(format, std::forward<Args>(args)...);
 }
 
-// RFC 6901 escape of one reference token; control characters become '?', and so does a whole name that may be key material.
+// RFC 6901 escape of one reference token; control characters become '?', and so does a whole name that may be key
+// material.
 [[nodiscard]] std::string pointer_token(std::string_view name);
 
 // "\"esp-foo\"", or "the value given" when the text may be key material: hex-like, long, or under a session_key.

@@ -1,9 +1,9 @@
 // The whole tool against a fake node: what it asks, what it prints, where, and how it ends.
 #include <cstdlib>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include <nlohmann/json.hpp>
 #include <sys/stat.h>
 
 #include "cli/postern.hpp"

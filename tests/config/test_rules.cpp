@@ -1,5 +1,6 @@
 // The fourth gate: MAN-01..14, TS-05, TS-06, TS-08, TS-13..18, TS-26, TS-28, TS-31, TS-35, TS-38, SV-06. Each bad row
 // beside a good.
+#include "maps/abi.h"
 #include "tests/config/good_document.hpp"
 
 namespace postern::config {
@@ -296,6 +297,25 @@ TEST_CASE("dataplane: numbers that hang together") {
     return document;
   }());
   CHECK(at_path(warned->warnings, "/dataplane/plain_side", Severity::warning) != nullptr);
+}
+
+TEST_CASE("a crypto map holds as many rules as the classifier") {
+  CHECK(max_map_rules == POSTERN_MAX_ACES);
+  auto document = good();
+  json& rules = document["acls"][0]["rules"];
+  for (std::size_t i = 1; i < max_map_rules; ++i) {
+    const std::string host = "host 10." + std::to_string(3 + i / 65536) + "." + std::to_string(i / 256 % 256) + "." +
+                             std::to_string(i % 256);
+    rules.insert(rules.begin(), rule("deny", host.c_str(), "any"));
+  }
+  check_accepted(document);
+  document["acls"].push_back({{"name", "102"}, {"rules", {rule("permit", "10.1.0.0/16", "10.9.0.0/16")}}});
+  json entry_20 = document["crypto_maps"][0]["entries"][0];
+  entry_20["sequence"] = 20;
+  entry_20["match_address"] = "102";
+  entry_20["session_key"] = keys(7001, 7002);
+  document["crypto_maps"][0]["entries"].push_back(entry_20);
+  check_refused(document, "/crypto_maps/0/entries", "4097 rules");
 }
 
 TEST_CASE("problems of one document are reported together") {

@@ -1,5 +1,6 @@
-// Whole ESP packets made by scapy 2.5 (its own ESP over python-cryptography), with the keys of sa_parameters(): SPI 0x1001,
-// sequence number 1, 192.0.2.1 -> 192.0.2.2. The inner packets: UDP 1111 -> 2222 with 24 bytes of payload, 00 01 02 ...
+// Whole ESP packets made by scapy 2.5 (its own ESP over python-cryptography), with the keys of sa_parameters(): SPI
+// 0x1001, sequence number 1, 192.0.2.1 -> 192.0.2.2. The inner packets: UDP 1111 -> 2222 with 24 bytes of payload, 00
+// 01 02 ...
 #pragma once
 
 #include "harness.hpp"

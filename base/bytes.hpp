@@ -1,4 +1,5 @@
-// The checked reader and writer: a cursor, a sticky failure, network byte order. Peers' bytes are read with nothing else.
+// The checked reader and writer: a cursor, a sticky failure, network byte order. Peers' bytes are read with nothing
+// else.
 #pragma once
 
 #include <array>
@@ -13,7 +14,9 @@ namespace postern {
 using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 
-[[nodiscard]] inline Bytes as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+[[nodiscard]] inline Bytes as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 // Reads big-endian fields from a borrowed span. The first read past the end makes ok() false for good; reads after that
 // return zeros and empty spans, so a parser checks once, at its end.

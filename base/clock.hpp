@@ -1,10 +1,10 @@
 // Monotonic time for timers and rates; the wall clock only for what a person reads.
 #pragma once
 
-#include <time.h>
-
 #include <chrono>
 #include <cstdint>
+
+#include <time.h>
 
 namespace postern {
 

@@ -1,12 +1,12 @@
 // Owned descriptors and mappings: acquired in order, released by scope.
 #pragma once
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstddef>
 #include <span>
 #include <utility>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/result.hpp"
 

@@ -1,9 +1,9 @@
 // One log for every process: spdlog to standard error (journald takes it from there). Cold paths only; keys never.
 #pragma once
 
-#include <spdlog/spdlog.h>
-
 #include <string_view>
+
+#include <spdlog/spdlog.h>
 
 namespace postern {
 

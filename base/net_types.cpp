@@ -1,10 +1,10 @@
 #include "base/net_types.hpp"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+
+#include <arpa/inet.h>
 
 namespace postern {
 namespace {

@@ -37,8 +37,8 @@ inline constexpr std::uint32_t first_usable_spi = 256;
 
 using MacAddress = std::array<std::uint8_t, 6>;
 
-// An IPv4 or IPv6 address. The bytes are 16 in network order; IPv4 is kept v4-mapped (::ffff:a.b.c.d), the one shape that
-// BPF map keys, the SAD and the adjacency table share (maps/abi.h: struct postern_address).
+// An IPv4 or IPv6 address. The bytes are 16 in network order; IPv4 is kept v4-mapped (::ffff:a.b.c.d), the one shape
+// that BPF map keys, the SAD and the adjacency table share (maps/abi.h: struct postern_address).
 class IpAddress {
  public:
   constexpr IpAddress() = default;
@@ -63,7 +63,8 @@ class IpAddress {
   [[nodiscard]] constexpr const std::array<std::uint8_t, 16>& mapped() const { return bytes_; }
   // The 4 bytes of an IPv4 address in host order; only for family() == v4.
   [[nodiscard]] constexpr std::uint32_t v4_host_order() const {
-    return std::uint32_t{bytes_[12]} << 24 | std::uint32_t{bytes_[13]} << 16 | std::uint32_t{bytes_[14]} << 8 | bytes_[15];
+    return std::uint32_t{bytes_[12]} << 24 | std::uint32_t{bytes_[13]} << 16 | std::uint32_t{bytes_[14]} << 8 |
+           bytes_[15];
   }
   [[nodiscard]] bool is_unspecified() const;
   [[nodiscard]] bool is_multicast() const;

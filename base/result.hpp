@@ -9,8 +9,9 @@
 
 namespace postern {
 
-// What went wrong, for a person: `what` names the operation and its object ("bind XSK eth1 queue 0"), `code` is an errno
-// value or 0. A room whose callers branch on the kind of failure has its own closed enum instead (crypto, worker, ike).
+// What went wrong, for a person: `what` names the operation and its object ("bind XSK eth1 queue 0"), `code` is an
+// errno value or 0. A room whose callers branch on the kind of failure has its own closed enum instead (crypto, worker,
+// ike).
 struct Error {
   std::string what;
   int code = 0;
@@ -29,13 +30,12 @@ using Result = std::expected<T, E>;
 }  // namespace postern
 
 // Returns the error of `expression` to the caller, else is the value. The one TRY of the tree.
-#define POSTERN_TRY(variable, expression)                                 \
-  auto variable##_or = (expression);                                      \
+#define POSTERN_TRY(variable, expression)                                       \
+  auto variable##_or = (expression);                                            \
   if (!variable##_or) return std::unexpected(std::move(variable##_or.error())); \
   auto variable = std::move(*variable##_or)
 
-#define POSTERN_CHECK(expression)                                                          \
-  do {                                                                                     \
-    if (auto checked_or = (expression); !checked_or)                                       \
-      return std::unexpected(std::move(checked_or.error()));                               \
+#define POSTERN_CHECK(expression)                                                                           \
+  do {                                                                                                      \
+    if (auto checked_or = (expression); !checked_or) return std::unexpected(std::move(checked_or.error())); \
   } while (false)

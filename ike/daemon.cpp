@@ -1,14 +1,14 @@
 #include "ike/daemon.hpp"
 
+#include <array>
+#include <cstring>
+#include <optional>
+
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <array>
-#include <cstring>
-#include <optional>
 
 #include "base/log.hpp"
 

@@ -1,6 +1,6 @@
-// postern-ike's loop. posternd talks to it over ike.sock (SOCK_SEQPACKET, one JSON text a datagram): "show ..." questions,
-// and {"command": "adopt"} that carries a broker socket by SCM_RIGHTS, sent at start and by every later posternd. It lives
-// on without posternd and ends at SIGTERM.
+// postern-ike's loop. posternd talks to it over ike.sock (SOCK_SEQPACKET, one JSON text a datagram): "show ..."
+// questions, and {"command": "adopt"} that carries a broker socket by SCM_RIGHTS, sent at start and by every later
+// posternd. It lives on without posternd and ends at SIGTERM.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ class Daemon {
   static constexpr std::size_t max_request_bytes = 4096;
   static constexpr std::size_t max_clients = 16;
 
-  // `listener`: a listening SOCK_SEQPACKET Unix socket. Only peers of uid 0 are heard, besides ours (tests run as one user).
+  // `listener`: a listening SOCK_SEQPACKET Unix socket. Only peers of uid 0 are heard, besides ours (tests run as one
+  // user).
   [[nodiscard]] static Result<std::unique_ptr<Daemon>> create(Fd listener);
 
   // Until SIGTERM.

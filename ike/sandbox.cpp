@@ -1,5 +1,8 @@
 #include "ike/sandbox.hpp"
 
+#include <array>
+#include <memory>
+
 #include <cap-ng.h>
 #include <pwd.h>
 #include <seccomp.h>
@@ -8,23 +11,46 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <array>
-#include <memory>
-
 namespace postern::ike {
 namespace {
 
 // What an epoll loop over sockets needs, and the C library under it. No open, no socket, no clone, no exec.
 constexpr std::array allowed_calls = {
-    SCMP_SYS(accept4),         SCMP_SYS(brk),           SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(close),           SCMP_SYS(epoll_ctl),     SCMP_SYS(epoll_pwait),   SCMP_SYS(epoll_wait),
-    SCMP_SYS(exit),            SCMP_SYS(exit_group),    SCMP_SYS(fcntl),         SCMP_SYS(fstat),
-    SCMP_SYS(futex),           SCMP_SYS(getpid),        SCMP_SYS(getrandom),     SCMP_SYS(getsockname),
-    SCMP_SYS(getsockopt),      SCMP_SYS(gettid),        SCMP_SYS(gettimeofday),  SCMP_SYS(madvise),
-    SCMP_SYS(mremap),          SCMP_SYS(munmap),        SCMP_SYS(newfstatat),    SCMP_SYS(poll),
-    SCMP_SYS(read),            SCMP_SYS(recvfrom),      SCMP_SYS(recvmsg),       SCMP_SYS(restart_syscall),
-    SCMP_SYS(rt_sigprocmask),  SCMP_SYS(rt_sigreturn),  SCMP_SYS(sendmsg),       SCMP_SYS(sendto),
-    SCMP_SYS(timerfd_settime), SCMP_SYS(write),         SCMP_SYS(writev),
+    SCMP_SYS(accept4),
+    SCMP_SYS(brk),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(close),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(fstat),
+    SCMP_SYS(futex),
+    SCMP_SYS(getpid),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(getsockname),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(gettid),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(madvise),
+    SCMP_SYS(mremap),
+    SCMP_SYS(munmap),
+    SCMP_SYS(newfstatat),
+    SCMP_SYS(poll),
+    SCMP_SYS(read),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(write),
+    SCMP_SYS(writev),
 };
 
 Result<void> allow_calls(scmp_filter_ctx filter) {
@@ -52,7 +78,8 @@ Result<void> drop_privileges() {
   const int uid = user != nullptr ? static_cast<int>(user->pw_uid) : 65534;
   const int gid = user != nullptr ? static_cast<int>(user->pw_gid) : 65534;
   capng_clear(CAPNG_SELECT_ALL);
-  if (const int code = capng_change_id(uid, gid, static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING));
+  if (const int code =
+          capng_change_id(uid, gid, static_cast<capng_flags_t>(CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING));
       code != 0)
     return fail("drop privileges: capng_change_id says " + std::to_string(code), EPERM);
   capng_clear(CAPNG_SELECT_ALL);

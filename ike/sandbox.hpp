@@ -5,8 +5,8 @@
 
 namespace postern::ike {
 
-// For good: user `postern` (else nobody), no groups, no capability in any set, no_new_privs, no core file, and a seccomp
-// allow-list whose breach kills the process. Call once everything is set up, before the first byte is read.
+// For good: user `postern` (else nobody), no groups, no capability in any set, no_new_privs, no core file, and a
+// seccomp allow-list whose breach kills the process. Call once everything is set up, before the first byte is read.
 [[nodiscard]] Result<void> enter_sandbox();
 
 }  // namespace postern::ike

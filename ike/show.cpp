@@ -16,24 +16,19 @@ json failure(const std::string& message, int exit) {
 }
 
 json show_ike(const DaemonFacts& facts) {
-  return {{"state", "running"},
-          {"pid", facts.pid},
-          {"uptime_s", facts.uptime_s},
-          {"broker_connected", facts.broker_connected},
-          {"requests", facts.requests},
-          {"versions", json::array()},
-          {"sockets", json::array()},
-          {"reason", no_policy}};
+  return {{"state", "running"},         {"pid", facts.pid},
+          {"uptime_s", facts.uptime_s}, {"broker_connected", facts.broker_connected},
+          {"requests", facts.requests}, {"versions", json::array()},
+          {"sockets", json::array()},   {"reason", no_policy}};
 }
 
 struct EmptyList {
   std::string_view command;
   const char* key;
 };
-constexpr std::array empty_lists = {EmptyList{"show crypto ikev2 sa", "sas"},
-                                    EmptyList{"show crypto ikev2 session", "sessions"},
-                                    EmptyList{"show crypto isakmp sa", "sas"},
-                                    EmptyList{"show crypto isakmp peers", "peers"}};
+constexpr std::array empty_lists = {
+    EmptyList{"show crypto ikev2 sa", "sas"}, EmptyList{"show crypto ikev2 session", "sessions"},
+    EmptyList{"show crypto isakmp sa", "sas"}, EmptyList{"show crypto isakmp peers", "peers"}};
 
 }  // namespace
 

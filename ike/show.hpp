@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string_view>
+
+#include <nlohmann/json.hpp>
 
 namespace postern::ike {
 
@@ -14,8 +15,9 @@ struct DaemonFacts {
   std::uint64_t requests = 0;
 };
 
-// One request {"command": "show ..."} and its answer, in the control protocol's shape ("ok", "data" or "error", "exit").
-// This version negotiates nothing: every list of SAs is empty because no IKE policy can be configured, and says so.
+// One request {"command": "show ..."} and its answer, in the control protocol's shape ("ok", "data" or "error",
+// "exit"). This version negotiates nothing: every list of SAs is empty because no IKE policy can be configured, and
+// says so.
 [[nodiscard]] nlohmann::json answer(std::string_view request, const DaemonFacts& facts);
 
 }  // namespace postern::ike

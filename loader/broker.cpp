@@ -1,9 +1,9 @@
 #include "loader/broker.hpp"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include <sys/socket.h>
 
 #include "base/log.hpp"
 

@@ -1,6 +1,6 @@
-// The typed descriptor broker: a child asks for a kind of descriptor, never for a path, a flag or a number of its choice
-// beyond the fields below; what it may ask for is fixed when it is started. One datagram a request over its SOCK_SEQPACKET
-// socket, answered at once by one BrokerReply, with the descriptor by SCM_RIGHTS when `code` is 0.
+// The typed descriptor broker: a child asks for a kind of descriptor, never for a path, a flag or a number of its
+// choice beyond the fields below; what it may ask for is fixed when it is started. One datagram a request over its
+// SOCK_SEQPACKET socket, answered at once by one BrokerReply, with the descriptor by SCM_RIGHTS when `code` is 0.
 #pragma once
 
 #include <array>
@@ -25,11 +25,11 @@ struct BrokerRequest {
   std::uint32_t version = broker_version;
   BrokerKind kind{};
   std::uint64_t id = 0;
-  std::uint32_t vrf = 0;          // routing table id, 0: main
-  std::uint16_t port = 0;         // udp_socket
-  std::uint8_t family = 0;        // 4 or 6; tun: 0
+  std::uint32_t vrf = 0;    // routing table id, 0: main
+  std::uint16_t port = 0;   // udp_socket
+  std::uint8_t family = 0;  // 4 or 6; tun: 0
   std::uint8_t reserved = 0;
-  std::array<char, 16> name{};    // tun: NUL-terminated, "TunnelN"
+  std::array<char, 16> name{};  // tun: NUL-terminated, "TunnelN"
 };
 static_assert(std::is_trivially_copyable_v<BrokerRequest> && sizeof(BrokerRequest) == 40);
 
@@ -41,11 +41,11 @@ struct BrokerReply {
 
 // What one child may have. Empty lists: nothing of that kind.
 struct BrokerGrant {
-  std::string child;                     // for the log
+  std::string child;  // for the log
   std::vector<std::uint16_t> udp_ports;
-  std::vector<std::uint32_t> vrfs;       // for udp_socket and raw_*; 0 is the main table
+  std::vector<std::uint32_t> vrfs;  // for udp_socket and raw_*; 0 is the main table
   bool raw_esp = false, raw_icmp = false;
-  std::vector<std::string> tuns;         // devices of the configuration, by name
+  std::vector<std::string> tuns;  // devices of the configuration, by name
 };
 
 // Who opens: loader/sockets and loader/devices, or a test.
@@ -64,11 +64,12 @@ class Broker {
       : socket_(std::move(socket)), grant_(std::move(grant)), openers_(std::move(openers)) {}
   [[nodiscard]] int fd() const { return socket_.get(); }
 
-  // Answers what waits in the socket, without blocking. Error: the child closed it, sent something that is no request, or
-  // does not read its answers: drop the broker.
+  // Answers what waits in the socket, without blocking. Error: the child closed it, sent something that is no request,
+  // or does not read its answers: drop the broker.
   [[nodiscard]] Result<void> serve();
 
-  // The decision alone: the descriptor, or EPERM outside the grant, EINVAL for a malformed request, EMFILE past the bound.
+  // The decision alone: the descriptor, or EPERM outside the grant, EINVAL for a malformed request, EMFILE past the
+  // bound.
   [[nodiscard]] Result<Fd> answer(const BrokerRequest& request);
 
  private:

@@ -1,11 +1,11 @@
 #include "loader/children.hpp"
 
-#include <poll.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
+
+#include <poll.h>
+#include <sys/socket.h>
 
 #include "loader/control_server.hpp"
 
@@ -90,7 +90,9 @@ std::optional<WorkerChild> adopt_worker(const ProcessId& id, const std::string& 
   return WorkerChild{std::move(*process), std::move(*link)};
 }
 
-Result<nlohmann::json> IkeChild::ask(const nlohmann::json& question) const { return exchange(socket.get(), question, -1); }
+Result<nlohmann::json> IkeChild::ask(const nlohmann::json& question) const {
+  return exchange(socket.get(), question, -1);
+}
 
 Result<IkeChild> start_ike(const std::string& node, const std::string& socket_path) {
   POSTERN_TRY(process, start_listening("postern-ike", node, socket_path));

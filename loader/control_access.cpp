@@ -1,9 +1,9 @@
 #include "loader/control_access.hpp"
 
+#include <algorithm>
+
 #include <grp.h>
 #include <sys/socket.h>
-
-#include <algorithm>
 
 namespace postern::loader {
 namespace {

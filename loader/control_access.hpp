@@ -1,12 +1,12 @@
 // Who may say what on the control socket: root and group `postern` everything, group `postern-ro` what only shows.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <optional>
 #include <string_view>
 #include <vector>
+
+#include <sys/types.h>
 
 #include "base/result.hpp"
 

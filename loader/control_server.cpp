@@ -1,12 +1,12 @@
 #include "loader/control_server.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-
-#include <algorithm>
-#include <cstring>
 
 #include "base/log.hpp"
 #include "base/secret.hpp"
@@ -99,8 +99,8 @@ Result<std::unique_ptr<ControlServer>> ControlServer::create(EventLoop& loop, co
   POSTERN_TRY(listener, listen_at(path, SOCK_STREAM, 0666));
   std::unique_ptr<ControlServer> server(
       new ControlServer(loop, std::move(listener), path, std::move(handler), groups, std::move(peer_of)));
-  POSTERN_CHECK(loop.watch(server->listener_.get(), EPOLLIN,
-                           [raw = server.get()](std::uint32_t) { raw->accept_clients(); }));
+  POSTERN_CHECK(
+      loop.watch(server->listener_.get(), EPOLLIN, [raw = server.get()](std::uint32_t) { raw->accept_clients(); }));
   return server;
 }
 
@@ -133,7 +133,8 @@ void ControlServer::accept_clients() {
     client->timer = loop_.after(patience, [this, fd] { drop(fd); });
     Client& kept = *clients_.emplace(fd, std::move(client)).first->second;
     if (kept.access == Access::none)
-      start_reply(kept, ControlReply::failure("not permitted: you are neither root nor in group postern or postern-ro", 4));
+      start_reply(kept,
+                  ControlReply::failure("not permitted: you are neither root nor in group postern or postern-ro", 4));
   }
 }
 
@@ -178,7 +179,8 @@ void ControlServer::read_request(Client& client) {
 }
 
 void ControlServer::answer(Client& client, std::string_view line) {
-  if (too_deep(line, max_depth)) return start_reply(client, ControlReply::failure("the request is nested too deeply", 2));
+  if (too_deep(line, max_depth))
+    return start_reply(client, ControlReply::failure("the request is nested too deeply", 2));
   auto request = nlohmann::json::parse(line, nullptr, false);
   if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
     return start_reply(client, ControlReply::failure("the request is not {\"command\": ..., \"args\": {...}}", 2));

@@ -1,4 +1,5 @@
-// control.sock: one line of JSON asks, one line answers, the connection ends. Runs on the loop; never waits for a client.
+// control.sock: one line of JSON asks, one line answers, the connection ends. Runs on the loop; never waits for a
+// client.
 //   {"command": "show crypto map", "args": {...}}
 //   {"ok": true, "data": ...}   {"ok": false, "error": {"message": "...", "path": "/acls/0"}, "exit": 1}
 #pragma once
@@ -6,9 +7,10 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_map>
+
+#include <nlohmann/json.hpp>
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
@@ -18,9 +20,9 @@
 namespace postern::loader {
 
 struct ControlReply {
-  nlohmann::json line;                // the whole answer
-  Fd descriptor;                      // travels with the line (capture); may be empty
-  std::function<void()> afterwards;   // once the answer has left: stop, teardown
+  nlohmann::json line;               // the whole answer
+  Fd descriptor;                     // travels with the line (capture); may be empty
+  std::function<void()> afterwards;  // once the answer has left: stop, teardown
 
   [[nodiscard]] static ControlReply success(nlohmann::json data);
   [[nodiscard]] static ControlReply failure(const std::string& message, int exit = 1);

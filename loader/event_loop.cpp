@@ -1,10 +1,10 @@
 #include "loader/event_loop.hpp"
 
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-
 #include <algorithm>
 #include <array>
+
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
 
 namespace postern::loader {
 namespace {

@@ -1,4 +1,5 @@
-// posternd's one loop: descriptors by epoll, timers by one timerfd. Single-threaded; a callback may watch, forget or stop.
+// posternd's one loop: descriptors by epoll, timers by one timerfd. Single-threaded; a callback may watch, forget or
+// stop.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ class EventLoop {
 
   [[nodiscard]] static Result<std::unique_ptr<EventLoop>> create();
 
-  // `fd` is borrowed and must outlive the watch. `events` are epoll's. A second watch of the same descriptor replaces it.
+  // `fd` is borrowed and must outlive the watch. `events` are epoll's. A second watch of the same descriptor replaces
+  // it.
   [[nodiscard]] Result<void> watch(int fd, std::uint32_t events, OnReady on_ready);
   void forget(int fd);
 
@@ -45,7 +47,8 @@ class EventLoop {
   Fd epoll_, timer_;
   bool running_ = false;
   std::uint64_t next_id_ = 1;
-  std::unordered_map<std::uint64_t, std::shared_ptr<Watch>> watches_;  // by id: an event of a forgotten fd finds nothing
+  std::unordered_map<std::uint64_t, std::shared_ptr<Watch>>
+      watches_;  // by id: an event of a forgotten fd finds nothing
   std::unordered_map<int, std::uint64_t> id_of_fd_;
   std::map<std::pair<Time, TimerId>, std::function<void()>> timers_;
 };

@@ -1,9 +1,9 @@
 #include "loader/facts.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <fstream>
+
+#include <sched.h>
 
 #include "base/log.hpp"
 
@@ -59,9 +59,8 @@ bool is_outside(const config::Document& document, const Facts& facts, const conf
     if (tunnel.source == interface.name) return true;
     const auto address = IpAddress::parse(tunnel.source);
     const LinkFacts* const link = facts.find(interface.name);
-    return address && link != nullptr && std::ranges::any_of(link->addresses, [&](const Prefix& prefix) {
-             return prefix.address == *address;
-           });
+    return address && link != nullptr &&
+           std::ranges::any_of(link->addresses, [&](const Prefix& prefix) { return prefix.address == *address; });
   });
 }
 

@@ -16,14 +16,14 @@ namespace postern::loader {
 struct FactSources {
   Netlink& netlink;
   PlainSide& plain_side;
-  std::string steer;                    // name of the steer TAP
-  std::set<std::uint32_t> our_programs; // ids of our BPF programs: not a reason to go by the kernel
+  std::string steer;                     // name of the steer TAP
+  std::set<std::uint32_t> our_programs;  // ids of our BPF programs: not a reason to go by the kernel
 };
 
 [[nodiscard]] Result<Facts> gather_facts(const FactSources& sources, const config::Document& document);
 
-// Families whose traffic the document protects and for which the namespace does not forward: "IPv4", "IPv6". posternd leaves
-// the switch alone; it says so.
+// Families whose traffic the document protects and for which the namespace does not forward: "IPv4", "IPv6". posternd
+// leaves the switch alone; it says so.
 [[nodiscard]] std::vector<std::string> forwarding_off(const config::Document& document);
 
 }  // namespace postern::loader

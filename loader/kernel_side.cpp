@@ -1,10 +1,10 @@
 #include "loader/kernel_side.hpp"
 
-#include <bpf/bpf.h>
-#include <sys/random.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include <bpf/bpf.h>
+#include <sys/random.h>
 
 #include "base/log.hpp"
 #include "maps/drops.hpp"
@@ -145,7 +145,8 @@ Result<void> KernelSide::remove_other_policies(const std::set<std::uint32_t>& ke
 Result<void> KernelSide::set_block(std::uint32_t ifindex, bool block) {
   POSTERN_TRY(entry, maps().interfaces.lookup(ifindex));
   if (!entry) return {};
-  const auto flags = block ? entry->flags | POSTERN_IF_BLOCK : entry->flags & ~static_cast<std::uint32_t>(POSTERN_IF_BLOCK);
+  const auto flags =
+      block ? entry->flags | POSTERN_IF_BLOCK : entry->flags & ~static_cast<std::uint32_t>(POSTERN_IF_BLOCK);
   if (flags == entry->flags) return {};
   entry->flags = flags;
   return maps().interfaces.update(ifindex, *entry);

@@ -1,8 +1,8 @@
-// posternd's half in the kernel: programs, pinned maps, the entry of each interface. The one writer of `interfaces`, `sas` and
-// `local_addresses`. One thread.
+// posternd's half in the kernel: programs, pinned maps, the entry of each interface. The one writer of `interfaces`,
+// `sas` and `local_addresses`. One thread.
 //
-// Fail closed: an interface enters with its policy in force and POSTERN_IF_BLOCK set, before its programs are attached; it is
-// unblocked when the worker has everything; it is blocked again before anything is taken from it.
+// Fail closed: an interface enters with its policy in force and POSTERN_IF_BLOCK set, before its programs are attached;
+// it is unblocked when the worker has everything; it is blocked again before anything is taken from it.
 #pragma once
 
 #include <cstdint>
@@ -70,7 +70,10 @@ class KernelSide {
 
  private:
   explicit KernelSide(BpfPrograms programs, std::filesystem::path pin_dir)
-      : programs_(std::move(programs)), pin_dir_(std::move(pin_dir)), policies_(programs_.maps()), sas_(programs_.maps().sas) {}
+      : programs_(std::move(programs)),
+        pin_dir_(std::move(pin_dir)),
+        policies_(programs_.maps()),
+        sas_(programs_.maps().sas) {}
   [[nodiscard]] Result<void> write_entry(const PlannedInterface& planned, const InstalledInterface& installed,
                                          std::uint32_t steer, std::uint32_t extra_flags);
   [[nodiscard]] Result<std::uint32_t> attach(const PlannedInterface& planned, config::XdpMode mode);

@@ -1,9 +1,9 @@
 // posternd --name NODE --config FILE [--netns NAME] [--foreground] | --guard | --teardown
-#include <unistd.h>
-
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
+
+#include <CLI/CLI.hpp>
+#include <unistd.h>
 
 #include "base/log.hpp"
 #include "config/load.hpp"
@@ -77,8 +77,10 @@ int main(int argc, char** argv) {
   app.add_option("--name", options.name, "Name of the node")->required();
   auto* const config = app.add_option("--config", options.config, "Its JSON document");
   app.add_option("--netns", options.netns, "Network namespace to live in: a name under /run/netns, or a path");
-  app.add_flag("--foreground", options.foreground, "Stay in the foreground, log to standard error (the only form there is)");
-  auto* const teardown = app.add_flag("--teardown", options.teardown, "Remove everything of the node; no posternd may run");
+  app.add_flag("--foreground", options.foreground,
+               "Stay in the foreground, log to standard error (the only form there is)");
+  auto* const teardown =
+      app.add_flag("--teardown", options.teardown, "Remove everything of the node; no posternd may run");
   app.add_flag("--guard", options.guard, "Put policies in force, block protected interfaces, and exit")->needs(config);
   teardown->excludes(config);
   CLI11_PARSE(app, argc, argv);

@@ -1,10 +1,10 @@
 #include "loader/node.hpp"
 
+#include <algorithm>
+
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-
-#include <algorithm>
 
 #include "base/log.hpp"
 #include "config/load.hpp"
@@ -82,7 +82,8 @@ Result<void> Node::begin(config::Document document, MemoryFiles stored) {
   document_ = std::move(document);
   POSTERN_CHECK(bring_worker(std::move(stored)));
   if (!adopted_) {
-    // Whatever stood before stood without a worker: everything enters anew, blocked. Numbers and policies stay until then.
+    // Whatever stood before stood without a worker: everything enters anew, blocked. Numbers and policies stay until
+    // then.
     for (auto& [name, installed] : state_.interfaces) POSTERN_CHECK(kernel_->set_block(installed.ifindex, true));
   }
   POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace));
@@ -129,11 +130,11 @@ Result<void> Node::watch_everything() {
     POSTERN_CHECK(loop_->watch(plain_side_->fd(), EPOLLIN, [this](std::uint32_t) {
       if (plain_side_->take_change()) look_again_soon(settle);
     }));
-  POSTERN_TRY(control, ControlServer::create(*loop_, paths_.file("control.sock"),
-                                             [this](const std::string& said, nlohmann::json args) {
-                                               return command(said, std::move(args));
-                                             },
-                                             control_groups()));
+  POSTERN_TRY(control,
+              ControlServer::create(
+                  *loop_, paths_.file("control.sock"),
+                  [this](const std::string& said, nlohmann::json args) { return command(said, std::move(args)); },
+                  control_groups()));
   control_ = std::move(control);
   sample_stats();
   arm_keeper();
@@ -236,18 +237,21 @@ void Node::arm_keeper() {
   if (keeper_timer_ != 0) loop_->cancel(keeper_timer_);
   keeper_timer_ = 0;
   if (const auto deadline = keeper_->next_deadline())
-    keeper_timer_ = loop_->after(std::max<Duration>(*deadline - Clock::now(), Duration::zero()), [this] { on_keeper_timer(); });
+    keeper_timer_ =
+        loop_->after(std::max<Duration>(*deadline - Clock::now(), Duration::zero()), [this] { on_keeper_timer(); });
 }
 
 void Node::sample_stats() {
   std::set<std::uint32_t> devices;
   for (const PlannedInterface& interface : plan_.interfaces) devices.insert(interface.ifindex);
   for (const LinkFacts& link : facts_.links)
-    if (link.name == facts_.steer || config::find_named(document_.interfaces, link.name) != nullptr) devices.insert(link.ifindex);
+    if (link.name == facts_.steer || config::find_named(document_.interfaces, link.name) != nullptr)
+      devices.insert(link.ifindex);
   const Time now = Clock::now();
   if (const auto sampled = stats_.sample(*netlink_, devices, now); !sampled)
     spdlog::debug("link statistics: {}", sampled.error().message());
-  loop_->after(std::max<Duration>(stats_.next_sample() - now, std::chrono::milliseconds(100)), [this] { sample_stats(); });
+  loop_->after(std::max<Duration>(stats_.next_sample() - now, std::chrono::milliseconds(100)),
+               [this] { sample_stats(); });
 }
 
 void Node::kick_watchdog() {

@@ -1,9 +1,12 @@
-// posternd's centre: one node's life from start to stop. It compares what is (State) with what shall be (Plan) and does the
-// difference, additions first and removals last; a start, an apply, a link that comes back and an adoption are all this.
+// posternd's centre: one node's life from start to stop. It compares what is (State) with what shall be (Plan) and does
+// the difference, additions first and removals last; a start, an apply, a link that comes back and an adoption are all
+// this.
 //
-//   start:  state.json, pins, living children -> devices and routes -> interfaces blocked -> worker -> AF_XDP, SAs, flows,
+//   start:  state.json, pins, living children -> devices and routes -> interfaces blocked -> worker -> AF_XDP, SAs,
+//   flows,
 //           policies -> unblock -> READY
-//   node.cpp life and events | node_realize.cpp plan to kernel | node_worker.cpp worker and SAs | node_control.cpp commands
+//   node.cpp life and events | node_realize.cpp plan to kernel | node_worker.cpp worker and SAs | node_control.cpp
+//   commands
 //
 // One thread, one loop. Everything here may block for a moment on the kernel or the worker, nothing on a client.
 #pragma once
@@ -41,7 +44,8 @@ namespace postern::loader {
 
 // What happens to an SA that is installed and whose document says something else now (MAN-11).
 enum class SaUpdate : std::uint8_t {
-  keep,     // apply: edits wait for `clear crypto sa`; an SA that cannot work where it is (moved()) is replaced all the same
+  keep,     // apply: edits wait for `clear crypto sa`; an SA that cannot work where it is (moved()) is replaced all the
+            // same
   replace,  // start, adoption, links: the document counts
 };
 
@@ -165,8 +169,8 @@ class Node {
   XskBindings bindings_;
   WorkerTraits worker_traits_;
   bool adopted_ = false;
-  bool release_ = false;           // teardown, or on_stop release
-  std::string trouble_;            // why the node is degraded, beyond what the plan misses
+  bool release_ = false;  // teardown, or on_stop release
+  std::string trouble_;   // why the node is degraded, beyond what the plan misses
   Time started_ = Clock::now();
   EventLoop::TimerId look_timer_ = 0, periodic_timer_ = 0, keeper_timer_ = 0;
 };

@@ -1,7 +1,7 @@
 // What is said on control.sock.
-#include <sys/socket.h>
-
 #include <algorithm>
+
+#include <sys/socket.h>
 
 #include "base/log.hpp"
 #include "config/load.hpp"
@@ -72,18 +72,20 @@ ControlReply Node::command_apply(json args) {
   const auto changes = config::diff(document_, loaded->document);
   auto applied = apply(std::move(loaded->document));
   if (applied)
-    if (auto kept = write_file(paths_.file("running.json"), text, 0600); !kept) spdlog::warn("{}", kept.error().message());
+    if (auto kept = write_file(paths_.file("running.json"), text, 0600); !kept)
+      spdlog::warn("{}", kept.error().message());
   wipe(std::as_writable_bytes(std::span(text)));
   if (!applied) return ControlReply::failure("nothing was changed: " + applied.error().message());
   spdlog::info("config apply: {} changes", changes.size());
-  return ControlReply::success({{"changes", config::to_json(changes)},
-                                {"warnings", problems_json(loaded->warnings)},
-                                {"state", state_text()}});
+  return ControlReply::success(
+      {{"changes", config::to_json(changes)}, {"warnings", problems_json(loaded->warnings)}, {"state", state_text()}});
 }
 
 // clear crypto sa [peer A] [map NAME] [interface NAME] [entry A esp SPI]
 ControlReply Node::command_clear(const json& args) {
-  const auto text = [&](const char* key) { return args.contains(key) && args[key].is_string() ? args[key].get<std::string>() : ""; };
+  const auto text = [&](const char* key) {
+    return args.contains(key) && args[key].is_string() ? args[key].get<std::string>() : "";
+  };
   const std::string peer = text("peer"), map = text("map"), interface = text("interface");
   std::optional<IpAddress> peer_address;
   if (!peer.empty()) {
@@ -93,7 +95,8 @@ ControlReply Node::command_clear(const json& args) {
   }
   const auto flow_matches = [&](const PlannedSaPair& pair) {
     return std::ranges::any_of(plan_.flows, [&](const PlannedFlow& flow) {
-      return flow.sa_pair == pair.key && (map.empty() || flow.map == map) && (interface.empty() || flow.interface == interface);
+      return flow.sa_pair == pair.key && (map.empty() || flow.map == map) &&
+             (interface.empty() || flow.interface == interface);
     });
   };
   const auto cleared = clear_sas([&](const PlannedSaPair& pair) {
@@ -149,7 +152,8 @@ ControlReply Node::command_show(const std::string& said, const json& args) {
 NodeView Node::view() {
   // Fresh: kernel-side counters of the AF_XDP sockets, link counters.
   if (worker_)
-    if (const auto refreshed = worker_->link.refresh_counters(); !refreshed) spdlog::warn("{}", refreshed.error().message());
+    if (const auto refreshed = worker_->link.refresh_counters(); !refreshed)
+      spdlog::warn("{}", refreshed.error().message());
   std::set<std::uint32_t> devices;
   for (const LinkFacts& link : facts_.links) devices.insert(link.ifindex);
   if (const auto sampled = stats_.sample(*netlink_, devices, Clock::now()); !sampled)

@@ -1,5 +1,9 @@
 #include "loader/node_paths.hpp"
 
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sched.h>
@@ -7,10 +11,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
 
 namespace postern::loader {
 namespace {
@@ -41,7 +41,7 @@ Result<void> enter_netns(const std::string& netns) {
 }
 
 Result<void> ensure_bpffs() {
-  struct statfs status {};
+  struct statfs status{};
   if (::statfs(bpffs, &status) == 0 && static_cast<unsigned long>(status.f_type) == BPF_FS_MAGIC) return {};
   if (::mount("bpf", bpffs, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0)
     return fail_errno(std::string("mount a bpffs at ") + bpffs);

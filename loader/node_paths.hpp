@@ -10,15 +10,16 @@ namespace postern::loader {
 
 struct NodePaths {
   std::string name;
-  std::string config;                                          // the document's file
-  std::string netns;                                           // as given; empty: the caller's
-  std::string run_dir;                                         // /run/postern/NAME
-  std::string pin_dir;                                         // /sys/fs/bpf/postern/NAME
+  std::string config;   // the document's file
+  std::string netns;    // as given; empty: the caller's
+  std::string run_dir;  // /run/postern/NAME
+  std::string pin_dir;  // /sys/fs/bpf/postern/NAME
   [[nodiscard]] std::string file(const char* name_in_run_dir) const { return run_dir + "/" + name_in_run_dir; }
 };
 
 // 1..32 characters of A-Z a-z 0-9 _ . -, not beginning with a dot or dash: it becomes part of paths and device names.
-[[nodiscard]] Result<NodePaths> node_paths(const std::string& name, const std::string& config, const std::string& netns);
+[[nodiscard]] Result<NodePaths> node_paths(const std::string& name, const std::string& config,
+                                           const std::string& netns);
 
 // Enters /run/netns/NAME, or the path that contains a slash. Call before any thread or socket is made.
 [[nodiscard]] Result<void> enter_netns(const std::string& netns);

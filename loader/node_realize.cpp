@@ -132,7 +132,8 @@ void Node::drop_devices(const config::Document& document, const Plan&) {
     bool wanted = true;
     const auto prefix = Prefix::parse(one->prefix);
     if (one->kind == "device") wanted = names.contains(one->name);
-    if (one->kind == "address") wanted = prefix && std::ranges::find(addresses[one->name], *prefix) != addresses[one->name].end();
+    if (one->kind == "address")
+      wanted = prefix && std::ranges::find(addresses[one->name], *prefix) != addresses[one->name].end();
     if (is_route(*one)) {
       const auto& mine = routes[one->name];
       wanted = prefix && std::ranges::find(mine, Prefix{prefix->first(), prefix->length}) != mine.end();
@@ -196,7 +197,8 @@ Result<void> Node::enter_interfaces(const config::Document& document, const Plan
     }
     InstalledInterface installed;
     installed.xsk_base = free_xsk_base(planned.queues);
-    if (installed.xsk_base + planned.queues > POSTERN_MAX_XSK) return fail("too many receive queues for the XSK map", ENOSPC);
+    if (installed.xsk_base + planned.queues > POSTERN_MAX_XSK)
+      return fail("too many receive queues for the XSK map", ENOSPC);
     const auto entered = kernel_->enter(planned, planned.rules.empty() ? 0 : new_generation(), steer,
                                         document.dataplane.xdp_mode, installed);
     state_.interfaces[planned.name] = installed;
@@ -248,7 +250,8 @@ void Node::remove_rest(const Plan& plan) {
     for (const auto& key : gone) warn(remove_pair(key));
   }
   for (auto known = state_.interfaces.begin(); known != state_.interfaces.end();) {
-    const bool wanted = std::ranges::any_of(plan.interfaces, [&](const auto& planned) { return planned.name == known->first; });
+    const bool wanted =
+        std::ranges::any_of(plan.interfaces, [&](const auto& planned) { return planned.name == known->first; });
     if (wanted) {
       ++known;
       continue;
@@ -277,7 +280,8 @@ void Node::sync_surroundings(const Plan& plan) {
   for (const PlannedInterface& planned : plan.interfaces)
     if (planned.vrf != 0) vrf_of[planned.ifindex] = planned.vrf;
   const auto addresses = netlink_->addresses();
-  const auto synced = addresses ? kernel_->sync_local_addresses(*addresses, vrf_of) : std::unexpected(addresses.error());
+  const auto synced =
+      addresses ? kernel_->sync_local_addresses(*addresses, vrf_of) : std::unexpected(addresses.error());
   if (!synced) spdlog::warn("local addresses: {}", synced.error().message());
 }
 

@@ -1,5 +1,5 @@
-// A consistent picture of the node at one moment, taken by posternd, from which every `show` is built (loader/show_*.cpp) as
-// JSON. Holds no key. Owner: the caller; plain values only.
+// A consistent picture of the node at one moment, taken by posternd, from which every `show` is built
+// (loader/show_*.cpp) as JSON. Holds no key. Owner: the caller; plain values only.
 #pragma once
 
 #include <array>
@@ -35,7 +35,7 @@ struct FlowView {
   std::string interface;       // the map's interface, or TunnelN
   std::optional<std::uint32_t> tunnel;
   std::optional<SaView> inbound, outbound;
-  std::uint64_t send_errors = 0;   // no SA, no next hop, too big
+  std::uint64_t send_errors = 0;  // no SA, no next hop, too big
   std::uint32_t plaintext_mtu = 0;
 };
 
@@ -48,7 +48,7 @@ struct QueueView {
 struct DeviceView {
   std::string name;
   std::uint32_t ifindex = 0;
-  std::string role;        // "outside", "inside", "tunnel", "steer"
+  std::string role;  // "outside", "inside", "tunnel", "steer"
   bool admin_up = false, carrier = false;
   std::uint32_t mtu = 0;
   std::optional<std::string> mac;

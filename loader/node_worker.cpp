@@ -1,7 +1,7 @@
 // The worker's side of a node: adopt or start it, give it devices and SAs, replace it when it dies.
-#include <sys/epoll.h>
-
 #include <algorithm>
+
+#include <sys/epoll.h>
 
 #include "base/log.hpp"
 #include "loader/node.hpp"
@@ -90,7 +90,8 @@ Result<void> Node::start_new_worker() {
 }
 
 Result<void> Node::watch_worker() {
-  POSTERN_CHECK(loop_->watch(worker_->process.pidfd.get(), EPOLLIN, [this](std::uint32_t) { worker_lost("it ended"); }));
+  POSTERN_CHECK(
+      loop_->watch(worker_->process.pidfd.get(), EPOLLIN, [this](std::uint32_t) { worker_lost("it ended"); }));
   return loop_->watch(worker_->link.fd(), EPOLLIN, [this](std::uint32_t) { on_worker_message(); });
 }
 
@@ -120,7 +121,8 @@ void Node::restart_worker() {
     trouble_ = "worker: " + done.error().message();
     report_state();
     if (worker_) return worker_lost(done.error().message());
-    const auto delay = std::max<Duration>(worker_pace_.after_crash(began, Clock::now()), std::chrono::milliseconds(100));
+    const auto delay =
+        std::max<Duration>(worker_pace_.after_crash(began, Clock::now()), std::chrono::milliseconds(100));
     loop_->after(delay, [this] { restart_worker(); });
     spdlog::error("{}", trouble_);
     return;
@@ -261,8 +263,8 @@ Result<void> Node::remove_conflicting(const Plan& plan, const PlannedSaPair& pai
   return {};
 }
 
-// Outbound: new, bind, old. Inbound: the SPI is the same and there cannot be two, so the old one goes first; the gap is two
-// answers of the worker.
+// Outbound: new, bind, old. Inbound: the SPI is the same and there cannot be two, so the old one goes first; the gap is
+// two answers of the worker.
 Result<void> Node::install_pair(const PlannedSaPair& pair) {
   InstalledSaPair before;
   const auto known = state_.sas.find(pair.key);
@@ -305,7 +307,8 @@ Result<void> Node::remove_pair(const std::string& key) {
     POSTERN_CHECK(kernel_->remove_sa(in->parameters));
     POSTERN_CHECK(worker_->link.remove_sa(installed.inbound_slot));
   }
-  if (memory_->live(installed.outbound_slot) != nullptr) POSTERN_CHECK(worker_->link.remove_sa(installed.outbound_slot));
+  if (memory_->live(installed.outbound_slot) != nullptr)
+    POSTERN_CHECK(worker_->link.remove_sa(installed.outbound_slot));
   return {};
 }
 
@@ -321,7 +324,8 @@ Result<std::uint32_t> Node::clear_sas(const std::function<bool(const PlannedSaPa
   return cleared;
 }
 
-// SAs in the memory file, and entries of the `sas` map, that no pair owns: left by a posternd that died between two steps.
+// SAs in the memory file, and entries of the `sas` map, that no pair owns: left by a posternd that died between two
+// steps.
 void Node::remove_orphans() {
   std::set<std::uint32_t> owned;
   for (const auto& [key, installed] : state_.sas) owned.insert({installed.inbound_slot, installed.outbound_slot});
@@ -356,8 +360,9 @@ Result<void> Node::watch_ike() {
   BrokerGrant grant{"postern-ike", {500, 4500}, {0}, false, false, {}};
   for (const config::Vrf& vrf : document_.vrfs) grant.vrfs.push_back(vrf.table);
   const auto refuse = [](auto&&...) -> Result<Fd> { return fail("broker: not granted", EPERM); };
-  BrokerOpeners openers{[this](std::uint32_t vrf, Family family, std::uint16_t port) { return open_for_ike(vrf, family, port); },
-                        refuse, refuse, refuse};
+  BrokerOpeners openers{
+      [this](std::uint32_t vrf, Family family, std::uint16_t port) { return open_for_ike(vrf, family, port); }, refuse,
+      refuse, refuse};
   broker_ = std::make_unique<Broker>(std::move(ike_->broker), std::move(grant), std::move(openers));
   POSTERN_CHECK(loop_->watch(broker_->fd(), EPOLLIN, [this](std::uint32_t) {
     if (const auto served = broker_->serve(); !served) {

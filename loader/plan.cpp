@@ -83,7 +83,8 @@ class Planner {
     }
     plan_.links.push_back(interface.name);
     if (interface.crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.crypto_map, 0));
-    if (interface.ipv6_crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.ipv6_crypto_map, ipv6_entry_offset));
+    if (interface.ipv6_crypto_map)
+      POSTERN_CHECK(add_map(interface, *link, *interface.ipv6_crypto_map, ipv6_entry_offset));
     if (interface.inside && link->plain_side_af_xdp) interface_of(*link, interface.vrf).flags |= POSTERN_IF_INSIDE;
     return {};
   }
@@ -93,7 +94,8 @@ class Planner {
     const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
     if (map == nullptr) return fail("interface " + interface.name + ": no crypto map \"" + name + "\"");
     interface_of(link, interface.vrf).flags |= POSTERN_IF_OUTSIDE;
-    for (const config::MapEntry& entry : map->entries) POSTERN_CHECK(add_entry(interface, link, *map, entry, entry_offset));
+    for (const config::MapEntry& entry : map->entries)
+      POSTERN_CHECK(add_entry(interface, link, *map, entry, entry_offset));
     return {};
   }
 
@@ -102,7 +104,8 @@ class Planner {
     const std::string key = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
     const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
     const config::TransformSet* const set = config::find_named(document_.transform_sets, entry.transform_set);
-    if (acl == nullptr || set == nullptr) return fail("crypto map " + key + ": its ACL or transform set does not exist");
+    if (acl == nullptr || set == nullptr)
+      return fail("crypto map " + key + ": its ACL or transform set does not exist");
     std::vector<std::uint32_t> flows;
     std::vector<const config::Ace*> permits;
     auto& rules = interface_of(link, interface.vrf).rules;
@@ -127,10 +130,12 @@ class Planner {
     if (flows.empty()) return {};
     const auto local = local_address(document_, link, entry.peer.family());
     if (!local) {
-      plan_.missing.push_back("interface " + interface.name + " has no address of the family of peer " + entry.peer.text());
+      plan_.missing.push_back("interface " + interface.name + " has no address of the family of peer " +
+                              entry.peer.text());
       return {};
     }
-    POSTERN_TRY(pair, map_sa_pair({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
+    POSTERN_TRY(pair,
+                map_sa_pair({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
     return add_pair(std::move(pair), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
   }
 
@@ -146,19 +151,22 @@ class Planner {
     const LinkFacts* const outside = tunnel_source_link(document_, facts_, tunnel);
     const LinkFacts* const device = facts_.find(tunnel.device());
     if (outside == nullptr || device == nullptr) {
-      plan_.missing.push_back(tunnel.device() + (outside == nullptr ? ": its source " + tunnel.source : "") + " does not exist");
+      plan_.missing.push_back(tunnel.device() + (outside == nullptr ? ": its source " + tunnel.source : "") +
+                              " does not exist");
       return {};
     }
     const auto local = tunnel_local_address(document_, *outside, tunnel);
     if (!local) {
-      plan_.missing.push_back(tunnel.device() + ": its source has no address of the family of " + tunnel.destination.text());
+      plan_.missing.push_back(tunnel.device() + ": its source has no address of the family of " +
+                              tunnel.destination.text());
       return {};
     }
     const config::Interface* const source = config::find_named(document_.interfaces, outside->name);
     const auto fvrf_name = source == nullptr ? std::nullopt : source->vrf;
     const std::uint32_t fvrf = table_of(document_, fvrf_name);
     interface_of(*outside, fvrf_name).flags |= POSTERN_IF_OUTSIDE;
-    PlannedFlow flow{0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), tunnel.number};
+    PlannedFlow flow{
+        0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), tunnel.number};
     const std::uint32_t id = new_flow(std::move(flow), "tunnel " + std::to_string(tunnel.number));
     PlannedInterface& interface = interface_of(*device, tunnel.vrf);
     interface.flags |= POSTERN_IF_TUNNEL;
@@ -170,13 +178,15 @@ class Planner {
   void add_devices() {
     for (PlannedInterface& interface : plan_.interfaces) add_interface_devices(interface, *facts_.find(interface.name));
     if (const LinkFacts* const steer = facts_.find(facts_.steer)) add_queues(DeviceKind::steer, *steer, 0, 0);
-    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) add_socket("raw icmp", DeviceKind::raw_icmp, thread);
+    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread)
+      add_socket("raw icmp", DeviceKind::raw_icmp, thread);
     add_socket("raw esp", DeviceKind::raw_esp, 0);
     std::set<std::uint16_t> ports;
     for (const PlannedSaPair& pair : plan_.sas)
       if (pair.inbound.parameters.udp_encapsulation) ports.insert(pair.inbound.parameters.local_port);
     std::uint32_t number = 0;  // `queue`: the worker knows a device by kind, ifindex and queue
-    for (const std::uint16_t port : ports) add_socket("udp " + std::to_string(port), DeviceKind::udp_encap, 0, port, number++);
+    for (const std::uint16_t port : ports)
+      add_socket("udp " + std::to_string(port), DeviceKind::udp_encap, 0, port, number++);
   }
 
   void add_interface_devices(PlannedInterface& interface, const LinkFacts& link) {
@@ -252,7 +262,8 @@ std::uint32_t planned_threads(const config::Document& document, const Facts& fac
   std::uint32_t queues = 1;
   for (const config::Interface& interface : document.interfaces)
     if (const LinkFacts* const link = facts.find(interface.name)) queues = std::max(queues, link->queues);
-  const std::uint32_t wanted = document.dataplane.workers != 0 ? document.dataplane.workers : std::min(facts.cpus, queues);
+  const std::uint32_t wanted =
+      document.dataplane.workers != 0 ? document.dataplane.workers : std::min(facts.cpus, queues);
   return std::clamp<std::uint32_t>(wanted, 1, max_worker_threads);
 }
 
@@ -277,14 +288,14 @@ std::string PlannedInterface::policy_text() const {
   };
   for (const PolicyRule& rule : rules)
     text += std::to_string(rule.entry) + (rule.permit ? "+" : "-") + std::to_string(rule.flow) + " " +
-            (rule.protocol ? std::to_string(*rule.protocol) : "ip") + " " + rule.source.text() + ports(rule.source_ports) +
-            " " + rule.destination.text() + ports(rule.destination_ports) + "\n";
+            (rule.protocol ? std::to_string(*rule.protocol) : "ip") + " " + rule.source.text() +
+            ports(rule.source_ports) + " " + rule.destination.text() + ports(rule.destination_ports) + "\n";
   return text;
 }
 
 bool PlannedInterface::operator==(const PlannedInterface& other) const {
-  return name == other.name && ifindex == other.ifindex && vrf == other.vrf && flags == other.flags && flow == other.flow &&
-         queues == other.queues && mac == other.mac && policy_text() == other.policy_text();
+  return name == other.name && ifindex == other.ifindex && vrf == other.vrf && flags == other.flags &&
+         flow == other.flow && queues == other.queues && mac == other.mac && policy_text() == other.policy_text();
 }
 
 const PlannedSaPair* Plan::find_pair(std::string_view key) const {

@@ -1,5 +1,6 @@
-// From the document and the facts of the moment to everything the node wants: which policies stand on which interface, which
-// devices the worker serves, which SAs exist. Pure: tests are tables. The node compares two plans and does the difference.
+// From the document and the facts of the moment to everything the node wants: which policies stand on which interface,
+// which devices the worker serves, which SAs exist. Pure: tests are tables. The node compares two plans and does the
+// difference.
 #pragma once
 
 #include <compare>
@@ -25,12 +26,12 @@ struct LinkFacts {
   std::string name;
   std::uint32_t ifindex = 0;
   std::uint32_t mtu = 1500;
-  std::uint32_t queues = 1;         // receive queues in use
+  std::uint32_t queues = 1;  // receive queues in use
   MacAddress mac{};
-  std::vector<Prefix> addresses;    // with host bits: the addresses themselves
-  bool plain_side_af_xdp = false;   // inside devices: nothing on the path that AF_XDP would bypass
+  std::vector<Prefix> addresses;   // with host bits: the addresses themselves
+  bool plain_side_af_xdp = false;  // inside devices: nothing on the path that AF_XDP would bypass
   std::string plain_side_reason;
-  bool needs_packet_socket = false; // outside devices: a qdisc or filter that AF_XDP transmit would bypass
+  bool needs_packet_socket = false;  // outside devices: a qdisc or filter that AF_XDP transmit would bypass
   bool operator==(const LinkFacts&) const = default;
 };
 
@@ -62,10 +63,10 @@ class FlowBook {
 struct PlannedInterface {
   std::string name;
   std::uint32_t ifindex = 0;
-  std::uint32_t vrf = 0;        // routing table, 0 main
-  std::uint32_t flags = 0;      // POSTERN_IF_OUTSIDE, _INSIDE, _TUNNEL
-  std::uint32_t flow = 0;       // _TUNNEL
-  std::uint32_t queues = 0;     // that have an XSK
+  std::uint32_t vrf = 0;     // routing table, 0 main
+  std::uint32_t flags = 0;   // POSTERN_IF_OUTSIDE, _INSIDE, _TUNNEL
+  std::uint32_t flow = 0;    // _TUNNEL
+  std::uint32_t queues = 0;  // that have an XSK
   MacAddress mac{};
   std::vector<PolicyRule> rules;  // empty: no crypto map
   bool operator==(const PlannedInterface&) const;
@@ -125,7 +126,7 @@ struct Plan {
   std::vector<PlannedSaPair> sas;
   std::vector<PlannedFlow> flows;
   std::vector<AdjacencyKey> peers;   // outer next hops to keep alive
-  std::vector<std::string> links;     // interfaces of the document that exist
+  std::vector<std::string> links;    // interfaces of the document that exist
   std::vector<std::string> missing;  // why the plan is not all of the document: "interface out0 does not exist"
   [[nodiscard]] const PlannedSaPair* find_pair(std::string_view key) const;
 };
@@ -136,13 +137,14 @@ struct Plan {
 // The tunnels as the document and the outside links want them. Usable before the devices exist.
 [[nodiscard]] std::vector<PlannedTunnel> plan_tunnels(const config::Document& document, const Facts& facts);
 
-// Interfaces that do not exist yet leave their part out and a line in `missing`. Error: the document asks for something that
-// cannot be (two inbound SAs of one SPI at one address, more selectors than an SA holds, no address of the peer's family).
+// Interfaces that do not exist yet leave their part out and a line in `missing`. Error: the document asks for something
+// that cannot be (two inbound SAs of one SPI at one address, more selectors than an SA holds, no address of the peer's
+// family).
 [[nodiscard]] Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows);
 
 // Largest inner packet that fits `path_mtu` after ESP in tunnel mode (RFC 4303 §2.4: padding to the block).
-[[nodiscard]] Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family outer, bool udp_encapsulation,
-                                                  std::uint32_t path_mtu);
+[[nodiscard]] Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family outer,
+                                                  bool udp_encapsulation, std::uint32_t path_mtu);
 
 // Same SA for the same traffic with the same keys (constant time): nothing to do.
 [[nodiscard]] bool same_sa(const PlannedSa& planned, const SaParameters& installed);

@@ -97,7 +97,8 @@ std::optional<IpAddress> local_address(const config::Document& document, const L
   return first_of(link.addresses, family);
 }
 
-const LinkFacts* tunnel_source_link(const config::Document& document, const Facts& facts, const config::Tunnel& tunnel) {
+const LinkFacts* tunnel_source_link(const config::Document& document, const Facts& facts,
+                                    const config::Tunnel& tunnel) {
   if (const LinkFacts* const named = facts.find(tunnel.source)) return named;
   const auto address = IpAddress::parse(tunnel.source);
   if (!address) return nullptr;
@@ -129,9 +130,8 @@ Result<std::vector<TrafficSelector>> selectors_of(const std::vector<const config
 }
 
 TrafficSelector reversed(const TrafficSelector& s) {
-  return {s.destination_first,      s.destination_last,      s.source_first,      s.source_last,
-          s.destination_port_first, s.destination_port_last, s.source_port_first, s.source_port_last,
-          s.protocol};
+  return {s.destination_first,     s.destination_last,  s.source_first,     s.source_last, s.destination_port_first,
+          s.destination_port_last, s.source_port_first, s.source_port_last, s.protocol};
 }
 
 Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& key) {
@@ -175,8 +175,8 @@ Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family o
                                     std::uint32_t path_mtu) {
   POSTERN_TRY(sizes, crypto::sizes_of(transform));
   const std::uint32_t block = std::max<std::uint32_t>(sizes.block_bytes, 4);
-  const std::uint32_t around = (outer == Family::v4 ? 20U : 40U) + (udp_encapsulation ? 8U : 0U) + 8U + sizes.iv_bytes +
-                               sizes.icv_bytes;
+  const std::uint32_t around =
+      (outer == Family::v4 ? 20U : 40U) + (udp_encapsulation ? 8U : 0U) + 8U + sizes.iv_bytes + sizes.icv_bytes;
   if (path_mtu < around + block) return fail("path MTU " + std::to_string(path_mtu) + " leaves no room for ESP");
   return (path_mtu - around) / block * block - 2;  // pad length and next header
 }
@@ -212,11 +212,12 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
            a.protocol == b.protocol;
   };
   if (p.selector_count != installed.selector_count || installed.selector_count > max_selectors) return false;
-  if (!std::equal(p.selectors.begin(), p.selectors.begin() + p.selector_count, installed.selectors.begin(), same_selector))
+  if (!std::equal(p.selectors.begin(), p.selectors.begin() + p.selector_count, installed.selectors.begin(),
+                  same_selector))
     return false;
-  if (p.direction != installed.direction || p.mode != installed.mode || p.df != installed.df || p.ecn != installed.ecn ||
-      p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation || p.ttl != installed.ttl ||
-      p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||
+  if (p.direction != installed.direction || p.mode != installed.mode || p.df != installed.df ||
+      p.ecn != installed.ecn || p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation ||
+      p.ttl != installed.ttl || p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||
       p.local_port != installed.local_port || p.remote_port != installed.remote_port ||
       !(p.transform == installed.transform) || p.replay_window != installed.replay_window)
     return false;

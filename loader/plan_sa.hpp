@@ -1,4 +1,5 @@
-// The SA half of the plan: parameters of the pair that one map entry or one tunnel wants. Pure; for plan.cpp and its tests.
+// The SA half of the plan: parameters of the pair that one map entry or one tunnel wants. Pure; for plan.cpp and its
+// tests.
 #pragma once
 
 #include <optional>
@@ -9,7 +10,8 @@
 namespace postern::loader {
 
 // Our outer address on that link: the document's if it gives one, else the kernel's; never a link-local IPv6 one.
-[[nodiscard]] std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link, Family family);
+[[nodiscard]] std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link,
+                                                     Family family);
 
 // `source` of a tunnel is an interface or one of its addresses.
 [[nodiscard]] const LinkFacts* tunnel_source_link(const config::Document& document, const Facts& facts,

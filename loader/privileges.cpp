@@ -1,33 +1,58 @@
 #include "loader/privileges.hpp"
 
+#include <array>
+#include <memory>
+#include <vector>
+
 #include <cap-ng.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include <array>
-#include <memory>
-#include <vector>
-
 namespace postern::loader {
 namespace {
 
-// SYS_ADMIN: kernels before 5.8, and pinned links of other owners, know no CAP_BPF. SETUID, SETGID, SETPCAP, KILL: children
-// change their user and drop their capabilities themselves. DAC_OVERRIDE: secret files of other owners. IPC_LOCK: keys.
-constexpr std::array kept = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF,     CAP_PERFMON, CAP_SYS_ADMIN,    CAP_IPC_LOCK,
-                             CAP_SETUID,    CAP_SETGID,  CAP_SETPCAP, CAP_KILL,    CAP_DAC_OVERRIDE, CAP_SYS_RESOURCE,
-                             CAP_CHOWN,     CAP_FOWNER,  CAP_NET_BIND_SERVICE};
+// SYS_ADMIN: kernels before 5.8, and pinned links of other owners, know no CAP_BPF. SETUID, SETGID, SETPCAP, KILL:
+// children change their user and drop their capabilities themselves. DAC_OVERRIDE: secret files of other owners.
+// IPC_LOCK: keys.
+constexpr std::array kept = {CAP_NET_ADMIN,    CAP_NET_RAW,      CAP_BPF,    CAP_PERFMON, CAP_SYS_ADMIN,
+                             CAP_IPC_LOCK,     CAP_SETUID,       CAP_SETGID, CAP_SETPCAP, CAP_KILL,
+                             CAP_DAC_OVERRIDE, CAP_SYS_RESOURCE, CAP_CHOWN,  CAP_FOWNER,  CAP_NET_BIND_SERVICE};
 
 constexpr std::array denied_calls = {
-    SCMP_SYS(kexec_load),    SCMP_SYS(kexec_file_load), SCMP_SYS(init_module),      SCMP_SYS(finit_module),
-    SCMP_SYS(delete_module), SCMP_SYS(ptrace),          SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev),
-    SCMP_SYS(mount),         SCMP_SYS(umount2),         SCMP_SYS(pivot_root),       SCMP_SYS(chroot),
-    SCMP_SYS(move_mount),    SCMP_SYS(open_tree),       SCMP_SYS(fsopen),           SCMP_SYS(fsmount),
-    SCMP_SYS(reboot),        SCMP_SYS(swapon),          SCMP_SYS(swapoff),          SCMP_SYS(settimeofday),
-    SCMP_SYS(clock_settime), SCMP_SYS(clock_adjtime),   SCMP_SYS(adjtimex),         SCMP_SYS(acct),
-    SCMP_SYS(quotactl),      SCMP_SYS(syslog),          SCMP_SYS(iopl),             SCMP_SYS(ioperm),
-    SCMP_SYS(userfaultfd),   SCMP_SYS(add_key),         SCMP_SYS(request_key),      SCMP_SYS(keyctl),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(kexec_file_load),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(delete_module),
+    SCMP_SYS(ptrace),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(mount),
+    SCMP_SYS(umount2),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(chroot),
+    SCMP_SYS(move_mount),
+    SCMP_SYS(open_tree),
+    SCMP_SYS(fsopen),
+    SCMP_SYS(fsmount),
+    SCMP_SYS(reboot),
+    SCMP_SYS(swapon),
+    SCMP_SYS(swapoff),
+    SCMP_SYS(settimeofday),
+    SCMP_SYS(clock_settime),
+    SCMP_SYS(clock_adjtime),
+    SCMP_SYS(adjtimex),
+    SCMP_SYS(acct),
+    SCMP_SYS(quotactl),
+    SCMP_SYS(syslog),
+    SCMP_SYS(iopl),
+    SCMP_SYS(ioperm),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(add_key),
+    SCMP_SYS(request_key),
+    SCMP_SYS(keyctl),
     SCMP_SYS(perf_event_open),
 };
 
@@ -41,7 +66,6 @@ Result<void> deny_calls() {
   return {};
 }
 
-
 // Of `kept`, those that we have: a container may have fewer.
 Result<void> drop_capabilities() {
   if (capng_get_caps_process() != 0) return fail("read capabilities", EPERM);
@@ -51,9 +75,11 @@ Result<void> drop_capabilities() {
     if (capng_have_capability(CAPNG_EFFECTIVE, capability) == 1) ours.push_back(capability);
   capng_clear(CAPNG_SELECT_ALL);
   for (const auto capability : ours)
-    if (capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET), capability) != 0)
+    if (capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET),
+                     capability) != 0)
       return fail("choose capabilities", EINVAL);
-  if (capng_apply(may_change_bounding ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS) != 0) return fail("drop capabilities", EPERM);
+  if (capng_apply(may_change_bounding ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS) != 0)
+    return fail("drop capabilities", EPERM);
   return {};
 }
 

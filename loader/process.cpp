@@ -1,17 +1,17 @@
 #include "loader/process.hpp"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 namespace postern::loader {
 namespace {
@@ -42,7 +42,7 @@ struct Prepared {
 [[noreturn]] void become(const char* program, const Prepared& prepared) {
   ::setsid();
   for (int number = 1; number < NSIG; ++number) {
-    struct sigaction default_action {};
+    struct sigaction default_action{};
     default_action.sa_handler = SIG_DFL;
     ::sigaction(number, &default_action, nullptr);
   }

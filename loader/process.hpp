@@ -1,7 +1,6 @@
-// Children: started with exactly the descriptors they shall have, watched by pidfd, found again after a restart of posternd.
+// Children: started with exactly the descriptors they shall have, watched by pidfd, found again after a restart of
+// posternd.
 #pragma once
-
-#include <sys/types.h>
 
 #include <chrono>
 #include <cstdint>
@@ -9,6 +8,8 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include <sys/types.h>
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
@@ -34,8 +35,8 @@ struct Child {
 };
 
 // The child has descriptors 0 (/dev/null), 1 and 2 (ours), then `fds`, and no other; an environment of PATH and
-// $JOURNAL_STREAM alone; its own session, so that no signal to our group reaches it; no parent-death signal: it outlives us.
-// An error when the program cannot be executed: spawn returns after a successful exec.
+// $JOURNAL_STREAM alone; its own session, so that no signal to our group reaches it; no parent-death signal: it
+// outlives us. An error when the program cannot be executed: spawn returns after a successful exec.
 [[nodiscard]] Result<Child> spawn(const Command& command);
 
 // The process `id`, if it still runs (a child of an earlier posternd).

@@ -1,12 +1,12 @@
 #include "loader/service_manager.hpp"
 
-#include <fcntl.h>
-#include <systemd/sd-daemon.h>
-
 #include <array>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
+
+#include <fcntl.h>
+#include <systemd/sd-daemon.h>
 
 #include "base/clock.hpp"
 

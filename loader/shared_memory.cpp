@@ -12,7 +12,8 @@ template <class Start>
 Result<Fd> create_file(const char* name, std::size_t size, Start start) {
   Fd file(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file) return fail_errno(std::string("memfd_create ") + name);
-  if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0) return fail_errno(std::string("size memory file ") + name);
+  if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
+    return fail_errno(std::string("size memory file ") + name);
   {
     POSTERN_TRY(mapping, Mapping::map(size, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0, name));
     start(mapping);
@@ -23,7 +24,7 @@ Result<Fd> create_file(const char* name, std::size_t size, Start start) {
 }
 
 Result<std::size_t> checked_size(const Fd& file, std::size_t at_least, const char* what) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.get(), &status) != 0) return fail_errno(std::string("stat memory file ") + what);
   const auto size = static_cast<std::size_t>(status.st_size);
   const int seals = ::fcntl(file.get(), F_GET_SEALS);
@@ -71,7 +72,8 @@ Result<SharedMemory> SharedMemory::map(MemoryFiles files) {
   const auto& page = *counters.as<const CounterPage>();
   if (page.magic != counter_page_magic || page.version != counter_page_version)
     return fail("counter page is of another version");
-  POSTERN_TRY(adjacency, map_checked(files.adjacency, sizeof(AdjacencyTable), PROT_READ | PROT_WRITE, "adjacency table"));
+  POSTERN_TRY(adjacency,
+              map_checked(files.adjacency, sizeof(AdjacencyTable), PROT_READ | PROT_WRITE, "adjacency table"));
   const auto& table = *adjacency.as<const AdjacencyTable>();
   if (table.magic != adjacency_table_magic || table.rows != adjacency_rows)
     return fail("adjacency table is of another version");

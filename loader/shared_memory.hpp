@@ -1,5 +1,6 @@
-// The three memory files that outlive a crash of either process: SA state, counter page, adjacency table. posternd makes
-// them, gives them to the worker, and takes them back from a living worker (adoption) or from systemd's descriptor store.
+// The three memory files that outlive a crash of either process: SA state, counter page, adjacency table. posternd
+// makes them, gives them to the worker, and takes them back from a living worker (adoption) or from systemd's
+// descriptor store.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@ class SharedMemory {
  public:
   // Sized, initialised, and sealed against any change of size: a reader of the mapping cannot be made to fault.
   [[nodiscard]] static Result<SharedMemory> create(std::uint32_t sa_capacity);
-  // Maps and checks magic, version and size: files of another build are an error. SA state read-only and kept out of core
-  // dumps, counter page read-only, adjacency table read-write.
+  // Maps and checks magic, version and size: files of another build are an error. SA state read-only and kept out of
+  // core dumps, counter page read-only, adjacency table read-write.
   [[nodiscard]] static Result<SharedMemory> map(MemoryFiles files);
 
   [[nodiscard]] const MemoryFiles& files() const { return files_; }

@@ -1,10 +1,10 @@
 #include "loader/state_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
+
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 
 namespace postern::loader {
 
@@ -95,7 +95,9 @@ Result<std::optional<State>> read_state(const std::string& path) {
   return state;
 }
 
-Result<void> write_state(const std::string& path, const State& state) { return write_file(path, state.to_json(), 0600); }
+Result<void> write_state(const std::string& path, const State& state) {
+  return write_file(path, state.to_json(), 0600);
+}
 
 Result<void> write_file(const std::string& path, std::string_view text, unsigned mode) {
   const std::string next = path + ".new";

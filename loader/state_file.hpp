@@ -1,5 +1,5 @@
-// state.json: what posternd made, so that a restart adopts it and a teardown removes exactly it. Written whole and renamed,
-// mode 0600. Holds no key.
+// state.json: what posternd made, so that a restart adopts it and a teardown removes exactly it. Written whole and
+// renamed, mode 0600. Holds no key.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ struct InstalledInterface {
   std::uint32_t generation = 0;  // of its policy; 0: none
   std::uint32_t flags = 0;
   std::uint32_t xsk_base = 0, queues = 0;
-  std::string policy_text;       // PlannedInterface::policy_text() of that generation
+  std::string policy_text;  // PlannedInterface::policy_text() of that generation
   bool operator==(const InstalledInterface&) const = default;
 };
 
@@ -32,9 +32,9 @@ struct InstalledSaPair {
 
 struct State {
   std::string node;
-  std::string netns;              // as --netns named it; empty: the one posternd was started in
-  std::string boot_id;            // /proc/sys/kernel/random/boot_id: after a boot nothing of this is there any more
-  std::uint32_t generation = 0;   // last one given out
+  std::string netns;             // as --netns named it; empty: the one posternd was started in
+  std::string boot_id;           // /proc/sys/kernel/random/boot_id: after a boot nothing of this is there any more
+  std::uint32_t generation = 0;  // last one given out
   std::map<std::string, std::uint32_t> flows;
   std::uint32_t next_flow = 1;
   ProcessId worker, ike;

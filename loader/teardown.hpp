@@ -7,10 +7,12 @@
 
 namespace postern::loader {
 
-// In the node's network namespace (when it is gone, its devices are too). Goes on after a failure; the first error is returned.
+// In the node's network namespace (when it is gone, its devices are too). Goes on after a failure; the first error is
+// returned.
 [[nodiscard]] Result<void> teardown(const NodePaths& paths);
 
-// posternd --teardown: enters the namespace that state.json names unless `paths.netns` does, and locks the run directory.
+// posternd --teardown: enters the namespace that state.json names unless `paths.netns` does, and locks the run
+// directory.
 [[nodiscard]] Result<void> teardown_without_daemon(NodePaths paths);
 
 }  // namespace postern::loader

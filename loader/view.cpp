@@ -1,9 +1,9 @@
 #include "loader/view.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <sys/utsname.h>
-
-#include <algorithm>
 
 #include "loader/bpf_programs.hpp"
 
@@ -56,8 +56,8 @@ void add_link(const ViewSources& from, DeviceView& device) {
     device.admin_up = link.up();
     device.carrier = link.carrier();
     if (link.mac != MacAddress{})
-      device.mac = fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", link.mac[0], link.mac[1], link.mac[2], link.mac[3],
-                               link.mac[4], link.mac[5]);
+      device.mac = fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", link.mac[0], link.mac[1], link.mac[2],
+                               link.mac[3], link.mac[4], link.mac[5]);
   }
   const auto report = from.stats.report(device.ifindex);
   if (!report) return;
@@ -118,8 +118,8 @@ void add_devices(const ViewSources& from, NodeView& view) {
   }
 }
 
-// Where a row of the counter page is shown: its device, else one entry for sockets, and one for each device that is gone, so
-// that the sums over all entries are those of the page.
+// Where a row of the counter page is shown: its device, else one entry for sockets, and one for each device that is
+// gone, so that the sums over all entries are those of the page.
 DeviceView& device_of_row(NodeView& view, std::uint32_t ifindex) {
   for (DeviceView& device : view.devices)
     if (device.ifindex == ifindex) return device;
@@ -139,7 +139,8 @@ void add_queues(const ViewSources& from, NodeView& view) {
       device_of_row(view, static_cast<std::uint32_t>(identity))
           .queues.push_back({static_cast<std::uint32_t>(identity >> 32 & 0xffffff), thread, read(row.rx_packets),
                              read(row.rx_bytes), read(row.tx_packets), read(row.tx_bytes), read(row.tx_refused),
-                             read(row.kernel_rx_dropped), read(row.kernel_rx_ring_full), read(row.kernel_rx_fill_empty)});
+                             read(row.kernel_rx_dropped), read(row.kernel_rx_ring_full),
+                             read(row.kernel_rx_fill_empty)});
     }
 }
 
@@ -180,7 +181,9 @@ SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_n
   view.replay_drops = read(slot.replay_drops);
   view.integrity_drops = read(slot.integrity_drops);
   view.selector_drops = read(slot.selector_drops);
-  const auto seconds_since = [now_ns](std::uint64_t then) { return then > now_ns ? 0 : (now_ns - then) / 1'000'000'000U; };
+  const auto seconds_since = [now_ns](std::uint64_t then) {
+    return then > now_ns ? 0 : (now_ns - then) / 1'000'000'000U;
+  };
   view.age_s = seconds_since(read(slot.installed_ns));
   if (const auto used = read(slot.last_used_ns); used != 0) view.idle_s = seconds_since(used);
   return view;
@@ -190,8 +193,8 @@ NodeView build_view(const ViewSources& from) {
   NodeView view;
   view.node = from.node;
   view.state = from.state;
-  view.uptime_s = static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - from.started).count());
+  view.uptime_s =
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - from.started).count());
   view.generation = from.installed.generation;
   view.kernel = kernel_release();
   view.document = from.document;

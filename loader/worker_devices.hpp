@@ -1,4 +1,5 @@
-// Makes the descriptors of planned devices and hands them to the worker; posternd keeps no copy. Used by the node alone.
+// Makes the descriptors of planned devices and hands them to the worker; posternd keeps no copy. Used by the node
+// alone.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,8 @@ using XskBindings = std::map<std::uint32_t, XskBinding>;
 struct DeviceDifference {
   std::vector<PlannedDevice> removed, added;  // whole (ifindex, kind) groups
 };
-[[nodiscard]] DeviceDifference difference(const std::vector<PlannedDevice>& before, const std::vector<PlannedDevice>& after);
+[[nodiscard]] DeviceDifference difference(const std::vector<PlannedDevice>& before,
+                                          const std::vector<PlannedDevice>& after);
 [[nodiscard]] std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevice>& devices);
 
 }  // namespace postern::loader

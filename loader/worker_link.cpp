@@ -1,8 +1,8 @@
 #include "loader/worker_link.hpp"
 
-#include <sys/socket.h>
-
 #include <algorithm>
+
+#include <sys/socket.h>
 
 #include "loader/control_server.hpp"
 
@@ -34,7 +34,8 @@ Result<Reply> WorkerLink::ask(const char* what, ChannelType type, const T& body,
   return reply;
 }
 
-Result<WorkerTraits> WorkerLink::hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files) {
+Result<WorkerTraits> WorkerLink::hello(const std::string& node, std::uint32_t threads,
+                                       std::span<const int> memory_files) {
   Hello hello;
   hello.threads = threads;
   std::copy_n(node.begin(), std::min(node.size(), hello.node.size() - 1), hello.node.begin());

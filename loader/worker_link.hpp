@@ -1,5 +1,5 @@
-// posternd's end of the SA channel: the one place that talks to the worker. Every call waits for the worker's answer (bounded
-// by SaChannel's time-out); an error of any call but a refusal means that the worker is lost.
+// posternd's end of the SA channel: the one place that talks to the worker. Every call waits for the worker's answer
+// (bounded by SaChannel's time-out); an error of any call but a refusal means that the worker is lost.
 #pragma once
 
 #include <optional>
@@ -27,7 +27,8 @@ class WorkerLink {
 
   [[nodiscard]] int fd() const { return channel_.fd(); }
 
-  [[nodiscard]] Result<WorkerTraits> hello(const std::string& node, std::uint32_t threads, std::span<const int> memory_files);
+  [[nodiscard]] Result<WorkerTraits> hello(const std::string& node, std::uint32_t threads,
+                                           std::span<const int> memory_files);
   // Adoption: what the worker works on, and what it is.
   struct Adopted {
     MemoryFiles files;

@@ -1,6 +1,6 @@
 // Adjacency table: where a packet for an address leaves and with which Ethernet header. Shared memory, seqlock per row.
-// Writer: posternd alone (from rtnetlink). Readers: worker threads, lock-free. Rows are found by hash of {vrf, address}:
-// linear probing over `probe_limit` rows from the hash.
+// Writer: posternd alone (from rtnetlink). Readers: worker threads, lock-free. Rows are found by hash of {vrf,
+// address}: linear probing over `probe_limit` rows from the hash.
 #pragma once
 
 #include <array>
@@ -31,7 +31,8 @@ struct AdjacencyKey {
   IpAddress address;
   bool operator==(const AdjacencyKey&) const = default;
 
-  [[nodiscard]] std::uint32_t hash() const {  // FNV-1a; not security relevant: the table is bounded and posternd-written
+  [[nodiscard]] std::uint32_t hash()
+      const {  // FNV-1a; not security relevant: the table is bounded and posternd-written
     std::uint32_t h = 2166136261U ^ vrf;
     for (const auto b : address.mapped()) h = (h ^ b) * 16777619U;
     return h;

@@ -1,6 +1,7 @@
 // The counter page: one shared-memory file per node, written by the worker, read by posternd for `show`. No keys.
 // Memory: created by posternd (size = sizeof(CounterPage)), survives a restart of either process.
-// Writers: each worker thread only its own ThreadCounters. Readers: anyone, relaxed: a snapshot is consistent per counter.
+// Writers: each worker thread only its own ThreadCounters. Readers: anyone, relaxed: a snapshot is consistent per
+// counter.
 #pragma once
 
 #include <array>
@@ -25,10 +26,10 @@ inline void count(Counter& counter, std::uint64_t by = 1) {
   counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }
 
-// One descriptor of one thread: an XSK (device, queue), a TUN or steer TAP queue, or a socket. Rows outlive their device, and
-// the same device gets the same row again, so that sums over a thread never step back.
-// What the kernel lost in front of an XSK (rx_dropped, rx_ring_full) counts in rx_packets and as Drop::rx_overrun; what it
-// refused to send (tx_invalid) as Drop::invalid_descriptor and not in tx_packets. fill_empty explains rx_dropped, it adds nothing.
+// One descriptor of one thread: an XSK (device, queue), a TUN or steer TAP queue, or a socket. Rows outlive their
+// device, and the same device gets the same row again, so that sums over a thread never step back. What the kernel lost
+// in front of an XSK (rx_dropped, rx_ring_full) counts in rx_packets and as Drop::rx_overrun; what it refused to send
+// (tx_invalid) as Drop::invalid_descriptor and not in tx_packets. fill_empty explains rx_dropped, it adds nothing.
 struct alignas(64) DeviceCounters {
   Counter rx_packets, rx_bytes;
   Counter tx_packets, tx_bytes;
@@ -41,10 +42,10 @@ struct alignas(64) DeviceCounters {
 // Packets balance: rx + split + made + redelivered = tx + merged + held + sum(drops), over all devices of the thread.
 struct alignas(64) ThreadCounters {
   std::array<Counter, drop_count> drops;
-  Counter split;       // packets gained by segmentation (TSO/USO) and fragmentation: n made of 1 counts n-1
-  Counter merged;      // packets lost by coalescing (and reassembly): 1 made of n counts n-1
-  Counter made;        // packets the worker itself made: ICMP errors, dummies, keepalives
-  Counter held;        // gauge: waiting in hold queues now
+  Counter split;                   // packets gained by segmentation (TSO/USO) and fragmentation: n made of 1 counts n-1
+  Counter merged;                  // packets lost by coalescing (and reassembly): 1 made of n counts n-1
+  Counter made;                    // packets the worker itself made: ICMP errors, dummies, keepalives
+  Counter held;                    // gauge: waiting in hold queues now
   Counter captured, capture_lost;  // records given to, and refused by, a running capture
   Counter wakeups, system_calls;   // io_uring_enter calls, and those that slept
   std::array<DeviceCounters, max_worker_devices> devices;

@@ -79,7 +79,8 @@ struct PolicyImage {
 };
 
 // Errors: more than POSTERN_MAX_ACES rules or POSTERN_MAX_ENTRIES entries, or port ranges that need too many rows;
-// families mixed in a rule, ports of a protocol that has none, an empty port range, a permit without flow, a reserved generation.
+// families mixed in a rule, ports of a protocol that has none, an empty port range, a permit without flow, a reserved
+// generation.
 [[nodiscard]] Result<PolicyImage> compile(const PolicyInput& policy);
 
 // The image looked up as the BPF programs look it up: longest prefix, conjunction, first bit, deny skips its entry.

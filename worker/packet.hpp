@@ -16,10 +16,10 @@ using FrameAddress = std::uint64_t;
 inline constexpr FrameAddress no_frame = ~FrameAddress{0};
 
 struct Packet {
-  std::byte* buffer = nullptr;   // start of the frame
-  std::uint32_t capacity = 0;    // of the frame
-  std::uint32_t offset = 0;      // first byte of the packet in the frame
-  std::uint32_t size = 0;        // bytes of the packet
+  std::byte* buffer = nullptr;  // start of the frame
+  std::uint32_t capacity = 0;   // of the frame
+  std::uint32_t offset = 0;     // first byte of the packet in the frame
+  std::uint32_t size = 0;       // bytes of the packet
   FrameAddress frame = no_frame;
   std::uint32_t device = 0;      // index of the device it came from
   std::uint32_t flow = 0;        // outbound: the stamp's flow
@@ -46,8 +46,8 @@ struct Packet {
 
 // virtio_net_hdr without num_buffers (IFF_VNET_HDR, 10 bytes, little-endian host order).
 struct VnetHeader {
-  std::uint8_t flags = 0;      // 1: NEEDS_CSUM
-  std::uint8_t gso_type = 0;   // 0 none, 1 TCPv4, 3 UDP (UFO), 4 TCPv6, 5 UDP_L4; 0x80: ECN
+  std::uint8_t flags = 0;     // 1: NEEDS_CSUM
+  std::uint8_t gso_type = 0;  // 0 none, 1 TCPv4, 3 UDP (UFO), 4 TCPv6, 5 UDP_L4; 0x80: ECN
   std::uint16_t header_bytes = 0;
   std::uint16_t gso_size = 0;  // payload bytes a segment
   std::uint16_t csum_start = 0;

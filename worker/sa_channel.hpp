@@ -60,8 +60,8 @@ struct Reply {
 inline constexpr std::uint32_t hello_io_uring = 1;        // else poll()
 inline constexpr std::uint32_t hello_multishot_read = 2;  // kernel 6.7
 
-// EALREADY: this worker got its memory in an earlier connection (posternd restarted): get_descriptors adopts it. Before hello
-// every other request but shutdown is ENOTCONN.
+// EALREADY: this worker got its memory in an earlier connection (posternd restarted): get_descriptors adopts it. Before
+// hello every other request but shutdown is ENOTCONN.
 struct Hello {
   std::uint32_t threads = 1;
   std::uint32_t capture_snap_bytes = 0;  // reserved for the default, 0

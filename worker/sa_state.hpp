@@ -1,12 +1,13 @@
-// SA state file: what of an SA outlives a crash of the worker. One shared-memory file (memfd) per node, created and kept by
-// posternd, mapped read-write by the worker and read-only by posternd (counters for `show`).
+// SA state file: what of an SA outlives a crash of the worker. One shared-memory file (memfd) per node, created and
+// kept by posternd, mapped read-write by the worker and read-only by posternd (counters for `show`).
 //
 //   header | slot 0 | slot 1 | ... | slot capacity-1
 //
-// Life of a slot: free -> (parameters written) -> release-store live -> retired -> wiped -> free. Only the worker's control
-// thread moves `phase`. Parameters are immutable while live; counters and numbers are atomics. No lock lives in the file.
-// After a crash the worker walks the live slots, rebuilds its keys, continues `next_sequence` and treats each inbound window
-// as seen up to its highest number (`resume_window`). The file is mapped MADV_DONTDUMP and locked; keys are in nothing else.
+// Life of a slot: free -> (parameters written) -> release-store live -> retired -> wiped -> free. Only the worker's
+// control thread moves `phase`. Parameters are immutable while live; counters and numbers are atomics. No lock lives in
+// the file. After a crash the worker walks the live slots, rebuilds its keys, continues `next_sequence` and treats each
+// inbound window as seen up to its highest number (`resume_window`). The file is mapped MADV_DONTDUMP and locked; keys
+// are in nothing else.
 #pragma once
 
 #include <array>
@@ -29,8 +30,8 @@ inline constexpr std::size_t max_integrity_key_bytes = 64;
 
 enum class SaDirection : std::uint8_t { inbound, outbound };
 enum class SaMode : std::uint8_t { tunnel, transport };
-enum class DfPolicy : std::uint8_t { copy, set, clear };      // RFC 4301 §8.1
-enum class EcnPolicy : std::uint8_t { propagate, discard };   // RFC 6040 normal mode; discard: the outer mark is ignored
+enum class DfPolicy : std::uint8_t { copy, set, clear };     // RFC 4301 §8.1
+enum class EcnPolicy : std::uint8_t { propagate, discard };  // RFC 6040 normal mode; discard: the outer mark is ignored
 enum class DeliverTo : std::uint8_t { tunnel, map_interface };
 
 // RFC 4301 §4.4.1.2, one range pair. Ports are host order, 0..65535 for any; protocol 0 is any.
@@ -50,21 +51,21 @@ struct SaParameters {
   DfPolicy df = DfPolicy::copy;
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
-  bool udp_encapsulation = false;       // RFC 3948
-  bool dscp_copy = true;                // else `dscp`
+  bool udp_encapsulation = false;  // RFC 3948
+  bool dscp_copy = true;           // else `dscp`
   std::uint8_t dscp = 0;
-  std::uint8_t ttl = 255;               // outer TTL or hop limit
-  std::uint8_t selector_count = 0;      // 0: any-any of both families
-  std::uint16_t replay_window = 0;      // packets, 32..4096; 0: none (manual SAs, MAN-10)
-  std::uint32_t spi = 0;                // host order
-  std::uint32_t flow = 0;               // maps/abi.h: postern_stamp.flow
-  std::uint32_t fvrf = 0;               // front-door VRF's routing table, 0 main
-  std::uint32_t ifindex = 0;            // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
-  std::uint32_t inside_vrf = 0;         // plain side's routing table, 0 main: where ICMP errors about its packets leave
-  IpAddress local, remote;              // outer addresses: ours, the peer's
+  std::uint8_t ttl = 255;           // outer TTL or hop limit
+  std::uint8_t selector_count = 0;  // 0: any-any of both families
+  std::uint16_t replay_window = 0;  // packets, 32..4096; 0: none (manual SAs, MAN-10)
+  std::uint32_t spi = 0;            // host order
+  std::uint32_t flow = 0;           // maps/abi.h: postern_stamp.flow
+  std::uint32_t fvrf = 0;           // front-door VRF's routing table, 0 main
+  std::uint32_t ifindex = 0;        // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
+  std::uint32_t inside_vrf = 0;     // plain side's routing table, 0 main: where ICMP errors about its packets leave
+  IpAddress local, remote;          // outer addresses: ours, the peer's
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order
-  std::uint32_t path_mtu = 1500;        // largest outer packet
-  std::uint64_t hard_packets = 0;       // lifetimes; 0: none
+  std::uint32_t path_mtu = 1500;                  // largest outer packet
+  std::uint64_t hard_packets = 0;                 // lifetimes; 0: none
   std::uint64_t hard_bytes = 0;
   crypto::Transform transform;
   std::uint16_t cipher_key_bytes = 0, integrity_key_bytes = 0;
@@ -80,19 +81,20 @@ struct alignas(64) SaSlot {
   std::atomic<SlotPhase> phase;
   std::atomic<std::uint32_t> reuse;  // grows each time the slot is taken: names an SA together with its index
 
-  // Outbound: the next number to use. A sender takes n numbers by fetch_add *before* it seals them, so a crash can waste
-  // numbers but never repeat one. RFC 4303 §2.2: the first packet carries 1.
+  // Outbound: the next number to use. A sender takes n numbers by fetch_add *before* it seals them, so a crash can
+  // waste numbers but never repeat one. RFC 4303 §2.2: the first packet carries 1.
   alignas(64) std::atomic<std::uint64_t> next_sequence;
-  std::atomic<std::uint64_t> bound_order;  // outbound: parameters.flow goes into the SA that was bound last; 0: never bound
+  std::atomic<std::uint64_t>
+      bound_order;  // outbound: parameters.flow goes into the SA that was bound last; 0: never bound
 
   // Inbound: highest authenticated number; the window's bits live in the worker's own memory.
   alignas(64) std::atomic<std::uint64_t> highest_sequence;
 
-  alignas(64) std::atomic<std::uint64_t> packets, bytes;        // inner, sealed or delivered
-  std::atomic<std::uint64_t> errors;                            // sum of the drops below, and of any other reason
+  alignas(64) std::atomic<std::uint64_t> packets, bytes;  // inner, sealed or delivered
+  std::atomic<std::uint64_t> errors;                      // sum of the drops below, and of any other reason
   std::atomic<std::uint64_t> replay_drops, integrity_drops, selector_drops;
   std::atomic<std::uint64_t> dummy_packets;
-  std::atomic<std::uint64_t> last_used_ns, installed_ns;        // CLOCK_MONOTONIC
+  std::atomic<std::uint64_t> last_used_ns, installed_ns;  // CLOCK_MONOTONIC
 
   SaParameters parameters;
 };

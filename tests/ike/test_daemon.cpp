@@ -1,14 +1,14 @@
 // The daemon whole: in a child process, inside its sandbox, over its socket.
+#include <cstring>
+#include <string>
+
 #include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cstring>
-#include <nlohmann/json.hpp>
-#include <string>
 
 #include "base/log.hpp"
 #include "ike/daemon.hpp"

@@ -1,10 +1,10 @@
+#include <cstring>
+#include <optional>
+
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cstring>
-#include <optional>
 
 #include "base/log.hpp"
 #include "loader/broker.hpp"
@@ -83,7 +83,8 @@ TEST_CASE("what a child may have, and what it may not") {
     BrokerRequest request;
     int code;  // 0: given
   };
-  BrokerRequest raw_esp = udp(0), raw_icmp = udp(0), named = udp(500), other_version = udp(500), reserved = udp(500), unknown = udp(500);
+  BrokerRequest raw_esp = udp(0), raw_icmp = udp(0), named = udp(500), other_version = udp(500), reserved = udp(500),
+                unknown = udp(500);
   raw_esp.kind = BrokerKind::raw_esp;
   raw_icmp.kind = BrokerKind::raw_icmp;
   named.name[0] = 'x';
@@ -121,7 +122,8 @@ TEST_CASE("tunnels by their exact names alone") {
   BrokerGrant grant{"child", {}, {0}, false, false, {"Tunnel0"}};
   Broker broker(Fd{}, grant, openers(opened));
   CHECK(broker.answer(tun("Tunnel0")));
-  for (const char* bad : {"Tunnel1", "Tunnel", "../etc", "Tunnel0/"}) CHECK(broker.answer(tun(bad)).error().code == EPERM);
+  for (const char* bad : {"Tunnel1", "Tunnel", "../etc", "Tunnel0/"})
+    CHECK(broker.answer(tun(bad)).error().code == EPERM);
   BrokerRequest trailing = tun("Tunnel0");
   trailing.name[10] = 'x';
   CHECK(broker.answer(trailing).error().code == EINVAL);

@@ -1,13 +1,13 @@
 // The control socket against clients of every kind; who they are is told by a fake in place of SO_PEERCRED.
-#include <doctest/doctest.h>
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <atomic>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "loader/control_server.hpp"
 
@@ -74,7 +74,8 @@ void send_text(const Fd& client, std::string_view text) {
 json answer(const Fd& client) {
   std::string text;
   char chunk[65536];
-  for (ssize_t got; (got = ::recv(client.get(), chunk, sizeof chunk, 0)) > 0;) text.append(chunk, static_cast<std::size_t>(got));
+  for (ssize_t got; (got = ::recv(client.get(), chunk, sizeof chunk, 0)) > 0;)
+    text.append(chunk, static_cast<std::size_t>(got));
   return json::parse(text, nullptr, false);
 }
 
@@ -127,8 +128,9 @@ TEST_CASE("groups that do not exist grant nothing") {
 TEST_CASE("requests that are none") {
   Serving server({0, 0, {}});
   const std::string deep = "{\"command\":\"x\",\"args\":{\"a\":" + std::string(40, '[') + std::string(40, ']') + "}}\n";
-  for (const std::string& text : {std::string("\n"), std::string("nonsense\n"), std::string("{}\n"), std::string("[]\n"),
-                                  std::string("{\"command\":5}\n"), std::string("{\"command\":\"show\",\"args\":[]}\n"), deep}) {
+  for (const std::string& text :
+       {std::string("\n"), std::string("nonsense\n"), std::string("{}\n"), std::string("[]\n"),
+        std::string("{\"command\":5}\n"), std::string("{\"command\":\"show\",\"args\":[]}\n"), deep}) {
     CAPTURE(text);
     const auto reply = ask(server, text);
     CHECK(reply["ok"] == false);

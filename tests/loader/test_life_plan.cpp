@@ -1,7 +1,7 @@
 // Plans as tables: documents and links in, SAs, flows, devices and interfaces out.
-#include <doctest/doctest.h>
-
 #include <algorithm>
+
+#include <doctest/doctest.h>
 
 #include "config/load.hpp"
 #include "loader/plan.hpp"
@@ -37,7 +37,10 @@ config::Ace ace(std::uint32_t sequence, config::Action action, const char* sourc
 // One map entry on out0 and one tunnel from it.
 config::Document document() {
   config::Document d;
-  d.transform_sets = {{"T1", {"esp-aes", "esp-sha256-hmac"}, {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha256_128}, false}};
+  d.transform_sets = {{"T1",
+                       {"esp-aes", "esp-sha256-hmac"},
+                       {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha256_128},
+                       false}};
   d.profiles = {{"P1", {"T1"}}};
   d.acls = {{"101", Family::v4, {ace(10, config::Action::permit, "10.1.0.0/16", "10.2.0.0/16")}}};
   config::MapEntry entry;
@@ -271,7 +274,7 @@ TEST_CASE("plaintext MTU: the guide's check values, and paths too narrow") {
   const crypto::Transform gcm{crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none};
   CHECK(plaintext_mtu(cbc_sha1, Family::v4, false, 1500) == 1438U);  // SO-07
   CHECK(plaintext_mtu(cbc_sha1, Family::v6, false, 1500) == 1422U);
-  CHECK(plaintext_mtu(cbc_sha1, Family::v4, true, 1500) == 1422U);   // 8 more bytes cost a whole block
+  CHECK(plaintext_mtu(cbc_sha1, Family::v4, true, 1500) == 1422U);  // 8 more bytes cost a whole block
   CHECK(plaintext_mtu(gcm, Family::v4, false, 1500) == 1446U);
   CHECK(!plaintext_mtu(cbc_sha1, Family::v4, false, 68));
 }

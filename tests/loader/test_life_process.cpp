@@ -1,14 +1,14 @@
 // Children see exactly what they shall: a shell in the child's place reports its descriptors, environment and session.
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <string>
-#include <vector>
 
 #include "loader/children.hpp"
 #include "loader/process.hpp"
@@ -32,7 +32,8 @@ struct Pipe {
 std::string read_all(const Fd& from) {
   std::string out;
   char chunk[4096];
-  for (ssize_t got; (got = ::read(from.get(), chunk, sizeof chunk)) > 0;) out.append(chunk, static_cast<std::size_t>(got));
+  for (ssize_t got; (got = ::read(from.get(), chunk, sizeof chunk)) > 0;)
+    out.append(chunk, static_cast<std::size_t>(got));
   return out;
 }
 
@@ -66,8 +67,8 @@ TEST_CASE("a child has descriptors 0, 1, 2 and those given, and no other") {
 TEST_CASE("given descriptors arrive in order even where their numbers are each other's targets") {
   Pipe a, b;
   // Their own numbers may lie anywhere, also on 3 and 4; what the child writes tells which is which.
-  auto child = spawn({"/bin/sh", {"-c", "echo three >&3; echo four >&4"},
-                      std::vector<int>{b.write_end.get(), a.write_end.get()}});
+  auto child = spawn(
+      {"/bin/sh", {"-c", "echo three >&3; echo four >&4"}, std::vector<int>{b.write_end.get(), a.write_end.get()}});
   REQUIRE(child);
   a.write_end.reset();
   b.write_end.reset();
@@ -126,7 +127,8 @@ TEST_CASE("find_process: the process itself, not another one of its number") {
 
 TEST_CASE("end_process does not wait for ever for one that ignores SIGTERM") {
   Pipe ready;
-  auto child = spawn({"/bin/sh", {"-c", "trap '' TERM; echo up >&3; while :; do /bin/sleep 1; done"},
+  auto child = spawn({"/bin/sh",
+                      {"-c", "trap '' TERM; echo up >&3; while :; do /bin/sleep 1; done"},
                       std::vector<int>{ready.write_end.get()}});
   REQUIRE(child);
   char word[3];

@@ -1,10 +1,10 @@
-#include <doctest/doctest.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "loader/node_paths.hpp"
 #include "loader/shared_memory.hpp"
@@ -59,7 +59,7 @@ TEST_CASE("the state file says again what was written") {
   CHECK((*read)->made == sample().made);
   CHECK((*read)->worker == sample().worker);
   CHECK((*read)->worker_devices == sample().worker_devices);
-  struct stat status {};
+  struct stat status{};
   REQUIRE(::stat(path.c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0600);
 }
@@ -71,8 +71,9 @@ TEST_CASE("no state file is no error; a damaged one is") {
   REQUIRE(missing);
   CHECK(!missing->has_value());
   const auto whole = sample().to_json();
-  for (const std::string& text : {std::string(), std::string("{}"), std::string("[1]"), whole.substr(0, whole.size() / 2),
-                                  std::string(R"({"version": 99})"), std::string(R"({"version": 1, "node": 5})")}) {
+  for (const std::string& text :
+       {std::string(), std::string("{}"), std::string("[1]"), whole.substr(0, whole.size() / 2),
+        std::string(R"({"version": 99})"), std::string(R"({"version": 1, "node": 5})")}) {
     std::ofstream(path) << text;
     CAPTURE(text);
     CHECK(!read_state(path));
@@ -80,8 +81,10 @@ TEST_CASE("no state file is no error; a damaged one is") {
 }
 
 TEST_CASE("node names become paths: what they may be") {
-  for (const char* good : {"N1", "a", "edge-1.lab", "x_y", "A23456789012345678901234567890B"}) CHECK(node_paths(good, "", ""));
-  for (const char* bad : {"", ".", "..", "../x", "a/b", "-n", ".hidden", "a b", "a\nb", "A234567890123456789012345678901XY"})
+  for (const char* good : {"N1", "a", "edge-1.lab", "x_y", "A23456789012345678901234567890B"})
+    CHECK(node_paths(good, "", ""));
+  for (const char* bad :
+       {"", ".", "..", "../x", "a/b", "-n", ".hidden", "a b", "a\nb", "A234567890123456789012345678901XY"})
     CHECK(!node_paths(bad, "", ""));
 }
 

@@ -120,11 +120,11 @@ ControlReply Node::command_capture(const json& args) {
                         ? std::clamp<std::uint64_t>(args["snap_bytes"].get<std::uint64_t>(), 64, 262144)
                         : 262144;
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) != 0)
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return ControlReply::failure(fail_errno("capture socket").error().message());
   Fd reader(ends[0]);
   const Fd writer(ends[1]);
-  // A burst of packets waits here; what does not fit is counted as lost by the worker.
+  // SEQPACKET: the reader sees the end when the worker goes. A burst of packets waits here; what does not fit is counted as lost by the worker.
   const int bytes = 8 << 20;
   ::setsockopt(writer.get(), SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes);
   ::setsockopt(reader.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);

@@ -61,7 +61,8 @@ class Findings:
     other: int = 0  # ARP and frames that are not IP
 
     def spis(self) -> set[int]:
-        return {one.spi for one in self.opened}
+        """SPIs that carried a host's packets: a tunnel's kernel sends its own MLD and router solicitations when it comes up."""
+        return {one.spi for one in self.opened if not is_control(one.inner)}
 
     def assert_protected(self) -> None:
         """Every IP packet was ESP that opened, and no sequence number was used twice."""

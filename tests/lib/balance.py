@@ -59,9 +59,10 @@ def excess(node: Node) -> dict[str, int]:
 
 
 def settled_excess(node: Node) -> dict[str, int]:
-    """excess() once nothing is on its way: zero, or what it stays at."""
+    """excess() once nothing is on its way: zero, or what it stays at. An idle worker takes back what AF_XDP has sent once a
+    second, and holds packets for as long."""
     try:
-        wait_until(lambda: not any(excess(node).values()), 1, "settles")
+        wait_until(lambda: not any(excess(node).values()), 4, "settles")
     except AssertionError:
         pass
     return excess(node)
@@ -69,10 +70,10 @@ def settled_excess(node: Node) -> dict[str, int]:
 
 def assert_balanced(*nodes: Node, since: dict[str, int] | None = None, seconds: float = 3) -> None:
     """A packet in flight is on one side only for a moment, so the equations are asked for until they hold. `since`: what
-    excess() said before; an earlier test's imbalance is then not this one's."""
+    settled_excess() said before; an earlier test's imbalance is then not this one's."""
     for node in nodes:
         try:
-            wait_until(lambda: excess(node) == (since or dict.fromkeys(excess(node), 0)), seconds, "balance")
+            wait_until(lambda: (now := excess(node)) == since or not any(now.values()), seconds, "balance")
         except AssertionError:
             view = node.dataplane()
             raise AssertionError(f"{node.name}: packets do not balance: {wrong(view)}; before {since}; drops {dict(_drops(view))}; "

@@ -44,6 +44,8 @@ class ScapyLab(Lab):
             end.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
         self.veth(self.h, "eth0", self.n1, "in0")
         self.veth(self.p, "eth0", self.n1, "out0", mtu=mtu)
+        # A capture would see the super-packets of coalescing, which a host's sockets take apart again.
+        self.n1.run("ethtool", "-K", "in0", "tx-udp-segmentation", "off", "tx-tcp-segmentation", "off", "tx-tcp6-segmentation", "off")
         self.n1.router()
         for address in lab.inside_addresses(1):
             self.n1.ip("address", "add", address, "dev", "in0", *(["nodad"] if ":" in address else []))

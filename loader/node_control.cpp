@@ -124,8 +124,8 @@ ControlReply Node::command_capture(const json& args) {
     return ControlReply::failure(fail_errno("capture socket").error().message());
   Fd reader(ends[0]);
   const Fd writer(ends[1]);
-  // SEQPACKET: the reader sees the end when the worker goes. A burst of packets waits here; what does not fit is counted
-  // as lost by the worker.
+  // SEQPACKET: the reader sees the end when the worker goes. A burst of packets waits here; what does not fit is
+  // counted as lost by the worker.
   const int bytes = 8 << 20;
   ::setsockopt(writer.get(), SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes);
   ::setsockopt(reader.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);

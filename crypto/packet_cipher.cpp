@@ -6,6 +6,7 @@
 
 #include "crypto/ipsec_mb_engine.hpp"
 #include "crypto/openssl_engine.hpp"
+#include "crypto/registers.hpp"
 
 namespace postern::crypto {
 
@@ -35,10 +36,12 @@ EspEngine::~EspEngine() = default;
 
 void EspEngine::seal(std::span<EspJob> jobs) {
   std::visit([&](auto& backend) { backend.seal(jobs); }, implementation_->backend);
+  clear_vector_registers();
 }
 
 void EspEngine::open(std::span<EspJob> jobs) {
   std::visit([&](auto& backend) { backend.open(jobs); }, implementation_->backend);
+  clear_vector_registers();
 }
 
 std::string_view EspEngine::name() const { return implementation_->name; }

@@ -1,6 +1,7 @@
 #include "worker/control.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include <poll.h>
 #include <sched.h>
@@ -228,10 +229,12 @@ Result<Control::Answer> Control::remove_device(const ChannelMessage& message) {
 }
 
 Result<Control::Answer> Control::install_sa(ChannelMessage& message) {
-  POSTERN_TRY(body, message.as<InstallSa>());
+  // Not by as(): its copies would stay on this stack, keys and all, where a core dump finds them.
+  InstallSa body;
+  if (message.body.size() != sizeof body) return fail("sa channel: message body has the wrong size");
+  std::memcpy(&body, message.body.data(), sizeof body);
   const auto slot = sad_->install(body.parameters);
   wipe(std::as_writable_bytes(std::span(&body, 1)));
-  wipe(std::as_writable_bytes(std::span(&body_or, 1)));
   if (!slot) return std::unexpected(slot.error());
   return Answer{*slot, {}, {}};
 }

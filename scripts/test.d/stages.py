@@ -50,6 +50,7 @@ class Runner:
 
     def __init__(self, full: bool, select: str | None):
         self.full, self.select = full, select
+        self.failed_logs: list[str] = []  # of a stage that writes several
         LOGS.mkdir(parents=True, exist_ok=True)
 
     def command(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600) -> int:
@@ -108,15 +109,17 @@ class Runner:
             words = [target, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1",
                      f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
             log = (LOGS / f"{stage}-{target.name}.log").open("wb")
-            running.append(subprocess.Popen([str(word) for word in words], cwd=TOP, stdout=log, stderr=subprocess.STDOUT))
+            running.append((target.name, subprocess.Popen([str(word) for word in words], cwd=TOP, stdout=log, stderr=subprocess.STDOUT)))
         counts = Counts()
-        for process in running:
+        for name, process in running:
             try:
                 good = process.wait(seconds + 120) == 0
             except subprocess.TimeoutExpired:
                 process.kill()
                 good = False
             counts += Counts(passed=1) if good else Counts(failed=1)
+            if not good:
+                self.failed_logs.append(f"{stage}-{name}")
         return counts
 
 
@@ -155,8 +158,8 @@ def chosen(pattern: str | None) -> tuple[list[str], str | None]:
     return [stage for stage in STAGES if stage in wanted], select
 
 
-def tail(stage: str, lines: int = 60) -> str:
-    text = "".join(log.read_text(errors="replace") for log in sorted(LOGS.glob(f"{stage}*.log")) if log.stem == stage or stage == "fuzz")
+def tail(logs: list[str], lines: int = 60) -> str:
+    text = "".join(path.read_text(errors="replace") for path in (LOGS / f"{log}.log" for log in logs) if path.exists())
     return "\n".join("    " + line for line in text.splitlines()[-lines:])
 
 
@@ -185,7 +188,7 @@ def main() -> int:
         print(f"    {counts} in {time.monotonic() - start:.0f} s (at {time.monotonic() - began:.0f} s)", flush=True)
         if counts.failed:
             failed_stages.add(stage)
-            print(tail(stage), flush=True)
+            print(tail(runner.failed_logs or [stage]), flush=True)
         total += counts
     if select and not (total.passed - 1 or total.failed):
         print(f"nothing is called '{select}'")

@@ -19,8 +19,8 @@
 
 namespace postern::crypto {
 
-enum class Cipher : std::uint8_t { none, aes_cbc, aes_gcm_16 };
-enum class Integrity : std::uint8_t { none, hmac_sha1_96, hmac_sha256_128 };
+enum class Cipher : std::uint8_t { none, aes_cbc, aes_gcm_16, chacha20_poly1305 };
+enum class Integrity : std::uint8_t { none, hmac_sha1_96, hmac_sha256_128, hmac_sha384_192, hmac_sha512_256 };
 
 // One ESP transform combination. AEADs carry Integrity::none.
 struct Transform {

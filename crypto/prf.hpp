@@ -1,0 +1,27 @@
+// IKEv2 pseudo-random functions (RFC 7296 §2.13) over OpenSSL. Values; any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "base/secret.hpp"
+
+namespace postern::crypto {
+
+// IANA, "Transform Type 2 - Pseudorandom Function Transform IDs".
+enum class Prf : std::uint16_t { hmac_sha1 = 2, hmac_sha256 = 5, hmac_sha384 = 6, hmac_sha512 = 7 };
+
+// Output and preferred key length in bytes (20, 32, 48, 64).
+[[nodiscard]] std::size_t prf_bytes(Prf prf);
+
+// prf(key, part | part | ...). A key of any length, the empty one too.
+[[nodiscard]] Result<Secret> prf(Prf prf, Bytes key, std::initializer_list<Bytes> parts);
+
+// RFC 7296 §2.13: prf+(key, seed), `bytes` of it. Error: more than 255 blocks.
+[[nodiscard]] Result<Secret> prf_plus(Prf prf, Bytes key, std::initializer_list<Bytes> seed, std::size_t bytes);
+
+}  // namespace postern::crypto

@@ -1,0 +1,34 @@
+// Traffic selectors (RFC 7296 §2.9): narrowing. Pure.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ike/payloads.hpp"
+
+namespace postern::ike {
+
+[[nodiscard]] Selector selector_of(const Prefix& prefix, std::uint8_t protocol = 0, std::uint16_t first_port = 0,
+                                   std::uint16_t last_port = 65535);
+// Everything of one family.
+[[nodiscard]] Selector any_selector(Family family);
+
+[[nodiscard]] std::optional<Selector> intersect(const Selector& a, const Selector& b);
+[[nodiscard]] bool covers(std::span<const Selector> outer, const Selector& inner);
+
+// The largest part of `offered` that `allowed` covers, in the offer's order, without doubles; empty: TS_UNACCEPTABLE.
+// `max`: at most so many.
+[[nodiscard]] std::vector<Selector> narrow(std::span<const Selector> offered, std::span<const Selector> allowed,
+                                           std::size_t max = 16);
+
+// What a packet that triggered us is in: the first selector of a request (§2.9: the very specific one).
+[[nodiscard]] bool contains(const Selector& selector, const IpAddress& address, std::uint8_t protocol,
+                            std::uint16_t port);
+
+// "10.1.0.0/16", "10.1.0.5-10.1.0.9", with "/prot/port" in the guide's style when not any.
+[[nodiscard]] std::string text(const Selector& selector);
+
+}  // namespace postern::ike

@@ -1,0 +1,136 @@
+// What a session asks of its surroundings, in order: the daemon does each before the next, so that an SA is installed
+// before the answer that lets the peer use it leaves. And what it tells: events, with peer, SPIs and connection on
+// each.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "ike/keys.hpp"
+#include "ike/policy.hpp"
+
+namespace postern::ike {
+
+class Session;
+
+struct Endpoint {
+  IpAddress address;
+  std::uint16_t port = 500;
+  bool operator==(const Endpoint&) const = default;
+};
+
+// An IKE message without non-ESP marker; the daemon puts one in front when it leaves from port 4500. The path is a
+// local address and port in a front-door VRF.
+struct SendDatagram {
+  Endpoint local, remote;
+  std::uint32_t fvrf = 0;
+  Octets bytes;
+};
+// RFC 3948 §2.3: the one byte 0xff.
+struct SendKeepalive {
+  Endpoint local, remote;
+  std::uint32_t fvrf = 0;
+};
+
+// Names a child SA in this process for good.
+enum class ChildId : std::uint64_t {};
+
+struct ChildSaKeys {
+  Secret inbound_cipher, inbound_integrity, outbound_cipher, outbound_integrity;
+};
+// Both SAs of a child; `outbound_now`: bind the flow to it at once, else SwitchOutbound follows (RFC 7296 §2.8: the
+// responder of a rekey waits until the peer uses the new one, or deletes the old).
+struct InstallChild {
+  ChildId id{};
+  std::shared_ptr<const Connection> connection;
+  ChildPolicy policy;  // what it was made by
+  EspSuite suite;
+  std::uint32_t spi_in = 0, spi_out = 0;
+  std::vector<Selector> local, remote;  // narrowed
+  Endpoint local_endpoint, remote_endpoint;
+  bool udp_encapsulation = false;
+  bool outbound_now = true;
+  ChildSaKeys keys;
+};
+struct SwitchOutbound {
+  ChildId id{};
+};
+struct RemoveChild {
+  ChildId id{};
+};
+// NAT moved the peer (RFC 7296 §2.23), or the float to 4500.
+struct MoveChild {
+  ChildId id{};
+  Endpoint local_endpoint, remote_endpoint;
+};
+// The successor of a rekeyed IKE SA, with its children; the daemon adds it to its table. The old one is closing.
+struct AddSession {
+  std::unique_ptr<Session> session;
+};
+
+enum class EventKind : std::uint8_t {
+  ike_up,
+  ike_rekeyed,
+  ike_down,
+  child_up,
+  child_rekeyed,
+  child_down,
+  attempt_failed,  // with `failure`
+  peer_silent,     // liveness gave up
+  nat_detected,
+  message_ignored,  // rate-limited by the daemon
+  retransmitted,
+  trace,  // debug: one message sent or received
+};
+
+// Why an attempt failed, for `show crypto ikev2 diagnose`.
+enum class FailureKind : std::uint8_t {
+  no_answer,              // nothing came back to IKE_SA_INIT
+  no_answer_after_float,  // IKE_SA_INIT went well, IKE_AUTH on port 4500 is not answered
+  no_common_ike_proposal,
+  no_common_child_proposal,
+  wrong_key,       // the peer's AUTH does not verify, or it refused ours
+  wrong_identity,  // its identity is not one that the profile matches
+  selectors,       // TS_UNACCEPTABLE
+  no_connection,   // nothing is configured between these addresses
+  invalid_syntax,
+  refused,         // any other error notify
+  install_failed,  // the data plane refused the SA
+  replaced,        // by a newer SA of the same peer, or the policy is gone
+};
+struct Failure {
+  FailureKind kind{};
+  std::string summary;                     // "no common IKE proposal"
+  std::string offered, accepted, differs;  // what the peer offered, what we accept, the first difference
+  std::string remedy;                      // what to change
+  bool by_peer = false;                    // the peer told us so
+};
+
+struct Event {
+  EventKind kind{};
+  std::string connection, child;
+  Endpoint local, remote;
+  std::uint64_t spi_i = 0, spi_r = 0;
+  std::uint32_t spi_in = 0, spi_out = 0;
+  bool initiator = false;
+  std::string text;  // for a person; no key
+  std::optional<Failure> failure;
+};
+
+// The session may be destroyed after this; its children were removed by RemoveChild or moved to a successor.
+struct Closed {
+  bool retry = false;  // the attempt failed for a reason that may pass: try again by the back-off
+  std::vector<std::string>
+      wanted_children;  // that still have to be set up (a peer that vanished; names of ChildPolicy)
+};
+
+using Action = std::variant<SendDatagram, SendKeepalive, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
+                            AddSession, Event, Closed>;
+using Actions = std::vector<Action>;
+
+}  // namespace postern::ike

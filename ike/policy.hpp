@@ -1,0 +1,108 @@
+// What postern-ike negotiates by: posternd compiles it from the document and hands it over whole (ike/policy_link.hpp).
+// Everything is resolved: names of profiles and keyrings remain for `show` alone. Immutable once made; sessions hold a
+// shared pointer to the connection they were made by.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/net_types.hpp"
+#include "base/secret.hpp"
+#include "ike/identity.hpp"
+#include "ike/negotiate.hpp"
+#include "worker/sa_state.hpp"
+
+namespace postern::ike {
+
+// What the data plane is told beside what was negotiated; the fields of SaParameters with the same names.
+struct ChildPlace {
+  std::uint32_t flow = 0;
+  DeliverTo deliver = DeliverTo::tunnel;
+  std::uint32_t ifindex = 0;
+  std::uint32_t inside_vrf = 0;
+  std::uint32_t path_mtu = 1500;
+  std::uint16_t replay_window = 64;
+  std::uint8_t ttl = 255;
+  DfPolicy df = DfPolicy::copy;
+  EcnPolicy ecn = EcnPolicy::propagate;
+  bool operator==(const ChildPlace&) const = default;
+};
+
+// One protected flow: a permit ACE of a map entry, or a tunnel.
+struct ChildPolicy {
+  std::string name;                     // "M1 10 1" (map, entry, ACE counted from 1), "Tunnel0"
+  std::vector<Selector> local, remote;  // both families for a tunnel that carries both
+  std::vector<EspProposal> proposals;   // 1..6, in order
+  std::vector<crypto::DhGroup> pfs;     // empty: none asked for
+  bool transport = false;
+  std::uint32_t lifetime_s = 3600;
+  std::uint64_t lifetime_bytes = 0;  // 0: no volume lifetime
+  std::uint32_t idle_s = 0;          // 0: never
+  ChildPlace place;
+  bool operator==(const ChildPolicy&) const = default;
+};
+
+enum class Initiate : std::uint8_t { on_traffic, always };
+enum class DpdMode : std::uint8_t { off, on_demand, periodic };
+struct Dpd {
+  DpdMode mode = DpdMode::off;
+  std::uint32_t interval_s = 0, retry_s = 2;  // IKE-42
+  bool operator==(const Dpd&) const = default;
+};
+
+// A static crypto map entry, or a static tunnel interface: one peer, one IKE SA, its children.
+struct Connection {
+  std::string name;       // "M1 10", "Tunnel0": who owns it over edits of what it says
+  std::string interface;  // of the map, or TunnelN
+  std::string map;        // crypto map, or "TunnelN-head-0"
+  std::uint32_t sequence = 0;
+  std::uint32_t fvrf = 0;  // front-door VRF's routing table
+  IpAddress local, remote;
+  Initiate initiate = Initiate::on_traffic;
+
+  std::string policy_name, profile_name, keyring_name;
+  std::vector<IkeProposal> proposals;
+  Identity local_identity;
+  std::vector<IdentityMatch> remote_identities;  // never empty
+  Secret local_key, remote_key;                  // pre-shared, of the AUTH we send and of the one we check
+  std::uint32_t lifetime_s = 86400;
+  Dpd dpd;
+  std::uint32_t nat_keepalive_s = 20;
+  bool force_encapsulation = false;  // IKE-41
+  std::vector<ChildPolicy> children;
+  [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
+  bool operator==(const Connection&) const = default;
+};
+
+// A configured or default proposal and policy, as `show crypto ikev2 proposal|policy|profile` lists them.
+struct PolicyRow {
+  std::string name, match_local, match_fvrf;
+  std::vector<std::string> proposals;
+  bool operator==(const PolicyRow&) const = default;
+};
+struct ProfileRow {
+  std::string name, keyring, local_identity, local_authentication, remote_authentication;
+  std::vector<std::string> match_remote;
+  std::uint32_t lifetime_s = 86400;
+  Dpd dpd;
+  bool operator==(const ProfileRow&) const = default;
+};
+
+struct Policy {
+  std::uint64_t generation = 0;
+  std::vector<std::shared_ptr<const Connection>> connections;
+  std::vector<std::uint32_t> manual_spis;  // inbound SPIs of manual SAs: never allocated (MAN-14)
+  std::vector<IkeProposal> proposals;
+  std::vector<PolicyRow> policies;
+  std::vector<ProfileRow> profiles;
+};
+
+// Those between these addresses, in order.
+[[nodiscard]] std::vector<std::shared_ptr<const Connection>> connections_between(const Policy& policy,
+                                                                                 std::uint32_t fvrf,
+                                                                                 const IpAddress& local,
+                                                                                 const IpAddress& remote);
+
+}  // namespace postern::ike

@@ -1,0 +1,129 @@
+// One IKE SA (RFC 7296), sans-IO: bytes, timers and wishes in, actions out. It never reads a clock, a socket or the
+// system's random numbers by itself; two of them in one process are an exchange test.
+//
+//            initiate()                    IKE_SA_INIT answer              IKE_AUTH answer
+//   (made) ------------> InitSent ------------------------> AuthSent ------------------> Established
+//   (made) ------------> InitAnswered ----------------------------------------------- -> Established
+//            IKE_SA_INIT request                       IKE_AUTH request
+//   Established --delete sent, or superseded by a rekey--> Closing --answer or patience--> Closed
+//
+// session.cpp            life, messages in, timers           exchange_init.cpp          IKE_SA_INIT
+// exchange_auth.cpp      IKE_AUTH                            exchange_child.cpp         CREATE_CHILD_SA for children
+// exchange_rekey_ike.cpp CREATE_CHILD_SA for the IKE SA      exchange_informational.cpp delete, liveness
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "ike/actions.hpp"
+#include "ike/message.hpp"
+#include "ike/policy.hpp"
+
+namespace postern::ike {
+
+// What all sessions of a process share. Borrowed by each session; outlives them. One thread.
+struct Surroundings {
+  // Unpredictable bytes. A test gives its own.
+  std::function<Result<void>(MutableBytes)> random;
+  // An inbound ESP SPI that is used by nobody of this node, manual SAs included (RFC 4303 §2.1).
+  std::function<Result<std::uint32_t>()> allocate_spi;
+  std::function<void(std::uint32_t)> free_spi;
+  std::function<ChildId()> next_child_id;
+  // The connections between two addresses now (ike/policy.hpp): asked by a responder, and at each rekey.
+  std::function<std::vector<std::shared_ptr<const Connection>>(std::uint32_t fvrf, const IpAddress& local,
+                                                               const IpAddress& remote)>
+      connections;
+};
+
+enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_sent, established, closing, closed };
+
+// For `show crypto ikev2 sa|session` and for the daemon's tables. Plain values.
+struct ChildView {
+  ChildId id{};
+  std::string name;
+  std::uint32_t flow = 0, spi_in = 0, spi_out = 0;
+  std::vector<Selector> local, remote;
+  EspSuite suite;
+  Duration age{}, lifetime{};  // lifetime: when it will be rekeyed or die, counted from the start
+  std::uint64_t lifetime_bytes = 0;
+  bool rekeying = false, outbound = true;
+};
+struct SessionView {
+  SessionPhase phase{};
+  std::string connection, profile, interface;
+  std::uint32_t fvrf = 0;
+  bool initiator = false;
+  Endpoint local, remote;
+  std::uint64_t spi_i = 0, spi_r = 0;
+  std::optional<IkeSuite> suite;
+  std::optional<Identity> local_identity, remote_identity;
+  bool nat_local = false, nat_remote = false, fragmentation = false;
+  Duration age{}, lifetime{};
+  std::uint32_t next_request = 0, next_expected = 0, window = 1;
+  Dpd dpd;
+  std::vector<ChildView> children;
+};
+
+struct Lifetimes {  // patience of one session, the same for all; tests shorten nothing: their clock is their own
+  Duration first_retransmit = std::chrono::milliseconds(500);
+  std::uint32_t retransmits = 7;                         // by doubling: gives up after about a minute
+  Duration half_open = std::chrono::seconds(30);         // a responder without IKE_AUTH
+  Duration old_child_linger = std::chrono::seconds(10);  // inbound SA after its successor carries traffic
+  Duration closing = std::chrono::seconds(10);
+};
+
+class Session {
+ public:
+  struct Setup {
+    Surroundings* surroundings = nullptr;
+    Endpoint local, remote;
+    std::uint32_t fvrf = 0;
+    Lifetimes lifetimes;
+  };
+  // An initiator for `connection`, with the children to make in IKE_AUTH (the first) and after it (the others).
+  // `children` are names of its ChildPolicy; none: all of them.
+  [[nodiscard]] static std::unique_ptr<Session> initiator(Setup setup, std::shared_ptr<const Connection> connection,
+                                                          std::vector<std::string> children);
+  // A responder; its IKE_SA_INIT request is the first on_datagram().
+  [[nodiscard]] static std::unique_ptr<Session> responder(Setup setup);
+  ~Session();
+
+  [[nodiscard]] Actions initiate(Time now);
+  // `bytes` without the non-ESP marker; `local`, `remote`: the path it came by.
+  [[nodiscard]] Actions on_datagram(Bytes bytes, const Endpoint& local, const Endpoint& remote, Time now);
+  [[nodiscard]] Actions on_timer(Time now);
+  // When on_timer() wants to be called; nothing: never.
+  [[nodiscard]] std::optional<Time> next_timer() const;
+
+  // Wishes. Each is done when the request window allows it; without effect while closing.
+  [[nodiscard]] Actions want_child(const std::string& name, Time now);  // has no effect when it exists or is on its way
+  [[nodiscard]] Actions rekey_child(ChildId id, Time now);              // soft lifetime, sequence nearly exhausted
+  [[nodiscard]] Actions delete_child(ChildId id, Time now);
+  [[nodiscard]] Actions rekey(Time now);
+  [[nodiscard]] Actions close(Time now, bool tell_peer = true);
+
+  // What the data plane says about children: authenticated inbound packets were seen (liveness, and RFC 7296 §2.8: the
+  // peer uses the new SA), outbound traffic went out unanswered, installation failed.
+  [[nodiscard]] Actions on_inbound_traffic(ChildId id, Time now);
+  [[nodiscard]] Actions on_outbound_traffic(ChildId id, Time now);
+  [[nodiscard]] Actions on_install_failed(ChildId id, const std::string& why, Time now);
+
+  // Which SPI of the header is ours (responder: from creation on), and the peer's once known.
+  [[nodiscard]] std::uint64_t own_spi() const;
+  [[nodiscard]] std::uint64_t peer_spi() const;
+  [[nodiscard]] SessionPhase phase() const;
+  [[nodiscard]] const std::shared_ptr<const Connection>& connection() const;  // null until the responder knows it
+  [[nodiscard]] SessionView view(Time now) const;
+
+ private:
+  friend struct SessionCore;
+  explicit Session(std::unique_ptr<struct SessionCore> core);
+  std::unique_ptr<struct SessionCore> core_;
+};
+
+}  // namespace postern::ike

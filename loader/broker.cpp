@@ -71,6 +71,12 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
     if (!holds(grant_.tuns, name)) return refuse("a tunnel device");
     return openers_.tun(name);
   }
+  if (request.kind == BrokerKind::worker_channel) {
+    if (request.vrf != 0 || request.port != 0 || request.family != 0 || !all_zero(request.name))
+      return fail("broker: bad request", EINVAL);
+    if (!grant_.worker_channel || !openers_.worker_channel) return refuse("a channel to the worker");
+    return openers_.worker_channel();
+  }
   POSTERN_TRY(family, family_of(request));
   if (!all_zero(request.name)) return fail("broker: bad request", EINVAL);
   switch (request.kind) {
@@ -84,6 +90,7 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
       if (!(esp ? grant_.raw_esp : grant_.raw_icmp) || !holds(grant_.vrfs, request.vrf)) return refuse("a raw socket");
       return (esp ? openers_.raw_esp : openers_.raw_icmp)(request.vrf, family);
     }
+    case BrokerKind::worker_channel:
     case BrokerKind::tun: break;
   }
   return fail("broker: unknown kind", EINVAL);

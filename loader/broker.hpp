@@ -18,7 +18,9 @@ namespace postern::loader {
 
 inline constexpr std::uint32_t broker_version = 1;
 
-enum class BrokerKind : std::uint32_t { udp_socket = 1, raw_esp = 2, raw_icmp = 3, tun = 4 };
+// worker_channel: the client channel of worker/sa_channel.hpp, made anew at every request; the one before ends. EAGAIN
+// while no worker runs.
+enum class BrokerKind : std::uint32_t { udp_socket = 1, raw_esp = 2, raw_icmp = 3, tun = 4, worker_channel = 5 };
 
 // Host order. Fields that a kind does not use must be zero.
 struct BrokerRequest {
@@ -27,7 +29,7 @@ struct BrokerRequest {
   std::uint64_t id = 0;
   std::uint32_t vrf = 0;    // routing table id, 0: main
   std::uint16_t port = 0;   // udp_socket
-  std::uint8_t family = 0;  // 4 or 6; tun: 0
+  std::uint8_t family = 0;  // 4 or 6; tun, worker_channel: 0
   std::uint8_t reserved = 0;
   std::array<char, 16> name{};  // tun: NUL-terminated, "TunnelN"
 };
@@ -46,6 +48,7 @@ struct BrokerGrant {
   std::vector<std::uint32_t> vrfs;  // for udp_socket and raw_*; 0 is the main table
   bool raw_esp = false, raw_icmp = false;
   std::vector<std::string> tuns;  // devices of the configuration, by name
+  bool worker_channel = false;
 };
 
 // Who opens: loader/sockets and loader/devices, or a test.
@@ -53,6 +56,7 @@ struct BrokerOpeners {
   std::function<Result<Fd>(std::uint32_t vrf, Family family, std::uint16_t port)> udp_socket;
   std::function<Result<Fd>(std::uint32_t vrf, Family family)> raw_esp, raw_icmp;
   std::function<Result<Fd>(const std::string& name)> tun;
+  std::function<Result<Fd>()> worker_channel = {};
 };
 
 class Broker {

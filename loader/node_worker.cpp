@@ -139,18 +139,18 @@ void Node::on_worker_message() {
   const Time now = Clock::now();
   for (const ChannelMessage& event : *events) {
     if (event.header.type == ChannelType::resolve) {
-      if (const auto wanted = event.as<Resolve>())
-        keeper_->want({wanted->vrf, wanted->address}, wanted->forward != 0, now);
+      if (Resolve wanted; event.read_into(wanted))
+        keeper_->want({wanted.vrf, wanted.address}, wanted.forward != 0, now);
     } else if (event.header.type == ChannelType::device_failed) {
-      const auto failed = event.as<RemoveDevice>();
-      if (!failed) continue;
-      spdlog::warn("worker: device {} (kind {}) failed; making it again", failed->ifindex,
-                   static_cast<std::uint32_t>(failed->kind));
+      RemoveDevice failed;
+      if (!event.read_into(failed)) continue;
+      spdlog::warn("worker: device {} (kind {}) failed; making it again", failed.ifindex,
+                   static_cast<std::uint32_t>(failed.kind));
       // Its group is taken from the record and so is handed over again, if it still exists.
-      if (const auto removed = worker_->link.remove_device(failed->ifindex, failed->kind); !removed)
+      if (const auto removed = worker_->link.remove_device(failed.ifindex, failed.kind); !removed)
         return worker_lost(removed.error().message());
       std::erase_if(state_.worker_devices, [&](const PlannedDevice& device) {
-        return device.ifindex == failed->ifindex && device.kind == failed->kind;
+        return device.ifindex == failed.ifindex && device.kind == failed.kind;
       });
       facts_ = {};
       look_again_soon(Duration::zero());

@@ -94,6 +94,18 @@ Result<void> WorkerLink::set_generation(std::uint32_t current, std::uint32_t old
   return {};
 }
 
+Result<void> WorkerLink::add_client(int socket) {
+  const int fds[] = {socket};
+  POSTERN_CHECK(ask("add client", ChannelType::add_client, Nothing{}, fds));
+  return {};
+}
+
+Result<void> WorkerLink::confirm(std::uint64_t id, const Result<void>& outcome) {
+  Reply reply;
+  if (!outcome) reply.code = outcome.error().code == 0 ? EIO : outcome.error().code;
+  return channel_send(channel_.fd(), ChannelType::reply, id, reply);
+}
+
 Result<void> WorkerLink::start_capture(CaptureSide side, std::uint32_t snap_bytes, int socket) {
   const int fds[] = {socket};
   POSTERN_CHECK(ask("start capture", ChannelType::start_capture, StartCapture{side, snap_bytes}, fds));

@@ -47,6 +47,11 @@ class WorkerLink {
   [[nodiscard]] Result<void> unbind_flow(std::uint32_t flow);
   [[nodiscard]] Result<void> set_generation(std::uint32_t current, std::uint32_t oldest);
 
+  // `socket` becomes the client channel (worker/sa_channel.hpp).
+  [[nodiscard]] Result<void> add_client(int socket);
+  // The answer to sa_installed: XDP knows it, or why not.
+  [[nodiscard]] Result<void> confirm(std::uint64_t id, const Result<void>& outcome);
+
   [[nodiscard]] Result<void> start_capture(CaptureSide side, std::uint32_t snap_bytes, int socket);
   [[nodiscard]] Result<void> stop_capture();
   [[nodiscard]] Result<void> refresh_counters();

@@ -153,14 +153,23 @@ Result<Control::Answer> Control::handle(ChannelMessage& message) {
     case ChannelType::shutdown:
     case ChannelType::reply:
     case ChannelType::resolve:
-    case ChannelType::device_failed: break;
+    case ChannelType::device_failed:
+    case ChannelType::add_client:
+    case ChannelType::list_sas:
+    case ChannelType::sa_rows:
+    case ChannelType::sa_expiry:
+    case ChannelType::sa_gone:
+    case ChannelType::acquire:
+    case ChannelType::sa_installed:
+    case ChannelType::sa_removed: break;
   }
   return fail("no such request", EPROTO);
 }
 
 Result<Control::Answer> Control::hello(ChannelMessage& message) {
   if (!threads_.empty()) return fail("hello: this worker has its memory already", EALREADY);
-  POSTERN_TRY(body, message.as<Hello>());
+  Hello body;
+  POSTERN_CHECK(message.read_into(body));
   if (body.threads == 0 || body.threads > max_worker_threads) return fail("hello: threads out of range", EINVAL);
   POSTERN_TRY(files, SharedFiles::map(std::move(message.fds)));
   shared_ = std::make_unique<SharedFiles>(std::move(files));
@@ -212,7 +221,8 @@ Result<Control::Answer> Control::get_descriptors() {
 }
 
 Result<Control::Answer> Control::add_device(ChannelMessage& message) {
-  POSTERN_TRY(body, message.as<AddDevice>());
+  AddDevice body;
+  POSTERN_CHECK(message.read_into(body));
   body.name.back() = '\0';
   if (body.thread >= threads_.size()) return fail("add_device: no such thread", EINVAL);
   POSTERN_TRY(row, threads_[body.thread]->add_device(body, std::move(message.fds)));
@@ -221,7 +231,8 @@ Result<Control::Answer> Control::add_device(ChannelMessage& message) {
 }
 
 Result<Control::Answer> Control::remove_device(const ChannelMessage& message) {
-  POSTERN_TRY(body, message.as<RemoveDevice>());
+  RemoveDevice body;
+  POSTERN_CHECK(message.read_into(body));
   std::uint32_t removed = 0;
   for (const auto& thread : threads_) removed += thread->remove_device(body);
   if (removed == 0) return fail("remove_device: there is none", ENOENT);
@@ -240,13 +251,15 @@ Result<Control::Answer> Control::install_sa(ChannelMessage& message) {
 }
 
 Result<Control::Answer> Control::remove_sa(const ChannelMessage& message) {
-  POSTERN_TRY(body, message.as<RemoveSa>());
+  RemoveSa body;
+  POSTERN_CHECK(message.read_into(body));
   POSTERN_CHECK(sad_->remove(body.slot));
   return Answer{};
 }
 
 Result<Control::Answer> Control::bind_flow(const ChannelMessage& message) {
-  POSTERN_TRY(body, message.as<BindFlow>());
+  BindFlow body;
+  POSTERN_CHECK(message.read_into(body));
   if (body.unbind != 0)
     sad_->unbind_flow(body.flow);
   else
@@ -255,13 +268,15 @@ Result<Control::Answer> Control::bind_flow(const ChannelMessage& message) {
 }
 
 Result<Control::Answer> Control::set_generation(const ChannelMessage& message) {
-  POSTERN_TRY(body, message.as<SetGeneration>());
+  SetGeneration body;
+  POSTERN_CHECK(message.read_into(body));
   for (const auto& thread : threads_) thread->set_oldest_generation(body.oldest);
   return Answer{};
 }
 
 Result<Control::Answer> Control::start_capture(ChannelMessage& message) {
-  POSTERN_TRY(body, message.as<StartCapture>());
+  StartCapture body;
+  POSTERN_CHECK(message.read_into(body));
   const auto side = static_cast<std::uint32_t>(body.side);
   if (message.fds.size() != 1 || side == 0 || side > static_cast<std::uint32_t>(CaptureSide::both))
     return fail("start_capture: one socket and a side are needed", EINVAL);

@@ -96,6 +96,15 @@ Result<void> wait_ready(int socket, short events, std::int64_t deadline_ns) {
   }
 }
 
+Result<void> append_rows(const ChannelMessage& message, std::vector<SaRow>& rows) {
+  const std::size_t count = message.body.size() / sizeof(SaRow);
+  if (count > max_sa_rows || message.body.size() % sizeof(SaRow) != 0)
+    return fail("sa channel: message body has the wrong size", EPROTO);
+  for (std::size_t i = 0; i < count; ++i)
+    std::memcpy(&rows.emplace_back(), message.body.data() + i * sizeof(SaRow), sizeof(SaRow));
+  return {};
+}
+
 }  // namespace
 
 ChannelMessage::~ChannelMessage() { wipe(body); }
@@ -118,6 +127,11 @@ Result<ChannelMessage> channel_receive(int socket) { return receive_with(socket,
 
 Result<Reply> SaChannel::ask_bytes(ChannelType type, std::span<const std::byte> body, std::span<const int> fds,
                                    int timeout_ms, std::vector<Fd>* received) {
+  return ask_collecting(type, body, fds, timeout_ms, received, nullptr);
+}
+
+Result<Reply> SaChannel::ask_collecting(ChannelType type, std::span<const std::byte> body, std::span<const int> fds,
+                                        int timeout_ms, std::vector<Fd>* received, std::vector<SaRow>* rows) {
   const std::int64_t deadline = now_ns() + std::int64_t{timeout_ms} * 1'000'000;
   const std::uint64_t id = next_id_++;
   for (;;) {
@@ -126,21 +140,39 @@ Result<Reply> SaChannel::ask_bytes(ChannelType type, std::span<const std::byte> 
     if (sent.error().code != EAGAIN) return std::unexpected(sent.error());
     POSTERN_CHECK(wait_ready(socket_.get(), POLLOUT, deadline));
   }
-  return wait_for(id, deadline, received);
+  return wait_for(id, deadline, received, rows);
 }
 
-Result<Reply> SaChannel::wait_for(std::uint64_t id, std::int64_t deadline_ns, std::vector<Fd>* received) {
+Result<std::vector<SaRow>> SaChannel::list_sas(std::uint32_t first, std::uint32_t last, int timeout_ms) {
+  std::vector<SaRow> rows;
+  while (first <= last) {
+    const ListSas body{first, last};
+    POSTERN_TRY(reply, ask_collecting(ChannelType::list_sas, std::as_bytes(std::span(&body, 1)), {}, timeout_ms,
+                                      nullptr, &rows));
+    if (reply.value <= first) break;
+    first = reply.value;
+  }
+  return rows;
+}
+
+Result<Reply> SaChannel::wait_for(std::uint64_t id, std::int64_t deadline_ns, std::vector<Fd>* received,
+                                  std::vector<SaRow>* rows) {
   for (;;) {
     POSTERN_CHECK(wait_ready(socket_.get(), POLLIN, deadline_ns));
     auto message = receive_with(socket_.get(), MSG_DONTWAIT);
     if (!message && message.error().code == EAGAIN) continue;
     if (!message) return std::unexpected(message.error());
+    if (message->header.type == ChannelType::sa_rows) {
+      if (message->header.id == id && rows != nullptr) POSTERN_CHECK(append_rows(*message, *rows));
+      continue;
+    }
     if (message->header.type != ChannelType::reply) {
       keep(std::move(*message));
       continue;
     }
     if (message->header.id != id) continue;  // the late answer to a question that timed out
-    POSTERN_TRY(reply, message->as<Reply>());
+    Reply reply;
+    POSTERN_CHECK(message->read_into(reply));
     reply.text.back() = '\0';
     if (received != nullptr) *received = std::move(message->fds);
     if (reply.code != 0) return fail(reply.text.data(), reply.code);
@@ -158,7 +190,8 @@ Result<std::vector<ChannelMessage>> SaChannel::take_events() {
     auto message = receive_with(socket_.get(), MSG_DONTWAIT);
     if (!message && message.error().code == EAGAIN) return std::exchange(events_, {});
     if (!message) return std::unexpected(message.error());
-    if (message->header.type != ChannelType::reply) keep(std::move(*message));
+    const bool late = message->header.type == ChannelType::reply || message->header.type == ChannelType::sa_rows;
+    if (!late) keep(std::move(*message));
   }
 }
 

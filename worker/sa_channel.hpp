@@ -5,6 +5,17 @@
 // structs below, in host order (same machine, same build: `version` says so). Descriptors travel by SCM_RIGHTS with the
 // message that names them. Every request is answered by exactly one Reply with the same `id`, when it has taken effect
 // for all threads. Key bytes pass in InstallSa alone; both ends wipe their buffer after use.
+//
+// Two peers. The node's channel is posternd's: everything is allowed there. The client channel is postern-ike's: one
+// end of a socket pair that posternd hands over by add_client, the other one goes to postern-ike through the broker. A
+// client may install_sa, remove_sa and bind_flow (its own SAs, and flows that are bound to none or to one of them),
+// refresh_counters and list_sas; anything else is EPERM and the connection lives on. What it sent that is no message at
+// all ends the connection. Only the client receives sa_expiry (of its SAs), sa_gone and acquire; only posternd resolve,
+// device_failed, sa_installed and sa_removed.
+//
+// Restarts. SAs outlive every process but posternd's memory files: a client that comes back, and one that finds its
+// channel closed and gets a new one, lists what is there (list_sas: rows with `installed_by` ike and its `cookie`)
+// and removes what it does not know. Events of its SAs that nobody received come again with the next packet.
 #pragma once
 
 #include <array>
@@ -21,7 +32,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 1;
+inline constexpr std::uint32_t sa_channel_version = 2;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
@@ -41,6 +52,14 @@ enum class ChannelType : std::uint32_t {
   resolve,           // worker -> posternd: Resolve; answered through the adjacency table, no Reply
   device_failed,     // worker -> posternd: RemoveDevice, the device must be made again; no Reply
   shutdown,          // drain and exit
+  add_client,        // posternd -> worker; fds: a connected SOCK_SEQPACKET socket; replaces the client before
+  list_sas,          // ListSas -> one sa_rows with the same id, then Reply.value = slot to go on from, 0: that was all
+  sa_rows,           // worker -> asker: 0..max_sa_rows SaRow, by slot
+  sa_expiry,         // worker -> installer: SaExpiry; no Reply
+  sa_gone,           // worker -> client: SaRow of an SA of its own that posternd removed; no Reply
+  acquire,           // worker -> client: Acquire; no Reply. Answered by install_sa and bind_flow
+  sa_installed,  // worker -> posternd: SaRow of a client's inbound SA: put it into the `sas` map, then Reply (its id)
+  sa_removed,    // worker -> posternd: SaRow of a client's inbound SA that goes: take it from the `sas` map; no Reply
 };
 
 struct ChannelHeader {
@@ -112,10 +131,15 @@ struct RemoveDevice {
   DeviceKind kind{};
 };
 
+// A client's inbound SA is answered when XDP knows it too (sa_installed), or after install_patience_ms without
+// posternd, which brings its map up to date when it comes back. EEXIST: the inbound {fvrf, local, SPI} is in use:
+// choose another SPI.
 struct InstallSa {
   SaParameters parameters;
 };
+inline constexpr int install_patience_ms = 1000;
 
+// From a client: ENOENT when the slot is free, EPERM when the SA is not its own.
 struct RemoveSa {
   std::uint32_t slot = 0;
 };
@@ -124,6 +148,52 @@ struct BindFlow {
   std::uint32_t flow = 0;
   std::uint32_t slot = 0;    // outbound SA
   std::uint32_t unbind = 0;  // 1: the flow has no SA now (packets are held, then dropped: no_outbound_sa)
+};
+
+// Slots `first` to `last`, both included; one slot reads one SA's counters.
+struct ListSas {
+  std::uint32_t first = 0;
+  std::uint32_t last = ~std::uint32_t{0};
+};
+inline constexpr std::size_t max_sa_rows = 32;  // in one message
+
+// A live SA without its keys. Numbers are of the moment.
+struct SaRow {
+  std::uint32_t slot = 0;
+  std::uint32_t reuse = 0;  // with `slot`, names an SA in the life of the memory file
+  std::uint32_t spi = 0;    // host order
+  SaDirection direction{};
+  SaInstaller installed_by{};
+  bool udp_encapsulation = false;
+  bool bound = false;  // outbound: `flow` goes into this SA now
+  std::uint32_t flow = 0;
+  std::uint32_t fvrf = 0;
+  std::uint32_t ifindex = 0;
+  std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation
+  IpAddress local, remote;
+  std::uint64_t cookie = 0;  // SaParameters.cookie
+  std::uint64_t packets = 0, bytes = 0, errors = 0;
+  std::uint64_t sequence = 0;      // outbound: the next number; inbound: the highest authentic one
+  std::uint64_t last_used_ns = 0;  // CLOCK_MONOTONIC; 0: never
+  std::uint64_t installed_ns = 0;  // CLOCK_MONOTONIC
+};
+
+// Once for each kind and SA while it is delivered; again after the client or the worker was replaced. Seconds are the
+// installer's own to keep.
+struct SaExpiry {
+  SaExpiryKind kind{};
+  SaRow sa;
+};
+
+// A packet of `flow` is held because the flow has no outbound SA; at most one a second and flow. The packet waits a
+// second and goes out as soon as bind_flow names an SA.
+struct Acquire {
+  std::uint32_t flow = 0;
+  std::uint32_t vrf = 0;  // plain side's routing table, 0 main
+  IpAddress source, destination;
+  std::uint16_t source_port = 0, destination_port = 0;  // host order; ICMP: both hold type and code; 0 where unknown
+  std::uint8_t protocol = 0;
+  bool ports_known = false;  // false: a later fragment, or a protocol without ports
 };
 
 struct SetGeneration {
@@ -164,14 +234,14 @@ struct ChannelMessage {
   ChannelMessage& operator=(ChannelMessage&& other) noexcept;  // wipes what it held
   ~ChannelMessage();
 
-  // The body as T; an error when its size is not T's.
+  // Fills `out` from the body; an error when its size is not T's. Into the caller's own object: a T that holds keys has
+  // no copy that nobody wipes.
   template <class T>
-  [[nodiscard]] Result<T> as() const {
+  [[nodiscard]] Result<void> read_into(T& out) const {
     static_assert(std::is_trivially_copyable_v<T>);
-    if (body.size() != sizeof(T)) return fail("sa channel: message body has the wrong size");
-    T out;
+    if (body.size() != sizeof(T)) return fail("sa channel: message body has the wrong size", EPROTO);
     std::memcpy(&out, body.data(), sizeof out);
-    return out;
+    return {};
   }
 };
 
@@ -190,7 +260,7 @@ template <class T>
 }
 
 // The asking side: sends, then waits for the Reply of the same id (messages of other types that arrive meanwhile are
-// kept for take_events()). One thread. Used by posternd and, later, by ike/sa_installer.
+// kept for take_events()). One thread. Used by posternd and by ike/sa_installer.
 class SaChannel {
  public:
   explicit SaChannel(Fd socket) : socket_(std::move(socket)) {}
@@ -204,13 +274,21 @@ class SaChannel {
   }
   [[nodiscard]] Result<Reply> ask_bytes(ChannelType type, std::span<const std::byte> body, std::span<const int> fds,
                                         int timeout_ms, std::vector<Fd>* received = nullptr);
-  // What arrived unasked: Resolve, DeviceFailed. Reads the socket without blocking first. Error: the worker is gone.
+  // Live SAs of slots first..last, of all installers. list_sas(slot, slot) reads one; empty: there is none.
+  [[nodiscard]] Result<std::vector<SaRow>> list_sas(std::uint32_t first = 0, std::uint32_t last = ~std::uint32_t{0},
+                                                    int timeout_ms = 2000);
+  // What arrived unasked: Resolve, DeviceFailed, SaExpiry... Reads the socket without blocking first. Error: the worker
+  // is gone.
   [[nodiscard]] Result<std::vector<ChannelMessage>> take_events();
 
  private:
   Fd socket_;
   std::uint64_t next_id_ = 1;
-  [[nodiscard]] Result<Reply> wait_for(std::uint64_t id, std::int64_t deadline_ns, std::vector<Fd>* received);
+  [[nodiscard]] Result<Reply> ask_collecting(ChannelType type, std::span<const std::byte> body,
+                                             std::span<const int> fds, int timeout_ms, std::vector<Fd>* received,
+                                             std::vector<SaRow>* rows);
+  [[nodiscard]] Result<Reply> wait_for(std::uint64_t id, std::int64_t deadline_ns, std::vector<Fd>* received,
+                                       std::vector<SaRow>* rows);
   void keep(ChannelMessage message);
 
   std::vector<ChannelMessage> events_;

@@ -21,7 +21,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 1;
+inline constexpr std::uint32_t sa_state_version = 2;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
@@ -33,6 +33,7 @@ enum class SaMode : std::uint8_t { tunnel, transport };
 enum class DfPolicy : std::uint8_t { copy, set, clear };     // RFC 4301 §8.1
 enum class EcnPolicy : std::uint8_t { propagate, discard };  // RFC 6040 normal mode; discard: the outer mark is ignored
 enum class DeliverTo : std::uint8_t { tunnel, map_interface };
+enum class SaInstaller : std::uint8_t { posternd, ike };
 
 // RFC 4301 §4.4.1.2, one range pair. Ports are host order, 0..65535 for any; protocol 0 is any.
 // Seen from the SA's own sender: `source` is the sender's side, for inbound and outbound alike.
@@ -65,8 +66,11 @@ struct SaParameters {
   IpAddress local, remote;          // outer addresses: ours, the peer's
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order
   std::uint32_t path_mtu = 1500;                  // largest outer packet
-  std::uint64_t hard_packets = 0;                 // lifetimes; 0: none
-  std::uint64_t hard_bytes = 0;
+  // Lifetimes in inner packets and bytes; 0: none. Soft: the installer is told (SaExpiry). Hard: it is told and further
+  // packets are dropped (sa_expired). Sequence numbers end by themselves, they never wrap.
+  std::uint64_t soft_packets = 0, soft_bytes = 0;
+  std::uint64_t hard_packets = 0, hard_bytes = 0;
+  std::uint64_t cookie = 0;  // the installer's own name for the SA: comes back in SaRow, means nothing here
   crypto::Transform transform;
   std::uint16_t cipher_key_bytes = 0, integrity_key_bytes = 0;
   std::array<std::byte, max_cipher_key_bytes> cipher_key{};
@@ -75,11 +79,22 @@ struct SaParameters {
 };
 static_assert(std::is_trivially_copyable_v<SaParameters>);
 
+enum class SaExpiryKind : std::uint32_t {
+  soft = 1,           // soft_packets or soft_bytes reached: time to rekey
+  hard,               // hard_packets or hard_bytes reached: packets are dropped now (sa_expired)
+  sequence_near_end,  // outbound: sequence_warning passed
+  sequence_end,       // outbound: no number is left, packets are dropped now (sequence_exhausted)
+};
+// Outbound numbers that are left are enough for a rekey at any rate a core can seal (RFC 4303 §3.3.3).
+inline constexpr std::uint64_t sequence_warning = 0xe0000000U;
+
 enum class SlotPhase : std::uint32_t { free = 0, installing = 1, live = 2, retired = 3 };
 
 struct alignas(64) SaSlot {
   std::atomic<SlotPhase> phase;
   std::atomic<std::uint32_t> reuse;  // grows each time the slot is taken: names an SA together with its index
+  std::atomic<SaInstaller> installed_by;
+  std::atomic<std::uint8_t> told;  // bit 1 << SaExpiryKind: the installer was told
 
   // Outbound: the next number to use. A sender takes n numbers by fetch_add *before* it seals them, so a crash can
   // waste numbers but never repeat one. RFC 4303 §2.2: the first packet carries 1.

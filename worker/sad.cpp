@@ -68,6 +68,7 @@ void reset_numbers(SaSlot& slot) {
         &slot.dummy_packets, &slot.last_used_ns, &slot.highest_sequence, &slot.bound_order})
     counter->store(0, std::memory_order_relaxed);
   slot.next_sequence.store(1, std::memory_order_relaxed);  // RFC 4303 §2.2
+  slot.told.store(0, std::memory_order_relaxed);
   slot.installed_ns.store(monotonic_ns(), std::memory_order_relaxed);
 }
 
@@ -210,6 +211,7 @@ void Sad::Implementation::take_over() {
     // The bits of the window died with the worker: everything up to the highest number counts as seen.
     if (owned[index].inbound)
       owned[index].inbound->replay->window.resume(slot.highest_sequence.load(std::memory_order_relaxed));
+    slot.told.store(0, std::memory_order_relaxed);
     publish(index);
     bind_order = std::max(bind_order, slot.bound_order.load(std::memory_order_relaxed));
   }
@@ -232,7 +234,7 @@ Result<std::unique_ptr<Sad>> Sad::create(std::span<SaSlot> slots, std::uint32_t 
   return std::unique_ptr<Sad>(new Sad(std::move(implementation)));
 }
 
-Result<std::uint32_t> Sad::install(const SaParameters& parameters) {
+Result<std::uint32_t> Sad::install(const SaParameters& parameters, SaInstaller installer) {
   Implementation& sad = *implementation_;
   sad.reclaim();
   POSTERN_CHECK(validate(parameters));
@@ -245,6 +247,7 @@ Result<std::uint32_t> Sad::install(const SaParameters& parameters) {
   slot.phase.store(SlotPhase::installing, std::memory_order_release);
   slot.reuse.fetch_add(1, std::memory_order_relaxed);
   slot.parameters = parameters;
+  slot.installed_by.store(installer, std::memory_order_relaxed);
   reset_numbers(slot);
   if (auto built = sad.build(index); !built) {
     wipe_parameters(slot);
@@ -288,6 +291,55 @@ Result<void> Sad::bind_flow(std::uint32_t flow, std::uint32_t slot) {
 void Sad::unbind_flow(std::uint32_t flow) {
   if (Binding* const binding = implementation_->find(flow)) implementation_->unbind(binding);
   implementation_->reclaim();
+}
+
+std::optional<SaRow> Sad::row(std::uint32_t index) const {
+  const Implementation& sad = *implementation_;
+  if (index >= sad.slots.size() || (!sad.owned[index].inbound && !sad.owned[index].outbound)) return std::nullopt;
+  const SaSlot& slot = sad.slots[index];
+  const SaParameters& p = slot.parameters;
+  const bool outbound = p.direction == SaDirection::outbound;
+  SaRow row;
+  row.slot = index;
+  row.reuse = slot.reuse.load(std::memory_order_relaxed);
+  row.spi = p.spi;
+  row.direction = p.direction;
+  row.installed_by = slot.installed_by.load(std::memory_order_relaxed);
+  row.udp_encapsulation = p.udp_encapsulation;
+  row.bound = !sad.owned[index].bindings.empty();
+  row.flow = p.flow;
+  row.fvrf = p.fvrf;
+  row.ifindex = p.ifindex;
+  row.local_port = p.local_port;
+  row.remote_port = p.remote_port;
+  row.local = p.local;
+  row.remote = p.remote;
+  row.cookie = p.cookie;
+  row.packets = slot.packets.load(std::memory_order_relaxed);
+  row.bytes = slot.bytes.load(std::memory_order_relaxed);
+  row.errors = slot.errors.load(std::memory_order_relaxed);
+  row.sequence = (outbound ? slot.next_sequence : slot.highest_sequence).load(std::memory_order_relaxed);
+  row.last_used_ns = slot.last_used_ns.load(std::memory_order_relaxed);
+  row.installed_ns = slot.installed_ns.load(std::memory_order_relaxed);
+  return row;
+}
+
+std::optional<std::uint32_t> Sad::bound_slot(std::uint32_t flow) const {
+  const Binding* const binding = implementation_->find(flow);
+  return binding == nullptr ? std::nullopt : std::optional(binding->slot);
+}
+
+std::uint32_t Sad::capacity() const { return static_cast<std::uint32_t>(implementation_->slots.size()); }
+
+std::uint32_t Sad::index_of(const SaSlot& slot) const {
+  return static_cast<std::uint32_t>(&slot - implementation_->slots.data());
+}
+
+void Sad::tell_again(SaInstaller installer) {
+  for (SaSlot& slot : implementation_->slots)
+    if (slot.phase.load(std::memory_order_relaxed) == SlotPhase::live &&
+        slot.installed_by.load(std::memory_order_relaxed) == installer)
+      slot.told.store(0, std::memory_order_relaxed);
 }
 
 InboundSa* Sad::inbound(const SaKey& key) const { return implementation_->find(key); }

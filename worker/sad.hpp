@@ -9,11 +9,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/clock.hpp"
 #include "base/net_types.hpp"
 #include "base/result.hpp"
+#include "worker/sa_channel.hpp"
 #include "worker/sa_state.hpp"
 
 namespace postern {
@@ -41,10 +43,19 @@ class Sad {
   // to it are unbound. When a thread holds out for `removal_patience` the error is ETIMEDOUT: the SA is unreachable,
   // and wiped by a later call. bind_flow: EINVAL unless `slot` is a live outbound SA. After a crash a flow is bound
   // again to the SA that bind_flow() named last for it, when that is parameters.flow of the SA.
-  [[nodiscard]] Result<std::uint32_t> install(const SaParameters& parameters);
+  [[nodiscard]] Result<std::uint32_t> install(const SaParameters& parameters,
+                                              SaInstaller installer = SaInstaller::posternd);
   [[nodiscard]] Result<void> remove(std::uint32_t slot);
   [[nodiscard]] Result<void> bind_flow(std::uint32_t flow, std::uint32_t slot);
   void unbind_flow(std::uint32_t flow);
+
+  // Control thread. What is live in `slot`, and the slot that a flow goes into.
+  [[nodiscard]] std::optional<SaRow> row(std::uint32_t slot) const;
+  [[nodiscard]] std::optional<std::uint32_t> bound_slot(std::uint32_t flow) const;
+  [[nodiscard]] std::uint32_t capacity() const;
+  [[nodiscard]] std::uint32_t index_of(const SaSlot& slot) const;
+  // Lifetime events of this installer's SAs were lost with its connection: they come again.
+  void tell_again(SaInstaller installer);
 
   static constexpr Duration removal_patience = std::chrono::seconds(2);
 

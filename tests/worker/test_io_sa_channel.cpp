@@ -43,11 +43,13 @@ TEST_CASE("sa channel: a message arrives with type, id, body and descriptors") {
   CHECK(inode(message->fds[0].get()) == inode(one.get()));
   CHECK(inode(message->fds[1].get()) == inode(two.get()));
   CHECK((::fcntl(message->fds[0].get(), F_GETFD) & FD_CLOEXEC) != 0);
-  const auto body = message->as<BindFlow>();
-  REQUIRE(body);
-  CHECK(body->flow == 5);
-  CHECK(body->slot == 6);
-  CHECK_FALSE(message->as<RemoveSa>());  // wrong size
+  BindFlow body;
+  REQUIRE(message->read_into(body));
+  CHECK(body.flow == 5);
+  CHECK(body.slot == 6);
+  RemoveSa other{99};
+  CHECK_FALSE(message->read_into(other));  // wrong size
+  CHECK(other.slot == 99);
 }
 
 TEST_CASE("sa channel: the largest body passes, one byte more is refused by the sender") {
@@ -113,8 +115,9 @@ TEST_CASE("sa channel: ask gets its own reply, keeps events, skips a late reply"
   const auto events = channel.take_events();
   REQUIRE(events);
   REQUIRE(events->size() == 1);
-  REQUIRE(events->front().as<Resolve>());
-  CHECK(events->front().as<Resolve>()->vrf == 3);
+  Resolve wanted;
+  REQUIRE(events->front().read_into(wanted));
+  CHECK(wanted.vrf == 3);
   CHECK(channel.take_events()->empty());
 }
 

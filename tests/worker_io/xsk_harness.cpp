@@ -321,10 +321,12 @@ class Harness {
     json out{{"resolve", json::array()}, {"failed", json::array()}};
     for (const ChannelMessage& message : messages) {
       if (message.header.type == ChannelType::resolve) {
-        POSTERN_TRY(body, message.as<Resolve>());
+        Resolve body;
+        POSTERN_CHECK(message.read_into(body));
         out["resolve"].push_back({{"address", body.address.text()}, {"forward", body.forward}});
       } else {
-        POSTERN_TRY(body, message.as<RemoveDevice>());
+        RemoveDevice body;
+        POSTERN_CHECK(message.read_into(body));
         out["failed"].push_back({{"ifindex", body.ifindex}, {"kind", static_cast<int>(body.kind)}});
       }
     }

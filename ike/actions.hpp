@@ -122,6 +122,12 @@ struct Event {
   std::optional<Failure> failure;
 };
 
+// RFC 7296 §2.4: the peer says that it has no other IKE SA with us: those between the same two identities are dead.
+struct InitialContact {
+  std::shared_ptr<const Connection> connection;
+  Identity remote;
+};
+
 // The session may be destroyed after this; its children were removed by RemoveChild or moved to a successor.
 struct Closed {
   bool retry = false;  // the attempt failed for a reason that may pass: try again by the back-off
@@ -130,7 +136,7 @@ struct Closed {
 };
 
 using Action = std::variant<SendDatagram, SendKeepalive, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
-                            AddSession, Event, Closed>;
+                            AddSession, InitialContact, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

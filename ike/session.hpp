@@ -83,6 +83,7 @@ class Session {
     Surroundings* surroundings = nullptr;
     Endpoint local, remote;
     std::uint32_t fvrf = 0;
+    bool initial_contact = false;  // initiator: nothing of ours is left with this peer (RFC 7296 §2.4)
     Lifetimes lifetimes;
   };
   // An initiator for `connection`, with the children to make in IKE_AUTH (the first) and after it (the others).
@@ -122,8 +123,8 @@ class Session {
 
  private:
   friend struct SessionCore;
-  explicit Session(std::unique_ptr<struct SessionCore> core);
-  std::unique_ptr<struct SessionCore> core_;
+  explicit Session(std::shared_ptr<struct SessionCore> core);
+  std::shared_ptr<struct SessionCore> core_;  // shared with the IKE SA that it succeeds, while both rekey (§2.8.2)
 };
 
 }  // namespace postern::ike

@@ -41,8 +41,8 @@ struct Message {
   Message& add_notify(NotifyType type, Octets data = {}, ProtocolId protocol = ProtocolId::none, Octets spi = {});
 };
 
-// The header alone: to find the IKE SA. Error: too short, a length that is not the datagram's, major version not 2
-// (unsupported_version).
+// The header alone: to find the IKE SA. Error: too short, a length that is not the datagram's, a major version above 2
+// (unsupported_version) or below (bad_value), an initiator SPI of zero other than in an INFORMATIONAL (RFC 7296 §1.5).
 [[nodiscard]] Parsed<Header> parse_header(Bytes datagram);
 
 // A message without an Encrypted payload: IKE_SA_INIT, and notifies outside an IKE SA.

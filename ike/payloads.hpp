@@ -14,10 +14,9 @@
 #include "base/result.hpp"
 #include "crypto/dh.hpp"
 #include "ike/numbers.hpp"
+#include "ike/octets.hpp"
 
 namespace postern::ike {
-
-using Octets = std::vector<std::byte>;
 
 // Why a message was not understood; RFC 7296 §2.5 and §3.10.1 decide what is answered.
 enum class ParseError : std::uint8_t {

@@ -32,7 +32,7 @@ struct ChildPlace {
 
 // One protected flow: a permit ACE of a map entry, or a tunnel.
 struct ChildPolicy {
-  std::string name;                     // "M1 10 1" (map, entry, ACE counted from 1), "Tunnel0"
+  std::string name;                     // "M1 10 out0 1" (connection, ACE counted from 1), "Tunnel0"
   std::vector<Selector> local, remote;  // both families for a tunnel that carries both
   std::vector<EspProposal> proposals;   // 1..6, in order
   std::vector<crypto::DhGroup> pfs;     // empty: none asked for
@@ -54,7 +54,7 @@ struct Dpd {
 
 // A static crypto map entry, or a static tunnel interface: one peer, one IKE SA, its children.
 struct Connection {
-  std::string name;       // "M1 10", "Tunnel0": who owns it over edits of what it says
+  std::string name;       // "M1 10 out0", "Tunnel0": unique; who owns it over edits of what it says
   std::string interface;  // of the map, or TunnelN
   std::string map;        // crypto map, or "TunnelN-head-0"
   std::uint32_t sequence = 0;

@@ -1,0 +1,244 @@
+// The fields of a Policy and of everything in it, each struct listed once for both directions of policy_link. And which
+// numbers are enumerators: a switch without default, so that a new one is not forgotten.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "ike/policy.hpp"
+
+namespace postern::ike {
+
+// `const T` when it is written, `T` when it is read.
+template <class T, class... Any>
+concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
+template <class T>
+concept HasFields = IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal,
+                            Identity, Dpd, ChildPolicy, Connection, PolicyRow, ProfileRow, Policy>;
+
+template <class Codec, IsOneOf<ChildPlace> T>
+void fields(Codec& codec, T& place) {
+  codec("flow", place.flow);
+  codec("deliver", place.deliver);
+  codec("ifindex", place.ifindex);
+  codec("inside_vrf", place.inside_vrf);
+  codec("path_mtu", place.path_mtu);
+  codec("replay_window", place.replay_window);
+  codec("ttl", place.ttl);
+  codec("df", place.df);
+  codec("ecn", place.ecn);
+}
+
+template <class Codec, IsOneOf<Selector> T>
+void fields(Codec& codec, T& selector) {
+  codec("protocol", selector.protocol);
+  codec("first_port", selector.first_port);
+  codec("last_port", selector.last_port);
+  codec("first", selector.first);
+  codec("last", selector.last);
+}
+
+template <class Codec, IsOneOf<crypto::Transform> T>
+void fields(Codec& codec, T& transform) {
+  codec("cipher", transform.cipher);
+  codec("key_bits", transform.key_bits);
+  codec("integrity", transform.integrity);
+}
+
+template <class Codec, IsOneOf<EspProposal> T>
+void fields(Codec& codec, T& proposal) {
+  codec("transform", proposal.transform);
+  codec("extended_sequence", proposal.extended_sequence);
+}
+
+template <class Codec, IsOneOf<EncryptionChoice> T>
+void fields(Codec& codec, T& choice) {
+  codec("cipher", choice.cipher);
+  codec("key_bits", choice.key_bits);
+}
+
+template <class Codec, IsOneOf<IkeProposal> T>
+void fields(Codec& codec, T& proposal) {
+  codec("name", proposal.name);
+  codec("encryption", proposal.encryption);
+  codec("integrity", proposal.integrity);
+  codec("prf", proposal.prf);
+  codec("groups", proposal.groups);
+}
+
+template <class Codec, IsOneOf<Identity> T>
+void fields(Codec& codec, T& identity) {
+  codec("type", identity.type);
+  codec("data", identity.data);
+}
+
+template <class Codec, IsOneOf<Dpd> T>
+void fields(Codec& codec, T& dpd) {
+  codec("mode", dpd.mode);
+  codec("interval_s", dpd.interval_s);
+  codec("retry_s", dpd.retry_s);
+}
+
+template <class Codec, IsOneOf<ChildPolicy> T>
+void fields(Codec& codec, T& child) {
+  codec("name", child.name);
+  codec("local", child.local);
+  codec("remote", child.remote);
+  codec("proposals", child.proposals);
+  codec("pfs", child.pfs);
+  codec("transport", child.transport);
+  codec("lifetime_s", child.lifetime_s);
+  codec("lifetime_bytes", child.lifetime_bytes);
+  codec("idle_s", child.idle_s);
+  codec("place", child.place);
+}
+
+template <class Codec, IsOneOf<Connection> T>
+void fields(Codec& codec, T& connection) {
+  codec("name", connection.name);
+  codec("interface", connection.interface);
+  codec("map", connection.map);
+  codec("sequence", connection.sequence);
+  codec("fvrf", connection.fvrf);
+  codec("local", connection.local);
+  codec("remote", connection.remote);
+  codec("initiate", connection.initiate);
+  codec("policy_name", connection.policy_name);
+  codec("profile_name", connection.profile_name);
+  codec("keyring_name", connection.keyring_name);
+  codec("proposals", connection.proposals);
+  codec("local_identity", connection.local_identity);
+  codec("remote_identities", connection.remote_identities);
+  codec("local_key", connection.local_key);
+  codec("remote_key", connection.remote_key);
+  codec("lifetime_s", connection.lifetime_s);
+  codec("dpd", connection.dpd);
+  codec("nat_keepalive_s", connection.nat_keepalive_s);
+  codec("force_encapsulation", connection.force_encapsulation);
+  codec("children", connection.children);
+}
+
+template <class Codec, IsOneOf<PolicyRow> T>
+void fields(Codec& codec, T& row) {
+  codec("name", row.name);
+  codec("match_local", row.match_local);
+  codec("match_fvrf", row.match_fvrf);
+  codec("proposals", row.proposals);
+}
+
+template <class Codec, IsOneOf<ProfileRow> T>
+void fields(Codec& codec, T& row) {
+  codec("name", row.name);
+  codec("keyring", row.keyring);
+  codec("local_identity", row.local_identity);
+  codec("local_authentication", row.local_authentication);
+  codec("remote_authentication", row.remote_authentication);
+  codec("match_remote", row.match_remote);
+  codec("lifetime_s", row.lifetime_s);
+  codec("dpd", row.dpd);
+}
+
+template <class Codec, IsOneOf<Policy> T>
+void fields(Codec& codec, T& policy) {
+  codec("generation", policy.generation);
+  codec("connections", policy.connections);
+  codec("manual_spis", policy.manual_spis);
+  codec("proposals", policy.proposals);
+  codec("policies", policy.policies);
+  codec("profiles", policy.profiles);
+}
+
+// --- enumerators
+
+constexpr bool known(DeliverTo value) {
+  switch (value) {
+    case DeliverTo::tunnel:
+    case DeliverTo::map_interface: return true;
+  }
+  return false;
+}
+constexpr bool known(DfPolicy value) {
+  switch (value) {
+    case DfPolicy::copy:
+    case DfPolicy::set:
+    case DfPolicy::clear: return true;
+  }
+  return false;
+}
+constexpr bool known(EcnPolicy value) {
+  switch (value) {
+    case EcnPolicy::propagate:
+    case EcnPolicy::discard: return true;
+  }
+  return false;
+}
+constexpr bool known(Initiate value) {
+  switch (value) {
+    case Initiate::on_traffic:
+    case Initiate::always: return true;
+  }
+  return false;
+}
+constexpr bool known(DpdMode value) {
+  switch (value) {
+    case DpdMode::off:
+    case DpdMode::on_demand:
+    case DpdMode::periodic: return true;
+  }
+  return false;
+}
+constexpr bool known(IdType value) {
+  switch (value) {
+    case IdType::ipv4:
+    case IdType::fqdn:
+    case IdType::email:
+    case IdType::ipv6:
+    case IdType::dn:
+    case IdType::general_name:
+    case IdType::key_id: return true;
+  }
+  return false;
+}
+constexpr bool known(crypto::Cipher value) {
+  switch (value) {
+    case crypto::Cipher::none: return false;
+    case crypto::Cipher::aes_cbc:
+    case crypto::Cipher::aes_gcm_16:
+    case crypto::Cipher::chacha20_poly1305: return true;
+  }
+  return false;
+}
+constexpr bool known(crypto::Integrity value) {
+  switch (value) {
+    case crypto::Integrity::none:
+    case crypto::Integrity::hmac_sha1_96:
+    case crypto::Integrity::hmac_sha256_128:
+    case crypto::Integrity::hmac_sha384_192:
+    case crypto::Integrity::hmac_sha512_256: return true;
+  }
+  return false;
+}
+constexpr bool known(crypto::Prf value) {
+  switch (value) {
+    case crypto::Prf::hmac_sha1:
+    case crypto::Prf::hmac_sha256:
+    case crypto::Prf::hmac_sha384:
+    case crypto::Prf::hmac_sha512: return true;
+  }
+  return false;
+}
+constexpr bool known(crypto::DhGroup value) {
+  switch (value) {
+    case crypto::DhGroup::none: return false;
+    case crypto::DhGroup::modp2048:
+    case crypto::DhGroup::modp3072:
+    case crypto::DhGroup::modp4096:
+    case crypto::DhGroup::ecp256:
+    case crypto::DhGroup::ecp384:
+    case crypto::DhGroup::ecp521:
+    case crypto::DhGroup::curve25519: return true;
+  }
+  return false;
+}
+
+}  // namespace postern::ike

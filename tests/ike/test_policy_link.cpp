@@ -1,0 +1,205 @@
+// A policy through its two files and back, equal; and every way to be wrong an error.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "ike/policy_link.hpp"
+
+namespace postern::ike {
+namespace {
+
+using nlohmann::json;
+
+Secret secret(std::string_view text) { return Secret::copy_of(std::as_bytes(std::span(text))); }
+
+IkeProposal proposal(const char* name) {
+  return {name,
+          {{crypto::Cipher::aes_gcm_16, 256}, {crypto::Cipher::aes_cbc, 128}},
+          {crypto::Integrity::hmac_sha512_256},
+          {crypto::Prf::hmac_sha512, crypto::Prf::hmac_sha1},
+          {crypto::DhGroup::ecp256, crypto::DhGroup::curve25519}};
+}
+
+// Every field away from its default, so that one that is left out shows.
+Connection connection(const std::string& name, std::string_view key) {
+  ChildPolicy child;
+  child.name = name + " 1";
+  child.local = {{6, 80, 90, *IpAddress::parse("10.1.0.0"), *IpAddress::parse("10.1.255.255")}};
+  child.remote = {{6, 0, 65535, *IpAddress::parse("10.2.0.0"), *IpAddress::parse("10.2.0.255")},
+                  {0, 0, 65535, *IpAddress::parse("2001:db8::"), *IpAddress::parse("2001:db8::ffff")}};
+  child.proposals = {{{crypto::Cipher::aes_cbc, 192, crypto::Integrity::hmac_sha1_96}, true}};
+  child.pfs = {crypto::DhGroup::modp4096};
+  child.transport = true;
+  child.lifetime_s = 120;
+  child.lifetime_bytes = 1ULL << 40;
+  child.idle_s = 60;
+  child.place = {7, DeliverTo::map_interface, 3, 100, 1400, 128, 64, DfPolicy::clear, EcnPolicy::discard};
+  Connection out;
+  out.name = name;
+  out.interface = "out0";
+  out.map = "M1";
+  out.sequence = 10;
+  out.fvrf = 200;
+  out.local = *IpAddress::parse("192.0.2.1");
+  out.remote = *IpAddress::parse("192.0.2.2");
+  out.initiate = Initiate::always;
+  out.policy_name = "PO";
+  out.profile_name = "PR";
+  out.keyring_name = "KR";
+  out.proposals = {proposal("A")};
+  out.local_identity = Identity::of(IdType::key_id, std::string_view("\0\xff", 2));
+  out.remote_identities = {AnyIdentity{}, *Prefix::parse("192.0.2.0/24"), Identity::of(IdType::fqdn, "b.example")};
+  out.local_key = secret(key);
+  out.remote_key = secret("the other one");
+  out.lifetime_s = 900;
+  out.dpd = {DpdMode::periodic, 10, 6};
+  out.nat_keepalive_s = 5;
+  out.force_encapsulation = true;
+  out.children = {child};
+  return out;
+}
+
+Policy policy() {
+  Policy out;
+  out.generation = 1ULL << 50;
+  out.connections = {std::make_shared<Connection>(connection("M1 10 out0", "first key")),
+                     std::make_shared<Connection>(connection("M1 20 out0", "second key"))};
+  out.manual_spis = {4097, 0xffffffff};
+  out.proposals = {proposal("A"), proposal("default")};
+  out.policies = {{"PO", "192.0.2.1", "blue", {"A"}}};
+  out.profiles = {{"PR", "KR", "192.0.2.1", "pre-share", "pre-share", {"any"}, 900, {DpdMode::on_demand, 10, 3}}};
+  return out;
+}
+
+void check_equal(const Policy& a, const Policy& b) {
+  CHECK(a.generation == b.generation);
+  REQUIRE(a.connections.size() == b.connections.size());
+  for (std::size_t i = 0; i < a.connections.size(); ++i) CHECK((*a.connections[i] == *b.connections[i]));
+  CHECK(a.manual_spis == b.manual_spis);
+  CHECK((a.proposals == b.proposals));
+  CHECK((a.policies == b.policies));
+  CHECK((a.profiles == b.profiles));
+}
+
+std::string content(const Fd& file) {
+  struct stat status{};
+  REQUIRE(::fstat(file.get(), &status) == 0);
+  std::string out(static_cast<std::size_t>(status.st_size), '\0');
+  REQUIRE(::pread(file.get(), out.data(), out.size(), 0) == status.st_size);
+  return out;
+}
+
+// The JSON of a good policy with `value` at `pointer`; the keys as they are.
+Result<Policy> altered(const std::string& pointer, json value) {
+  std::vector<Secret> keys;
+  json document = policy_to_json(policy(), keys);
+  document.at(json::json_pointer(pointer)) = std::move(value);
+  std::string bytes;
+  for (const Secret& key : keys) bytes.append(reinterpret_cast<const char*>(key.bytes().data()), key.size());
+  return policy_from_json(document, std::as_bytes(std::span(bytes)));
+}
+
+}  // namespace
+
+TEST_CASE("policy link: what goes in comes out") {
+  const auto files = encode_policy(policy());
+  REQUIRE(files);
+  const auto decoded = decode_policy(*files);
+  if (!decoded) FAIL(decoded.error().message());
+  check_equal(*decoded, policy());
+  const auto empty = encode_policy({});
+  REQUIRE(empty);
+  CHECK(decode_policy(*empty)->connections.empty());
+}
+
+TEST_CASE("policy link: keys are in the file of keys alone, and gone from it when it was read") {
+  const auto files = encode_policy(policy());
+  REQUIRE(files);
+  CHECK(content(files->document).find("first key") == std::string::npos);
+  CHECK(content(files->secrets).find("first keythe other onesecond key") == 0);
+  REQUIRE(decode_policy(*files));
+  CHECK(content(files->secrets).find_first_not_of('\0') == std::string::npos);
+  // Also when the document is of no use.
+  const auto other = encode_policy(policy());
+  const auto wrong = encode_policy({});
+  REQUIRE(other);
+  PolicyFiles mixed{Fd(::memfd_create("x", MFD_CLOEXEC)), Fd(::dup(other->secrets.get()))};
+  CHECK(!decode_policy(mixed));
+  CHECK(content(other->secrets).find_first_not_of('\0') == std::string::npos);
+  const auto third = encode_policy(policy());
+  REQUIRE(wipe_secrets(third->secrets));
+  CHECK(content(third->secrets).find_first_not_of('\0') == std::string::npos);
+}
+
+TEST_CASE("policy link: files cannot be cut while they are read") {
+  const auto files = encode_policy(policy());
+  REQUIRE(files);
+  for (const Fd* const file : {&files->document, &files->secrets}) {
+    CHECK(::ftruncate(file->get(), 1) != 0);
+    CHECK((::fcntl(file->get(), F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_SEAL)) == (F_SEAL_SHRINK | F_SEAL_SEAL));
+  }
+  CHECK(::pwrite(files->document.get(), "x", 1, 0) < 0);
+  // A file that could shrink is refused.
+  Fd loose(::memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  REQUIRE(::ftruncate(loose.get(), 100) == 0);
+  CHECK(!decode_policy({Fd(::dup(loose.get())), Fd(::dup(files->secrets.get()))}));
+  CHECK(!wipe_secrets(loose));
+}
+
+TEST_CASE("policy link: what is out of bounds is an error") {
+  REQUIRE(altered("/generation", 5));
+  struct Row {
+    const char* pointer;
+    json value;
+  };
+  const Row rows[] = {{"/generation", -1},
+                      {"/generation", "5"},
+                      {"/connections", json::object()},
+                      {"/connections/0", nullptr},
+                      {"/connections/1/name", "M1 10 out0"},
+                      {"/connections/0/name", ""},
+                      {"/connections/0/name", std::string(5000, 'x')},
+                      {"/connections/0/local", "192.0.2"},
+                      {"/connections/0/local", "2001:db8::1"},
+                      {"/connections/0/initiate", 2},
+                      {"/connections/0/proposals", json::array()},
+                      {"/connections/0/proposals/0/groups/0", 5},
+                      {"/connections/0/proposals/0/groups/0", 0},
+                      {"/connections/0/proposals/0/prf/0", 1},
+                      {"/connections/0/proposals/0/integrity/0", 9},
+                      {"/connections/0/proposals/0/encryption/0/cipher", 0},
+                      {"/connections/0/local_identity/type", 4},
+                      {"/connections/0/local_identity/data/0", 256},
+                      {"/connections/0/remote_identities", json::array()},
+                      {"/connections/0/remote_identities/1", "192.0.2.0/33"},
+                      {"/connections/0/local_key/size", 0},
+                      {"/connections/0/local_key/size", 513},
+                      {"/connections/0/local_key/offset", 60},
+                      {"/connections/1/remote_key/offset", 1U << 31},
+                      {"/connections/0/remote_key", "text"},
+                      {"/connections/0/dpd/mode", 3},
+                      {"/connections/0/force_encapsulation", 1},
+                      {"/connections/0/children", json::array()},
+                      {"/connections/0/children/0/proposals", json::array()},
+                      {"/connections/0/children/0/local", json::array()},
+                      {"/connections/0/children/0/local/0/last", "2001:db8::"},
+                      {"/connections/0/children/0/local/0/last_port", 65536},
+                      {"/connections/0/children/0/place/deliver", 2},
+                      {"/connections/0/children/0/place/df", 3},
+                      {"/connections/0/children/0/place/ecn", 2},
+                      {"/manual_spis/0", 1ULL << 32}};
+  for (const Row& row : rows) {
+    CAPTURE(row.pointer);
+    CAPTURE(row.value.dump());
+    CHECK(!altered(row.pointer, row.value));
+  }
+  std::vector<Secret> keys;
+  json document = policy_to_json(policy(), keys);
+  document["connections"][0].erase("fvrf");
+  const auto missing = policy_from_json(document, {});
+  REQUIRE(!missing);
+  CHECK(missing.error().message().find("fvrf is missing") != std::string::npos);
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,36 @@
+// What is said over a broker socket (loader/broker.hpp answers, a child asks): one datagram a request, answered at once
+// by one BrokerReply, with the descriptor by SCM_RIGHTS when `code` is 0. Host order: same machine, same build.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <type_traits>
+
+namespace postern {
+
+inline constexpr std::uint32_t broker_version = 1;
+
+// worker_channel: the client channel of worker/sa_channel.hpp, made anew at every request; the one before ends. EAGAIN
+// while no worker runs.
+enum class BrokerKind : std::uint32_t { udp_socket = 1, raw_esp = 2, raw_icmp = 3, tun = 4, worker_channel = 5 };
+
+// Fields that a kind does not use must be zero.
+struct BrokerRequest {
+  std::uint32_t version = broker_version;
+  BrokerKind kind{};
+  std::uint64_t id = 0;
+  std::uint32_t vrf = 0;    // routing table id, 0: main
+  std::uint16_t port = 0;   // udp_socket
+  std::uint8_t family = 0;  // 4 or 6; tun, worker_channel: 0
+  std::uint8_t reserved = 0;
+  std::array<char, 16> name{};  // tun: NUL-terminated, "TunnelN"
+};
+static_assert(std::is_trivially_copyable_v<BrokerRequest> && sizeof(BrokerRequest) == 40);
+
+struct BrokerReply {
+  std::uint64_t id = 0;
+  std::int32_t code = 0;  // 0, or an errno value
+  std::uint32_t reserved = 0;
+};
+
+}  // namespace postern

@@ -35,7 +35,7 @@ struct ChildKeys {
 [[nodiscard]] Result<Secret> psk_auth(crypto::Prf prf, const Secret& key, Bytes signed_message, Bytes other_nonce,
                                       const Secret& sk_p, Bytes id_octets);
 
-// §2.23: SHA-1 of SPIi | SPIr | address | port.
+// §2.23: SHA-1 of SPIi | SPIr | address | port. Empty where there is no SHA-1, which is no hash of a peer.
 [[nodiscard]] Octets nat_detection_hash(std::uint64_t spi_i, std::uint64_t spi_r, const IpAddress& address,
                                         std::uint16_t port);
 

@@ -121,8 +121,10 @@ class Session {
   [[nodiscard]] const std::shared_ptr<const Connection>& connection() const;  // null until the responder knows it
   [[nodiscard]] SessionView view(Time now) const;
 
+  // Of exchanges alone: the session around a successor's core.
+  [[nodiscard]] static std::unique_ptr<Session> of(std::shared_ptr<struct SessionCore> core);
+
  private:
-  friend struct SessionCore;
   explicit Session(std::shared_ptr<struct SessionCore> core);
   std::shared_ptr<struct SessionCore> core_;  // shared with the IKE SA that it succeeds, while both rekey (§2.8.2)
 };

@@ -1,0 +1,285 @@
+// A child SA from both ends of the exchange that makes it (RFC 7296 §1.3.1, §2.9, §2.17).
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "ike/selectors.hpp"
+#include "ike/session_core.hpp"
+
+namespace postern::ike {
+namespace {
+
+std::string joined(const std::vector<std::string>& lines) { return fmt::format("{}", fmt::join(lines, "; ")); }
+
+std::string joined(std::span<const Selector> selectors) {
+  std::string out;
+  for (const Selector& one : selectors) out += (out.empty() ? "" : ", ") + text(one);
+  return out;
+}
+
+Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
+
+// What both ends agreed on, whoever began.
+struct Agreed {
+  ChildPolicy policy;
+  EspSuite suite;
+  std::uint32_t spi_in = 0, spi_out = 0;
+  std::vector<Selector> local, remote;
+  Bytes nonce_i, nonce_r;
+  const Secret* shared = nullptr;  // PFS
+  bool we_began = false;
+  bool outbound_now = true;
+};
+
+Result<ChildSaKeys> keys_of(const SessionCore& core, const Agreed& agreed) {
+  POSTERN_TRY(keys, derive_child_keys(agreed.suite.transform, core.suite.prf, core.keys.d, agreed.nonce_i,
+                                      agreed.nonce_r, agreed.shared));
+  if (agreed.we_began)
+    return ChildSaKeys{std::move(keys.responder_cipher), std::move(keys.responder_integrity),
+                       std::move(keys.initiator_cipher), std::move(keys.initiator_integrity)};
+  return ChildSaKeys{std::move(keys.initiator_cipher), std::move(keys.initiator_integrity),
+                     std::move(keys.responder_cipher), std::move(keys.responder_integrity)};
+}
+
+Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
+  POSTERN_TRY(keys, keys_of(core, agreed));
+  Child made;
+  made.id = core.setup.surroundings->next_child_id();
+  made.policy = agreed.policy;
+  made.suite = agreed.suite;
+  made.spi_in = agreed.spi_in;
+  made.spi_out = agreed.spi_out;
+  made.local = agreed.local;
+  made.remote = agreed.remote;
+  made.born = now;
+  const Duration whole = std::chrono::seconds(agreed.policy.lifetime_s);
+  made.rekey_at = now + (agreed.we_began ? core.jittered(whole, 0.80, 0.88) : core.jittered(whole, 0.88, 0.95));
+  made.die_at = now + whole;
+  made.outbound = agreed.outbound_now;
+  const bool encapsulates = core.nat_local || core.nat_remote || core.connection->force_encapsulation;
+  core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
+                         made.remote, core.local, core.remote, encapsulates, made.outbound, std::move(keys)});
+  core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", joined(made.local), joined(made.remote)));
+  core.children.push_back(std::move(made));
+  return core.children.back().id;
+}
+
+struct Match {
+  const ChildPolicy* policy = nullptr;
+  std::vector<Selector> local, remote;
+};
+
+// The flows of this peer that the offer fits (CM-16), those that have no SA yet first. A rekey is for the same flow.
+std::vector<Match> matches_of(const SessionCore& core, const Connection& connection, const ChildOffer& offer) {
+  std::vector<Match> out;
+  for (const ChildPolicy& policy : connection.children) {
+    if (offer.replaces != nullptr && offer.replaces->policy.name != policy.name) continue;
+    Match match{&policy, narrow(offer.tsr->selectors, policy.local), narrow(offer.tsi->selectors, policy.remote)};
+    if (match.local.empty() || match.remote.empty()) continue;
+    out.push_back(std::move(match));
+  }
+  std::ranges::stable_partition(out, [&](const Match& m) { return !core.has_child(m.policy->name); });
+  return out;
+}
+
+ChildRefusal refusal(NotifyType notify, FailureKind kind, std::string summary, std::string remedy) {
+  ChildRefusal out;
+  out.notify = notify;
+  out.failure.kind = kind;
+  out.failure.summary = std::move(summary);
+  out.failure.remedy = std::move(remedy);
+  return out;
+}
+
+ChildRefusal no_flow(const Connection& connection, const ChildOffer& offer) {
+  ChildRefusal out = refusal(NotifyType::ts_unacceptable, FailureKind::selectors, "no flow between these selectors",
+                             "permit the flow in the crypto map's access list, or change the peer's selectors");
+  out.failure.offered = fmt::format("{} <-> {}", joined(offer.tsr->selectors), joined(offer.tsi->selectors));
+  for (const ChildPolicy& policy : connection.children)
+    out.failure.accepted += fmt::format("{}{} <-> {}", out.failure.accepted.empty() ? "" : "; ", joined(policy.local),
+                                        joined(policy.remote));
+  out.failure.differs =
+      fmt::format("selectors: the peer asks for {}, we permit {}", out.failure.offered, out.failure.accepted);
+  return out;
+}
+
+ChildRefusal no_proposal(const SaPayload& offer, const ChildPolicy& policy) {
+  ChildRefusal out = refusal(NotifyType::no_proposal_chosen, FailureKind::no_common_child_proposal,
+                             "no common proposal for the child SA", "");
+  out.failure.offered = joined(text(offer));
+  out.failure.accepted = joined(text(offer_esp(policy.proposals, 0, policy.pfs)));
+  if (const auto differs = explain_esp(offer, policy.proposals, policy.pfs)) {
+    out.failure.differs =
+        fmt::format("{}: the peer offers {}, we accept {}", differs->what, differs->offered, differs->accepted);
+    out.failure.remedy =
+        fmt::format("add a transform set with {} {}, or change the peer", differs->what, differs->offered);
+  }
+  return out;
+}
+
+ChildRefusal wrong_group(crypto::DhGroup wanted) {
+  ChildRefusal out = refusal(NotifyType::invalid_ke_payload, FailureKind::no_common_child_proposal,
+                             "the key exchange is of another group than PFS wants", "");
+  out.data.resize(2);
+  ByteWriter(out.data).u16(static_cast<std::uint16_t>(wanted));
+  return out;
+}
+
+ChildRefusal internal(const Error& error) {
+  return refusal(NotifyType::no_additional_sas, FailureKind::install_failed, error.message(), "");
+}
+
+// IKE-48: what a rekey leaves must be what there was.
+bool covers_old(const Match& match, const Child& old) {
+  const auto all = [](std::span<const Selector> outer, const std::vector<Selector>& inner) {
+    return std::ranges::all_of(inner, [&](const Selector& one) { return covers(outer, one); });
+  };
+  return all(match.local, old.local) && all(match.remote, old.remote);
+}
+
+Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& match, const ChosenEsp& chosen,
+                       std::uint32_t spi, Message& reply, Time now) {
+  std::optional<Secret> shared;
+  std::optional<crypto::DhExchange> dh;
+  if (chosen.suite.group != crypto::DhGroup::none) {
+    POSTERN_TRY(made, crypto::DhExchange::create(chosen.suite.group));
+    POSTERN_TRY(secret, made.shared(offer.ke->data));
+    dh.emplace(std::move(made));
+    shared.emplace(std::move(secret));
+  }
+  POSTERN_TRY(id, install(core,
+                          {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
+                           offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr},
+                          now));
+  reply.add(PayloadType::sa, chosen.answer);
+  if (!offer.first) reply.add(PayloadType::nonce, NoncePayload{octets(offer.nonce_r)});
+  if (dh) reply.add(PayloadType::ke, KePayload{dh->group(), octets(dh->public_value())});
+  reply.add(PayloadType::ts_initiator, TsPayload{match.remote});
+  reply.add(PayloadType::ts_responder, TsPayload{match.local});
+  return id;
+}
+
+}  // namespace
+
+Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, bool first, crypto::DhGroup group) {
+  ChildAttempt out;
+  out.policy = policy;
+  out.local = policy.local;
+  out.remote = policy.remote;
+  if (!first) {
+    POSTERN_TRY(nonce, core.random(nonce_bytes));
+    out.nonce = std::move(nonce);
+    if (group == crypto::DhGroup::none && !policy.pfs.empty()) group = policy.pfs.front();
+    if (group != crypto::DhGroup::none) {
+      POSTERN_TRY(dh, crypto::DhExchange::create(group));
+      out.dh.emplace(std::move(dh));
+    }
+  }
+  POSTERN_TRY(spi, core.setup.surroundings->allocate_spi());
+  out.spi_in = spi;
+  out.offer = offer_esp(policy.proposals, spi, first ? std::span<const crypto::DhGroup>() : policy.pfs);
+  return out;
+}
+
+void add_child_payloads(Message& message, const ChildAttempt& attempt) {
+  message.add(PayloadType::sa, attempt.offer);
+  if (!attempt.nonce.empty()) message.add(PayloadType::nonce, NoncePayload{attempt.nonce});
+  if (attempt.dh) message.add(PayloadType::ke, KePayload{attempt.dh->group(), octets(attempt.dh->public_value())});
+  message.add(PayloadType::ts_initiator, TsPayload{attempt.local});
+  message.add(PayloadType::ts_responder, TsPayload{attempt.remote});
+}
+
+Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& offer, Message& reply, Time now) {
+  const auto connection = current(core);
+  const std::vector<Match> matches = matches_of(core, *connection, offer);
+  if (matches.empty()) return std::unexpected(no_flow(*connection, offer));
+  const auto ke_group = offer.ke != nullptr ? offer.ke->group : crypto::DhGroup::none;
+  std::optional<ChildRefusal> why;
+  for (const Match& match : matches) {
+    if (offer.replaces != nullptr && !covers_old(match, *offer.replaces)) continue;
+    const auto spi = core.setup.surroundings->allocate_spi();
+    if (!spi) return std::unexpected(internal(spi.error()));
+    const auto chosen =
+        choose_esp(*offer.sa, match.policy->proposals,
+                   offer.first ? std::span<const crypto::DhGroup>() : match.policy->pfs, ke_group, *spi, offer.first);
+    if (chosen) {
+      auto made = answer(core, offer, match, *chosen, *spi, reply, now);
+      if (made) return *made;
+      core.setup.surroundings->free_spi(*spi);
+      return std::unexpected(internal(made.error()));
+    }
+    core.setup.surroundings->free_spi(*spi);
+    if (!why)
+      why = chosen.error().error == NegotiateError::invalid_ke ? wrong_group(chosen.error().group)
+                                                               : no_proposal(*offer.sa, *match.policy);
+  }
+  return std::unexpected(why ? std::move(*why) : no_flow(*connection, offer));
+}
+
+namespace {
+
+Failure child_failure(FailureKind kind, std::string summary, bool by_peer) {
+  Failure out;
+  out.kind = kind;
+  out.summary = std::move(summary);
+  out.by_peer = by_peer;
+  return out;
+}
+
+Failure refused_by_peer(const ChildAttempt& attempt, const NotifyPayload& error) {
+  Failure out = child_failure(FailureKind::refused, "the peer refused the child SA: " + text(error.type), true);
+  out.remedy = "look at the peer's log";
+  if (error.type == NotifyType::no_proposal_chosen || error.type == NotifyType::invalid_ke_payload) {
+    out.kind = FailureKind::no_common_child_proposal;
+    out.offered = joined(text(attempt.offer));
+    out.remedy = "compare the transform sets and PFS groups of both ends";
+  } else if (error.type == NotifyType::ts_unacceptable) {
+    out.kind = FailureKind::selectors;
+    out.offered = fmt::format("{} <-> {}", joined(attempt.local), joined(attempt.remote));
+    out.remedy = "the access lists of both ends must mirror each other";
+  }
+  return out;
+}
+
+bool within(const std::vector<Selector>& answered, const std::vector<Selector>& offered) {
+  return !answered.empty() && std::ranges::all_of(answered, [&](const Selector& one) { return covers(offered, one); });
+}
+
+}  // namespace
+
+Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, const ChildAnswer& with, Time now) {
+  const auto give_up = [&](Failure why) {
+    core.setup.surroundings->free_spi(attempt.spi_in);
+    attempt.spi_in = 0;
+    return std::unexpected(std::move(why));
+  };
+  const Message& message = *with.message;
+  const auto* const sa = message.find<SaPayload>(PayloadType::sa);
+  const auto* const tsi = message.find<TsPayload>(PayloadType::ts_initiator);
+  const auto* const tsr = message.find<TsPayload>(PayloadType::ts_responder);
+  if (sa == nullptr || tsi == nullptr || tsr == nullptr) {
+    if (const auto* const error = message.error()) return give_up(refused_by_peer(attempt, *error));
+    return give_up(child_failure(FailureKind::invalid_syntax, "the answer holds no child SA", true));
+  }
+  const auto chosen = accept_esp(*sa, attempt.offer, with.first);
+  if (!chosen || !within(tsi->selectors, attempt.local) || !within(tsr->selectors, attempt.remote))
+    return give_up(child_failure(FailureKind::invalid_syntax, "the peer's answer is not within our offer", true));
+  std::optional<Secret> shared;
+  if (chosen->suite.group != crypto::DhGroup::none) {
+    const auto* const ke = message.find<KePayload>(PayloadType::ke);
+    if (ke == nullptr || !attempt.dh || ke->group != attempt.dh->group() || ke->group != chosen->suite.group)
+      return give_up(child_failure(FailureKind::invalid_syntax, "the peer's key exchange is of the wrong group", true));
+    auto secret = attempt.dh->shared(ke->data);
+    if (!secret) return give_up(child_failure(FailureKind::invalid_syntax, secret.error().message(), true));
+    shared.emplace(std::move(*secret));
+  }
+  auto made = install(core,
+                      {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors,
+                       with.nonce_i, with.nonce_r, shared ? &*shared : nullptr, true, true},
+                      now);
+  if (!made) return give_up(child_failure(FailureKind::install_failed, made.error().message(), false));
+  attempt.spi_in = 0;  // the child's now
+  return *made;
+}
+
+}  // namespace postern::ike

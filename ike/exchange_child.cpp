@@ -1,0 +1,184 @@
+// CREATE_CHILD_SA for child SAs: new ones and rekeying (RFC 7296 §1.3.1, §1.3.3, §2.8, §2.25.1).
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "ike/session_core.hpp"
+
+namespace postern::ike {
+namespace {
+
+constexpr std::uint32_t max_rounds = 3;
+constexpr auto temporary_wait = std::chrono::seconds(1);
+constexpr auto rekey_retry = std::chrono::seconds(10);
+
+Octets spi_octets(std::uint32_t spi) {
+  Octets out(4);
+  ByteWriter(out).u32(spi);
+  return out;
+}
+
+void send_attempt(SessionCore& core, ChildAttempt attempt, Time now) {
+  Message message = core.request(ExchangeType::create_child_sa);
+  if (attempt.replaces)
+    if (const Child* const old = core.child(*attempt.replaces))
+      message.add_notify(NotifyType::rekey_sa, {}, ProtocolId::esp, spi_octets(old->spi_in));
+  add_child_payloads(message, attempt);
+  core.pending = std::move(attempt);
+  core.send_request(std::move(message), now);
+}
+
+void cannot_begin(SessionCore& core, const std::string& child, const Error& error) {
+  Failure failure;
+  failure.kind = FailureKind::install_failed;
+  failure.summary = error.message();
+  core.attempt_failed(std::move(failure), child);
+}
+
+// §2.8.1: of two simultaneous rekeys the one that holds the lowest of the four nonces goes.
+bool ours_is_lowest(const Octets& nonce_i, const Octets& nonce_r, const Octets& rival) {
+  return std::min(nonce_i, nonce_r) < rival;
+}
+
+void rekeyed(SessionCore& core, const ChildAttempt& attempt, ChildId made, const Octets& nonce_r, Time now) {
+  const Child& fresh = *core.child(made);
+  core.tell_child(EventKind::child_rekeyed, fresh, "rekeyed by us");
+  Child* const old = core.child(*attempt.replaces);
+  Child* const rival = attempt.rival ? core.child(*attempt.rival) : nullptr;
+  if (rival != nullptr && ours_is_lowest(attempt.nonce, nonce_r, attempt.rival_nonce)) {
+    core.emit(SwitchOutbound{rival->id});
+    rival->outbound = true;
+    core.child(made)->outbound = false;
+    core.add_task({TaskKind::delete_child, {}, made, now, 0});
+    return;  // the peer, whose rekey stands, deletes the old one
+  }
+  if (rival != nullptr) rival->predecessor.reset();  // the peer deletes it
+  if (old == nullptr) return;
+  old->outbound = false;
+  core.add_task({TaskKind::delete_child, {}, old->id, now, 0});
+}
+
+// Later, and only so often; the old SA carries traffic meanwhile (IKE-48).
+void try_again(SessionCore& core, const ChildAttempt& attempt, Duration wait, Time now) {
+  if (!attempt.replaces) return core.add_task({TaskKind::make_child, attempt.policy.name, {}, now + wait, 0});
+  if (Child* const old = core.child(*attempt.replaces)) old->rekey_at = now + wait;
+}
+
+void attempt_refused(SessionCore& core, ChildAttempt attempt, const Message& response, Time now) {
+  const NotifyPayload& error = *response.error();
+  if (error.type == NotifyType::invalid_ke_payload && error.data.size() == 2 && attempt.rounds < max_rounds) {
+    const auto group = crypto::DhGroup{ByteReader(error.data).u16()};
+    const auto& groups = attempt.policy.pfs;
+    if (std::ranges::find(groups, group) != groups.end())
+      if (auto dh = crypto::DhExchange::create(group)) {
+        ++attempt.rounds;
+        attempt.dh.emplace(std::move(*dh));
+        return send_attempt(core, std::move(attempt), now);
+      }
+  }
+  if (error.type == NotifyType::temporary_failure) {
+    core.setup.surroundings->free_spi(attempt.spi_in);
+    return try_again(core, attempt, core.jittered(temporary_wait, 0.5, 1.5), now);
+  }
+  if (error.type == NotifyType::child_sa_not_found && attempt.replaces) {  // §2.25.1
+    core.setup.surroundings->free_spi(attempt.spi_in);
+    core.remove_child(*attempt.replaces, "the peer does not know it any more");
+    if (!core.has_child(attempt.policy.name)) core.add_task({TaskKind::make_child, attempt.policy.name, {}, now, 0});
+    return;
+  }
+  const auto made = finish_child(core, attempt, {&response, {}, {}, false}, now);
+  core.attempt_failed(made.error(), attempt.policy.name);
+  if (attempt.replaces) try_again(core, attempt, core.jittered(rekey_retry, 0.8, 1.2), now);
+}
+
+void refuse_child(SessionCore& core, const Message& request, const ChildRefusal& why) {
+  if (why.notify != NotifyType::invalid_ke_payload) core.attempt_failed(why.failure);
+  core.refuse(request, why.notify, why.data);
+}
+
+const NotifyPayload* rekeys_child(const Message& request) { return request.notify(NotifyType::rekey_sa); }
+
+std::uint32_t spi_of(const NotifyPayload& notify) { return ByteReader(notify.spi).u32(); }
+
+}  // namespace
+
+void start_make_child(SessionCore& core, const Task& task, Time now) {
+  const auto connection = current(core);
+  const ChildPolicy* const policy = connection->child(task.name);
+  if (policy == nullptr || core.has_child(task.name)) return;
+  auto attempt = begin_child(core, *policy, false);
+  if (!attempt) return cannot_begin(core, task.name, attempt.error());
+  send_attempt(core, std::move(*attempt), now);
+}
+
+void start_rekey_child(SessionCore& core, const Task& task, Time now) {
+  const Child* const old = core.child(task.id);
+  if (old == nullptr || old->closing || old->replaced || old->remove_at) return;
+  const auto connection = current(core);
+  const ChildPolicy* const policy = connection->child(old->policy.name);
+  auto attempt = begin_child(core, policy != nullptr ? *policy : old->policy, false, old->suite.group);
+  if (!attempt) return cannot_begin(core, old->policy.name, attempt.error());
+  attempt->replaces = old->id;
+  attempt->local = old->local;
+  attempt->remote = old->remote;
+  send_attempt(core, std::move(*attempt), now);
+}
+
+void on_create_child_request(SessionCore& core, const Message& request, Time now) {
+  const auto* const sa = request.find<SaPayload>(PayloadType::sa);
+  if (!sa->proposals.empty() && sa->proposals.front().protocol == ProtocolId::ike)
+    return on_rekey_ike_request(core, request, now);
+  // §2.25.2: the IKE SA itself is being replaced or closed.
+  if (!core.established() || core.superseded || std::holds_alternative<IkeAttempt>(core.pending))
+    return core.refuse(request, NotifyType::temporary_failure);
+  ChildOffer offer;
+  offer.sa = sa;
+  offer.tsi = request.find<TsPayload>(PayloadType::ts_initiator);
+  offer.tsr = request.find<TsPayload>(PayloadType::ts_responder);
+  offer.ke = request.find<KePayload>(PayloadType::ke);
+  const Octets nonce_i = request.find<NoncePayload>(PayloadType::nonce)->data;
+  if (const auto* const notify = rekeys_child(request)) {
+    const Child* const old = core.child_by_spi_out(spi_of(*notify));
+    if (old == nullptr) {
+      Message message = core.answer(request);
+      message.add_notify(NotifyType::child_sa_not_found, {}, notify->protocol, notify->spi);
+      return core.send_response(request, std::move(message));
+    }
+    if (old->closing || old->remove_at) return core.refuse(request, NotifyType::temporary_failure);
+    offer.replaces = old;
+  }
+  const auto nonce_r = core.random(nonce_bytes);
+  if (!nonce_r) return core.refuse(request, NotifyType::temporary_failure);
+  offer.nonce_i = nonce_i;
+  offer.nonce_r = *nonce_r;
+  Message reply = core.answer(request);
+  const auto made = accept_child(core, offer, reply, now);
+  if (!made) return refuse_child(core, request, made.error());
+  if (offer.replaces != nullptr) {
+    core.child(*made)->predecessor = offer.replaces->id;
+    core.child(offer.replaces->id)->replaced = true;
+    core.tell_child(EventKind::child_rekeyed, *core.child(*made), "rekeyed by the peer");
+    auto* const own = std::get_if<ChildAttempt>(&core.pending);
+    if (own != nullptr && own->replaces == offer.replaces->id) {
+      own->rival = *made;
+      own->rival_nonce = std::min(nonce_i, *nonce_r);
+    }
+  }
+  core.send_response(request, std::move(reply));
+}
+
+void on_create_child_response(SessionCore& core, const Message& response, Time now) {
+  if (std::holds_alternative<IkeAttempt>(core.pending)) return on_rekey_ike_response(core, response, now);
+  auto* const pending = std::get_if<ChildAttempt>(&core.pending);
+  if (pending == nullptr) return;
+  ChildAttempt attempt = std::move(*pending);
+  core.pending = Nothing{};
+  if (response.error() != nullptr) return attempt_refused(core, std::move(attempt), response, now);
+  const auto* const nonce = response.find<NoncePayload>(PayloadType::nonce);
+  const Octets nonce_r = nonce != nullptr ? nonce->data : Octets();
+  const auto made = finish_child(core, attempt, {&response, attempt.nonce, nonce_r, false}, now);
+  if (!made) return core.attempt_failed(made.error(), attempt.policy.name);
+  if (attempt.replaces) rekeyed(core, attempt, *made, nonce_r, now);
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,115 @@
+// INFORMATIONAL (RFC 7296 §1.4, §2.4): deletes, liveness, and errors after IKE_AUTH.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "ike/session_core.hpp"
+
+namespace postern::ike {
+namespace {
+
+constexpr std::uint32_t probe_tries = 5;
+
+// Another SA carries this one's traffic already: it stays for the packets under way.
+void retire(SessionCore& core, ChildId id, std::string why, Time now) {
+  Child* const old = core.child(id);
+  if (old == nullptr) return;
+  Child* next = nullptr;
+  for (Child& one : core.children)
+    if (one.id != id && one.policy.name == old->policy.name && !one.closing && !one.remove_at) next = &one;
+  if (next == nullptr) return core.remove_child(id, std::move(why));
+  if (!next->outbound) {
+    core.emit(SwitchOutbound{next->id});
+    next->outbound = true;
+  }
+  next->predecessor.reset();
+  old->outbound = false;
+  old->remove_at = now + core.setup.lifetimes.old_child_linger;
+}
+
+// §1.4.1: our SPI for each that the peer closes; none for one that we are closing ourselves (§2.25.1).
+void on_child_deletes(SessionCore& core, const DeletePayload& payload, DeletePayload& ours, Time now) {
+  for (const std::uint32_t spi : payload.spis) {
+    Child* const found = core.child_by_spi_out(spi);
+    if (found == nullptr || found->remove_at) continue;
+    const auto* const deleting = std::get_if<DeletingChild>(&core.pending);
+    const bool crossing = deleting != nullptr && deleting->id == found->id;
+    if (!crossing) ours.spis.push_back(found->spi_in);
+    retire(core, found->id, "deleted by the peer", now);
+  }
+}
+
+void on_error(SessionCore& core, const Message& request) {
+  const NotifyPayload* const error = request.error();
+  if (error == nullptr) return;
+  Failure failure;
+  failure.by_peer = true;
+  failure.kind = error->type == NotifyType::authentication_failed ? FailureKind::wrong_key : FailureKind::refused;
+  failure.summary = "the peer reports " + text(error->type);
+  failure.remedy = "compare the pre-shared keys and the identities of both ends; the peer's log tells which it is";
+  core.attempt_failed(std::move(failure));
+}
+
+bool deletes_ike(const Message& message) {
+  return std::ranges::any_of(message.payloads, [](const Payload& p) {
+    const auto* const d = std::get_if<DeletePayload>(&p.body);
+    return d != nullptr && d->protocol == ProtocolId::ike;
+  });
+}
+
+}  // namespace
+
+void start_delete_child(SessionCore& core, const Task& task, Time now) {
+  Child* const one = core.child(task.id);
+  if (one == nullptr || one->remove_at) return;
+  one->closing = true;
+  Message message = core.request(ExchangeType::informational);
+  message.add(PayloadType::delete_, DeletePayload{ProtocolId::esp, {one->spi_in}});
+  core.pending = DeletingChild{one->id};
+  core.send_request(std::move(message), now);
+}
+
+void start_delete_ike(SessionCore& core, Time now) {
+  Message message = core.request(ExchangeType::informational);
+  message.add(PayloadType::delete_, DeletePayload{ProtocolId::ike, {}});
+  core.drop_children("closed by us", core.wanted.empty());
+  core.pending = DeletingIke{};
+  core.enter(Closing{now + core.setup.lifetimes.closing});
+  core.send_request(std::move(message), now);
+}
+
+void start_probe(SessionCore& core, Time now) {
+  core.pending = Probing{};
+  core.send_request(core.request(ExchangeType::informational), now,
+                    std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s)), probe_tries);
+}
+
+void on_informational_request(SessionCore& core, const Message& request, Time now) {
+  Message reply = core.answer(request);
+  if (deletes_ike(request)) {
+    on_error(core, request);
+    core.send_response(request, std::move(reply));
+    if (auto* const own = std::get_if<IkeAttempt>(&core.pending); own != nullptr && own->rival != nullptr)
+      hand_over(core, *own->rival, now);  // its rekey stands; ours is forgotten (§2.25.2)
+    return core.close_now(core.superseded ? "replaced" : "deleted by the peer", !core.superseded);
+  }
+  DeletePayload ours{ProtocolId::esp, {}};
+  for (const Payload& p : request.payloads)
+    if (const auto* const d = std::get_if<DeletePayload>(&p.body); d != nullptr && d->protocol == ProtocolId::esp)
+      on_child_deletes(core, *d, ours, now);
+  if (!ours.spis.empty()) reply.add(PayloadType::delete_, std::move(ours));
+  const auto* const error = request.error();
+  on_error(core, request);
+  core.send_response(request, std::move(reply));
+  if (error != nullptr && error->type == NotifyType::authentication_failed)
+    core.close_now("the peer does not believe our authentication", false);
+}
+
+void on_informational_response(SessionCore& core, const Message&, Time now) {
+  const Pending done = std::exchange(core.pending, Nothing{});
+  if (const auto* const child = std::get_if<DeletingChild>(&done)) retire(core, child->id, "deleted by us", now);
+  if (std::holds_alternative<DeletingIke>(done))
+    core.close_now(core.superseded ? "replaced" : "deleted by us", !core.wanted.empty());
+}
+
+}  // namespace postern::ike

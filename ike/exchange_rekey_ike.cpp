@@ -1,0 +1,199 @@
+// CREATE_CHILD_SA for the IKE SA itself (RFC 7296 §1.3.2, §2.8.2, §2.18, §2.25.2).
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "ike/session_core.hpp"
+
+namespace postern::ike {
+namespace {
+
+constexpr std::uint32_t max_rounds = 3;
+constexpr auto temporary_wait = std::chrono::seconds(1);
+constexpr auto retry_wait = std::chrono::seconds(10);
+
+Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
+
+Octets spi_octets(std::uint64_t spi) {
+  Octets out(8);
+  ByteWriter(out).u64(spi);
+  return out;
+}
+
+struct NewIke {
+  IkeSuite suite;
+  std::uint64_t spi_i = 0, spi_r = 0;
+  Bytes nonce_i, nonce_r;
+  const Secret* shared = nullptr;
+  bool we_began = false;
+};
+
+Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIke& agreed, Time now) {
+  auto out = std::make_shared<SessionCore>(core.setup, agreed.we_began);
+  out->local = core.local;
+  out->remote = core.remote;
+  out->spi_i = agreed.spi_i;
+  out->spi_r = agreed.spi_r;
+  out->connection = current(core);
+  out->remote_identity = core.remote_identity;
+  out->nat_local = core.nat_local;
+  out->nat_remote = core.nat_remote;
+  POSTERN_TRY(keys,
+              rekey_ike_keys(agreed.suite, {agreed.nonce_i, agreed.nonce_r, agreed.spi_i, agreed.spi_r, agreed.shared},
+                             core.suite.prf, core.keys.d));
+  POSTERN_CHECK(out->use_keys(agreed.suite, std::move(keys)));
+  const Duration whole = std::chrono::seconds(out->connection->lifetime_s);
+  const Duration soft = agreed.we_began ? out->jittered(whole, 0.80, 0.88) : out->jittered(whole, 0.88, 0.95);
+  out->enter(Established{now, now + soft, now + whole});
+  out->last_heard = out->last_sent = now;
+  return out;
+}
+
+void send_attempt(SessionCore& core, IkeAttempt attempt, Time now) {
+  Message message = core.request(ExchangeType::create_child_sa);
+  message.add(PayloadType::sa, attempt.offer);
+  message.add(PayloadType::nonce, NoncePayload{attempt.nonce});
+  message.add(PayloadType::ke, KePayload{attempt.dh->group(), octets(attempt.dh->public_value())});
+  core.pending = std::move(attempt);
+  core.send_request(std::move(message), now);
+}
+
+void try_again(SessionCore& core, Duration wait, Time now) {
+  if (auto* const state = core.in<Established>()) state->rekey_at = now + wait;
+}
+
+void attempt_refused(SessionCore& core, IkeAttempt attempt, const NotifyPayload& error, Time now) {
+  if (error.type == NotifyType::invalid_ke_payload && error.data.size() == 2 && attempt.rounds < max_rounds) {
+    const auto group = crypto::DhGroup{ByteReader(error.data).u16()};
+    const auto connection = current(core);
+    const bool ours = std::ranges::any_of(connection->proposals, [&](const IkeProposal& p) {
+      return std::ranges::find(p.groups, group) != p.groups.end();
+    });
+    if (ours)
+      if (auto dh = crypto::DhExchange::create(group)) {
+        ++attempt.rounds;
+        attempt.dh.emplace(std::move(*dh));
+        return send_attempt(core, std::move(attempt), now);
+      }
+  }
+  if (error.type == NotifyType::temporary_failure) return try_again(core, core.jittered(temporary_wait, 0.5, 1.5), now);
+  Failure failure;
+  failure.kind = FailureKind::refused;
+  failure.by_peer = true;
+  failure.summary = "the peer refused to rekey the IKE SA: " + text(error.type);
+  core.attempt_failed(std::move(failure));
+  try_again(core, core.jittered(retry_wait, 0.8, 1.2), now);
+}
+
+Result<std::shared_ptr<SessionCore>> successor_by_answer(SessionCore& core, const IkeAttempt& attempt,
+                                                         const Message& response, Time now) {
+  const auto* const sa = response.find<SaPayload>(PayloadType::sa);
+  const auto* const ke = response.find<KePayload>(PayloadType::ke);
+  const auto* const nonce = response.find<NoncePayload>(PayloadType::nonce);
+  if (sa == nullptr || ke == nullptr || nonce == nullptr) return fail("the answer is incomplete");
+  const auto chosen = accept_ike(*sa, attempt.offer);
+  if (!chosen || chosen->peer_spi.size() != 8 || ke->group != attempt.dh->group() || chosen->suite.group != ke->group)
+    return fail("the answer is not within our offer");
+  POSTERN_TRY(shared, attempt.dh->shared(ke->data));
+  return successor_of(
+      core, {chosen->suite, attempt.spi, ByteReader(chosen->peer_spi).u64(), attempt.nonce, nonce->data, &shared, true},
+      now);
+}
+
+}  // namespace
+
+void hand_over(SessionCore& from, SessionCore& to, Time now) {
+  to.children.splice(to.children.end(), from.children);
+  to.tasks.insert(to.tasks.end(), from.tasks.begin(), from.tasks.end());
+  std::erase_if(to.tasks, [](const Task& t) { return t.kind == TaskKind::rekey_ike || t.kind == TaskKind::probe; });
+  to.wanted = std::exchange(from.wanted, {});
+  from.tasks.clear();
+  from.superseded = true;
+  from.enter(Closing{now + from.setup.lifetimes.closing});
+  to.emit(to.event(EventKind::ike_rekeyed, fmt::format("IKE SA with {} rekeyed", to.remote_identity->text())));
+  std::ranges::move(to.actions, std::back_inserter(from.actions));
+  to.actions.clear();
+}
+
+void start_rekey_ike(SessionCore& core, Time now) {
+  const auto connection = current(core);
+  const auto begun = [&]() -> Result<IkeAttempt> {
+    IkeAttempt out;
+    POSTERN_TRY(spi, core.random_spi());
+    POSTERN_TRY(nonce, core.random(nonce_bytes));
+    POSTERN_TRY(dh, crypto::DhExchange::create(core.suite.group));
+    out.spi = spi;
+    out.nonce = std::move(nonce);
+    out.dh.emplace(std::move(dh));
+    out.offer = offer_ike(connection->proposals, spi_octets(spi));
+    return out;
+  };
+  auto attempt = begun();
+  if (!attempt) return try_again(core, retry_wait, now);
+  send_attempt(core, std::move(*attempt), now);
+}
+
+void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
+  // §2.25.2: not while a child SA of this IKE SA is being made, rekeyed or closed, nor while it closes itself.
+  if (!core.established() || std::holds_alternative<ChildAttempt>(core.pending) ||
+      std::holds_alternative<DeletingChild>(core.pending))
+    return core.refuse(request, NotifyType::temporary_failure);
+  const auto* const sa = request.find<SaPayload>(PayloadType::sa);
+  const auto* const ke = request.find<KePayload>(PayloadType::ke);
+  const auto* const nonce_i = request.find<NoncePayload>(PayloadType::nonce);
+  if (ke == nullptr) return core.refuse(request, NotifyType::invalid_syntax);
+  const auto spi = core.random_spi();
+  const auto nonce_r = core.random(nonce_bytes);
+  if (!spi || !nonce_r) return core.refuse(request, NotifyType::temporary_failure);
+  const auto chosen = choose_ike(*sa, current(core)->proposals, ke->group, spi_octets(*spi));
+  if (!chosen && chosen.error().error == NegotiateError::invalid_ke) {
+    Octets group(2);
+    ByteWriter(group).u16(static_cast<std::uint16_t>(chosen.error().group));
+    return core.refuse(request, NotifyType::invalid_ke_payload, std::move(group));
+  }
+  if (!chosen || chosen->peer_spi.size() != 8) return core.refuse(request, NotifyType::no_proposal_chosen);
+  Message reply = core.answer(request);
+  const auto made = [&]() -> Result<std::shared_ptr<SessionCore>> {
+    POSTERN_TRY(dh, crypto::DhExchange::create(chosen->suite.group));
+    POSTERN_TRY(shared, dh.shared(ke->data));
+    reply.add(PayloadType::sa, chosen->answer);
+    reply.add(PayloadType::nonce, NoncePayload{*nonce_r});
+    reply.add(PayloadType::ke, KePayload{dh.group(), octets(dh.public_value())});
+    return successor_of(
+        core, {chosen->suite, ByteReader(chosen->peer_spi).u64(), *spi, nonce_i->data, *nonce_r, &shared, false}, now);
+  }();
+  if (!made) return core.refuse(request, NotifyType::invalid_syntax);
+  core.send_response(request, std::move(reply));
+  core.emit(AddSession{Session::of(*made)});
+  auto* const own = std::get_if<IkeAttempt>(&core.pending);
+  if (own == nullptr) return hand_over(core, **made, now);
+  own->rival = *made;
+  own->rival_nonce = std::min(nonce_i->data, *nonce_r);
+}
+
+void on_rekey_ike_response(SessionCore& core, const Message& response, Time now) {
+  IkeAttempt attempt = std::move(std::get<IkeAttempt>(core.pending));
+  core.pending = Nothing{};
+  if (const auto* const error = response.error()) {
+    if (attempt.rival != nullptr) return hand_over(core, *attempt.rival, now);
+    return attempt_refused(core, std::move(attempt), *error, now);
+  }
+  const auto made = successor_by_answer(core, attempt, response, now);
+  if (!made) {
+    if (attempt.rival != nullptr) return hand_over(core, *attempt.rival, now);
+    core.tell(EventKind::message_ignored, "rekey of the IKE SA: " + made.error().message());
+    return try_again(core, core.jittered(retry_wait, 0.8, 1.2), now);
+  }
+  core.emit(AddSession{Session::of(*made)});
+  const Octets& nonce_r = response.find<NoncePayload>(PayloadType::nonce)->data;
+  // §2.8.2: of two new IKE SAs the one with the lowest nonce is closed by its initiator; the other side's initiator
+  // closes the old one.
+  if (attempt.rival != nullptr && std::min(attempt.nonce, nonce_r) < attempt.rival_nonce) {
+    (*made)->add_task({TaskKind::delete_ike, {}, {}, now, 0});
+    return hand_over(core, *attempt.rival, now);
+  }
+  hand_over(core, **made, now);
+  start_delete_ike(core, now);
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,429 @@
+#include "ike/session.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "ike/payload_rules.hpp"
+#include "ike/session_core.hpp"
+
+namespace postern::ike {
+namespace {
+
+template <class... Ts>
+struct Overloaded : Ts... {
+  using Ts::operator()...;
+};
+
+SessionPhase phase_of(const State& state) {
+  return std::visit(Overloaded{[](const Made&) { return SessionPhase::made; },
+                               [](const InitSent&) { return SessionPhase::init_sent; },
+                               [](const InitAnswered&) { return SessionPhase::init_answered; },
+                               [](const AuthSent&) { return SessionPhase::auth_sent; },
+                               [](const Established&) { return SessionPhase::established; },
+                               [](const Closing&) { return SessionPhase::closing; },
+                               [](const Gone&) { return SessionPhase::closed; }},
+                    state);
+}
+
+Octets critical_data(PayloadType type) { return {static_cast<std::byte>(type)}; }
+
+// §2.21.3: what cannot be understood, though the peer certainly said it.
+void not_understood(SessionCore& core, const Header& header, const ParseFailure& why) {
+  core.tell(EventKind::message_ignored, text(header.exchange) + ": " + text(why));
+  if (header.response) return core.close_now("the peer's answer cannot be understood", true);
+  Message request{header, {}};
+  if (why.error == ParseError::unsupported_critical)
+    return core.refuse(request, NotifyType::unsupported_critical_payload, critical_data(why.payload));
+  core.refuse(request, NotifyType::invalid_syntax);
+  core.close_now("the peer's request cannot be understood", true);
+}
+
+void dispatch_request(SessionCore& core, const Message& request, Time now) {
+  switch (request.header.exchange) {
+    case ExchangeType::ike_auth: return on_auth_request(core, request, now);
+    case ExchangeType::create_child_sa: return on_create_child_request(core, request, now);
+    case ExchangeType::informational: return on_informational_request(core, request, now);
+    case ExchangeType::ike_sa_init: break;
+  }
+  core.refuse(request, NotifyType::invalid_syntax);
+}
+
+void dispatch_response(SessionCore& core, const Message& response, Time now) {
+  switch (response.header.exchange) {
+    case ExchangeType::ike_auth: return on_auth_response(core, response, now);
+    case ExchangeType::create_child_sa: return on_create_child_response(core, response, now);
+    case ExchangeType::informational: return on_informational_response(core, response, now);
+    case ExchangeType::ike_sa_init: return;
+  }
+}
+
+// §2.23: an authenticated request from elsewhere: a NAT gave the peer another address or port.
+void follow_peer(SessionCore& core, const Endpoint& local, const Endpoint& remote) {
+  if (core.remote == remote && core.local == local) return;
+  const bool floats = core.in<InitAnswered>() != nullptr;
+  if (!floats && !core.nat_remote) return;
+  core.local = local;
+  core.remote = remote;
+  for (const Child& one : core.children) core.emit(MoveChild{one.id, local, remote});
+}
+
+void on_request(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& local, const Endpoint& remote,
+                Time now) {
+  if (core.answered && header.message_id == *core.answered) return core.transmit(core.last_response);
+  if (header.message_id != core.next_expected) return;
+  const auto request = open_message(datagram, *core.cipher_in);
+  if (!request && request.error().error == ParseError::not_authentic) return;
+  if (!request && request.error().error == ParseError::not_protected) return;
+  core.last_heard = now;
+  core.traffic_unanswered = false;
+  follow_peer(core, local, remote);
+  ++core.next_expected;
+  if (!request) return not_understood(core, header, request.error());
+  core.tell(EventKind::trace, fmt::format("got {} request {}", text(header.exchange), header.message_id));
+  if (const auto broken = broken_rule(*request)) {
+    core.tell(EventKind::message_ignored, *broken);
+    core.refuse(*request, NotifyType::invalid_syntax);
+    return core.close_now("the peer broke the protocol: " + *broken, true);
+  }
+  dispatch_request(core, *request, now);
+}
+
+void on_response(SessionCore& core, const Header& header, Bytes datagram, Time now) {
+  if (!core.outstanding || header.message_id != core.outstanding->message_id) return;
+  const auto response = open_message(datagram, *core.cipher_in);
+  if (!response && response.error().error == ParseError::not_authentic) return;
+  if (!response && response.error().error == ParseError::not_protected) return;
+  core.last_heard = now;
+  core.traffic_unanswered = false;
+  core.outstanding.reset();
+  if (!response) return not_understood(core, header, response.error());
+  core.tell(EventKind::trace, fmt::format("got {} response {}", text(header.exchange), header.message_id));
+  if (const auto broken = broken_rule(*response)) {
+    core.tell(EventKind::message_ignored, *broken);
+    return core.close_now("the peer broke the protocol: " + *broken, true);
+  }
+  dispatch_response(core, *response, now);
+}
+
+void take(SessionCore& core, Bytes datagram, const Endpoint& local, const Endpoint& remote, Time now) {
+  const auto header = parse_header(datagram);
+  if (!header || core.in<Gone>() != nullptr) return;
+  if (header->exchange == ExchangeType::ike_sa_init)
+    return header->response ? on_init_response(core, datagram, now) : on_init_request(core, datagram, now);
+  if (!core.cipher_in || header->initiator_spi != core.spi_i || header->responder_spi != core.spi_r) return;
+  if (header->from_initiator == core.initiator) return;  // our own, reflected (§3.1)
+  if (header->response) return on_response(core, *header, datagram, now);
+  on_request(core, *header, datagram, local, remote, now);
+}
+
+Failure silence(const SessionCore& core) {
+  Failure out;
+  const bool floated = std::holds_alternative<AuthSent>(core.state());
+  out.kind =
+      floated && core.local.port != core.setup.local.port ? FailureKind::no_answer_after_float : FailureKind::no_answer;
+  const std::string peer = core.remote.address.text();
+  if (out.kind == FailureKind::no_answer_after_float) {
+    out.summary =
+        fmt::format("{} answered on port {} but not after the change to UDP port 4500", peer, core.setup.remote.port);
+    out.remedy = "let UDP port 4500 pass in both directions";
+  } else if (floated) {
+    out.summary = fmt::format("{} answered IKE_SA_INIT but not IKE_AUTH", peer);
+    out.remedy = "look at the peer's log; large IKE_AUTH messages may be lost as fragments";
+  } else {
+    out.summary = peer + " does not answer";
+    out.remedy = fmt::format("is the peer up, its address right, and UDP port {} open on the path?", core.remote.port);
+  }
+  return out;
+}
+
+void give_up(SessionCore& core) {
+  if (core.established()) {
+    core.tell(EventKind::peer_silent, fmt::format("{} does not answer any more", core.remote.address.text()));
+    return core.close_now("the peer is silent", true);
+  }
+  if (core.in<Closing>() != nullptr) return core.close_now("closed without the peer's answer", !core.wanted.empty());
+  core.attempt_failed(silence(core));
+  core.close_now("the peer is silent", true);
+}
+
+void retransmit(SessionCore& core, Time now) {
+  if (!core.outstanding || core.outstanding->next_retransmit > now) return;
+  Outstanding& request = *core.outstanding;
+  if (request.left == 0) return give_up(core);
+  --request.left;
+  if (request.doubles) request.wait *= 2;
+  request.next_retransmit = now + request.wait;
+  core.tell(EventKind::retransmitted, fmt::format("request {} again", request.message_id));
+  core.transmit(request.datagram);
+}
+
+// A responder of a rekey goes over to the new SA at the latest after this time (§2.8), used by the peer or not.
+void switch_late(SessionCore& core, Time now) {
+  for (Child& one : core.children) {
+    if (!one.predecessor || one.outbound || now < one.born + core.setup.lifetimes.old_child_linger) continue;
+    core.emit(SwitchOutbound{one.id});
+    one.outbound = true;
+  }
+}
+
+void child_timers(SessionCore& core, Time now) {
+  switch_late(core, now);
+  std::vector<ChildId> gone;
+  for (Child& one : core.children) {
+    if (one.remove_at && *one.remove_at <= now) gone.push_back(one.id);
+    if (one.remove_at || one.closing || !core.established()) continue;
+    if (one.replaced) one.rekey_at = one.die_at;
+    if (one.die_at <= now) {
+      core.add_task({TaskKind::delete_child, {}, one.id, now, 0});
+      core.add_task({TaskKind::make_child, one.policy.name, {}, now, 0});
+      one.closing = true;
+    } else if (one.rekey_at <= now) {
+      one.rekey_at = one.die_at;
+      core.add_task({TaskKind::rekey_child, {}, one.id, now, 0});
+    }
+  }
+  for (const ChildId id : gone) core.remove_child(id, "replaced");
+}
+
+bool liveness_due(const SessionCore& core, Time now) {
+  const Dpd& dpd = core.connection->dpd;
+  const Duration interval = std::chrono::seconds(dpd.interval_s);
+  if (dpd.mode == DpdMode::periodic) return core.last_heard + interval <= now;
+  return dpd.mode == DpdMode::on_demand && core.traffic_unanswered && core.oldest_unanswered_traffic + interval <= now;
+}
+
+void established_timers(SessionCore& core, Time now) {
+  auto& state = *core.in<Established>();
+  if (state.die_at <= now) return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  if (state.rekey_at <= now) {
+    state.rekey_at = state.die_at;
+    core.add_task({TaskKind::rekey_ike, {}, {}, now, 0});
+  }
+  if (!core.outstanding && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now, 0});
+  if (core.nat_local && core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s) <= now) {
+    core.emit(SendKeepalive{core.local, core.remote, core.setup.fvrf});
+    core.last_sent = now;
+  }
+}
+
+Actions done(SessionCore& core, Time now) {
+  core.run_tasks(now);
+  return std::exchange(core.actions, {});
+}
+
+ChildView view_of(const Child& one, Time now) {
+  ChildView out;
+  out.id = one.id;
+  out.name = one.policy.name;
+  out.flow = one.policy.place.flow;
+  out.spi_in = one.spi_in;
+  out.spi_out = one.spi_out;
+  out.local = one.local;
+  out.remote = one.remote;
+  out.suite = one.suite;
+  out.age = now - one.born;
+  out.lifetime = one.die_at - one.born;
+  out.lifetime_bytes = one.policy.lifetime_bytes;
+  out.rekeying = one.closing || one.remove_at.has_value();
+  out.outbound = one.outbound;
+  return out;
+}
+
+}  // namespace
+
+// Legal moves of the diagram in session.hpp; everything may end. A move that is not there is a fault of ours: the
+// session closes rather than go on from a state that cannot be.
+void SessionCore::enter(State next) {
+  const SessionPhase from = phase_of(state_), to = phase_of(next);
+  const bool legal = to == SessionPhase::closed || (from == SessionPhase::made && to != SessionPhase::auth_sent) ||
+                     (from == SessionPhase::init_sent && to == SessionPhase::auth_sent) ||
+                     (from == SessionPhase::init_answered && to == SessionPhase::established) ||
+                     (from == SessionPhase::auth_sent && to == SessionPhase::established) ||
+                     (from == SessionPhase::established && to == SessionPhase::closing) ||
+                     (from == SessionPhase::closing && to == SessionPhase::closing);
+  if (!legal) {
+    tell(EventKind::message_ignored,
+         fmt::format("illegal state change {} -> {}", static_cast<int>(from), static_cast<int>(to)));
+    next = Gone{};
+  }
+  state_ = std::move(next);
+}
+
+Session::Session(std::shared_ptr<SessionCore> core) : core_(std::move(core)) {}
+Session::~Session() = default;
+std::unique_ptr<Session> Session::of(std::shared_ptr<SessionCore> core) {
+  return std::unique_ptr<Session>(new Session(std::move(core)));
+}
+
+std::unique_ptr<Session> Session::initiator(Setup setup, std::shared_ptr<const Connection> connection,
+                                            std::vector<std::string> children) {
+  auto core = std::make_shared<SessionCore>(setup, true);
+  if (children.empty())
+    for (const ChildPolicy& one : connection->children) children.push_back(one.name);
+  core->connection = std::move(connection);
+  core->wanted = std::move(children);
+  return of(std::move(core));
+}
+
+std::unique_ptr<Session> Session::responder(Setup setup) { return of(std::make_shared<SessionCore>(setup, false)); }
+
+Actions Session::initiate(Time now) {
+  if (core_->in<Made>() != nullptr && core_->initiator) start_init(*core_, now);
+  return done(*core_, now);
+}
+
+Actions Session::on_datagram(Bytes bytes, const Endpoint& local, const Endpoint& remote, Time now) {
+  take(*core_, bytes, local, remote, now);
+  return done(*core_, now);
+}
+
+Actions Session::on_timer(Time now) {
+  SessionCore& core = *core_;
+  retransmit(core, now);
+  if (const auto* const half_open = core.in<InitAnswered>(); half_open != nullptr && half_open->deadline <= now)
+    core.close_now("IKE_AUTH did not come", false);
+  if (const auto* const closing = core.in<Closing>(); closing != nullptr && closing->deadline <= now)
+    core.close_now(core.superseded ? "replaced" : "closed without the peer's answer", !core.wanted.empty());
+  child_timers(core, now);
+  if (core.established()) established_timers(core, now);
+  return done(core, now);
+}
+
+std::optional<Time> Session::next_timer() const {
+  const SessionCore& core = *core_;
+  std::optional<Time> out;
+  const auto at = [&](Time when) { out = out ? std::min(*out, when) : when; };
+  if (std::holds_alternative<Gone>(core.state())) return out;
+  if (core.outstanding) at(core.outstanding->next_retransmit);
+  if (const auto* const half_open = std::get_if<InitAnswered>(&core.state())) at(half_open->deadline);
+  if (const auto* const closing = std::get_if<Closing>(&core.state())) at(closing->deadline);
+  for (const Child& one : core.children) {
+    if (one.remove_at) at(*one.remove_at);
+    if (one.predecessor && !one.outbound) at(one.born + core.setup.lifetimes.old_child_linger);
+    if (!one.remove_at && !one.closing && core.established()) at(std::min(one.rekey_at, one.die_at));
+  }
+  const auto* const state = std::get_if<Established>(&core.state());
+  if (state == nullptr) return out;
+  if (!core.outstanding) {
+    for (const Task& one : core.tasks) at(one.not_before);
+    const Dpd& dpd = core.connection->dpd;
+    const Duration interval = std::chrono::seconds(dpd.interval_s);
+    if (dpd.mode == DpdMode::periodic) at(core.last_heard + interval);
+    if (dpd.mode == DpdMode::on_demand && core.traffic_unanswered) at(core.oldest_unanswered_traffic + interval);
+    at(std::min(state->rekey_at, state->die_at));
+  }
+  if (core.nat_local) at(core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s));
+  return out;
+}
+
+Actions Session::want_child(const std::string& name, Time now) {
+  SessionCore& core = *core_;
+  const auto* const attempt = std::get_if<ChildAttempt>(&core.pending);
+  const bool on_its_way = attempt != nullptr && attempt->policy.name == name;
+  if (std::ranges::find(core.wanted, name) == core.wanted.end()) core.wanted.push_back(name);
+  if (core.established() && !core.has_child(name) && !on_its_way)
+    core.add_task({TaskKind::make_child, name, {}, now, 0});
+  return done(core, now);
+}
+
+Actions Session::rekey_child(ChildId id, Time now) {
+  const Child* const one = core_->child(id);
+  const auto* const attempt = std::get_if<ChildAttempt>(&core_->pending);
+  const bool on_its_way = attempt != nullptr && attempt->replaces == id;
+  if (one != nullptr && !one->closing && !one->replaced && !one->remove_at && !on_its_way)
+    core_->add_task({TaskKind::rekey_child, {}, id, now, 0});
+  return done(*core_, now);
+}
+
+Actions Session::delete_child(ChildId id, Time now) {
+  if (core_->child(id) != nullptr) core_->add_task({TaskKind::delete_child, {}, id, now, 0});
+  return done(*core_, now);
+}
+
+Actions Session::rekey(Time now) {
+  if (core_->established()) core_->add_task({TaskKind::rekey_ike, {}, {}, now, 0});
+  return done(*core_, now);
+}
+
+Actions Session::close(Time now, bool tell_peer) {
+  SessionCore& core = *core_;
+  core.wanted.clear();
+  if (!core.established() || !tell_peer) {
+    if (core.in<Closing>() == nullptr || !tell_peer) core.close_now("closed by us", false);
+    return done(core, now);
+  }
+  core.drop_children("closed by us", true);
+  core.tasks.clear();
+  core.add_task({TaskKind::delete_ike, {}, {}, now, 0});  // after the answer that is under way: the window is 1
+  return done(core, now);
+}
+
+Actions Session::on_inbound_traffic(ChildId id, Time now) {
+  SessionCore& core = *core_;
+  core.last_heard = now;
+  core.traffic_unanswered = false;
+  Child* const one = core.child(id);
+  if (one != nullptr && one->predecessor && !one->outbound) {
+    core.emit(SwitchOutbound{id});
+    one->outbound = true;
+    if (Child* const old = core.child(*one->predecessor)) old->outbound = false;
+  }
+  return done(core, now);
+}
+
+Actions Session::on_outbound_traffic(ChildId, Time now) {
+  if (!core_->traffic_unanswered) core_->oldest_unanswered_traffic = now;
+  core_->traffic_unanswered = true;
+  return done(*core_, now);
+}
+
+Actions Session::on_install_failed(ChildId id, const std::string& why, Time now) {
+  SessionCore& core = *core_;
+  if (Child* const one = core.child(id)) {
+    Failure failure;
+    failure.kind = FailureKind::install_failed;
+    failure.summary = why;
+    core.attempt_failed(std::move(failure), one->policy.name);
+    core.add_task({TaskKind::delete_child, {}, id, now, 0});
+  }
+  return done(core, now);
+}
+
+std::uint64_t Session::own_spi() const { return core_->initiator ? core_->spi_i : core_->spi_r; }
+std::uint64_t Session::peer_spi() const { return core_->initiator ? core_->spi_r : core_->spi_i; }
+SessionPhase Session::phase() const { return phase_of(core_->state()); }
+const std::shared_ptr<const Connection>& Session::connection() const { return core_->connection; }
+
+SessionView Session::view(Time now) const {
+  const SessionCore& core = *core_;
+  SessionView out;
+  out.phase = phase();
+  out.fvrf = core.setup.fvrf;
+  out.initiator = core.initiator;
+  out.local = core.local;
+  out.remote = core.remote;
+  out.spi_i = core.spi_i;
+  out.spi_r = core.spi_r;
+  if (core.cipher_in) out.suite = core.suite;
+  out.remote_identity = core.remote_identity;
+  out.nat_local = core.nat_local;
+  out.nat_remote = core.nat_remote;
+  out.next_request = core.next_request;
+  out.next_expected = core.next_expected;
+  if (core.connection != nullptr) {
+    out.connection = core.connection->name;
+    out.profile = core.connection->profile_name;
+    out.interface = core.connection->interface;
+    out.local_identity = core.connection->local_identity;
+    out.dpd = core.connection->dpd;
+  }
+  if (const auto* const state = std::get_if<Established>(&core.state())) {
+    out.age = now - state->since;
+    out.lifetime = state->die_at - state->since;
+  }
+  for (const Child& one : core.children) out.children.push_back(view_of(one, now));
+  return out;
+}
+
+}  // namespace postern::ike

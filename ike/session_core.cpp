@@ -1,0 +1,212 @@
+#include "ike/session_core.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace postern::ike {
+namespace {
+
+// "IKE_SA_INIT request 0 [SA KE No N(NAT_DETECTION_SOURCE_IP)]"
+std::string describe(const Message& message) {
+  std::string inside;
+  for (const Payload& p : message.payloads) {
+    if (!inside.empty()) inside += ' ';
+    if (const auto* const notify = std::get_if<NotifyPayload>(&p.body))
+      inside += fmt::format("N({})", text(notify->type));
+    else
+      inside += text(p.type);
+  }
+  return fmt::format("{} {} {} [{}]", text(message.header.exchange), message.header.response ? "response" : "request",
+                     message.header.message_id, inside);
+}
+
+}  // namespace
+
+Event SessionCore::event(EventKind kind, std::string what) const {
+  Event out;
+  out.kind = kind;
+  if (connection != nullptr) out.connection = connection->name;
+  out.local = local;
+  out.remote = remote;
+  out.spi_i = spi_i;
+  out.spi_r = spi_r;
+  out.initiator = initiator;
+  out.text = std::move(what);
+  return out;
+}
+
+void SessionCore::tell(EventKind kind, std::string what) { emit(event(kind, std::move(what))); }
+
+void SessionCore::tell_child(EventKind kind, const Child& of, std::string what) {
+  Event out = event(kind, std::move(what));
+  out.child = of.policy.name;
+  out.spi_in = of.spi_in;
+  out.spi_out = of.spi_out;
+  emit(std::move(out));
+}
+
+void SessionCore::attempt_failed(Failure failure, std::string_view of_child) {
+  Event out = event(EventKind::attempt_failed, failure.summary);
+  out.child = of_child;
+  out.failure = std::move(failure);
+  emit(std::move(out));
+}
+
+Result<Octets> SessionCore::random(std::size_t bytes) const {
+  Octets out(bytes);
+  POSTERN_CHECK(setup.surroundings->random(out));
+  return out;
+}
+
+Result<std::uint64_t> SessionCore::random_spi() const {
+  for (;;) {
+    POSTERN_TRY(bytes, random(8));
+    const std::uint64_t spi = ByteReader(bytes).u64();
+    if (spi != 0) return spi;  // RFC 7296 §3.1: zero is "not known yet"
+  }
+}
+
+// Peers that were set up together shall not rekey together.
+Duration SessionCore::jittered(Duration full, double from, double to) const {
+  const auto bytes = random(4);
+  const double at = bytes ? static_cast<double>(ByteReader(*bytes).u32()) / 4294967296.0 : 0.5;
+  return std::chrono::duration_cast<Duration>(full * (from + (to - from) * at));
+}
+
+Result<void> SessionCore::use_keys(const IkeSuite& agreed, IkeKeys derived) {
+  POSTERN_TRY(as_initiator, crypto::IkeCipher::create(agreed.cipher, derived.ei.bytes(), derived.ai.bytes()));
+  POSTERN_TRY(as_responder, crypto::IkeCipher::create(agreed.cipher, derived.er.bytes(), derived.ar.bytes()));
+  suite = agreed;
+  keys = std::move(derived);
+  cipher_out.emplace(std::move(initiator ? as_initiator : as_responder));
+  cipher_in.emplace(std::move(initiator ? as_responder : as_initiator));
+  return {};
+}
+
+Header SessionCore::header(ExchangeType exchange, bool response, std::uint32_t id) const {
+  return {spi_i, spi_r, exchange, initiator, response, id};
+}
+
+Message SessionCore::request(ExchangeType exchange) const { return {header(exchange, false, next_request), {}}; }
+
+Message SessionCore::answer(const Message& to) const {
+  return {header(to.header.exchange, true, to.header.message_id), {}};
+}
+
+void SessionCore::transmit(const Octets& datagram) { emit(SendDatagram{local, remote, setup.fvrf, datagram}); }
+
+void SessionCore::await_answer(std::uint32_t id, Octets datagram, Time now, Duration every, std::uint32_t tries) {
+  const bool doubles = every == Duration::zero();
+  const Duration wait = doubles ? setup.lifetimes.first_retransmit : every;
+  outstanding =
+      Outstanding{id, std::move(datagram), now + wait, wait, tries == 0 ? setup.lifetimes.retransmits : tries, doubles};
+  last_sent = now;
+}
+
+void SessionCore::send_request(Message message, Time now, Duration every, std::uint32_t tries) {
+  auto sealed = seal_message(message, *cipher_out);
+  if (!sealed) return close_now("cannot seal a request: " + sealed.error().message(), false);
+  tell(EventKind::trace, "sent " + describe(message));
+  ++next_request;
+  transmit(*sealed);
+  await_answer(message.header.message_id, std::move(*sealed), now, every, tries);
+}
+
+void SessionCore::send_response(const Message& to, Message message) {
+  auto sealed = seal_message(message, *cipher_out);
+  if (!sealed) return close_now("cannot seal a response: " + sealed.error().message(), false);
+  tell(EventKind::trace, "sent " + describe(message));
+  answered = to.header.message_id;
+  last_response = std::move(*sealed);
+  transmit(last_response);
+}
+
+void SessionCore::refuse(const Message& to, NotifyType why, Octets data) {
+  Message message = answer(to);
+  message.add_notify(why, std::move(data));
+  send_response(to, std::move(message));
+}
+
+void SessionCore::close_now(std::string why, bool retry) {
+  if (in<Gone>() != nullptr) return;
+  drop_children(why, false);
+  if (auto* const attempt = std::get_if<ChildAttempt>(&pending)) setup.surroundings->free_spi(attempt->spi_in);
+  if (auto* const auth = in<AuthSent>(); auth != nullptr && auth->child)
+    setup.surroundings->free_spi(auth->child->spi_in);
+  pending = Nothing{};
+  outstanding.reset();
+  tasks.clear();
+  const bool was_up = established() || in<Closing>() != nullptr;
+  tell(was_up ? EventKind::ike_down : EventKind::trace, std::move(why));
+  enter(Gone{});
+  emit(Closed{retry, std::exchange(wanted, {})});
+}
+
+void SessionCore::add_task(Task task) {
+  const auto same = [&](const Task& other) {
+    return other.kind == task.kind && other.name == task.name && other.id == task.id;
+  };
+  if (std::ranges::none_of(tasks, same)) tasks.push_back(std::move(task));
+}
+
+// One request at a time: the peer's window is 1 unless it says more (RFC 7296 §2.3).
+void SessionCore::run_tasks(Time now) {
+  while (established() && !superseded && !outstanding) {
+    const auto ready = std::ranges::find_if(tasks, [&](const Task& t) { return t.not_before <= now; });
+    if (ready == tasks.end()) return;
+    const Task task = *ready;
+    tasks.erase(ready);
+    switch (task.kind) {
+      case TaskKind::make_child: start_make_child(*this, task, now); break;
+      case TaskKind::rekey_child: start_rekey_child(*this, task, now); break;
+      case TaskKind::delete_child: start_delete_child(*this, task, now); break;
+      case TaskKind::rekey_ike: start_rekey_ike(*this, now); break;
+      case TaskKind::delete_ike: start_delete_ike(*this, now); break;
+      case TaskKind::probe: start_probe(*this, now); break;
+    }
+  }
+}
+
+Child* SessionCore::child(ChildId id) {
+  const auto found = std::ranges::find(children, id, &Child::id);
+  return found == children.end() ? nullptr : &*found;
+}
+
+Child* SessionCore::child_by_spi_out(std::uint32_t spi) {
+  const auto found = std::ranges::find(children, spi, &Child::spi_out);
+  return found == children.end() ? nullptr : &*found;
+}
+
+bool SessionCore::has_child(std::string_view name) const {
+  return std::ranges::any_of(
+      children, [&](const Child& one) { return one.policy.name == name && !one.closing && !one.remove_at; });
+}
+
+void SessionCore::remove_child(ChildId id, std::string why) {
+  const auto found = std::ranges::find(children, id, &Child::id);
+  if (found == children.end()) return;
+  tell_child(EventKind::child_down, *found, std::move(why));
+  emit(RemoveChild{id});
+  setup.surroundings->free_spi(found->spi_in);
+  children.erase(found);
+}
+
+void SessionCore::drop_children(const std::string& why, bool forget) {
+  for (const Child& one : children) {
+    tell_child(EventKind::child_down, one, why);
+    emit(RemoveChild{one.id});
+    setup.surroundings->free_spi(one.spi_in);
+    if (!forget && !one.remove_at && std::ranges::find(wanted, one.policy.name) == wanted.end())
+      wanted.push_back(one.policy.name);
+  }
+  children.clear();
+}
+
+std::shared_ptr<const Connection> current(const SessionCore& core) {
+  for (const auto& one : core.setup.surroundings->connections(core.setup.fvrf, core.local.address, core.remote.address))
+    if (one->name == core.connection->name) return one;
+  return core.connection;
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,261 @@
+// The data of one IKE SA and what its exchanges share. Private to ike/session.cpp and ike/exchange_*.cpp: each exchange
+// is one file of functions over it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "crypto/dh.hpp"
+#include "crypto/ike_cipher.hpp"
+#include "ike/session.hpp"
+
+namespace postern::ike {
+
+inline constexpr std::size_t nonce_bytes = 32;       // RFC 7296 §2.10: at least half the PRF's key
+inline constexpr std::uint32_t max_init_rounds = 6;  // COOKIE and INVALID_KE_PAYLOAD answers of one attempt
+
+// A child SA that we negotiate: what we said, until the answer.
+struct ChildAttempt {
+  ChildPolicy policy;
+  std::uint32_t spi_in = 0;
+  Octets nonce;  // empty: IKE_AUTH, whose child uses the nonces of IKE_SA_INIT
+  std::optional<crypto::DhExchange> dh;
+  SaPayload offer;
+  std::vector<Selector> local, remote;
+  std::optional<ChildId> replaces;
+  std::uint32_t rounds = 0;  // INVALID_KE_PAYLOAD answers
+  // RFC 7296 §2.8.1: the peer rekeyed the same child meanwhile and made this one; the lowest of its two nonces.
+  std::optional<ChildId> rival;
+  Octets rival_nonce;
+};
+
+struct IkeAttempt {
+  std::uint64_t spi = 0;
+  Octets nonce;
+  std::optional<crypto::DhExchange> dh;
+  SaPayload offer;
+  std::uint32_t rounds = 0;
+  std::shared_ptr<SessionCore> rival;  // §2.8.2
+  Octets rival_nonce;
+  bool forgotten = false;  // §2.25.2: the peer closed the IKE SA meanwhile
+};
+
+// What our outstanding request is about, once the IKE SA is established.
+struct Nothing {};
+struct DeletingChild {
+  ChildId id{};
+};
+struct DeletingIke {};
+struct Probing {};
+using Pending = std::variant<Nothing, ChildAttempt, IkeAttempt, DeletingChild, DeletingIke, Probing>;
+
+struct Outstanding {
+  std::uint32_t message_id = 0;
+  Octets datagram;
+  Time next_retransmit;
+  Duration wait{};
+  std::uint32_t left = 0;
+  bool doubles = true;
+};
+
+enum class TaskKind : std::uint8_t { make_child, rekey_child, delete_child, rekey_ike, delete_ike, probe };
+struct Task {
+  TaskKind kind{};
+  std::string name;  // make_child
+  ChildId id{};      // rekey_child, delete_child
+  Time not_before;
+  std::uint32_t failures = 0;  // TEMPORARY_FAILURE answers
+};
+
+struct Child {
+  ChildId id{};
+  ChildPolicy policy;
+  EspSuite suite;
+  std::uint32_t spi_in = 0, spi_out = 0;
+  std::vector<Selector> local, remote;
+  Time born, rekey_at, die_at;
+  bool outbound = true;                // the flow is bound to it
+  bool replaced = false;               // the peer rekeyed it, and will delete it
+  bool closing = false;                // our DELETE for it is queued or out
+  std::optional<ChildId> predecessor;  // that we switch from once the peer uses this one
+  std::optional<Time> remove_at;       // superseded and deleted with the peer: inbound lingers until then
+};
+
+struct InitSent {
+  crypto::DhExchange dh;
+  Octets nonce, cookie;
+  SaPayload offer;
+  Octets request;  // as last sent: what AUTH signs
+  std::uint32_t rounds = 0;
+};
+struct InitAnswered {
+  Octets request, response, nonce_i, nonce_r;
+  Time deadline;
+};
+struct AuthSent {
+  Octets request, response, nonce_i, nonce_r;
+  std::optional<ChildAttempt> child;
+};
+struct Made {};
+struct Established {
+  Time since, rekey_at, die_at;
+};
+struct Closing {
+  Time deadline;
+};
+struct Gone {};
+using State = std::variant<Made, InitSent, InitAnswered, AuthSent, Established, Closing, Gone>;
+
+struct SessionCore : std::enable_shared_from_this<SessionCore> {
+  SessionCore(Session::Setup with, bool initiates)
+      : setup(with), initiator(initiates), local(with.local), remote(with.remote) {}
+
+  Session::Setup setup;
+  bool initiator;  // of this IKE SA: flag I, and whose keys are whose
+  Endpoint local, remote;
+  std::uint64_t spi_i = 0, spi_r = 0;
+  std::shared_ptr<const Connection> connection;
+  std::vector<std::string> wanted;  // children to make, by name
+  std::optional<Identity> remote_identity;
+
+  IkeSuite suite;
+  IkeKeys keys;
+  std::optional<crypto::IkeCipher> cipher_in, cipher_out;
+  bool nat_local = false, nat_remote = false;
+
+  std::uint32_t next_request = 0, next_expected = 0;
+  std::optional<Outstanding> outstanding;
+  Pending pending;
+  std::deque<Task> tasks;
+  Octets last_request, last_response;  // §2.1: the answer is kept for a retransmitted request
+  std::optional<std::uint32_t> answered;
+
+  std::list<Child> children;
+  Time last_heard, last_sent, oldest_unanswered_traffic;
+  bool traffic_unanswered = false;
+  bool superseded = false;  // a successor took the children: no task starts here any more
+
+  Actions actions;
+
+  // Session.cpp. The only writer of the state.
+  void enter(State next);
+  [[nodiscard]] const State& state() const { return state_; }
+  template <class T>
+  [[nodiscard]] T* in() {
+    return std::get_if<T>(&state_);
+  }
+  [[nodiscard]] bool established() const { return std::holds_alternative<Established>(state_); }
+
+  // session_core.cpp
+  template <class A>
+  void emit(A action) {
+    actions.emplace_back(std::move(action));
+  }
+  [[nodiscard]] Event event(EventKind kind, std::string text) const;
+  void tell(EventKind kind, std::string text);
+  void tell_child(EventKind kind, const Child& child, std::string text);
+  void attempt_failed(Failure failure, std::string_view child = {});
+  [[nodiscard]] Result<Octets> random(std::size_t bytes) const;
+  [[nodiscard]] Result<std::uint64_t> random_spi() const;
+  [[nodiscard]] Duration jittered(Duration full, double from, double to) const;
+  [[nodiscard]] Result<void> use_keys(const IkeSuite& agreed, IkeKeys derived);
+
+  [[nodiscard]] Header header(ExchangeType exchange, bool response, std::uint32_t id) const;
+  [[nodiscard]] Message request(ExchangeType exchange) const;
+  void transmit(const Octets& datagram);
+  // Seals and sends; waits for the answer by the back-off, or every `every` when that is not zero, `tries` times.
+  void send_request(Message message, Time now, Duration every = {}, std::uint32_t tries = 0);
+  void send_response(const Message& to, Message message);
+  [[nodiscard]] Message answer(const Message& to) const;
+  void refuse(const Message& to, NotifyType why, Octets data = {});
+  void await_answer(std::uint32_t id, Octets datagram, Time now, Duration every = {}, std::uint32_t tries = 0);
+
+  // Ends the session: children go, the daemon is told. `retry`: the reason may pass.
+  void close_now(std::string why, bool retry);
+  void add_task(Task task);
+  void run_tasks(Time now);
+
+  [[nodiscard]] Child* child(ChildId id);
+  [[nodiscard]] Child* child_by_spi_out(std::uint32_t spi);
+  [[nodiscard]] bool has_child(std::string_view name) const;
+  void remove_child(ChildId id, std::string why);
+  // All of them; their names become wanted, unless `forget`.
+  void drop_children(const std::string& why, bool forget);
+
+ private:
+  State state_;
+};
+
+// Our limits on proposals of a rekey: what the connection says now, or what it said when it is gone.
+[[nodiscard]] std::shared_ptr<const Connection> current(const SessionCore& core);
+
+// exchange_init.cpp
+void start_init(SessionCore& core, Time now);
+void on_init_request(SessionCore& core, Bytes datagram, Time now);
+void on_init_response(SessionCore& core, Bytes datagram, Time now);
+
+// exchange_auth.cpp
+void start_auth(SessionCore& core, AuthSent state, Time now);
+void on_auth_request(SessionCore& core, const Message& request, Time now);
+void on_auth_response(SessionCore& core, const Message& response, Time now);
+void established(SessionCore& core, Time now);
+
+// exchange_child.cpp
+// `first`: within IKE_AUTH, with the nonces of IKE_SA_INIT and without a key exchange of its own (RFC 7296 §1.3.1).
+// `group`: none takes the policy's first for PFS.
+[[nodiscard]] Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, bool first,
+                                               crypto::DhGroup group = crypto::DhGroup::none);
+void add_child_payloads(Message& message, const ChildAttempt& attempt);
+// RFC 7296 §2.9, §2.17: a request for a child.
+struct ChildOffer {
+  const SaPayload* sa = nullptr;
+  const TsPayload* tsi = nullptr;
+  const TsPayload* tsr = nullptr;
+  const KePayload* ke = nullptr;
+  Bytes nonce_i, nonce_r;
+  bool first = false;
+  const Child* replaces = nullptr;
+};
+struct ChildRefusal {
+  NotifyType notify{};
+  Octets data;
+  Failure failure;
+};
+// Answers into `reply` and installs, or says why not.
+[[nodiscard]] Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& offer, Message& reply,
+                                                         Time now);
+// The initiator's end: the answer's payloads to an installed child, or why not.
+struct ChildAnswer {
+  const Message* message = nullptr;
+  Bytes nonce_i, nonce_r;
+  bool first = false;
+};
+[[nodiscard]] Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, const ChildAnswer& answer,
+                                                    Time now);
+void start_make_child(SessionCore& core, const Task& task, Time now);
+void start_rekey_child(SessionCore& core, const Task& task, Time now);
+void on_create_child_request(SessionCore& core, const Message& request, Time now);
+void on_create_child_response(SessionCore& core, const Message& response, Time now);
+
+// exchange_rekey_ike.cpp
+// The new IKE SA takes over what the old one carried; the old one only closes.
+void hand_over(SessionCore& from, SessionCore& to, Time now);
+void start_rekey_ike(SessionCore& core, Time now);
+void on_rekey_ike_request(SessionCore& core, const Message& request, Time now);
+void on_rekey_ike_response(SessionCore& core, const Message& response, Time now);
+
+// exchange_informational.cpp
+void start_delete_child(SessionCore& core, const Task& task, Time now);
+void start_delete_ike(SessionCore& core, Time now);
+void start_probe(SessionCore& core, Time now);
+void on_informational_request(SessionCore& core, const Message& request, Time now);
+void on_informational_response(SessionCore& core, const Message& response, Time now);
+
+}  // namespace postern::ike

@@ -34,6 +34,17 @@ InboundSaEntry entry_of(const SaParameters& inbound, std::uint32_t slot) {
           inbound.remote};
 }
 
+InboundSaEntry entry_of(const SaRow& inbound) {
+  return {inbound.fvrf,
+          Spi{inbound.spi},
+          inbound.local,
+          IpProto::esp,
+          inbound.slot,
+          inbound.flow,
+          inbound.udp_encapsulation ? inbound.local_port : std::uint16_t{0},
+          inbound.remote};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<KernelSide>> KernelSide::load(const std::filesystem::path& pin_dir) {
@@ -188,6 +199,16 @@ Result<void> KernelSide::add_sa(const SaParameters& inbound, std::uint32_t slot)
 
 Result<void> KernelSide::remove_sa(const SaParameters& inbound) {
   POSTERN_CHECK(sas_.erase(entry_of(inbound, 0)));
+  return {};
+}
+
+Result<void> KernelSide::add_sa(const SaRow& inbound) {
+  POSTERN_CHECK(remove_sa(inbound));
+  return sas_.insert(entry_of(inbound));
+}
+
+Result<void> KernelSide::remove_sa(const SaRow& inbound) {
+  POSTERN_CHECK(sas_.erase(entry_of(inbound)));
   return {};
 }
 

@@ -62,6 +62,9 @@ class KernelSide {
 
   [[nodiscard]] Result<void> add_sa(const SaParameters& inbound, std::uint32_t slot);
   [[nodiscard]] Result<void> remove_sa(const SaParameters& inbound);
+  // As the worker tells of an SA that postern-ike installed. add: in the place of an entry of the same name.
+  [[nodiscard]] Result<void> add_sa(const SaRow& inbound);
+  [[nodiscard]] Result<void> remove_sa(const SaRow& inbound);
   [[nodiscard]] Result<void> keep_only_sas(const std::function<bool(const InboundSaEntry&)>& wanted);
 
   // `vrf_of`: routing table of the VRF that a device is in, 0 for none.

@@ -115,6 +115,7 @@ class Node {
   void worker_lost(const std::string& why);
   void restart_worker();
   void on_worker_message();
+  [[nodiscard]] Result<void> on_sa_event(const ChannelMessage& event);
   void check_worker();
   [[nodiscard]] Result<void> serve(const config::Document& document, const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> serve_devices(const config::Document& document, const Plan& plan);
@@ -129,6 +130,7 @@ class Node {
   void bring_ike();
   void ike_lost();
   [[nodiscard]] Result<void> watch_ike();
+  [[nodiscard]] Result<Fd> worker_channel_for_ike();
   [[nodiscard]] Result<Fd> open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port);
 
   // node_control.cpp

@@ -5,7 +5,6 @@
 
 #include "base/log.hpp"
 #include "loader/node.hpp"
-#include "loader/sockets.hpp"
 
 namespace postern::loader {
 namespace {
@@ -154,9 +153,24 @@ void Node::on_worker_message() {
       });
       facts_ = {};
       look_again_soon(Duration::zero());
+    } else if (const auto told = on_sa_event(event); !told) {
+      return worker_lost(told.error().message());
     }
   }
   arm_keeper();
+}
+
+// What postern-ike installs and removes has to be in the `sas` map as well.
+Result<void> Node::on_sa_event(const ChannelMessage& event) {
+  if (SaExpiry expiry; event.header.type == ChannelType::sa_expiry && event.read_into(expiry))
+    spdlog::warn("SPI {:#x} at {}: lifetime reached (kind {}); a manual SA gets new keys by `config apply`",
+                 expiry.sa.spi, expiry.sa.local.text(), static_cast<std::uint32_t>(expiry.kind));
+  SaRow row;
+  if (event.header.type == ChannelType::sa_removed && event.read_into(row))
+    if (const auto removed = kernel_->remove_sa(row); !removed) spdlog::warn("{}", removed.error().message());
+  if (event.header.type == ChannelType::sa_installed && event.read_into(row))
+    return worker_->link.confirm(event.header.id, kernel_->add_sa(row));
+  return {};
 }
 
 // A worker that lives but does not answer serves nobody.
@@ -325,68 +339,27 @@ Result<std::uint32_t> Node::clear_sas(const std::function<bool(const PlannedSaPa
 }
 
 // SAs in the memory file, and entries of the `sas` map, that no pair owns: left by a posternd that died between two
-// steps.
+// steps. Those of postern-ike are its own to keep or remove.
 void Node::remove_orphans() {
   std::set<std::uint32_t> owned;
   for (const auto& [key, installed] : state_.sas) owned.insert({installed.inbound_slot, installed.outbound_slot});
-  for (std::uint32_t slot = 0; worker_ && slot < memory_->capacity(); ++slot)
-    if (memory_->live(slot) != nullptr && !owned.contains(slot))
-      if (const auto removed = worker_->link.remove_sa(slot); !removed) spdlog::warn("{}", removed.error().message());
+  const auto warn = [](const Result<void>& done) {
+    if (!done) spdlog::warn("{}", done.error().message());
+  };
+  for (std::uint32_t slot = 0; worker_ && slot < memory_->capacity(); ++slot) {
+    const SaSlot* const sa = memory_->live(slot);
+    if (sa == nullptr || owned.contains(slot)) continue;
+    if (sa->installed_by.load(std::memory_order_relaxed) != SaInstaller::ike) {
+      warn(worker_->link.remove_sa(slot));
+      continue;
+    }
+    owned.insert(slot);
+    if (sa->parameters.direction != SaDirection::inbound) continue;
+    warn(kernel_->remove_sa(sa->parameters));
+    warn(kernel_->add_sa(sa->parameters, slot));
+  }
   const auto cleaned = kernel_->keep_only_sas([&](const InboundSaEntry& entry) { return owned.contains(entry.slot); });
   if (!cleaned) spdlog::warn("{}", cleaned.error().message());
-}
-
-// --- postern-ike
-
-void Node::bring_ike() {
-  ike_ = adopt_ike(state_.ike, paths_.file("ike.sock"));
-  if (!ike_) {
-    auto started = start_ike(paths_.name, paths_.file("ike.sock"));
-    if (started) ike_ = std::move(*started);
-    if (!started) spdlog::error("{}", started.error().message());
-  }
-  ike_started_ = Clock::now();
-  if (!ike_) {
-    loop_->after(ike_pace_.after_crash(ike_started_, Clock::now()) + std::chrono::seconds(1), [this] { bring_ike(); });
-    return;
-  }
-  state_.ike = ike_->process.id;
-  save_state();
-  if (const auto watched = watch_ike(); !watched) spdlog::error("{}", watched.error().message());
-}
-
-Result<void> Node::watch_ike() {
-  // What IKE may have, once policies exist that need it: its two ports in the VRFs of the document.
-  BrokerGrant grant{"postern-ike", {500, 4500}, {0}, false, false, {}};
-  for (const config::Vrf& vrf : document_.vrfs) grant.vrfs.push_back(vrf.table);
-  const auto refuse = [](auto&&...) -> Result<Fd> { return fail("broker: not granted", EPERM); };
-  BrokerOpeners openers{
-      [this](std::uint32_t vrf, Family family, std::uint16_t port) { return open_for_ike(vrf, family, port); }, refuse,
-      refuse, refuse};
-  broker_ = std::make_unique<Broker>(std::move(ike_->broker), std::move(grant), std::move(openers));
-  POSTERN_CHECK(loop_->watch(broker_->fd(), EPOLLIN, [this](std::uint32_t) {
-    if (const auto served = broker_->serve(); !served) {
-      spdlog::warn("{}", served.error().message());
-      loop_->forget(broker_->fd());
-    }
-  }));
-  return loop_->watch(ike_->process.pidfd.get(), EPOLLIN, [this](std::uint32_t) { ike_lost(); });
-}
-
-void Node::ike_lost() {
-  loop_->forget(ike_->process.pidfd.get());
-  if (broker_) loop_->forget(broker_->fd());
-  broker_.reset();
-  spdlog::error("postern-ike {} ended ({})", ike_->process.id.pid, reap(ike_->process));
-  ike_.reset();
-  loop_->after(ike_pace_.after_crash(ike_started_, Clock::now()), [this] { bring_ike(); });
-}
-
-Result<Fd> Node::open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port) {
-  UdpSpec spec{family, port, {}};
-  for (const config::Vrf& known : document_.vrfs)
-    if (known.table == vrf) spec.scope.vrf_device = known.name;
-  return open_udp(spec);
 }
 
 }  // namespace postern::loader

@@ -36,6 +36,14 @@ struct PipelineContext {
     drop(packet, reason);
   }
 
+  // Tells the installer of an SA once about each kind.
+  void tell(SaSlot& slot, SaExpiryKind kind) {
+    const auto bit = static_cast<std::uint8_t>(1U << static_cast<std::uint32_t>(kind));
+    if ((slot.told.load(std::memory_order_relaxed) & bit) != 0) return;
+    if ((slot.told.fetch_or(bit, std::memory_order_relaxed) & bit) != 0) return;
+    if (!egress.expiry(slot, kind)) slot.told.fetch_and(static_cast<std::uint8_t>(~bit), std::memory_order_relaxed);
+  }
+
   [[nodiscard]] std::uint32_t largest_copy() const { return frames.frame_bytes() - frame_headroom - frame_tailroom; }
   // An empty packet of `size` bytes on a fresh frame; frame == no_frame when there is none. size <= largest_copy().
   [[nodiscard]] Packet allocate(std::uint32_t size) {

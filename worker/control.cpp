@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 
 #include "base/log.hpp"
-#include "base/secret.hpp"
 #include "worker/sandbox.hpp"
 
 namespace postern {
@@ -40,6 +39,14 @@ void set_text(Reply& reply, std::string_view text) {
   std::copy_n(text.begin(), length, reply.text.begin());
 }
 
+const char* name_of(SaInstaller who) { return who == SaInstaller::posternd ? "posternd" : "the client"; }
+
+// What worker/sa_channel.hpp grants to a client.
+bool client_may(ChannelType type) {
+  return type == ChannelType::install_sa || type == ChannelType::remove_sa || type == ChannelType::bind_flow ||
+         type == ChannelType::list_sas || type == ChannelType::refresh_counters;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Control>> Control::create(Config config) {
@@ -53,18 +60,22 @@ Control::~Control() = default;
 
 Result<void> Control::run() {
   while (!stopping_) {
-    std::array<pollfd, 4> waiting = {{{config_.listener.get(), POLLIN, 0},
+    std::array<pollfd, 5> waiting = {{{config_.listener.get(), POLLIN, 0},
                                       {config_.signals.get(), POLLIN, 0},
                                       {outbox_.fd(), POLLIN, 0},
-                                      {channel_.get(), POLLIN, 0}}};  // poll() skips -1
-    if (::poll(waiting.data(), waiting.size(), -1) < 0) {
+                                      {channel_.get(), POLLIN, 0},
+                                      {client_.get(), POLLIN, 0}}};  // poll() skips -1
+    if (::poll(waiting.data(), waiting.size(), wait_ms()) < 0) {
       if (errno == EINTR) continue;
       return fail_errno("poll");
     }
     if (waiting[1].revents != 0) stopping_ = true;
     if (waiting[2].revents != 0) pass_on_news();
-    if (waiting[3].revents != 0) serve_channel();
+    if (waiting[3].revents != 0) serve(SaInstaller::posternd);
+    // One that came meanwhile has its own turn.
+    if (waiting[4].revents != 0 && client_.get() == waiting[4].fd) serve(SaInstaller::ike);
     if (waiting[0].revents != 0) accept_peer();
+    settle_overdue(Clock::now());
   }
   threads_.clear();
   spdlog::info("stopped");
@@ -75,28 +86,33 @@ void Control::accept_peer() {
   Fd peer(::accept4(config_.listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!peer) return;
   if (!may_connect(peer.get(), config_.owner)) return spdlog::warn("a connection by another user was refused");
-  if (channel_) close_channel("a newer connection replaces it");
+  if (channel_) close_peer(SaInstaller::posternd, "a newer connection replaces it");
   channel_ = std::move(peer);
+  if (sad_) sad_->tell_again(SaInstaller::posternd);
 }
 
-void Control::close_channel(const char* why) {
-  spdlog::info("channel closed: {}; the data plane goes on", why);
-  channel_.reset();
+void Control::close_peer(SaInstaller who, const char* why) {
+  spdlog::info("channel of {} closed: {}; the data plane goes on", name_of(who), why);
+  socket_of(who).reset();
+  if (who == SaInstaller::posternd) settle_all();
+  if (who == SaInstaller::ike) unconfirmed_.clear();
 }
 
-void Control::serve_channel() {
-  auto message = channel_receive(channel_.get());
+void Control::serve(SaInstaller who) {
+  auto message = channel_receive(socket_of(who).get());
   if (!message) {
-    if (message.error().code != EAGAIN) close_channel(message.error().message().c_str());
+    if (message.error().code != EAGAIN) close_peer(who, message.error().message().c_str());
     return;
   }
-  const std::uint64_t id = message->header.id;
-  const auto outcome = handle(*message);
-  if (!outcome) spdlog::warn("request refused: {}", outcome.error().message());
-  if (const auto sent = reply(id, outcome); !sent) close_channel(sent.error().message().c_str());
+  if (message->header.type == ChannelType::reply && who == SaInstaller::posternd) return confirmed(*message);
+  const auto outcome = handle(*message, who);
+  if (!outcome) spdlog::warn("request of {} refused: {}", name_of(who), outcome.error().message());
+  if (!outcome || !outcome->later) reply_to(who, message->header.id, outcome);
 }
 
-Result<void> Control::reply(std::uint64_t id, const Result<Answer>& outcome) {
+void Control::reply_to(SaInstaller who, std::uint64_t id, const Result<Answer>& outcome) {
+  const int socket = socket_of(who).get();
+  if (socket < 0) return;
   Reply body;
   std::vector<int> fds;
   if (outcome) {
@@ -107,39 +123,32 @@ Result<void> Control::reply(std::uint64_t id, const Result<Answer>& outcome) {
     body.code = outcome.error().code == 0 ? EINVAL : outcome.error().code;
     set_text(body, outcome.error().message());
   }
-  auto sent = channel_send(channel_.get(), ChannelType::reply, id, body, fds);
-  if (sent || sent.error().code != EAGAIN) return sent;
-  pollfd writable{channel_.get(), POLLOUT, 0};
-  if (::poll(&writable, 1, reply_patience_ms) <= 0) return fail("the peer does not read its replies", ETIMEDOUT);
-  return channel_send(channel_.get(), ChannelType::reply, id, body, fds);
-}
-
-void Control::pass_on_news() {
-  for (const WorkerNews& news : outbox_.take()) {
-    if (!channel_) continue;  // asked again when somebody is there
-    const auto sent = std::visit(
-        [&](const auto& body) {
-          constexpr bool resolve = std::is_same_v<std::decay_t<decltype(body)>, Resolve>;
-          return channel_send(channel_.get(), resolve ? ChannelType::resolve : ChannelType::device_failed, 0, body);
-        },
-        news);
-    if (!sent && sent.error().code != EAGAIN) return close_channel(sent.error().message().c_str());
+  auto sent = channel_send(socket, ChannelType::reply, id, body, fds);
+  if (!sent && sent.error().code == EAGAIN) {
+    pollfd writable{socket, POLLOUT, 0};
+    if (::poll(&writable, 1, reply_patience_ms) <= 0) return close_peer(who, "it does not read its replies");
+    sent = channel_send(socket, ChannelType::reply, id, body, fds);
   }
+  if (!sent) close_peer(who, sent.error().message().c_str());
 }
 
-Result<Control::Answer> Control::handle(ChannelMessage& message) {
-  if (message.header.type == ChannelType::hello) return hello(message);
-  if (message.header.type == ChannelType::shutdown) {
+Result<Control::Answer> Control::handle(ChannelMessage& message, SaInstaller who) {
+  const ChannelType type = message.header.type;
+  if (who == SaInstaller::ike && !client_may(type)) return fail("not a request that a client may make", EPERM);
+  if (type == ChannelType::hello) return hello(message);
+  if (type == ChannelType::shutdown) {
     stopping_ = true;
     return Answer{};
   }
   if (threads_.empty()) return fail("hello comes first", ENOTCONN);
-  switch (message.header.type) {
+  switch (type) {
     case ChannelType::add_device: return add_device(message);
     case ChannelType::remove_device: return remove_device(message);
-    case ChannelType::install_sa: return install_sa(message);
-    case ChannelType::remove_sa: return remove_sa(message);
-    case ChannelType::bind_flow: return bind_flow(message);
+    case ChannelType::install_sa: return install_sa(message, who);
+    case ChannelType::remove_sa: return remove_sa(message, who);
+    case ChannelType::bind_flow: return bind_flow(message, who);
+    case ChannelType::list_sas: return list_sas(message, who);
+    case ChannelType::add_client: return add_client(message);
     case ChannelType::set_generation: return set_generation(message);
     case ChannelType::start_capture: return start_capture(message);
     case ChannelType::stop_capture:
@@ -149,21 +158,8 @@ Result<Control::Answer> Control::handle(ChannelMessage& message) {
       for (const auto& thread : threads_) thread->refresh_counters();
       return Answer{};
     case ChannelType::get_descriptors: return get_descriptors();
-    case ChannelType::hello:
-    case ChannelType::shutdown:
-    case ChannelType::reply:
-    case ChannelType::resolve:
-    case ChannelType::device_failed:
-    case ChannelType::add_client:
-    case ChannelType::list_sas:
-    case ChannelType::sa_rows:
-    case ChannelType::sa_expiry:
-    case ChannelType::sa_gone:
-    case ChannelType::acquire:
-    case ChannelType::sa_installed:
-    case ChannelType::sa_removed: break;
+    default: return fail("no such request", EPROTO);
   }
-  return fail("no such request", EPROTO);
 }
 
 Result<Control::Answer> Control::hello(ChannelMessage& message) {
@@ -237,34 +233,6 @@ Result<Control::Answer> Control::remove_device(const ChannelMessage& message) {
   for (const auto& thread : threads_) removed += thread->remove_device(body);
   if (removed == 0) return fail("remove_device: there is none", ENOENT);
   return Answer{removed, {}, {}};
-}
-
-Result<Control::Answer> Control::install_sa(ChannelMessage& message) {
-  // Not by as(): its copies would stay on this stack, keys and all, where a core dump finds them.
-  InstallSa body;
-  if (message.body.size() != sizeof body) return fail("sa channel: message body has the wrong size");
-  std::memcpy(&body, message.body.data(), sizeof body);
-  const auto slot = sad_->install(body.parameters);
-  wipe(std::as_writable_bytes(std::span(&body, 1)));
-  if (!slot) return std::unexpected(slot.error());
-  return Answer{*slot, {}, {}};
-}
-
-Result<Control::Answer> Control::remove_sa(const ChannelMessage& message) {
-  RemoveSa body;
-  POSTERN_CHECK(message.read_into(body));
-  POSTERN_CHECK(sad_->remove(body.slot));
-  return Answer{};
-}
-
-Result<Control::Answer> Control::bind_flow(const ChannelMessage& message) {
-  BindFlow body;
-  POSTERN_CHECK(message.read_into(body));
-  if (body.unbind != 0)
-    sad_->unbind_flow(body.flow);
-  else
-    POSTERN_CHECK(sad_->bind_flow(body.flow, body.slot));
-  return Answer{};
 }
 
 Result<Control::Answer> Control::set_generation(const ChannelMessage& message) {

@@ -1,9 +1,9 @@
-// The control thread of the worker: it serves the SA channel, owns the SAD's writing side, hands devices to worker
-// threads and passes on what they ask for. The data plane goes on when the channel closes; the next connection takes it
+// The control thread of the worker: it serves the SA channels, owns the SAD's writing side, hands devices to worker
+// threads and passes on what they ask for. The data plane goes on when a channel closes; the next connection takes it
 // over.
 //
 // Who may connect: root, and the user that started the worker (SO_PEERCRED). The newest connection replaces the one
-// before.
+// before. The client of add_client may do what worker/sa_channel.hpp lists; control_sas.cpp holds it to that.
 #pragma once
 
 #include <memory>
@@ -61,28 +61,58 @@ class Control {
     std::uint32_t value = 0;
     std::string text;
     std::vector<int> fds;
+    bool later = false;  // the Reply follows when posternd has confirmed
+  };
+  // An inbound SA of the client that XDP does not know yet.
+  struct Unconfirmed {
+    std::uint64_t event = 0;    // id of our sa_installed
+    std::uint64_t request = 0;  // id of the client's install_sa
+    std::uint32_t slot = 0;
+    Time until;
   };
 
   void accept_peer();
-  void serve_channel();
-  void pass_on_news();
-  [[nodiscard]] Result<void> reply(std::uint64_t id, const Result<Answer>& outcome);
-  [[nodiscard]] Result<Answer> handle(ChannelMessage& message);
+  [[nodiscard]] Fd& socket_of(SaInstaller who) { return who == SaInstaller::posternd ? channel_ : client_; }
+  void serve(SaInstaller who);
+  void close_peer(SaInstaller who, const char* why);
+  void reply_to(SaInstaller who, std::uint64_t id, const Result<Answer>& outcome);
+  [[nodiscard]] Result<Answer> handle(ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> hello(ChannelMessage& message);
   [[nodiscard]] Result<void> start_threads(std::uint32_t count);
   [[nodiscard]] Result<Answer> add_device(ChannelMessage& message);
   [[nodiscard]] Result<Answer> remove_device(const ChannelMessage& message);
-  [[nodiscard]] Result<Answer> install_sa(ChannelMessage& message);
-  [[nodiscard]] Result<Answer> remove_sa(const ChannelMessage& message);
-  [[nodiscard]] Result<Answer> bind_flow(const ChannelMessage& message);
+  [[nodiscard]] Result<Answer> install_sa(const ChannelMessage& message, SaInstaller who);
+  [[nodiscard]] Result<Answer> remove_sa(const ChannelMessage& message, SaInstaller who);
+  [[nodiscard]] Result<Answer> bind_flow(const ChannelMessage& message, SaInstaller who);
+  [[nodiscard]] Result<Answer> list_sas(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> set_generation(const ChannelMessage& message);
   [[nodiscard]] Result<Answer> start_capture(ChannelMessage& message);
   [[nodiscard]] Result<Answer> get_descriptors();
   [[nodiscard]] Answer traits() const;
-  void close_channel(const char* why);
+
+  // control_sas.cpp: the second peer.
+  [[nodiscard]] Result<Answer> add_client(ChannelMessage& message);
+  [[nodiscard]] Result<Answer> ask_posternd(std::uint32_t slot, std::uint64_t request);
+  void confirmed(const ChannelMessage& message);
+  void settle(const Unconfirmed& install, std::int32_t code);
+  void settle_overdue(Time now);
+  void settle_all();
+  [[nodiscard]] int wait_ms() const;
+  // Where there is no SA, the request itself finds out.
+  [[nodiscard]] Result<void> must_own(std::uint32_t slot, SaInstaller who) const;
+  void announce_removal(const SaRow& gone, SaInstaller by);
+  void pass_on_news();
+  void pass_on(const Resolve& news);
+  void pass_on(const RemoveDevice& news);
+  void pass_on(const SaNews& news);
+  void pass_on(const Acquire& news);
+  template <class T>
+  void tell(SaInstaller who, ChannelType type, const T& body, bool must_arrive);
 
   Config config_;
-  Fd channel_;
+  Fd channel_, client_;
+  std::vector<Unconfirmed> unconfirmed_;
+  std::uint64_t next_event_ = 1;
   std::unique_ptr<SharedFiles> shared_;
   std::unique_ptr<Sad> sad_;
   Outbox<WorkerNews> outbox_;

@@ -146,6 +146,7 @@ void Inbound::deliver_run(std::size_t first, std::size_t last) {
     }
     if (sa.limited && expired(sa, run, pending.packet.size)) {
       blame(pending, Drop::sa_expired);
+      context_.tell(*sa.slot, SaExpiryKind::hard);
       continue;
     }
     ++run.packets;
@@ -153,9 +154,11 @@ void Inbound::deliver_run(std::size_t first, std::size_t last) {
     deliveries_[delivered_++] = {pending.packet, sa.deliver, sa.ifindex, inner->family};
   }
   if (run.packets == 0) return;
-  sa.slot->packets.fetch_add(run.packets, std::memory_order_relaxed);
-  sa.slot->bytes.fetch_add(run.bytes, std::memory_order_relaxed);
+  const std::uint64_t packets = sa.slot->packets.fetch_add(run.packets, std::memory_order_relaxed) + run.packets;
+  const std::uint64_t bytes = sa.slot->bytes.fetch_add(run.bytes, std::memory_order_relaxed) + run.bytes;
   sa.slot->last_used_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  if (sa.limited && soft_lifetime_over(sa.slot->parameters, packets, bytes))
+    context_.tell(*sa.slot, SaExpiryKind::soft);
 }
 
 // From an authentic ESP packet to the inner IP packet; pending.packet begins at the latter when this succeeds.

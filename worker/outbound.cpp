@@ -117,6 +117,7 @@ void Outbound::encapsulate(Packet packet, const IpInfo& info, bool cut_outer) {
 }
 
 void Outbound::hold(const Packet& packet, Drop reason) {
+  if (reason == Drop::no_outbound_sa) context_.egress.acquire(packet.flow, packet.bytes());
   if (!held_.push({packet, Clock::now() + config_.hold_time, reason})) return context_.drop(packet, Drop::hold_full);
   context_.counters.held.store(held_.size(), std::memory_order_relaxed);
 }

@@ -70,6 +70,17 @@ class Egress {
   // The next hop for `key` is unknown: ask posternd (rate-limited by the implementation). The packet waits in the hold
   // queue.
   virtual void unresolved(const AdjacencyKey& key, bool forward) = 0;
+  // `ip_packet` waits because `flow` has no SA: ask for one (rate-limited by the implementation). Borrowed.
+  virtual void acquire(std::uint32_t flow, Bytes ip_packet) {
+    static_cast<void>(flow);
+    static_cast<void>(ip_packet);
+  }
+  // The SA's installer is to be told, once; false: it cannot be now, and the next packet tries again.
+  [[nodiscard]] virtual bool expiry(SaSlot& slot, SaExpiryKind kind) {
+    static_cast<void>(slot);
+    static_cast<void>(kind);
+    return true;
+  }
 
  protected:
   ~Egress() = default;

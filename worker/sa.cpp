@@ -82,6 +82,10 @@ Result<crypto::EspKey> expand(const SaParameters& p) {
                                 Bytes(p.integrity_key).first(p.integrity_key_bytes));
 }
 
+bool has_lifetime(const SaParameters& p) {
+  return (p.hard_packets | p.hard_bytes | p.soft_packets | p.soft_bytes) != 0;
+}
+
 const CompiledSelectors* compile_selectors(const SaParameters& p) {
   return new CompiledSelectors(std::span(p.selectors).first(p.selector_count));
 }
@@ -128,7 +132,7 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->selectors = compile_selectors(p);
   sa->hard_packets = p.hard_packets == 0 ? UINT64_MAX : p.hard_packets;
   sa->hard_bytes = p.hard_bytes == 0 ? UINT64_MAX : p.hard_bytes;
-  sa->limited = p.hard_packets != 0 || p.hard_bytes != 0;
+  sa->limited = has_lifetime(p);
   sa->ifindex = p.ifindex;
   sa->local_port = p.local_port;
   sa->udp_encapsulation = p.udp_encapsulation;
@@ -151,7 +155,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->df = p.df;
   sa->ecn = p.ecn;
   sa->udp_encapsulation = p.udp_encapsulation;
-  sa->limited = p.hard_packets != 0 || p.hard_bytes != 0;
+  sa->limited = has_lifetime(p);
   sa->spi = __builtin_bswap32(p.spi);
   build_outer_template(p, *sa);
   return sa;

@@ -48,6 +48,10 @@ struct EspOverhead {
 static_assert(EspOverhead{20, 16, 12, 16}.plaintext_mtu(1500) == 1438);
 static_assert(EspOverhead{40, 8, 12, 8}.plaintext_mtu(1500) == 1430);
 
+[[nodiscard]] constexpr bool soft_lifetime_over(const SaParameters& p, std::uint64_t packets, std::uint64_t bytes) {
+  return (p.soft_packets != 0 && packets >= p.soft_packets) || (p.soft_bytes != 0 && bytes >= p.soft_bytes);
+}
+
 [[nodiscard]] EspOverhead overhead_of(const SaParameters& parameters, const crypto::TransformSizes& sizes);
 
 // The part of an inbound SA that every delivered batch writes: on lines of its own.
@@ -87,7 +91,7 @@ struct alignas(64) InboundSa {
   std::uint32_t ifindex = 0;
   std::uint16_t local_port = 0;
   bool udp_encapsulation = false;
-  bool limited = false;  // a hard lifetime is set
+  bool limited = false;  // a lifetime is set
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
 

@@ -46,8 +46,10 @@ void Outbound::number_run(std::size_t first, std::size_t last) {
     store_be32(pending.packet.data() + 4, static_cast<std::uint32_t>(jobs_[i].sequence));
     if (packets_before >= most_packets || bytes_before + pending.inner_bytes > most_bytes) {
       pending.refused = Drop::sa_expired;
+      context_.tell(slot, SaExpiryKind::hard);
     } else if (jobs_[i].sequence > last_sequence) {
       pending.refused = Drop::sequence_exhausted;
+      context_.tell(slot, SaExpiryKind::sequence_end);
     } else {
       ++packets_before;
       bytes_before += pending.inner_bytes;
@@ -56,6 +58,10 @@ void Outbound::number_run(std::size_t first, std::size_t last) {
     slot.packets.fetch_sub(1, std::memory_order_relaxed);
     slot.bytes.fetch_sub(pending.inner_bytes, std::memory_order_relaxed);
   }
+  if (number + packets > sequence_warning) [[unlikely]]
+    context_.tell(slot, SaExpiryKind::sequence_near_end);
+  if (limited && soft_lifetime_over(slot.parameters, packets_before, bytes_before))
+    context_.tell(slot, SaExpiryKind::soft);
 }
 
 void Outbound::compact() {

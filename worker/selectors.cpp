@@ -33,6 +33,8 @@ bool takes_all_of(const TrafficSelector& s, Family family) {
 
 }  // namespace
 
+bool has_selector_ports(std::uint8_t protocol) { return has_ports(protocol) || is_icmp(protocol); }
+
 SelectorView selector_view(Bytes packet, const IpInfo& info) {
   SelectorView view;
   view.source = number(source_of(packet.data(), info.family));

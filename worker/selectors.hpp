@@ -23,6 +23,8 @@ struct SelectorView {
   bool ports_known = true;
 };
 
+// Protocols whose ports, or ICMP type and code, a selector can name.
+[[nodiscard]] bool has_selector_ports(std::uint8_t protocol);
 [[nodiscard]] SelectorView selector_view(Bytes packet, const IpInfo& info);
 
 class CompiledSelectors {

@@ -51,7 +51,10 @@ void Outbound::oversize_from_queue(const VnetHeader& offload, Bytes ip_packet, c
   std::memcpy(whole.data(), ip_packet.data(), ip_packet.size());
   if (!complete_checksum(offload, whole, info)) return context_.count_drop(Drop::bad_offload);
   if (held_.waits(like.flow)) return context_.count_drop(Drop::hold_full);
-  if (const auto wait = find_route(like.flow)) return context_.count_drop(*wait);
+  if (const auto wait = find_route(like.flow)) {
+    if (*wait == Drop::no_outbound_sa) context_.egress.acquire(like.flow, whole);
+    return context_.count_drop(*wait);
+  }
   if (!route_.sa->selectors->permit(whole, info)) return context_.count_drop(Drop::selector);
   if (!info.dont_fragment) return send_fragments(whole, info, like);
   answer_too_big(whole, info);

@@ -17,17 +17,23 @@
 
 namespace postern {
 
-// Resolve: a next hop is wanted. RemoveDevice: that device failed.
-using WorkerNews = std::variant<Resolve, RemoveDevice>;
+// A lifetime of the SA in `slot` (at its `reuse`) was reached.
+struct SaNews {
+  SaSlot* slot = nullptr;
+  std::uint32_t reuse = 0;
+  SaExpiryKind kind{};
+};
 
-// Lets the same question through once in a while. Two keys of one hash share a row: the later one is asked again
-// sooner.
-class ResolveLimiter {
+// Resolve: a next hop is wanted. RemoveDevice: that device failed. Acquire: an SA is wanted.
+using WorkerNews = std::variant<Resolve, RemoveDevice, SaNews, Acquire>;
+
+// Lets the same question through once in a while. Two names of one row share it: the later one is asked again sooner.
+class QuestionLimiter {
  public:
-  [[nodiscard]] bool may_ask(const AdjacencyKey& key, bool forward, std::uint64_t now_ns) {
-    const std::uint32_t name = key.hash() * 2U + (forward ? 1 : 0);
-    Row& row = rows_[(name >> 1) % rows_.size()];
-    if (row.name == name && now_ns - row.asked_ns < again_ns) return false;
+  explicit QuestionLimiter(std::uint64_t again) : again_ns(again) {}
+  [[nodiscard]] bool may_ask(std::uint32_t name, std::uint64_t now_ns) {
+    Row& row = rows_[name % rows_.size()];
+    if (row.name == name && row.asked_ns != 0 && now_ns - row.asked_ns < again_ns) return false;
     if (now_ns - window_ns_ >= again_ns) {
       window_ns_ = now_ns;
       asked_in_window_ = 0;
@@ -39,16 +45,20 @@ class ResolveLimiter {
   }
 
  private:
-  static constexpr std::uint64_t again_ns = 200'000'000;
   static constexpr std::uint32_t most_in_window = 64;
   struct Row {
     std::uint64_t asked_ns = 0;
     std::uint32_t name = 0;
   };
+  std::uint64_t again_ns;
   std::array<Row, 512> rows_{};
   std::uint64_t window_ns_ = 0;
   std::uint32_t asked_in_window_ = 0;
 };
+
+[[nodiscard]] inline std::uint32_t question_name(const AdjacencyKey& key, bool forward) {
+  return key.hash() * 2U + (forward ? 1 : 0);
+}
 
 struct ThreadContext {
   Ring& ring;
@@ -57,17 +67,20 @@ struct ThreadContext {
   ThreadCounters& counters;
   const AdjacencyTable& adjacencies;
   Outbox<WorkerNews>& outbox;
-  CoalesceOptions coalescing;  // what TUN and TAP queues of this kernel take
-  Umem* home = nullptr;        // the UMEM whose frames the pipeline works on; null until the first XSK came
-  Completions backlog;         // events that are not dealt with yet
-  std::uint64_t now_ns = 0;    // CLOCK_MONOTONIC at the start of this round
-  ResolveLimiter resolves;
+  CoalesceOptions coalescing;   // what TUN and TAP queues of this kernel take
+  Umem* home = nullptr;         // the UMEM whose frames the pipeline works on; null until the first XSK came
+  Completions backlog;          // events that are not dealt with yet
+  std::uint64_t now_ns = 0;     // CLOCK_MONOTONIC at the start of this round
+  std::uint32_t input_vrf = 0;  // plain side of the packets that are taken now
+  QuestionLimiter resolves{200'000'000};
+  QuestionLimiter acquires{1'000'000'000};
 
   void drop(Drop reason, std::uint64_t packets = 1) {
     count(counters.drops[static_cast<std::size_t>(reason)], packets);
   }
   void ask(const AdjacencyKey& key, bool forward) {
-    if (resolves.may_ask(key, forward, now_ns)) outbox.put(Resolve{key.vrf, key.address, forward ? 1U : 0U});
+    if (resolves.may_ask(question_name(key, forward), now_ns))
+      outbox.put(Resolve{key.vrf, key.address, forward ? 1U : 0U});
   }
   void report_failure(Device& device) {
     if (!device.failed) device.failed = outbox.put(RemoveDevice{device.spec.ifindex, device.kind()});

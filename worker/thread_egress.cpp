@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "worker/acquire.hpp"
 #include "worker/parse.hpp"
 
 namespace postern {
@@ -46,6 +47,11 @@ void ThreadEgress::transmit(std::span<WirePacket> packets) {
       send_packet_socket(*out, run);
     packets = packets.subspan(length);
   }
+}
+
+void ThreadEgress::acquire(std::uint32_t flow, Bytes ip_packet) {
+  if (!context_.acquires.may_ask(flow, context_.now_ns)) return;
+  if (const auto wanted = describe_acquire(flow, context_.input_vrf, ip_packet)) context_.outbox.put(*wanted);
 }
 
 void ThreadEgress::drop_packets(PacketRefs packets, Drop reason, Device* refused_by) {

@@ -133,6 +133,7 @@ void ThreadInput::take_frame(Device& device, Packet& packet) {
   packet.bypassed_kernel = true;
   if (context_.capture.wants(CaptureSide::plain)) [[unlikely]]
     capture_plain(device, packet.bytes());
+  context_.input_vrf = device.spec.vrf;
   pipeline_->outbound(packet);
 }
 
@@ -159,6 +160,7 @@ void ThreadInput::packet(const Completion& done) {
     count(device->counters->rx_bytes, read->ip.size());
     if (context_.capture.wants(CaptureSide::plain)) [[unlikely]]
       capture_plain(*device, read->ip);
+    context_.input_vrf = device->spec.vrf;
     pipeline_->outbound_super(read->offload, read->ip, read->flow, read->generation);
   } else {
     context_.drop(Drop::unparseable);

@@ -25,6 +25,12 @@ BrokerOpeners openers(int& opened) {
 
 BrokerGrant ike_grant() { return {"postern-ike", {500, 4500}, {0, 10}, false, false, {}}; }
 
+BrokerRequest worker_channel() {
+  BrokerRequest request;
+  request.kind = BrokerKind::worker_channel;
+  return request;
+}
+
 BrokerRequest udp(std::uint16_t port, std::uint32_t vrf = 0, std::uint8_t family = 4) {
   BrokerRequest request;
   request.kind = BrokerKind::udp_socket;
@@ -105,6 +111,7 @@ TEST_CASE("what a child may have, and what it may not") {
       {"another version", other_version, EINVAL},
       {"reserved field", reserved, EINVAL},
       {"unknown kind", unknown, EINVAL},
+      {"a channel to the worker", worker_channel(), EPERM},
   };
   for (const Row& row : rows) {
     CAPTURE(row.what);
@@ -114,6 +121,24 @@ TEST_CASE("what a child may have, and what it may not") {
     CHECK((answer ? 0 : answer.error().code) == row.code);
     CHECK(opened == (row.code == 0 ? 1 : 0));  // a refusal opens nothing
   }
+}
+
+TEST_CASE("the channel to the worker: where it is granted, and with nothing else in the request") {
+  spdlog::set_level(spdlog::level::off);
+  int opened = 0, made = 0;
+  BrokerGrant grant = ike_grant();
+  grant.worker_channel = true;
+  BrokerOpeners all = openers(opened);
+  all.worker_channel = [&made] { return ++made, a_descriptor(); };
+  Broker broker(Fd{}, grant, all);
+  CHECK(broker.answer(worker_channel()));
+  BrokerRequest with_port = worker_channel(), named = worker_channel();
+  with_port.port = 500;
+  named.name[0] = 'x';
+  CHECK(broker.answer(with_port).error().code == EINVAL);
+  CHECK(broker.answer(named).error().code == EINVAL);
+  CHECK(made == 1);
+  CHECK(opened == 0);
 }
 
 TEST_CASE("tunnels by their exact names alone") {

@@ -10,6 +10,7 @@
 
 #include "crypto/packet_cipher.hpp"
 #include "reference.hpp"
+#include "worker/acquire.hpp"
 #include "worker/pipeline.hpp"
 #include "worker/sad.hpp"
 
@@ -120,6 +121,13 @@ struct Recorder final : Egress {
   std::vector<Delivery> deliveries;
   std::vector<Octets> icmp;
   std::vector<AdjacencyKey> asked;
+  std::vector<Acquire> acquires;
+  struct Told {
+    const SaSlot* slot;
+    SaExpiryKind kind;
+  };
+  std::vector<Told> told;
+  bool deaf = false;      // refuses to pass on expiries
   std::uint64_t out = 0;  // packets of all three kinds; the vectors may be cleared
 
   void transmit(std::span<WirePacket> packets) override {
@@ -144,6 +152,14 @@ struct Recorder final : Egress {
     icmp.push_back(reference::octets(packet));
   }
   void unresolved(const AdjacencyKey& key, bool) override { asked.push_back(key); }
+  void acquire(std::uint32_t flow, Bytes packet) override {
+    if (const auto wanted = describe_acquire(flow, 0, packet)) acquires.push_back(*wanted);
+  }
+  bool expiry(SaSlot& slot, SaExpiryKind kind) override {
+    if (deaf) return false;
+    told.push_back({&slot, kind});
+    return true;
+  }
 };
 
 class Node {

@@ -267,16 +267,17 @@ TEST_CASE("outbox: bounded; what is put rings the bell") {
 }
 
 TEST_CASE("resolve limiter: once in a while for one key, and no more than a handful for all") {
-  ResolveLimiter limiter;
+  QuestionLimiter limiter(200'000'000);
   const AdjacencyKey key{0, IpAddress::v4(0x0a000001)};
   std::uint64_t now = 1'000'000'000;
-  CHECK(limiter.may_ask(key, false, now));
-  CHECK_FALSE(limiter.may_ask(key, false, now + 1000));
-  CHECK(limiter.may_ask({1, key.address}, false, now));  // another VRF
-  CHECK(limiter.may_ask(key, false, now + 300'000'000));
+  CHECK(limiter.may_ask(question_name(key, false), now));
+  CHECK_FALSE(limiter.may_ask(question_name(key, false), now + 1000));
+  CHECK(limiter.may_ask(question_name(AdjacencyKey{1, key.address}, false), now));  // another VRF
+  CHECK(limiter.may_ask(question_name(key, false), now + 300'000'000));
   now += 10'000'000'000;
   int asked = 0;
-  for (std::uint32_t i = 0; i < 1000; ++i) asked += limiter.may_ask({0, IpAddress::v4(i)}, true, now) ? 1 : 0;
+  for (std::uint32_t i = 0; i < 1000; ++i)
+    asked += limiter.may_ask(question_name(AdjacencyKey{0, IpAddress::v4(i)}, true), now) ? 1 : 0;
   CHECK(asked == 64);
-  CHECK(limiter.may_ask({0, IpAddress::v4(2000)}, true, now + 300'000'000));
+  CHECK(limiter.may_ask(question_name(AdjacencyKey{0, IpAddress::v4(2000)}, true), now + 300'000'000));
 }

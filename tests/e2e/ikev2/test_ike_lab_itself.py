@@ -88,11 +88,13 @@ def test_stream_while_rekeying(pair):
     pair.right.deep_buffers()
     with pair.capture("udp port 4500 and udp[8:4] = 0") as capture, pair.right.watching("child-rekey", "ike-rekey") as events:
         stream = pair.stream()
-        wait_until(lambda: int(pair.right.children()[0]["packets-in"]) > 1000, 5, "the stream runs")
+        stream.more(5000)
         pair.left.rekey(child="c")
         assert events.next_event(5)[0] == "child-rekey"
+        stream.more(5000)
         pair.left.rekey(ike="net")
         assert events.next_event(5)[0] == "ike-rekey"
+        stream.more(10000)
         got = stream.finish()
         wire = ike_wire.read(capture.frames())
     assert len(wire.exchanges(CREATE_CHILD)) == 2

@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "crypto/expanded_key.hpp"
 #include "crypto/ipsec_mb_engine.hpp"
+#include "crypto/transforms.hpp"
 
 namespace postern::crypto {
 namespace {
@@ -58,24 +59,24 @@ void release(EspKey::Expanded* slot) {
   KeyPool::instance().give_back(slot);
 }
 
-Result<void> expand(const TransformSizes& sizes, const Transform& transform, Bytes cipher_key, Bytes integrity_key,
-                    EspKey::Expanded& out) {
-  const bool is_gcm = transform.cipher == Cipher::aes_gcm_16;
-  const Bytes aes_key = is_gcm ? cipher_key.first(cipher_key.size() - gcm_salt_bytes) : cipher_key;
+void expand(const TransformSizes& sizes, const Transform& transform, Bytes cipher_key, Bytes integrity_key,
+            EspKey::Expanded& out) {
+  const bool aead = is_aead(transform.cipher);
+  const Bytes bare_key = aead ? cipher_key.first(cipher_key.size() - aead_salt_bytes) : cipher_key;
   out.cipher = transform.cipher;
-  out.integrity = transform.integrity;
-  out.aes_bytes = static_cast<std::uint16_t>(aes_key.size());
+  out.key_bytes = static_cast<std::uint16_t>(bare_key.size());
   out.iv_bytes = sizes.iv_bytes;
   out.icv_bytes = sizes.icv_bytes;
   out.block_bytes = sizes.block_bytes;
-  std::ranges::copy(aes_key, out.aes_key.begin());
-  if (is_gcm)
-    std::ranges::copy(cipher_key.last(gcm_salt_bytes), out.salt.begin());
-  else
-    POSTERN_CHECK(expand_hmac(transform.integrity, integrity_key, out.hmac));
-  expand_for_ipsec_mb(transform.cipher, aes_key, out.ipsec_mb);
+  std::ranges::copy(bare_key, out.cipher_key.begin());
+  if (aead) {
+    std::ranges::copy(cipher_key.last(aead_salt_bytes), out.salt.begin());
+  } else {
+    out.hash = *hash_of(transform.integrity);  // sizes_of() has refused a cipher with neither
+    expand_hmac(out.hash, integrity_key, out.hmac);
+  }
+  expand_for_ipsec_mb(transform.cipher, bare_key, out.ipsec_mb);
   out.state = EspKey::Expanded::State::ready;
-  return {};
 }
 
 }  // namespace
@@ -90,7 +91,7 @@ Result<EspKey> EspKey::create(const Transform& transform, Bytes cipher_key, Byte
                 " bytes; the transform takes " + std::to_string(sizes.integrity_key_bytes));
   POSTERN_TRY(slot, KeyPool::instance().take());
   EspKey key(transform, sizes, slot);
-  POSTERN_CHECK(expand(sizes, transform, cipher_key, integrity_key, *slot));
+  expand(sizes, transform, cipher_key, integrity_key, *slot);
   return key;
 }
 

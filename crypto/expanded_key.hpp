@@ -13,11 +13,11 @@ namespace postern::crypto {
 
 inline constexpr std::size_t esp_header_bytes = 8;
 inline constexpr std::size_t max_esp_bytes = 65535;  // ipsec-mb's lanes count in 16 bits
-inline constexpr std::size_t gcm_salt_bytes = 4;
-inline constexpr std::size_t max_aes_key_bytes = 32;
+inline constexpr std::size_t aead_salt_bytes = 4;
+inline constexpr std::size_t max_cipher_key_bytes = 32;  // without the salt
 
 // ipsec-mb's schedules in its own layout; crypto/ipsec_mb_engine.cpp alone knows it. AES-CBC: the encryption rounds,
-// then the decryption rounds; AES-GCM: struct gcm_key_data.
+// then the decryption rounds; AES-GCM: struct gcm_key_data; ChaCha20-Poly1305 has none.
 struct IpsecMbSchedule {
   static constexpr std::size_t rounds_bytes = 256;
   alignas(64) std::array<std::byte, 1024> bytes{};
@@ -28,13 +28,13 @@ struct alignas(64) EspKey::Expanded {
   enum class State : std::uint32_t { wiped = 0, ready = 0x6b657973 };
   State state = State::wiped;
   Cipher cipher = Cipher::none;
-  Integrity integrity = Integrity::none;
-  std::uint16_t aes_bytes = 0;
+  Hash hash = Hash::sha256;  // of an AES-CBC key
+  std::uint16_t key_bytes = 0;
   std::uint16_t iv_bytes = 0;
   std::uint16_t icv_bytes = 0;
   std::uint16_t block_bytes = 0;
-  std::array<std::byte, gcm_salt_bytes> salt{};
-  std::array<std::byte, max_aes_key_bytes> aes_key{};  // OpenSSL expands it for each batch
+  std::array<std::byte, aead_salt_bytes> salt{};
+  std::array<std::byte, max_cipher_key_bytes> cipher_key{};  // OpenSSL expands AES's for each batch
   HmacKey hmac;
   IpsecMbSchedule ipsec_mb;
 
@@ -64,12 +64,12 @@ struct EspLayout {
   return ((job.size - key.overhead()) & (key.block_bytes - 1U)) == 0;  // 4 or 16
 }
 
-// RFC 4106 §4: salt | IV. Stored as the library loads it, 8 bytes and then 4: other halves would stall on store
-// forwarding.
-struct GcmNonce {
+// RFC 4106 §4, RFC 7634 §2: salt | IV. Stored as the library loads it, 8 bytes and then 4: other halves would stall on
+// store forwarding.
+struct AeadNonce {
   alignas(16) std::array<std::byte, 16> bytes;  // 12 count
 
-  GcmNonce(const EspKey::Expanded& key, std::uint64_t iv_as_stored) {
+  AeadNonce(const EspKey::Expanded& key, std::uint64_t iv_as_stored) {
     std::uint32_t salt;
     std::memcpy(&salt, key.salt.data(), sizeof salt);
     const std::uint64_t first = salt | iv_as_stored << 32;
@@ -80,27 +80,30 @@ struct GcmNonce {
   [[nodiscard]] const unsigned char* data() const { return reinterpret_cast<const unsigned char*>(bytes.data()); }
 };
 
-// RFC 4106 §3.1: the IV is the sequence number, so it cannot come twice under one key.
-[[nodiscard]] inline GcmNonce start_gcm_seal(const EspJob& job) {
+// RFC 4106 §3.1, RFC 7634 §2: the IV is the sequence number, so it cannot come twice under one key.
+[[nodiscard]] inline AeadNonce start_aead_seal(const EspJob& job) {
   const std::uint64_t iv = __builtin_bswap64(job.sequence);
   std::memcpy(job.esp + esp_header_bytes, &iv, sizeof iv);
   return {job.key->expanded(), iv};
 }
 
-[[nodiscard]] inline GcmNonce start_gcm_open(const EspJob& job) {
+[[nodiscard]] inline AeadNonce start_aead_open(const EspJob& job) {
   std::uint64_t iv;
   std::memcpy(&iv, job.esp + esp_header_bytes, sizeof iv);
   return {job.key->expanded(), iv};
 }
 
-// Constant time: every byte is looked at. `bytes` is 12 or 16.
+// Constant time: every byte is looked at. `bytes` is 12, 16, 24 or 32.
 [[nodiscard]] inline bool icv_matches(const std::byte* a, const std::byte* b, std::size_t bytes) {
-  std::uint64_t first_a, first_b, last_a, last_b;
-  std::memcpy(&first_a, a, 8);
-  std::memcpy(&first_b, b, 8);
-  std::memcpy(&last_a, a + bytes - 8, 8);  // overlaps the first half when there are 12
-  std::memcpy(&last_b, b + bytes - 8, 8);
-  return ((first_a ^ first_b) | (last_a ^ last_b)) == 0;
+  const auto difference_at = [&](std::size_t offset) {
+    std::uint64_t x, y;
+    std::memcpy(&x, a + offset, sizeof x);
+    std::memcpy(&y, b + offset, sizeof y);
+    return x ^ y;
+  };
+  std::uint64_t difference = difference_at(bytes - 8);  // overlaps the word before it when there are 12
+  for (std::size_t offset = 0; offset + 8 <= bytes; offset += 8) difference |= difference_at(offset);
+  return difference == 0;
 }
 
 }  // namespace postern::crypto

@@ -10,84 +10,139 @@
 namespace postern::crypto {
 namespace {
 
+unsigned char* octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p); }
+
 struct Sha1 {
   using Context = SHA_CTX;
-  static constexpr std::size_t words = 5;
+  static constexpr std::size_t block = SHA_CBLOCK, digest = SHA_DIGEST_LENGTH;
   static void start(Context& c) { SHA1_Init(&c); }
-  static void update(Context& c, const void* data, std::size_t size) { SHA1_Update(&c, data, size); }
-  static void finish(Context& c, std::byte* out) { SHA1_Final(reinterpret_cast<unsigned char*>(out), &c); }
-  static void load(Context& c, const std::uint32_t* in) {
-    c.h0 = in[0], c.h1 = in[1], c.h2 = in[2], c.h3 = in[3], c.h4 = in[4];
+  static void update(Context& c, Bytes in) { SHA1_Update(&c, in.data(), in.size()); }
+  static void finish(Context& c, std::byte* out) { SHA1_Final(octets(out), &c); }
+  static void load(Context& c, const std::byte* in) {
+    std::array<std::uint32_t, 5> h;
+    std::memcpy(h.data(), in, sizeof h);
+    c.h0 = h[0], c.h1 = h[1], c.h2 = h[2], c.h3 = h[3], c.h4 = h[4];
   }
-  static void store(const Context& c, std::uint32_t* out) {
-    out[0] = c.h0, out[1] = c.h1, out[2] = c.h2, out[3] = c.h3, out[4] = c.h4;
+  static void store(const Context& c, std::byte* out) {
+    const std::array<std::uint32_t, 5> h = {c.h0, c.h1, c.h2, c.h3, c.h4};
+    std::memcpy(out, h.data(), sizeof h);
   }
 };
 
 struct Sha256 {
   using Context = SHA256_CTX;
-  static constexpr std::size_t words = 8;
+  static constexpr std::size_t block = SHA256_CBLOCK, digest = SHA256_DIGEST_LENGTH;
   static void start(Context& c) { SHA256_Init(&c); }
-  static void update(Context& c, const void* data, std::size_t size) { SHA256_Update(&c, data, size); }
-  static void finish(Context& c, std::byte* out) { SHA256_Final(reinterpret_cast<unsigned char*>(out), &c); }
-  static void load(Context& c, const std::uint32_t* in) { std::memcpy(c.h, in, sizeof c.h); }
-  static void store(const Context& c, std::uint32_t* out) { std::memcpy(out, c.h, sizeof c.h); }
+  static void update(Context& c, Bytes in) { SHA256_Update(&c, in.data(), in.size()); }
+  static void finish(Context& c, std::byte* out) { SHA256_Final(octets(out), &c); }
+  static void load(Context& c, const std::byte* in) { std::memcpy(c.h, in, sizeof c.h); }
+  static void store(const Context& c, std::byte* out) { std::memcpy(out, c.h, sizeof c.h); }
 };
 
-template <class Hash>
-void absorb(Bytes key, std::uint8_t pad, std::uint32_t* out) {
-  std::array<std::uint8_t, hmac_block_bytes> block;
-  block.fill(pad);
-  for (std::size_t i = 0; i < key.size(); ++i) block[i] ^= std::to_integer<std::uint8_t>(key[i]);
-  typename Hash::Context context;
-  Hash::start(context);
-  Hash::update(context, block.data(), block.size());
-  Hash::store(context, out);
-  wipe(std::as_writable_bytes(std::span(block)));
+struct Sha512 {
+  using Context = SHA512_CTX;
+  static constexpr std::size_t block = SHA512_CBLOCK, digest = SHA512_DIGEST_LENGTH;
+  static void start(Context& c) { SHA512_Init(&c); }
+  static void update(Context& c, Bytes in) { SHA512_Update(&c, in.data(), in.size()); }
+  static void finish(Context& c, std::byte* out) { SHA512_Final(octets(out), &c); }
+  static void load(Context& c, const std::byte* in) { std::memcpy(c.h, in, sizeof c.h); }
+  static void store(const Context& c, std::byte* out) { std::memcpy(out, c.h, sizeof c.h); }
+};
+
+struct Sha384 : Sha512 {
+  static constexpr std::size_t digest = SHA384_DIGEST_LENGTH;
+  static void start(Context& c) { SHA384_Init(&c); }
+  static void update(Context& c, Bytes in) { SHA384_Update(&c, in.data(), in.size()); }
+  static void finish(Context& c, std::byte* out) { SHA384_Final(octets(out), &c); }
+};
+
+template <class Algorithm>
+void absorb(Bytes key, std::uint8_t pad, std::byte* out) {
+  std::array<std::byte, Algorithm::block> block;
+  block.fill(std::byte{pad});
+  for (std::size_t i = 0; i < key.size(); ++i) block[i] ^= key[i];
+  typename Algorithm::Context context;
+  Algorithm::start(context);
+  Algorithm::update(context, block);
+  Algorithm::store(context, out);
+  wipe(block);
   wipe(std::as_writable_bytes(std::span(&context, 1)));
 }
 
-template <class Hash>
-void resume(typename Hash::Context& context, const std::array<std::uint32_t, 8>& state) {
-  Hash::start(context);
-  Hash::load(context, state.data());
-  context.Nl = hmac_block_bytes * 8;  // one block has been hashed
+template <class Algorithm>
+void expand(Bytes key, HmacKey& out) {
+  std::array<std::byte, Algorithm::digest> hashed;
+  if (key.size() > Algorithm::block) {
+    typename Algorithm::Context context;
+    Algorithm::start(context);
+    Algorithm::update(context, key);
+    Algorithm::finish(context, hashed.data());
+    wipe(std::as_writable_bytes(std::span(&context, 1)));
+    key = hashed;
+  }
+  absorb<Algorithm>(key, 0x36, out.inner.data());
+  absorb<Algorithm>(key, 0x5c, out.outer.data());
+  wipe(hashed);
 }
 
-template <class Hash>
-void digest(const HmacKey& key, Bytes data, std::byte* out) {
-  typename Hash::Context context;
-  resume<Hash>(context, key.inner);
-  Hash::update(context, data.data(), data.size());
-  Hash::finish(context, out);
-  resume<Hash>(context, key.outer);
-  Hash::update(context, out, Hash::words * sizeof(std::uint32_t));
-  Hash::finish(context, out);
+template <class Algorithm>
+void resume(typename Algorithm::Context& context, const std::byte* state) {
+  Algorithm::start(context);
+  Algorithm::load(context, state);
+  context.Nl = Algorithm::block * 8;  // one block has been hashed
+}
+
+template <class Algorithm>
+void authenticate(const HmacKey& key, std::span<const Bytes> parts, std::byte* out) {
+  typename Algorithm::Context context;
+  resume<Algorithm>(context, key.inner.data());
+  for (const Bytes part : parts) Algorithm::update(context, part);
+  Algorithm::finish(context, out);
+  resume<Algorithm>(context, key.outer.data());
+  Algorithm::update(context, {out, Algorithm::digest});
+  Algorithm::finish(context, out);
+  wipe(std::as_writable_bytes(std::span(&context, 1)));  // a PRF's output is a key
 }
 
 }  // namespace
 
-Result<void> expand_hmac(Integrity integrity, Bytes key, HmacKey& out) {
-  if (key.size() > hmac_block_bytes) return fail("an HMAC key longer than the hash's block");
-  switch (integrity) {
-    case Integrity::hmac_sha1_96:
-      absorb<Sha1>(key, 0x36, out.inner.data());
-      absorb<Sha1>(key, 0x5c, out.outer.data());
-      return {};
-    case Integrity::hmac_sha256_128:
-      absorb<Sha256>(key, 0x36, out.inner.data());
-      absorb<Sha256>(key, 0x5c, out.outer.data());
-      return {};
-    case Integrity::none: break;
+std::size_t digest_bytes(Hash hash) {
+  switch (hash) {
+    case Hash::sha1: return Sha1::digest;
+    case Hash::sha256: return Sha256::digest;
+    case Hash::sha384: return Sha384::digest;
+    case Hash::sha512: break;
   }
-  return fail("no HMAC to expand a key for");
+  return Sha512::digest;
 }
 
-void hmac(Integrity integrity, const HmacKey& key, Bytes data, std::array<std::byte, max_digest_bytes>& out) {
-  if (integrity == Integrity::hmac_sha1_96)
-    digest<Sha1>(key, data, out.data());
-  else
-    digest<Sha256>(key, data, out.data());
+std::optional<Hash> hash_of(Integrity integrity) {
+  switch (integrity) {
+    case Integrity::hmac_sha1_96: return Hash::sha1;
+    case Integrity::hmac_sha256_128: return Hash::sha256;
+    case Integrity::hmac_sha384_192: return Hash::sha384;
+    case Integrity::hmac_sha512_256: return Hash::sha512;
+    case Integrity::none: break;
+  }
+  return std::nullopt;
+}
+
+void expand_hmac(Hash hash, Bytes key, HmacKey& out) {
+  switch (hash) {
+    case Hash::sha1: return expand<Sha1>(key, out);
+    case Hash::sha256: return expand<Sha256>(key, out);
+    case Hash::sha384: return expand<Sha384>(key, out);
+    case Hash::sha512: return expand<Sha512>(key, out);
+  }
+}
+
+void hmac(Hash hash, const HmacKey& key, std::span<const Bytes> parts, std::byte* out) {
+  switch (hash) {
+    case Hash::sha1: return authenticate<Sha1>(key, parts, out);
+    case Hash::sha256: return authenticate<Sha256>(key, parts, out);
+    case Hash::sha384: return authenticate<Sha384>(key, parts, out);
+    case Hash::sha512: return authenticate<Sha512>(key, parts, out);
+  }
 }
 
 }  // namespace postern::crypto

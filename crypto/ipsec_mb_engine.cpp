@@ -16,7 +16,8 @@ namespace postern::crypto {
 namespace {
 
 constexpr std::size_t max_batch = 64;
-constexpr std::size_t tag_bytes = 16;
+constexpr std::size_t aead_tag_bytes = 16;
+constexpr std::size_t max_tag_bytes = 32;
 
 // An IMB_MGR on locked pages: its out-of-order lanes hold round keys and HMAC states while a batch runs.
 class Manager {
@@ -75,24 +76,26 @@ const gcm_key_data* gcm_key(const EspKey::Expanded& key) {
 }
 
 std::uint8_t* octets(std::byte* p) { return reinterpret_cast<std::uint8_t*>(p); }
-const std::uint8_t* octets(const std::uint32_t* p) { return reinterpret_cast<const std::uint8_t*>(p); }
+const std::uint8_t* octets(const std::byte* p) { return reinterpret_cast<const std::uint8_t*>(p); }
 
 // The AES-CBC combinations: jobs of one group go to the library as one burst.
 struct CbcGroup {
   IMB_KEY_SIZE_BYTES key_size;
   IMB_HASH_ALG hash;
 };
-constexpr std::array<CbcGroup, 6> cbc_groups = {{{IMB_KEY_128_BYTES, IMB_AUTH_HMAC_SHA_1},
-                                                 {IMB_KEY_128_BYTES, IMB_AUTH_HMAC_SHA_256},
-                                                 {IMB_KEY_192_BYTES, IMB_AUTH_HMAC_SHA_1},
-                                                 {IMB_KEY_192_BYTES, IMB_AUTH_HMAC_SHA_256},
-                                                 {IMB_KEY_256_BYTES, IMB_AUTH_HMAC_SHA_1},
-                                                 {IMB_KEY_256_BYTES, IMB_AUTH_HMAC_SHA_256}}};
+constexpr std::array<IMB_HASH_ALG, 4> hashes = {IMB_AUTH_HMAC_SHA_1, IMB_AUTH_HMAC_SHA_256, IMB_AUTH_HMAC_SHA_384,
+                                                IMB_AUTH_HMAC_SHA_512};  // as enum Hash counts
+constexpr auto cbc_groups = [] {
+  std::array<CbcGroup, 3 * hashes.size()> out{};
+  std::size_t i = 0;
+  for (const auto size : {IMB_KEY_128_BYTES, IMB_KEY_192_BYTES, IMB_KEY_256_BYTES})
+    for (const IMB_HASH_ALG hash : hashes) out[i++] = {size, hash};
+  return out;
+}();
 constexpr std::uint8_t no_group = 0xff;
 
 std::uint8_t group_of(const EspKey::Expanded& key) {
-  return static_cast<std::uint8_t>((key.aes_bytes - 16) / 8 * 2 +
-                                   (key.integrity == Integrity::hmac_sha256_128 ? 1 : 0));
+  return static_cast<std::uint8_t>((key.key_bytes - 16U) / 8 * hashes.size() + std::to_underlying(key.hash));
 }
 
 enum class Direction { seal, open };
@@ -103,7 +106,7 @@ void fill(IMB_JOB& out, const EspJob& job, std::byte* tag) {
   const EspLayout layout = layout_of(job);
   out.enc_keys = encryption_rounds(key);
   out.dec_keys = decryption_rounds(key);
-  out.key_len_in_bytes = key.aes_bytes;
+  out.key_len_in_bytes = key.key_bytes;
   out.src = octets(job.esp);
   out.dst = octets(layout.ciphertext);
   out.cipher_start_src_offset_in_bytes = static_cast<std::uint64_t>(layout.ciphertext - job.esp);
@@ -138,7 +141,7 @@ struct IpsecMbEngine::State {
   IvPool ivs;
   std::array<IMB_JOB, max_batch> burst{};
   std::array<EspJob*, max_batch> members{};
-  std::array<std::array<std::byte, tag_bytes>, max_batch> tags{};
+  std::array<std::array<std::byte, max_tag_bytes>, max_batch> tags{};
 
   void run(std::span<EspJob> jobs, Direction direction) {
     for (; !jobs.empty(); jobs = jobs.subspan(std::min(jobs.size(), max_batch)))
@@ -147,11 +150,12 @@ struct IpsecMbEngine::State {
 
  private:
   void run_batch(std::span<EspJob> jobs, Direction direction);
-  void run_group(const CbcGroup& group, std::size_t count, Direction direction);
   void seal_group(const CbcGroup& group, std::size_t count);
   void open_group(const CbcGroup& group, std::size_t count);
-  void seal_gcm(EspJob& job);
-  void open_gcm(EspJob& job);
+  void run_aead(EspJob& job, Direction direction);
+  void run_gcm(const EspJob& job, const EspLayout& layout, const AeadNonce& nonce, std::byte* tag, Direction direction);
+  [[nodiscard]] bool run_chacha(const EspJob& job, const EspLayout& layout, const AeadNonce& nonce, std::byte* tag,
+                                Direction direction);
 
   [[nodiscard]] bool encrypt(const CbcGroup& group, std::size_t count);
   [[nodiscard]] bool decrypt(const CbcGroup& group, std::size_t count);
@@ -167,8 +171,8 @@ void IpsecMbEngine::State::run_batch(std::span<EspJob> jobs, Direction direction
     job.ok = false;
     if (!well_formed(job)) continue;
     const EspKey::Expanded& key = job.key->expanded();
-    if (key.cipher == Cipher::aes_gcm_16) {
-      direction == Direction::seal ? seal_gcm(job) : open_gcm(job);
+    if (key.cipher != Cipher::aes_cbc) {
+      run_aead(job, direction);
       continue;
     }
     groups[i] = group_of(key);
@@ -232,27 +236,51 @@ bool IpsecMbEngine::State::authenticate(const CbcGroup& group, std::size_t count
   return IMB_SUBMIT_HASH_BURST_NOCHECK(mgr, burst.data(), n, group.hash) == n;
 }
 
-void IpsecMbEngine::State::seal_gcm(EspJob& job) {
-  const GcmNonce nonce = start_gcm_seal(job);
-  const EspKey::Expanded& key = job.key->expanded();
+void IpsecMbEngine::State::run_aead(EspJob& job, Direction direction) {
+  const AeadNonce nonce = direction == Direction::seal ? start_aead_seal(job) : start_aead_open(job);
   const EspLayout layout = layout_of(job);
-  gcm_context_data context;
-  gcm[(key.aes_bytes - 16U) / 8].encrypt(gcm_key(key), &context, octets(layout.ciphertext), octets(layout.ciphertext),
-                                         layout.ciphertext_bytes, nonce.data(), octets(job.esp), esp_header_bytes,
-                                         octets(layout.icv), tag_bytes);
-  job.ok = true;
+  std::array<std::byte, aead_tag_bytes> received;
+  std::byte* const tag = direction == Direction::seal ? layout.icv : received.data();
+  if (job.key->expanded().cipher == Cipher::aes_gcm_16)
+    run_gcm(job, layout, nonce, tag, direction);
+  else if (!run_chacha(job, layout, nonce, tag, direction))
+    return;
+  job.ok = direction == Direction::seal || icv_matches(layout.icv, tag, aead_tag_bytes);
 }
 
-void IpsecMbEngine::State::open_gcm(EspJob& job) {
+void IpsecMbEngine::State::run_gcm(const EspJob& job, const EspLayout& layout, const AeadNonce& nonce, std::byte* tag,
+                                   Direction direction) {
   const EspKey::Expanded& key = job.key->expanded();
-  const EspLayout layout = layout_of(job);
-  const GcmNonce nonce = start_gcm_open(job);
+  const GcmFunctions& functions = gcm[(key.key_bytes - 16U) / 8];
   gcm_context_data context;
-  std::array<std::byte, tag_bytes> tag;
-  gcm[(key.aes_bytes - 16U) / 8].decrypt(gcm_key(key), &context, octets(layout.ciphertext), octets(layout.ciphertext),
-                                         layout.ciphertext_bytes, nonce.data(), octets(job.esp), esp_header_bytes,
-                                         octets(tag.data()), tag_bytes);
-  job.ok = icv_matches(layout.icv, tag.data(), tag_bytes);
+  (direction == Direction::seal ? functions.encrypt : functions.decrypt)(
+      gcm_key(key), &context, octets(layout.ciphertext), octets(layout.ciphertext), layout.ciphertext_bytes,
+      nonce.data(), octets(job.esp), esp_header_bytes, octets(tag), aead_tag_bytes);
+}
+
+// The library does such a job at once, whatever else it has: it is the one that comes back.
+bool IpsecMbEngine::State::run_chacha(const EspJob& job, const EspLayout& layout, const AeadNonce& nonce,
+                                      std::byte* tag, Direction direction) {
+  IMB_JOB& out = *IMB_GET_NEXT_JOB(wide.get());
+  const bool seals = direction == Direction::seal;
+  out.cipher_mode = IMB_CIPHER_CHACHA20_POLY1305;
+  out.hash_alg = IMB_AUTH_CHACHA20_POLY1305;
+  out.cipher_direction = seals ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+  out.chain_order = seals ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+  out.enc_keys = out.dec_keys = job.key->expanded().cipher_key.data();
+  out.key_len_in_bytes = IMB_KEY_256_BYTES;
+  out.src = octets(layout.ciphertext);
+  out.dst = octets(layout.ciphertext);
+  out.cipher_start_src_offset_in_bytes = out.hash_start_src_offset_in_bytes = 0;
+  out.msg_len_to_cipher_in_bytes = out.msg_len_to_hash_in_bytes = layout.ciphertext_bytes;
+  out.iv = nonce.data();
+  out.iv_len_in_bytes = 12;
+  out.u.CHACHA20_POLY1305.aad = job.esp;
+  out.u.CHACHA20_POLY1305.aad_len_in_bytes = esp_header_bytes;
+  out.auth_tag_output = octets(tag);
+  out.auth_tag_output_len_in_bytes = aead_tag_bytes;
+  const IMB_JOB* const done = IMB_SUBMIT_JOB_NOCHECK(wide.get());
+  return done == &out && done->status == IMB_STATUS_COMPLETED;
 }
 
 Result<IpsecMbEngine> IpsecMbEngine::create() {
@@ -290,17 +318,16 @@ std::string IpsecMbEngine::name() const {
   return out + ")";
 }
 
-void expand_for_ipsec_mb(Cipher cipher, Bytes aes_key, IpsecMbSchedule& out) {
-  if (!expander()) return;
+void expand_for_ipsec_mb(Cipher cipher, Bytes key, IpsecMbSchedule& out) {
+  if (!expander() || cipher == Cipher::chacha20_poly1305) return;
   IMB_MGR* const mgr = expander()->get();
-  const std::size_t size = (aes_key.size() - 16) / 8;
-  const void* const key = aes_key.data();
+  const std::size_t size = (key.size() - 16) / 8;
   if (cipher == Cipher::aes_gcm_16) {
     const std::array<aes_gcm_pre_t, 3> expand = {mgr->gcm128_pre, mgr->gcm192_pre, mgr->gcm256_pre};
-    expand[size](key, reinterpret_cast<gcm_key_data*>(out.bytes.data()));
+    expand[size](key.data(), reinterpret_cast<gcm_key_data*>(out.bytes.data()));
   } else {
     const std::array<keyexp_t, 3> expand = {mgr->keyexp_128, mgr->keyexp_192, mgr->keyexp_256};
-    expand[size](key, out.bytes.data(), out.bytes.data() + IpsecMbSchedule::rounds_bytes);
+    expand[size](key.data(), out.bytes.data(), out.bytes.data() + IpsecMbSchedule::rounds_bytes);
   }
 }
 

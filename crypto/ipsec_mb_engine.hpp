@@ -28,7 +28,7 @@ class IpsecMbEngine {
   std::unique_ptr<State> state_;
 };
 
-// Writes the schedules of `aes_key`; leaves them zero where ipsec-mb does not run. Any thread.
-void expand_for_ipsec_mb(Cipher cipher, Bytes aes_key, IpsecMbSchedule& out);
+// Writes the schedules of `key`, which is without salt; leaves them zero where ipsec-mb does not run. Any thread.
+void expand_for_ipsec_mb(Cipher cipher, Bytes key, IpsecMbSchedule& out);
 
 }  // namespace postern::crypto

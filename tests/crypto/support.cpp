@@ -13,12 +13,21 @@ unsigned char* octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p)
 
 using Context = std::unique_ptr<EVP_CIPHER_CTX, decltype(&EVP_CIPHER_CTX_free)>;
 
-Buffer reference_cbc(const Keys& keys, Bytes clear, Bytes iv) {
+struct MacRow {
+  Integrity integrity;
+  const char* digest;
+  std::size_t icv_bytes;
+};
+constexpr MacRow macs[] = {{Integrity::hmac_sha1_96, "SHA1", 12},
+                           {Integrity::hmac_sha256_128, "SHA256", 16},
+                           {Integrity::hmac_sha384_192, "SHA384", 24},
+                           {Integrity::hmac_sha512_256, "SHA512", 32}};
+
+Buffer reference_cbc(const Keys& keys, Bytes clear, Bytes iv, std::size_t header) {
   Buffer out(clear.begin(), clear.end());
-  const bool is_sha256 = keys.transform.integrity == Integrity::hmac_sha256_128;
-  const std::size_t icv_bytes = is_sha256 ? 16 : 12;
-  const std::size_t body = out.size() - 24 - icv_bytes;
-  std::ranges::copy(iv, out.begin() + 8);
+  const MacRow& mac = *std::ranges::find(macs, keys.transform.integrity, &MacRow::integrity);
+  const std::size_t front = header + 16, body = out.size() - front - mac.icv_bytes;
+  std::memcpy(out.data() + header, iv.data(), 16);
 
   const Context context(EVP_CIPHER_CTX_new(), &EVP_CIPHER_CTX_free);
   const EVP_CIPHER* const cipher = keys.transform.key_bits == 128   ? EVP_aes_128_cbc()
@@ -27,35 +36,32 @@ Buffer reference_cbc(const Keys& keys, Bytes clear, Bytes iv) {
   REQUIRE(EVP_EncryptInit_ex(context.get(), cipher, nullptr, octets(keys.cipher.data()), octets(iv.data())) == 1);
   REQUIRE(EVP_CIPHER_CTX_set_padding(context.get(), 0) == 1);
   int written = 0;
-  REQUIRE(EVP_EncryptUpdate(context.get(), octets(out.data() + 24), &written, octets(clear.data() + 24),
+  REQUIRE(EVP_EncryptUpdate(context.get(), octets(out.data() + front), &written, octets(clear.data() + front),
                             static_cast<int>(body)) == 1);
   REQUIRE(written == static_cast<int>(body));
 
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  std::size_t digest_bytes = 0;
-  REQUIRE(EVP_Q_mac(nullptr, "HMAC", nullptr, is_sha256 ? "SHA256" : "SHA1", nullptr, keys.integrity.data(),
-                    keys.integrity.size(), octets(out.data()), out.size() - icv_bytes, digest.data(), digest.size(),
-                    &digest_bytes) != nullptr);
-  REQUIRE(digest_bytes == keys.integrity.size());
-  std::memcpy(out.data() + out.size() - icv_bytes, digest.data(), icv_bytes);
+  const Buffer digest = reference_hmac(mac.digest, keys.integrity, Bytes(out).first(out.size() - mac.icv_bytes));
+  REQUIRE(digest.size() == keys.integrity.size());
+  std::memcpy(out.data() + out.size() - mac.icv_bytes, digest.data(), mac.icv_bytes);
   return out;
 }
 
-Buffer reference_gcm(const Keys& keys, Bytes clear, Bytes iv) {
+Buffer reference_aead(const Keys& keys, Bytes clear, Bytes iv, std::size_t header) {
   Buffer out(clear.begin(), clear.end());
-  const std::size_t body = out.size() - 16 - 16;
-  std::ranges::copy(iv, out.begin() + 8);
+  const std::size_t front = header + 8, body = out.size() - front - 16;
+  std::memcpy(out.data() + header, iv.data(), 8);
   Buffer nonce(keys.cipher.end() - 4, keys.cipher.end());
   nonce.insert(nonce.end(), iv.begin(), iv.end());
 
   const Context context(EVP_CIPHER_CTX_new(), &EVP_CIPHER_CTX_free);
-  const EVP_CIPHER* const cipher = keys.transform.key_bits == 128   ? EVP_aes_128_gcm()
-                                   : keys.transform.key_bits == 192 ? EVP_aes_192_gcm()
-                                                                    : EVP_aes_256_gcm();
+  const EVP_CIPHER* const cipher = keys.transform.cipher == Cipher::chacha20_poly1305 ? EVP_chacha20_poly1305()
+                                   : keys.transform.key_bits == 128                   ? EVP_aes_128_gcm()
+                                   : keys.transform.key_bits == 192                   ? EVP_aes_192_gcm()
+                                                                                      : EVP_aes_256_gcm();
   REQUIRE(EVP_EncryptInit_ex(context.get(), cipher, nullptr, octets(keys.cipher.data()), octets(nonce.data())) == 1);
   int written = 0;
-  REQUIRE(EVP_EncryptUpdate(context.get(), nullptr, &written, octets(clear.data()), 8) == 1);
-  REQUIRE(EVP_EncryptUpdate(context.get(), octets(out.data() + 16), &written, octets(clear.data() + 16),
+  REQUIRE(EVP_EncryptUpdate(context.get(), nullptr, &written, octets(clear.data()), static_cast<int>(header)) == 1);
+  REQUIRE(EVP_EncryptUpdate(context.get(), octets(out.data() + front), &written, octets(clear.data() + front),
                             static_cast<int>(body)) == 1);
   std::array<unsigned char, 16> rest;
   REQUIRE(EVP_EncryptFinal_ex(context.get(), rest.data(), &written) == 1);
@@ -148,8 +154,19 @@ bool open_one(EspEngine& engine, const EspKey& key, Buffer& packet) {
   return job.ok;
 }
 
-Buffer reference_seal(const Keys& keys, Bytes clear, Bytes iv) {
-  return keys.transform.cipher == Cipher::aes_gcm_16 ? reference_gcm(keys, clear, iv) : reference_cbc(keys, clear, iv);
+Buffer reference_seal(const Keys& keys, Bytes clear, Bytes iv, std::size_t header_bytes) {
+  return keys.transform.cipher == Cipher::aes_cbc ? reference_cbc(keys, clear, iv, header_bytes)
+                                                  : reference_aead(keys, clear, iv, header_bytes);
+}
+
+Buffer reference_hmac(const char* digest, Bytes key, Bytes data) {
+  Buffer out(EVP_MAX_MD_SIZE);
+  std::size_t size = 0;
+  const unsigned char nothing = 0;  // a null key would mean "none given"
+  REQUIRE(EVP_Q_mac(nullptr, "HMAC", nullptr, digest, nullptr, key.empty() ? &nothing : octets(key.data()), key.size(),
+                    octets(data.data()), data.size(), octets(out.data()), out.size(), &size) != nullptr);
+  out.resize(size);
+  return out;
 }
 
 }  // namespace postern::crypto::test

@@ -25,8 +25,11 @@ inline constexpr Transform all_transforms[] = {
     {Cipher::aes_cbc, 128, Integrity::hmac_sha1_96},    {Cipher::aes_cbc, 192, Integrity::hmac_sha1_96},
     {Cipher::aes_cbc, 256, Integrity::hmac_sha1_96},    {Cipher::aes_cbc, 128, Integrity::hmac_sha256_128},
     {Cipher::aes_cbc, 192, Integrity::hmac_sha256_128}, {Cipher::aes_cbc, 256, Integrity::hmac_sha256_128},
+    {Cipher::aes_cbc, 128, Integrity::hmac_sha384_192}, {Cipher::aes_cbc, 192, Integrity::hmac_sha384_192},
+    {Cipher::aes_cbc, 256, Integrity::hmac_sha384_192}, {Cipher::aes_cbc, 128, Integrity::hmac_sha512_256},
+    {Cipher::aes_cbc, 192, Integrity::hmac_sha512_256}, {Cipher::aes_cbc, 256, Integrity::hmac_sha512_256},
     {Cipher::aes_gcm_16, 128, Integrity::none},         {Cipher::aes_gcm_16, 192, Integrity::none},
-    {Cipher::aes_gcm_16, 256, Integrity::none},
+    {Cipher::aes_gcm_16, 256, Integrity::none},         {Cipher::chacha20_poly1305, 256, Integrity::none},
 };
 
 // OpenSSL always, ipsec-mb where this machine runs it.
@@ -49,7 +52,11 @@ struct Keys {
 [[nodiscard]] bool seal_one(EspEngine& engine, const EspKey& key, Buffer& packet, std::uint64_t sequence = 1);
 [[nodiscard]] bool open_one(EspEngine& engine, const EspKey& key, Buffer& packet);
 
-// The whole packet that sealing `clear` with the IV in `iv` must give. Shares no code with the engines.
-[[nodiscard]] Buffer reference_seal(const Keys& keys, Bytes clear, Bytes iv);
+// The whole packet that sealing `clear` with the IV in `iv` must give; `header_bytes` stand before the IV. Shares no
+// code with the engines.
+[[nodiscard]] Buffer reference_seal(const Keys& keys, Bytes clear, Bytes iv, std::size_t header_bytes = 8);
+
+// HMAC by EVP's own call; `digest` is "SHA1" to "SHA512".
+[[nodiscard]] Buffer reference_hmac(const char* digest, Bytes key, Bytes data);
 
 }  // namespace postern::crypto::test

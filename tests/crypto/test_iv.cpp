@@ -13,19 +13,22 @@ namespace {
 using test::Buffer;
 using Iv = std::array<std::byte, 16>;
 
-TEST_CASE("AES-GCM: the IV is the 64-bit sequence number") {
+TEST_CASE("AEAD: the IV is the 64-bit sequence number") {
   std::mt19937_64 random(11);
   for (EspEngine& engine : test::engines()) {
     CAPTURE(engine.name());
-    const EspKey key = test::make_key(test::random_keys({Cipher::aes_gcm_16, 128, Integrity::none}, random));
-    for (const std::uint64_t sequence : {std::uint64_t{1}, std::uint64_t{0xffffffff}, std::uint64_t{0x100000000},
-                                         std::uint64_t{0x0123456789abcdef}, ~std::uint64_t{0}}) {
-      Buffer packet = test::clear_packet(key.sizes(), 50, 256, static_cast<std::uint32_t>(sequence), random);
-      const Buffer header(packet.begin(), packet.begin() + 8);
-      REQUIRE(test::seal_one(engine, key, packet, sequence));
-      CHECK(std::ranges::equal(Bytes(packet).first(8), header));
-      ByteReader reader(Bytes(packet).subspan(8));
-      CHECK(reader.u64() == sequence);
+    for (const Transform& transform :
+         {Transform{Cipher::aes_gcm_16, 128, Integrity::none}, {Cipher::chacha20_poly1305, 256, Integrity::none}}) {
+      const EspKey key = test::make_key(test::random_keys(transform, random));
+      for (const std::uint64_t sequence : {std::uint64_t{1}, std::uint64_t{0xffffffff}, std::uint64_t{0x100000000},
+                                           std::uint64_t{0x0123456789abcdef}, ~std::uint64_t{0}}) {
+        Buffer packet = test::clear_packet(key.sizes(), 50, 256, static_cast<std::uint32_t>(sequence), random);
+        const Buffer header(packet.begin(), packet.begin() + 8);
+        REQUIRE(test::seal_one(engine, key, packet, sequence));
+        CHECK(std::ranges::equal(Bytes(packet).first(8), header));
+        ByteReader reader(Bytes(packet).subspan(8));
+        CHECK(reader.u64() == sequence);
+      }
     }
   }
 }

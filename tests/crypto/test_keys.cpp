@@ -56,8 +56,8 @@ TEST_CASE("EspKey: a key of any other length is refused") {
     CAPTURE(text(transform));
     const auto sizes = sizes_of(transform);
     REQUIRE(sizes);
-    for (std::size_t cipher = 0; cipher <= 64; ++cipher) {
-      for (std::size_t integrity = 0; integrity <= 64; ++integrity) {
+    for (std::size_t cipher = 0; cipher <= 65; ++cipher) {
+      for (std::size_t integrity = 0; integrity <= 65; ++integrity) {
         const auto key = EspKey::create(transform, Buffer(cipher), Buffer(integrity));
         const bool fits = cipher == sizes->key_bytes && integrity == sizes->integrity_key_bytes;
         REQUIRE(key.has_value() == fits);

@@ -20,9 +20,14 @@ TEST_CASE("transforms: sizes of every combination on offer") {
       {{Cipher::aes_cbc, 128, Integrity::hmac_sha256_128}, {16, 32, 16, 16, 16}},
       {{Cipher::aes_cbc, 192, Integrity::hmac_sha256_128}, {24, 32, 16, 16, 16}},
       {{Cipher::aes_cbc, 256, Integrity::hmac_sha256_128}, {32, 32, 16, 16, 16}},
+      {{Cipher::aes_cbc, 128, Integrity::hmac_sha384_192}, {16, 48, 16, 24, 16}},
+      {{Cipher::aes_cbc, 256, Integrity::hmac_sha384_192}, {32, 48, 16, 24, 16}},
+      {{Cipher::aes_cbc, 128, Integrity::hmac_sha512_256}, {16, 64, 16, 32, 16}},
+      {{Cipher::aes_cbc, 256, Integrity::hmac_sha512_256}, {32, 64, 16, 32, 16}},
       {{Cipher::aes_gcm_16, 128, Integrity::none}, {20, 0, 8, 16, 4}},
       {{Cipher::aes_gcm_16, 192, Integrity::none}, {28, 0, 8, 16, 4}},
       {{Cipher::aes_gcm_16, 256, Integrity::none}, {36, 0, 8, 16, 4}},
+      {{Cipher::chacha20_poly1305, 256, Integrity::none}, {36, 0, 8, 16, 4}},
   };
   for (const Row& row : rows) {
     CAPTURE(text(row.transform));
@@ -49,6 +54,8 @@ TEST_CASE("transforms: what is not offered says why") {
       {{Cipher::aes_cbc, 160, Integrity::hmac_sha1_96}, "128, 192 or 256"},
       {{Cipher::aes_gcm_16, 512, Integrity::none}, "128, 192 or 256"},
       {{Cipher::aes_gcm_16, 128, Integrity::hmac_sha1_96}, "no ESP authenticator beside it"},
+      {{Cipher::chacha20_poly1305, 128, Integrity::none}, "256 bits"},
+      {{Cipher::chacha20_poly1305, 256, Integrity::hmac_sha256_128}, "no ESP authenticator beside it"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.says);
@@ -64,9 +71,12 @@ TEST_CASE("transforms: names are found exactly, and are unique") {
   for (const NamedTransform& named : named_transforms()) {
     CHECK(seen.insert(named.name).second);
     CHECK(find_transform(named.name) == &named);
+    if (named.alias.empty()) continue;
+    CHECK(seen.insert(named.alias).second);
+    CHECK(find_transform(named.alias) == &named);
   }
-  for (const std::string_view bad :
-       {"", "esp", "esp-aes ", "ESP-AES", "esp-des", "esp-seal", "esp-null", "esp-aes-256"})
+  for (const std::string_view bad : {"", "esp", "esp-aes ", "ESP-AES", "esp-des", "esp-seal", "esp-null", "esp-aes-256",
+                                     "esp-192-gcm", "esp-chacha20", "esp-aes  256"})
     CHECK(find_transform(bad) == nullptr);
 }
 
@@ -82,7 +92,14 @@ TEST_CASE("transforms: words combine to what they print as") {
        {Cipher::aes_cbc, 256, Integrity::hmac_sha256_128},
        "esp-256-aes esp-sha256-hmac"},
       {{"esp-gcm"}, {Cipher::aes_gcm_16, 128, Integrity::none}, "esp-gcm"},
-      {{"esp-192-gcm"}, {Cipher::aes_gcm_16, 192, Integrity::none}, "esp-192-gcm"},
+      {{"esp-gcm 192"}, {Cipher::aes_gcm_16, 192, Integrity::none}, "esp-gcm 192"},
+      {{"esp-aes 256", "esp-sha512-hmac"},
+       {Cipher::aes_cbc, 256, Integrity::hmac_sha512_256},
+       "esp-256-aes esp-sha512-hmac"},
+      {{"esp-sha384-hmac", "esp-aes 192"},
+       {Cipher::aes_cbc, 192, Integrity::hmac_sha384_192},
+       "esp-192-aes esp-sha384-hmac"},
+      {{"esp-chacha20-poly1305"}, {Cipher::chacha20_poly1305, 256, Integrity::none}, "esp-chacha20-poly1305"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.prints);
@@ -100,8 +117,127 @@ TEST_CASE("transforms: words combine to what they print as") {
                                                        {"esp-aes", "esp-sha-hmac", "esp-sha256-hmac"},
                                                        {"esp-gcm", "esp-sha-hmac"},
                                                        {"esp-gcm", "esp-aes"},
+                                                       {"esp-chacha20-poly1305", "esp-sha256-hmac"},
+                                                       {"esp-chacha20-poly1305", "esp-gcm"},
                                                        {"esp-aes", "esp-md5-hmac"}})
     CHECK_FALSE(combine(bad));
+}
+
+// IANA's registry, "Internet Key Exchange Version 2 (IKEv2) Parameters", written down here a second time.
+TEST_CASE("transforms: IKEv2's numbers, both ways") {
+  struct Row {
+    std::uint16_t id;
+    std::optional<std::uint16_t> key_bits;
+    Cipher cipher;
+    std::uint16_t bits;
+    std::string_view shows, word;
+  };
+  const Row rows[] = {{12, 128, Cipher::aes_cbc, 128, "AES-CBC", "aes-cbc-128"},
+                      {12, 192, Cipher::aes_cbc, 192, "AES-CBC", "aes-cbc-192"},
+                      {12, 256, Cipher::aes_cbc, 256, "AES-CBC", "aes-cbc-256"},
+                      {20, 128, Cipher::aes_gcm_16, 128, "AES-GCM", "aes-gcm-128"},
+                      {20, 192, Cipher::aes_gcm_16, 192, "AES-GCM", "aes-gcm-192"},
+                      {20, 256, Cipher::aes_gcm_16, 256, "AES-GCM", "aes-gcm-256"},
+                      {28, {}, Cipher::chacha20_poly1305, 256, "CHACHA20-POLY1305", "chacha20-poly1305"}};
+  for (const Row& row : rows) {
+    CAPTURE(row.word);
+    const NamedTransform* const found = find_cipher_by_ike_id(row.id, row.key_bits);
+    REQUIRE(found != nullptr);
+    CHECK(found->cipher == row.cipher);
+    CHECK(found->key_bits == row.bits);
+    CHECK(found == find_cipher(row.cipher, row.bits));
+    CHECK(found == find_ike_cipher(row.word));
+    CHECK(ike_id(row.cipher) == row.id);
+    CHECK(ike_name(row.cipher) == row.shows);
+    CHECK(has_key_length_attribute(row.cipher) == row.key_bits.has_value());
+  }
+  // A Key Length attribute that is missing, forbidden or of no such length; ciphers that are not offered.
+  CHECK(find_cipher_by_ike_id(12, {}) == nullptr);
+  CHECK(find_cipher_by_ike_id(20, {}) == nullptr);
+  CHECK(find_cipher_by_ike_id(12, 160) == nullptr);
+  CHECK(find_cipher_by_ike_id(28, 256) == nullptr);
+  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 2, 3, 11, 13, 14, 18, 19, 23, 30})
+    for (const std::optional<std::uint16_t> bits : {std::optional<std::uint16_t>(), std::optional<std::uint16_t>(128)})
+      CHECK(find_cipher_by_ike_id(id, bits) == nullptr);
+  CHECK(find_ike_cipher("aes-cbc-196") == nullptr);
+  CHECK(find_ike_cipher("") == nullptr);
+  CHECK(find_ike_cipher("sha256") == nullptr);
+  CHECK(ike_id(Cipher::none) == 0);
+  CHECK(ike_name(Cipher::none) == "None");
+}
+
+TEST_CASE("transforms: IKEv2's authenticators and PRFs, both ways") {
+  struct Row {
+    std::uint16_t integrity_id, prf_id;
+    Integrity integrity;
+    Prf prf;
+    std::string_view integrity_shows, prf_shows, word;
+    bool weak;
+  };
+  const Row rows[] = {{2, 2, Integrity::hmac_sha1_96, Prf::hmac_sha1, "SHA96", "SHA1", "sha1", true},
+                      {12, 5, Integrity::hmac_sha256_128, Prf::hmac_sha256, "SHA256", "SHA256", "sha256", false},
+                      {13, 6, Integrity::hmac_sha384_192, Prf::hmac_sha384, "SHA384", "SHA384", "sha384", false},
+                      {14, 7, Integrity::hmac_sha512_256, Prf::hmac_sha512, "SHA512", "SHA512", "sha512", false}};
+  for (const Row& row : rows) {
+    CAPTURE(row.word);
+    const NamedTransform* const found = find_integrity_by_ike_id(row.integrity_id);
+    REQUIRE(found != nullptr);
+    CHECK(found->integrity == row.integrity);
+    CHECK(found->weak == row.weak);
+    CHECK(found == find_integrity(row.integrity));
+    CHECK(found == find_ike_integrity(row.word));
+    CHECK(ike_id(row.integrity) == row.integrity_id);
+    CHECK(ike_name(row.integrity) == row.integrity_shows);
+    const NamedPrf* const prf = find_prf(row.prf_id);
+    REQUIRE(prf != nullptr);
+    CHECK(prf->prf == row.prf);
+    CHECK(prf->weak == row.weak);
+    CHECK(prf == find_prf(row.word));
+    CHECK(prf->bytes == prf_bytes(row.prf));
+    CHECK(ike_name(row.prf) == row.prf_shows);
+  }
+  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 1, 3, 5, 8, 15})
+    CHECK(find_integrity_by_ike_id(id) == nullptr);
+  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 1, 3, 4, 8}) CHECK(find_prf(id) == nullptr);
+  CHECK(find_prf("md5") == nullptr);
+  CHECK(find_integrity(Integrity::none) == nullptr);
+  CHECK(ike_id(Integrity::none) == 0);
+  CHECK(ike_name(Integrity::none) == "None");
+}
+
+TEST_CASE("transforms: groups by number and by name") {
+  struct Row {
+    std::uint16_t number;
+    std::string_view name;
+    std::uint16_t bits;
+    std::size_t public_bytes;
+  };
+  const Row rows[] = {{14, "modp2048", 2048, 256}, {15, "modp3072", 3072, 384}, {16, "modp4096", 4096, 512},
+                      {19, "ecp256", 256, 64},     {20, "ecp384", 384, 96},     {21, "ecp521", 521, 132},
+                      {31, "curve25519", 255, 32}};
+  CHECK(named_groups().size() == std::size(rows));
+  for (const Row& row : rows) {
+    CAPTURE(row.name);
+    const NamedGroup* const found = find_group(row.number);
+    REQUIRE(found != nullptr);
+    CHECK(static_cast<std::uint16_t>(found->group) == row.number);
+    CHECK(found == find_group(row.name));
+    CHECK(found->bits == row.bits);
+    CHECK(public_value_bytes(found->group) == row.public_bytes);
+    CHECK(ike_name(found->group) == row.name);
+    CHECK_FALSE(found->weak);
+  }
+  for (const std::uint16_t number : std::initializer_list<std::uint16_t>{0, 1, 2, 5, 17, 22, 24, 32})
+    CHECK(find_group(number) == nullptr);
+  CHECK(find_group("modp1024") == nullptr);
+  CHECK(ike_name(DhGroup::none) == "none");
+}
+
+TEST_CASE("transforms: AEAD") {
+  CHECK(is_aead(Cipher::aes_gcm_16));
+  CHECK(is_aead(Cipher::chacha20_poly1305));
+  CHECK_FALSE(is_aead(Cipher::aes_cbc));
+  CHECK_FALSE(is_aead(Cipher::none));
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // Known answers from documents that are not ours.
+#include <utility>
+
 #include "crypto/expanded_key.hpp"
 #include "crypto/hmac.hpp"
+#include "crypto/prf.hpp"
 #include "tests/crypto/support.hpp"
 
 namespace postern::crypto {
@@ -63,6 +66,34 @@ TEST_CASE("AES-GCM: the ESP packets of draft-mcgrew-gcm-test-01") {
   }
 }
 
+// RFC 7634 appendix A. Its IV is no sequence number of the packet's; seal() is told it as one.
+TEST_CASE("ChaCha20-Poly1305: the ESP packet of RFC 7634 appendix A") {
+  const std::string header = "0102030400000005", iv = "1011121314151617";
+  const std::string clear =
+      "45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec100007362708090a0b0c0d0e0f101112131415161718191a1b"
+      "1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363701020204";
+  const std::string sealed = header + iv +
+                             "24039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c614ee8099d52844eb61aa95df"
+                             "ab4c02f72aa71e7c4c4f64c9befe2facc638e8f3cbec163fac469b502773f6fb94e664da9165b82829f641e0"
+                             "76aaa8266b7fb0f7b11b369907e1ad43";
+  const test::Keys keys{{Cipher::chacha20_poly1305, 256, Integrity::none},
+                        from_hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3"),
+                        {}};
+  const EspKey key = test::make_key(keys);
+  for (EspEngine& engine : test::engines()) {
+    CAPTURE(engine.name());
+    Buffer packet = from_hex(header + std::string(16, '0') + clear + std::string(32, '0'));
+    REQUIRE(test::seal_one(engine, key, packet, 0x1011121314151617));
+    CHECK(to_hex(packet) == sealed);
+    REQUIRE(test::open_one(engine, key, packet));
+    CHECK(to_hex(test::body_of(key.sizes(), packet)) == clear);
+
+    packet = from_hex(sealed);
+    packet[7] ^= std::byte{1};  // the sequence number is authenticated
+    CHECK_FALSE(test::open_one(engine, key, packet));
+  }
+}
+
 struct CbcVector {
   std::string_view key, esp, clear;
 };
@@ -95,15 +126,14 @@ constexpr CbcVector cbc_vectors[] = {
 // text, under the RFC's IV, gives the RFC's ciphertext by the reference: so the reference that the other tests use is
 // right as well.
 TEST_CASE("AES-CBC: the ESP packets of RFC 3602 §4, with an authenticator") {
-  const Buffer sha1_key = from_hex("0102030405060708090a0b0c0d0e0f1011121314");
-  const Buffer sha256_key = from_hex("0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20");
+  std::mt19937_64 random(31);
   for (EspEngine& engine : test::engines()) {
     CAPTURE(engine.name());
     for (const CbcVector& v : cbc_vectors) {
-      for (const Integrity integrity : {Integrity::hmac_sha1_96, Integrity::hmac_sha256_128}) {
-        const test::Keys keys{{Cipher::aes_cbc, 128, integrity},
-                              from_hex(v.key),
-                              integrity == Integrity::hmac_sha1_96 ? sha1_key : sha256_key};
+      for (const Integrity integrity : {Integrity::hmac_sha1_96, Integrity::hmac_sha256_128, Integrity::hmac_sha384_192,
+                                        Integrity::hmac_sha512_256}) {
+        test::Keys keys = test::random_keys({Cipher::aes_cbc, 128, integrity}, random);
+        keys.cipher = from_hex(v.key);
         const EspKey key = test::make_key(keys);
         const std::string icv(key.sizes().icv_bytes * 2U, '0');
         const Buffer clear = from_hex(std::string(v.esp.substr(0, 48)) + std::string(v.clear) + icv);
@@ -119,9 +149,9 @@ TEST_CASE("AES-CBC: the ESP packets of RFC 3602 §4, with an authenticator") {
 }
 
 struct HmacVector {
-  Integrity integrity;
-  std::string key, data;  // hex
-  std::string_view digest;
+  Hash hash;
+  std::string key, data;    // hex
+  std::string_view digest;  // or the first half of it, where the RFC gives no more
 };
 
 std::string repeat(std::string_view hex, int count) {
@@ -130,39 +160,126 @@ std::string repeat(std::string_view hex, int count) {
   return out;
 }
 
+const std::string hi_there = "4869205468657265";
+const std::string jefe = "4a656665";
+const std::string nothing = "7768617420646f2079612077616e7420666f72206e6f7468696e673f";
+const std::string counting = "0102030405060708090a0b0c0d0e0f10111213141516171819";
+const std::string larger_key = to_hex(as_bytes("Test Using Larger Than Block-Size Key - Hash Key First"));
+const std::string larger_both = to_hex(
+    as_bytes("This is a test using a larger than block-size key and a larger than block-size data. The key needs to be "
+             "hashed before being used by the HMAC algorithm."));
+
+const HmacVector hmac_vectors[] = {
+    // RFC 2202 §3, cases 1 to 7
+    {Hash::sha1, repeat("0b", 20), hi_there, "b617318655057264e28bc0b6fb378c8ef146be00"},
+    {Hash::sha1, jefe, nothing, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
+    {Hash::sha1, repeat("aa", 20), repeat("dd", 50), "125d7342b9ac11cd91a39af48aa17b4f63f175d3"},
+    {Hash::sha1, counting, repeat("cd", 50), "4c9007f4026250c6bc8414f9bf50c86c2d7235da"},
+    {Hash::sha1, repeat("0c", 20), "546573742057697468205472756e636174696f6e",
+     "4c1a03424b55e07fe7f27be1d58bb9324a9a5a04"},
+    {Hash::sha1, repeat("aa", 80), larger_key, "aa4ae5e15272d00e95705637ce8a3b55ed402112"},
+    {Hash::sha1, repeat("aa", 80),
+     to_hex(as_bytes("Test Using Larger Than Block-Size Key and Larger Than One Block-Size Data")),
+     "e8e99d0f45237d786d6bbaa7965c7808bbff1a91"},
+    // RFC 4231 §4, cases 1 to 4, 6 and 7
+    {Hash::sha256, repeat("0b", 20), hi_there, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"},
+    {Hash::sha256, jefe, nothing, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+    {Hash::sha256, repeat("aa", 20), repeat("dd", 50),
+     "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"},
+    {Hash::sha256, counting, repeat("cd", 50), "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"},
+    {Hash::sha256, repeat("aa", 131), larger_key, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"},
+    {Hash::sha256, repeat("aa", 131), larger_both, "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2"},
+    {Hash::sha384, repeat("0b", 20), hi_there,
+     "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f4af152e8b2fa9cb6"},
+    {Hash::sha384, jefe, nothing,
+     "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649"},
+    {Hash::sha384, repeat("aa", 20), repeat("dd", 50),
+     "88062608d3e6ad8a0aa2ace014c8a86f0aa635d947ac9febe83ef4e55966144b2a5ab39dc13814b94e3ab6e101a34f27"},
+    {Hash::sha384, counting, repeat("cd", 50),
+     "3e8a69b7783c25851933ab6290af6ca77a9981480850009cc5577c6e1f573b4e6801dd23c4a7d679ccf8a386c674cffb"},
+    {Hash::sha384, repeat("aa", 131), larger_key,
+     "4ece084485813e9088d2c63a041bc5b44f9ef1012a2b588f3cd11f05033ac4c60c2ef6ab4030fe8296248df163f44952"},
+    {Hash::sha384, repeat("aa", 131), larger_both,
+     "6617178e941f020d351e2f254e8fd32c602420feb0b8fb9adccebb82461e99c5a678cc31e799176d3860e6110c46523e"},
+    {Hash::sha512, repeat("0b", 20), hi_there,
+     "87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cdedaa833b7d6b8a702038b274eaea3f4e4be9d914eeb61f1702"
+     "e"
+     "696c203a126854"},
+    {Hash::sha512, jefe, nothing,
+     "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b6"
+     "3"
+     "6e070a38bce737"},
+    {Hash::sha512, repeat("aa", 20), repeat("dd", 50),
+     "fa73b0089d56a284efb0f0756c890be9b1b5dbdd8ee81a3655f83e33b2279d39bf3e848279a722c806b485a47e67c807b946a337bee894267"
+     "4"
+     "278859e13292fb"},
+    {Hash::sha512, counting, repeat("cd", 50),
+     "b0ba465637458c6990e5a8c5f61d4af7e576d97ff94b872de76f8050361ee3dba91ca5c11aa25eb4d679275cc5788063a5f19741120c4f2de"
+     "2"
+     "adebeb10a298dd"},
+    {Hash::sha512, repeat("aa", 131), larger_key,
+     "80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f3526b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0aec8"
+     "b"
+     "915a985d786598"},
+    {Hash::sha512, repeat("aa", 131), larger_both,
+     "e37b6a775dc87dbaa4dfa9f96e5e3ffddebd71f8867289865df5a32d20cdc944b6022cac3c4982b10d5eeb55c3e4de15134676fb6de044606"
+     "5"
+     "c97440fa8c6a58"},
+    // RFC 4868 §2.7.2, AUTH256, AUTH384, AUTH512: the key lengths and truncations that ESP and IKE use
+    {Hash::sha256, repeat("0b", 32), hi_there, "198a607eb44bfbc69903a0f1cf2bbdc5"},
+    {Hash::sha256, repeat(jefe, 8), nothing, "167f928588c5cc2eef8e3093caa0e87c"},
+    {Hash::sha256, repeat("aa", 32), repeat("dd", 50), "cdcb1220d1ecccea91e53aba3092f962"},
+    {Hash::sha384, repeat("0b", 48), hi_there, "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973"},
+    {Hash::sha384, repeat(jefe, 12), nothing, "2c7353974f1842fd66d53c452ca42122b28c0b594cfb184d"},
+    {Hash::sha384, repeat("aa", 48), repeat("dd", 50), "809f439be00274321d4a538652164b53554a508184a0c316"},
+    {Hash::sha512, repeat("0b", 64), hi_there, "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8"},
+    {Hash::sha512, repeat(jefe, 16), nothing, "cb370917ae8a7ce28cfd1d8f4705d6141c173b2a9362c15df235dfb251b15454"},
+    {Hash::sha512, repeat("aa", 64), repeat("dd", 50),
+     "2ee7acd783624ca9398710f3ee05ae41b9f9b0510c87e49e586cc9bf961733d8"},
+};
+
+Prf prf_of(Hash hash) {
+  constexpr Prf prfs[] = {Prf::hmac_sha1, Prf::hmac_sha256, Prf::hmac_sha384, Prf::hmac_sha512};
+  return prfs[std::to_underlying(hash)];
+}
+
+// The packets' HMAC and IKE's PRF, in one piece and in three.
 TEST_CASE("HMAC: RFC 2202, RFC 4231 and RFC 4868") {
-  const std::string hi_there = "4869205468657265";
-  const std::string jefe = "4a656665";
-  const std::string nothing = "7768617420646f2079612077616e7420666f72206e6f7468696e673f";
-  const std::string counting = "0102030405060708090a0b0c0d0e0f10111213141516171819";
-  const auto sha1 = Integrity::hmac_sha1_96;
-  const auto sha256 = Integrity::hmac_sha256_128;
-  const HmacVector vectors[] = {
-      // RFC 2202 §3, cases 1 to 5
-      {sha1, repeat("0b", 20), hi_there, "b617318655057264e28bc0b6fb378c8ef146be00"},
-      {sha1, jefe, nothing, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
-      {sha1, repeat("aa", 20), repeat("dd", 50), "125d7342b9ac11cd91a39af48aa17b4f63f175d3"},
-      {sha1, counting, repeat("cd", 50), "4c9007f4026250c6bc8414f9bf50c86c2d7235da"},
-      {sha1, repeat("0c", 20), "546573742057697468205472756e636174696f6e", "4c1a03424b55e07fe7f27be1d58bb9324a9a5a04"},
-      // RFC 4231 §4, cases 1 to 4
-      {sha256, repeat("0b", 20), hi_there, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"},
-      {sha256, jefe, nothing, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
-      {sha256, repeat("aa", 20), repeat("dd", 50), "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"},
-      {sha256, counting, repeat("cd", 50), "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"},
-      // RFC 4868 §2.7.2.1, AUTH256: the key length that ESP uses
-      {sha256, repeat("0b", 32), hi_there, "198a607eb44bfbc69903a0f1cf2bbdc5ba0aa3f3d9ae3c1c7a3b1696a0b68cf7"},
-  };
-  for (const HmacVector& v : vectors) {
+  for (const HmacVector& v : hmac_vectors) {
     CAPTURE(v.digest);
     HmacKey key;
-    REQUIRE(expand_hmac(v.integrity, from_hex(v.key), key));
+    expand_hmac(v.hash, from_hex(v.key), key);
     std::array<std::byte, max_digest_bytes> digest;
-    hmac(v.integrity, key, from_hex(v.data), digest);
-    CHECK(to_hex(Bytes(digest).first(v.digest.size() / 2)) == v.digest);
+    const Buffer data = from_hex(v.data);
+    const Bytes whole = data, parts[] = {whole.first(1), {}, whole.subspan(1)};
+    for (const std::span<const Bytes> in : {std::span<const Bytes>(&whole, 1), std::span<const Bytes>(parts)}) {
+      hmac(v.hash, key, in, digest.data());
+      CHECK(to_hex(Bytes(digest).first(v.digest.size() / 2)) == v.digest);
+    }
+    const auto by_prf = prf(prf_of(v.hash), from_hex(v.key), {parts[0], parts[1], parts[2]});
+    REQUIRE(by_prf);
+    CHECK(by_prf->size() == digest_bytes(v.hash));
+    CHECK(std::ranges::equal(by_prf->bytes(), Bytes(digest).first(by_prf->size())));
   }
-  HmacKey key;
-  CHECK_FALSE(expand_hmac(sha1, Buffer(65), key));
-  CHECK_FALSE(expand_hmac(Integrity::none, Buffer(20), key));
+}
+
+TEST_CASE("HMAC: keys of every length around both block sizes, against EVP") {
+  std::mt19937_64 random(32);
+  const Buffer data = test::random_buffer(300, random);
+  constexpr const char* names[] = {"SHA1", "SHA256", "SHA384", "SHA512"};
+  for (const Hash hash : {Hash::sha1, Hash::sha256, Hash::sha384, Hash::sha512}) {
+    for (std::size_t size = 0; size <= 200; ++size) {
+      CAPTURE(size);
+      const Buffer key_bytes = test::random_buffer(size, random);
+      const LockedHmacKey key(hash, key_bytes);
+      Buffer digest(digest_bytes(hash));
+      const Bytes part = data;
+      hmac(hash, key.get(), {&part, 1}, digest.data());
+      REQUIRE(digest == test::reference_hmac(names[std::to_underlying(hash)], key_bytes, data));
+    }
+  }
+  CHECK(hash_of(Integrity::hmac_sha384_192) == Hash::sha384);
+  CHECK_FALSE(hash_of(Integrity::none).has_value());
 }
 
 }  // namespace

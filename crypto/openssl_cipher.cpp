@@ -1,0 +1,77 @@
+#include "crypto/openssl_cipher.hpp"
+
+#include <string>
+#include <utility>
+
+#include <openssl/evp.h>
+
+namespace postern::crypto {
+namespace {
+
+struct FreeCipher {
+  void operator()(EVP_CIPHER* cipher) const { EVP_CIPHER_free(cipher); }
+};
+
+unsigned char* octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p); }
+const unsigned char* octets(const std::byte* p) { return reinterpret_cast<const unsigned char*>(p); }
+
+constexpr std::array<std::byte, 32> zeros{};  // no cipher has a longer key or IV
+
+std::string name_of(Cipher cipher, std::size_t key_bits) {
+  if (cipher == Cipher::chacha20_poly1305) return "ChaCha20-Poly1305";
+  return "AES-" + std::to_string(key_bits) + (cipher == Cipher::aes_gcm_16 ? "-GCM" : "-CBC");
+}
+
+}  // namespace
+
+void OpenSslCipher::Free::operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
+
+Result<OpenSslCipher> OpenSslCipher::create(Cipher cipher, std::size_t key_bits, Direction direction) {
+  const std::string name = name_of(cipher, key_bits);
+  const std::unique_ptr<EVP_CIPHER, FreeCipher> algorithm(EVP_CIPHER_fetch(nullptr, name.c_str(), nullptr));
+  OpenSslCipher out;
+  out.context_.reset(EVP_CIPHER_CTX_new());
+  out.direction_ = direction;
+  if (!algorithm || !out.context_ ||
+      EVP_CipherInit_ex2(out.context_.get(), algorithm.get(), octets(zeros.data()), octets(zeros.data()),
+                         std::to_underlying(direction), nullptr) != 1)
+    return fail("OpenSSL has no " + name);
+  EVP_CIPHER_CTX_set_padding(out.context_.get(), 0);
+  return out;
+}
+
+bool OpenSslCipher::start(const std::byte* key, const std::byte* iv) {
+  const std::byte* const new_key = keyed_ == key ? nullptr : key;
+  keyed_ = key;
+  return EVP_CipherInit_ex2(context_.get(), nullptr, octets(new_key), octets(iv), std::to_underlying(direction_),
+                            nullptr) == 1;
+}
+
+bool OpenSslCipher::process(std::byte* out, const std::byte* in, std::size_t size) {
+  int written = 0;
+  return EVP_CipherUpdate(context_.get(), octets(out), &written, octets(in), static_cast<int>(size)) == 1;
+}
+
+bool OpenSslCipher::finish() {
+  std::array<unsigned char, 16> rest;
+  int written = 0;
+  return EVP_CipherFinal_ex(context_.get(), rest.data(), &written) == 1;
+}
+
+bool OpenSslCipher::get_tag(std::byte* tag, std::size_t size) {
+  return EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_GET_TAG, static_cast<int>(size), tag) == 1;
+}
+
+bool OpenSslCipher::expect_tag(const std::byte* tag, std::size_t size) {
+  // The library takes a plain void pointer and copies from it.
+  return EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_SET_TAG, static_cast<int>(size),
+                             const_cast<std::byte*>(tag)) == 1;
+}
+
+void OpenSslCipher::forget() {
+  if (std::exchange(keyed_, nullptr) != nullptr)
+    EVP_CipherInit_ex2(context_.get(), nullptr, octets(zeros.data()), octets(zeros.data()),
+                       std::to_underlying(direction_), nullptr);
+}
+
+}  // namespace postern::crypto

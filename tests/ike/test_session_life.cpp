@@ -1,0 +1,159 @@
+// What time does to an IKE SA and its children: lifetimes, liveness, keepalives, PFS.
+#include "session_lab.hpp"
+
+namespace postern::ike {
+namespace {
+
+using lab::Fate;
+using lab::Lab;
+using namespace std::chrono_literals;
+
+TEST_CASE("session: children and IKE SA are rekeyed before they end, for as long as it takes") {
+  Lab lab;
+  lab.edit_both([](Connection& c) {
+    c.lifetime_s = 600;
+    c.children[0].lifetime_s = 120;
+  });
+  lab.start(0);
+  lab.run(1h);
+  lab.check_whole();
+  CHECK(lab.a.count(EventKind::child_rekeyed) >= 29);
+  CHECK(lab.a.count(EventKind::ike_rekeyed) >= 5);
+  CHECK(lab.a.count(EventKind::attempt_failed) == 0);
+  CHECK(lab.b.count(EventKind::attempt_failed) == 0);
+}
+
+TEST_CASE("session: a child that cannot be rekeyed carries traffic to its end, and not longer") {
+  Lab lab;
+  lab.edit_both([](Connection& c) { c.children[0].lifetime_s = 120; });
+  lab.start(0);
+  lab.settle();
+  lab.edit_both([](Connection& c) { c.children[0].proposals.clear(); });
+  lab.run(100s);
+  CHECK(lab.a.live().size() == 1);
+  lab.run(40s);
+  CHECK(lab.a.live().empty());
+  CHECK(lab.b.live().empty());
+  CHECK(lab.a.outbound.empty());
+}
+
+TEST_CASE("session: PFS makes a key exchange of its own, and is demanded") {
+  Lab lab;
+  lab.edit_both([](Connection& c) { c.children[0].pfs = {crypto::DhGroup::ecp384}; });
+  lab.start(0);
+  lab.settle();
+  lab.perform(0, lab.a.established().rekey_child(lab.a.outbound.at(1), lab.now));
+  lab.run(30s);
+  lab.check_whole();
+  CHECK(lab.a.bound(1)->suite.group == crypto::DhGroup::ecp384);
+
+  Lab without;
+  Lab::edit(without.b, [](Connection& c) { c.children[0].pfs = {crypto::DhGroup::ecp384}; });
+  without.start(0);
+  without.settle();
+  const ChildId before = without.a.outbound.at(1);
+  without.perform(0, without.a.established().rekey_child(before, without.now));
+  without.run(5s);
+  CHECK(without.a.outbound.at(1) == before);
+  REQUIRE_FALSE(without.a.failures.empty());
+  CHECK(without.a.failures[0].kind == FailureKind::no_common_child_proposal);
+}
+
+TEST_CASE("session: PFS of another group that both have is found by INVALID_KE_PAYLOAD") {
+  Lab lab;
+  Lab::edit(lab.a, [](Connection& c) { c.children[0].pfs = {crypto::DhGroup::ecp384, crypto::DhGroup::ecp256}; });
+  Lab::edit(lab.b, [](Connection& c) { c.children[0].pfs = {crypto::DhGroup::ecp256}; });
+  lab.start(0);
+  lab.settle();
+  lab.perform(0, lab.a.established().rekey_child(lab.a.outbound.at(1), lab.now));
+  lab.run(30s);
+  lab.check_whole();
+  CHECK(lab.a.bound(1)->suite.group == crypto::DhGroup::ecp256);
+}
+
+TEST_CASE("session: periodic liveness finds a dead peer within interval and retries, and leaves a living one alone") {
+  Lab lab;
+  lab.edit_both([](Connection& c) { c.dpd = {DpdMode::periodic, 10, 2}; });
+  lab.start(0);
+  lab.run(5min);
+  lab.check_whole();
+  lab.network = [](const auto&) { return Fate{0, 0}; };
+  lab.traffic = false;
+  lab.run(10s + 2s * 6 + 1s);
+  CHECK(lab.a.count(EventKind::peer_silent) == 1);
+  CHECK(lab.a.live().empty());
+  REQUIRE(lab.a.closed.size() == 1);
+  CHECK(lab.a.closed[0].retry);
+  CHECK(lab.a.closed[0].wanted_children == std::vector<std::string>{"one"});
+}
+
+TEST_CASE("session: liveness on demand asks only when traffic goes out unanswered") {
+  Lab lab;
+  lab.edit_both([](Connection& c) { c.dpd = {DpdMode::on_demand, 10, 2}; });
+  lab.start(0);
+  lab.run(5min);
+  const std::size_t quiet = lab.sent;
+  lab.perform(0, lab.a.established().on_outbound_traffic(lab.a.outbound.at(1), lab.now));
+  lab.run(5s);
+  lab.perform(0, lab.a.established().on_inbound_traffic(lab.a.outbound.at(1), lab.now));
+  lab.run(1min);
+  CHECK(lab.sent == quiet);
+  lab.perform(0, lab.a.established().on_outbound_traffic(lab.a.outbound.at(1), lab.now));
+  lab.run(11s);
+  CHECK(lab.sent == quiet + 2);
+  lab.check_whole();
+}
+
+TEST_CASE("session: the responder of a rekey sends into the new SA once the peer does") {
+  Lab lab;
+  lab.start(0);
+  lab.settle();
+  const ChildId old = lab.b.outbound.at(1);
+  // The answer arrives; the delete of the old SA that follows does not.
+  lab.network = [&](const auto& d) { return Fate{d.from == 0 && lab.b.children.size() == 2 ? 0U : 1U, 0}; };
+  lab.perform(0, lab.a.established().rekey_child(lab.a.outbound.at(1), lab.now));
+  lab.settle();
+  CHECK(lab.b.outbound.at(1) == old);
+  const ChildId fresh = lab.b.children.rbegin()->first;
+  CHECK(fresh != old);
+  lab.perform(1, lab.b.established().on_inbound_traffic(old, lab.now));
+  CHECK(lab.b.outbound.at(1) == old);
+  lab.perform(1, lab.b.established().on_inbound_traffic(fresh, lab.now));
+  CHECK(lab.b.outbound.at(1) == fresh);
+  lab.network = [](const auto&) { return Fate{}; };
+  lab.run(40s);
+  lab.check_whole();
+}
+
+TEST_CASE("session: an SA that the data plane refuses is taken back") {
+  Lab lab;
+  lab.traffic = false;
+  lab.start(0);
+  lab.settle();
+  lab.perform(0, lab.a.established().on_install_failed(lab.a.outbound.at(1), "no room", lab.now));
+  lab.run(30s);
+  CHECK(lab.a.live().empty());
+  CHECK(lab.b.live().empty());
+  REQUIRE(lab.a.failures.size() == 1);
+  CHECK(lab.a.failures[0].kind == FailureKind::install_failed);
+  CHECK(lab.a.spis.empty());
+}
+
+TEST_CASE("session: a closed session says nothing and wants no timer") {
+  Lab lab;
+  lab.start(0);
+  lab.settle();
+  lab.perform(0, lab.a.established().close(lab.now));
+  lab.settle();
+  for (auto* const at : {&lab.a, &lab.b})
+    for (const auto& session : at->sessions) {
+      CHECK(session->phase() == SessionPhase::closed);
+      CHECK_FALSE(session->next_timer());
+      CHECK(session->on_timer(lab.now + 1h).empty());
+      CHECK(session->want_child("one", lab.now).empty());
+    }
+  CHECK_FALSE(lab.a.closed[0].retry);
+}
+
+}  // namespace
+}  // namespace postern::ike

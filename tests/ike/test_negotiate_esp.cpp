@@ -1,0 +1,166 @@
+#include <algorithm>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "proposals.hpp"
+
+namespace postern::ike {
+
+using namespace test;
+
+TEST_CASE("negotiate: ESP") {
+  struct Row {
+    const char* what;
+    std::vector<Transform> offered;
+    Groups demanded;
+    DhGroup ke;
+    bool first;
+    std::optional<NegotiateError> failure;
+    DhGroup group;  // chosen, or wanted
+  };
+  using enum NegotiateError;
+  constexpr auto none = DhGroup::none, g14 = DhGroup::modp2048, g19 = DhGroup::ecp256;
+  const Row rows[] = {
+      {"in IKE_AUTH", {encr(12, 128), integ(12), esn(0)}, {}, none, true, {}, none},
+      {"whatever PFS we demand later", {encr(12, 128), integ(12), esn(0)}, {g14}, none, true, {}, none},
+      {"group NONE is no group", {encr(12, 128), integ(12), group(0), esn(0)}, {}, none, true, {}, none},
+      {"a group is none of IKE_AUTH's (1.2)",
+       {encr(12, 128), integ(12), group(14), esn(0)},
+       {},
+       none,
+       true,
+       no_common_proposal,
+       none},
+      {"no ESN transform", {encr(12, 128), integ(12)}, {}, none, true, no_common_proposal, none},
+      {"ESN demanded", {encr(12, 128), integ(12), esn(1)}, {}, none, true, no_common_proposal, none},
+      {"ESN or not", {encr(12, 128), integ(12), esn(1), esn(0)}, {}, none, true, {}, none},
+      {"no integrity", {encr(12, 128), esn(0)}, {}, none, true, no_common_proposal, none},
+      {"a PRF", {encr(12, 128), integ(12), prf(5), esn(0)}, {}, none, true, no_common_proposal, none},
+      {"another cipher", {encr(12, 256), integ(12), esn(0)}, {}, none, true, no_common_proposal, none},
+      {"no PFS", {encr(12, 128), integ(12), esn(0)}, {}, none, false, {}, none},
+      {"no PFS, a KE payload all the same", {encr(12, 128), integ(12), esn(0)}, {}, g14, false, {}, none},
+      {"PFS that we do not demand", {encr(12, 128), integ(12), group(14), esn(0)}, {}, g14, false, {}, g14},
+      {"with another KE", {encr(12, 128), integ(12), group(14), esn(0)}, {}, g19, false, invalid_ke, g14},
+      {"without a KE", {encr(12, 128), integ(12), group(14), esn(0)}, {}, none, false, invalid_ke, g14},
+      {"PFS or not, with a KE", {encr(12, 128), integ(12), group(0), group(14), esn(0)}, {}, g14, false, {}, g14},
+      {"PFS or not, without", {encr(12, 128), integ(12), group(14), group(0), esn(0)}, {}, none, false, {}, none},
+      {"PFS with a group that we do not have",
+       {encr(12, 128), integ(12), group(2), esn(0)},
+       {},
+       DhGroup{2},
+       false,
+       no_common_proposal,
+       none},
+      {"PFS demanded", {encr(12, 128), integ(12), group(19), group(14), esn(0)}, {g14}, g14, false, {}, g14},
+      {"PFS demanded, KE of another",
+       {encr(12, 128), integ(12), group(19), group(14), esn(0)},
+       {g14},
+       g19,
+       false,
+       invalid_ke,
+       g14},
+      {"PFS demanded, not offered", {encr(12, 128), integ(12), esn(0)}, {g14}, none, false, no_common_proposal, none},
+      {"PFS demanded, NONE offered",
+       {encr(12, 128), integ(12), group(0), esn(0)},
+       {g14},
+       none,
+       false,
+       no_common_proposal,
+       none},
+      {"PFS demanded, another offered",
+       {encr(12, 128), integ(12), group(19), esn(0)},
+       {g14},
+       g19,
+       false,
+       no_common_proposal,
+       none},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(std::string(row.what));
+    const auto chosen =
+        choose_esp(esp_offer(row.offered), Esps{esp_gcm, esp_cbc}, row.demanded, row.ke, 0x55667788, row.first);
+    REQUIRE(failure(chosen) == row.failure);
+    CHECK((chosen ? chosen->suite.group : chosen.error().group) == row.group);
+    if (!chosen) continue;
+    CHECK(chosen->suite.transform == esp_cbc.transform);
+    CHECK(!chosen->suite.extended_sequence);
+    CHECK(chosen->peer_spi == 0x11223344);
+    CHECK(chosen->answer.proposals.at(0).spi == octets("55667788"));
+    const auto accepted = accept_esp(chosen->answer, esp_offer(row.offered), row.first);
+    REQUIRE(accepted);
+    CHECK(accepted->peer_spi == 0x55667788);
+    CHECK(accepted->suite == chosen->suite);
+  }
+  const auto extended =
+      choose_esp(esp_offer({encr(20, 256), esn(1)}), Esps{{esp_gcm.transform, true}}, {}, none, 0x55667788, true);
+  REQUIRE(extended);
+  CHECK(extended->suite.extended_sequence);
+}
+
+TEST_CASE("negotiate: ESP: a peer's SPI, and protocols beside ESP") {
+  const auto chosen = [](ProtocolId protocol, const Octets& spi) {
+    return choose_esp(offer({encr(20, 256), esn(0)}, protocol, spi), Esps{esp_gcm}, {}, DhGroup::none, 0x55667788, true)
+        .has_value();
+  };
+  CHECK(chosen(ProtocolId::esp, octets("00000100")));
+  CHECK(!chosen(ProtocolId::esp, octets("000000ff")));  // reserved (RFC 4303 2.1)
+  CHECK(!chosen(ProtocolId::esp, octets("00000000")));
+  CHECK(!chosen(ProtocolId::ah, octets("00000100")));
+  CHECK(!chosen(ProtocolId{9}, octets("00000100")));
+}
+
+TEST_CASE("negotiate: an answer is a choice from our offer (RFC 7296 2.7, 3.3.6)") {
+  const SaPayload ours = offer_ike(Ikes{modern, classic}, {});
+  struct Row {
+    const char* what;
+    std::uint8_t number;
+    std::vector<Transform> transforms;
+    bool good;
+  };
+  const Row rows[] = {
+      {"the second", 2, {encr(12, 128), integ(12), prf(5), group(14)}, true},
+      {"in another order", 2, {group(14), encr(12, 128), prf(5), integ(12)}, true},
+      {"the first", 1, {encr(28, {}), prf(6), group(31)}, true},
+      {"transforms of the second under the first's number", 1, {encr(12, 128), integ(12), prf(5), group(14)}, false},
+      {"a number that was not", 3, {encr(12, 128), integ(12), prf(5), group(14)}, false},
+      {"number 0", 0, {encr(12, 128), integ(12), prf(5), group(14)}, false},
+      {"two of a type", 1, {encr(28, {}), encr(20, 256), prf(6), group(31)}, false},
+      {"the same twice", 2, {encr(12, 128), encr(12, 128), integ(12), prf(5), group(14)}, false},
+      {"a type is missing", 2, {encr(12, 128), integ(12), group(14)}, false},
+      {"integrity is missing", 2, {encr(12, 128), prf(5), group(14)}, false},
+      {"the group is missing", 2, {encr(12, 128), integ(12), prf(5)}, false},
+      {"integrity beside an AEAD", 1, {encr(28, {}), integ(12), prf(6), group(31)}, false},
+      {"a type that was not offered", 2, {encr(12, 128), integ(12), prf(5), group(14), esn(0)}, false},
+      {"another key length", 2, {encr(12, 256), integ(12), prf(5), group(14)}, false},
+      {"no key length", 2, {encr(12, {}), integ(12), prf(5), group(14)}, false},
+      {"an unknown attribute", 2, {{TransformType::encryption, 12, 128, true}, integ(12), prf(5), group(14)}, false},
+      {"nothing", 2, {}, false},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(std::string(row.what));
+    SaPayload answer = offer(row.transforms);
+    answer.proposals[0].number = row.number;
+    const auto accepted = accept_ike(answer, ours);
+    REQUIRE(accepted.has_value() == row.good);
+    if (!row.good) CHECK(accepted.error().error == NegotiateError::not_offered);
+  }
+  CHECK(!accept_ike({}, ours));
+  CHECK(!accept_ike(ours, ours));  // two proposals
+  SaPayload esp = offer({encr(12, 128), integ(12), prf(5), group(14)}, ProtocolId::esp);
+  esp.proposals[0].number = 2;
+  CHECK(!accept_ike(esp, ours));
+
+  const SaPayload child = offer_esp(Esps{esp_gcm}, 0x1000, {}),
+                  pfs = offer_esp(Esps{esp_gcm}, 0x1000, Groups{DhGroup::ecp256});
+  CHECK(accept_esp(esp_offer({encr(20, 256), esn(0)}), child, true));
+  CHECK(!accept_esp(offer({encr(20, 256), esn(0)}, ProtocolId::esp, octets("00000001")), child, true));
+  CHECK(!accept_esp(esp_offer({encr(20, 256)}), child, true));
+  CHECK(!accept_esp(esp_offer({encr(20, 256), esn(1)}), child, true));
+  CHECK(accept_esp(esp_offer({encr(20, 256), group(19), esn(0)}), pfs, false)->suite.group == DhGroup::ecp256);
+  CHECK(!accept_esp(esp_offer({encr(20, 256), group(19), esn(0)}), pfs, true));
+  CHECK(!accept_esp(esp_offer({encr(20, 256), esn(0)}), pfs, false));
+  CHECK(!accept_esp(esp_offer({encr(20, 256), group(14), esn(0)}), pfs, false));
+}
+
+}  // namespace postern::ike

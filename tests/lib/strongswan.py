@@ -63,98 +63,21 @@ class Connection:
             "children": children, **self.more}}
 
 
-class StrongSwan:
-    """One charon. `options` go into its section of strongswan.conf; `log` is the level of its log by group."""
+class Charon:
+    """A running charon, wherever it runs: what its control socket can do. `control()` opens another connection."""
 
-    def __init__(self, lab: Lab, namespace: Namespace, label: str = "swan", *, options: dict | None = None, log: dict | None = None,
-                 plugins: str = PLUGINS):
-        self.lab, self.namespace, self.label = lab, namespace, label
-        self.home = lab.scratch / label
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.process: Process | None = None
-        # A socket's path is at most 107 bytes long, and pytest's directories are not short.
-        self._socket = pathlib.Path(f"/run/{lab.prefix}{label}.vici")
-        lab.callback(self._socket.unlink, missing_ok=True)
-        self._log = self.home / "charon.log"
-        self._write(options or {}, {"default": 1, **(log or {})}, plugins)
+    def __init__(self, label: str):
+        self.label = label
         self._vici: Vici | None = None
         self._loaded: dict[str, Connection] = {}
 
-    def _write(self, options: dict, log: dict, plugins: str) -> None:
-        own = {"load": plugins, "install_routes": "yes", "retransmit_timeout": 1, "retransmit_tries": 3, "retransmit_base": 1.4,
-               "filelog": {"all": {"path": self._log, "flush_line": "yes", "append": "yes", "time_format": "%T", "time_add_ms": "yes", **log}},
-               "syslog": {"daemon": {"default": -1}, "auth": {"default": -1}}, "journal": {"default": -1},
-               "plugins": {"kernel-netlink": {"fwmark": "!0x42"}, "socket-default": {"fwmark": "0x42"},
-                           "kernel-libipsec": {"allow_peer_ts": "yes"}, "vici": {"socket": f"unix://{self._socket}"}}}
-        plugin_options = options.pop("plugins", {})
-        own["plugins"].update(plugin_options)
-        (self.home / "strongswan.conf").write_text(f"charon-systemd {{\n{settings({**own, **options})}}}\n")
-
-    # -- life
-
-    def start(self, seconds: float = 15) -> "StrongSwan":
-        """Ready, with every connection loaded that was loaded before."""
-        notify = NotifySocket(pathlib.Path(f"/run/{self.lab.prefix}{self.label}.notify"))
-        self._log.touch()
-        self.process = self.namespace.spawn(CHARON, name=f"charon-{self.label}",
-                                            env={**os.environ, "STRONGSWAN_CONF": str(self.home / "strongswan.conf"),
-                                                 "NOTIFY_SOCKET": str(notify.path)})
-        try:
-            notify.wait_ready(self.process, seconds)
-        finally:
-            notify.close()
-        self._vici = self.control()
-        for connection in list(self._loaded.values()):
-            self.load(connection)
-        return self
-
-    def kill(self) -> None:
-        """As a power cut: nothing is said to the peer."""
-        self.process.signal(signal.SIGKILL)
-        self._ended()
-
-    def stop(self) -> None:
-        """Deletes its SAs and ends."""
-        self.process.signal(signal.SIGTERM)
-        self._ended()
-
-    def _ended(self) -> None:
-        self.process.wait(15)
-        self._vici.close()
-        # A killed charon's routes and rule would send the next one's own packets astray.
-        self.namespace.ip("route", "flush", "table", "220", check=False)
-        self.namespace.ip6("route", "flush", "table", "220", check=False)
-
     def control(self) -> Vici:
-        return Vici.at(self._socket)
+        raise NotImplementedError
 
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def mark(self) -> int:
-        """A place in the log, for `said`."""
-        return len(self.log())
-
-    def said(self, pattern: str, since: int = 0, seconds: float = 5) -> re.Match:
-        """Waits until the log says it."""
-        try:
-            return wait_until(lambda: re.search(pattern, self.log()[since:]), seconds, f"charon says {pattern!r}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}; it said:\n{self.log()[since:][-3000:]}") from None
-
-    def deep_buffers(self) -> None:
-        """Its sockets and its TUN device get queues that hold a second of traffic: a packet lost later is not lost here."""
-        pidfd = _libc.syscall(_PIDFD_OPEN, self.process.pid, 0)
-        assert pidfd >= 0, os.strerror(ctypes.get_errno())
-        for entry in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
-            if not os.readlink(entry).startswith("socket:"):
-                continue
-            copy = _libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
-            with contextlib.suppress(OSError), socket.socket(fileno=copy) as one:
-                if one.family in (socket.AF_INET, socket.AF_INET6):
-                    one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-        os.close(pidfd)
-        self.namespace.ip("link", "set", "ipsec0", "txqueuelen", "20000")
+    def close(self) -> None:
+        if self._vici is not None:
+            self._vici.close()
+            self._vici = None
 
     # -- configuration
 
@@ -242,3 +165,97 @@ class StrongSwan:
     def counters(self) -> dict[str, int]:
         """IKE messages by kind, of all connections."""
         return {key: int(value) for key, value in self._vici.request("get-counters")["counters"][""].items()}
+
+
+class StrongSwan(Charon):
+    """One charon. `options` go into its section of strongswan.conf; `log` is the level of its log by group."""
+
+    def __init__(self, lab: Lab, namespace: Namespace, label: str = "swan", *, options: dict | None = None, log: dict | None = None,
+                 plugins: str = PLUGINS):
+        super().__init__(label)
+        self.lab, self.namespace = lab, namespace
+        self.home = lab.scratch / label
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.process: Process | None = None
+        # A socket's path is at most 107 bytes long, and pytest's directories are not short.
+        self._socket = pathlib.Path(f"/run/{lab.prefix}{label}.vici")
+        lab.callback(self._socket.unlink, missing_ok=True)
+        self._log = self.home / "charon.log"
+        self._write(options or {}, {"default": 1, **(log or {})}, plugins)
+        lab.callback(self.close)
+
+    def _write(self, options: dict, log: dict, plugins: str) -> None:
+        own = {"load": plugins, "install_routes": "yes", "retransmit_timeout": 1, "retransmit_tries": 3, "retransmit_base": 1.4,
+               "filelog": {"all": {"path": self._log, "flush_line": "yes", "append": "yes", "time_format": "%T", "time_add_ms": "yes", **log}},
+               "syslog": {"daemon": {"default": -1}, "auth": {"default": -1}}, "journal": {"default": -1},
+               "plugins": {"kernel-netlink": {"fwmark": "!0x42"}, "socket-default": {"fwmark": "0x42"},
+                           "kernel-libipsec": {"allow_peer_ts": "yes"}, "vici": {"socket": f"unix://{self._socket}"}}}
+        plugin_options = options.pop("plugins", {})
+        own["plugins"].update(plugin_options)
+        (self.home / "strongswan.conf").write_text(f"charon-systemd {{\n{settings({**own, **options})}}}\n")
+
+    # -- life
+
+    def start(self, seconds: float = 15) -> "StrongSwan":
+        """Ready, with every connection loaded that was loaded before."""
+        notify = NotifySocket(pathlib.Path(f"/run/{self.lab.prefix}{self.label}.notify"))
+        self._log.touch()
+        self.process = self.namespace.spawn(CHARON, name=f"charon-{self.label}",
+                                            env={**os.environ, "STRONGSWAN_CONF": str(self.home / "strongswan.conf"),
+                                                 "NOTIFY_SOCKET": str(notify.path)})
+        try:
+            notify.wait_ready(self.process, seconds)
+        finally:
+            notify.close()
+        self._vici = self.control()
+        for connection in list(self._loaded.values()):
+            self.load(connection)
+        return self
+
+    def kill(self) -> None:
+        """As a power cut: nothing is said to the peer."""
+        self.process.signal(signal.SIGKILL)
+        self._ended()
+
+    def stop(self) -> None:
+        """Deletes its SAs and ends."""
+        self.process.signal(signal.SIGTERM)
+        self._ended()
+
+    def _ended(self) -> None:
+        self.process.wait(15)
+        self.close()
+        # A killed charon's routes and rule would send the next one's own packets astray.
+        self.namespace.ip("route", "flush", "table", "220", check=False)
+        self.namespace.ip6("route", "flush", "table", "220", check=False)
+
+    def control(self) -> Vici:
+        return Vici.at(self._socket)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def mark(self) -> int:
+        """A place in the log, for `said`."""
+        return len(self.log())
+
+    def said(self, pattern: str, since: int = 0, seconds: float = 5) -> re.Match:
+        """Waits until the log says it."""
+        try:
+            return wait_until(lambda: re.search(pattern, self.log()[since:]), seconds, f"charon says {pattern!r}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it said:\n{self.log()[since:][-3000:]}") from None
+
+    def deep_buffers(self) -> None:
+        """Its sockets and its TUN device get queues that hold a second of traffic: a packet lost later is not lost here."""
+        pidfd = _libc.syscall(_PIDFD_OPEN, self.process.pid, 0)
+        assert pidfd >= 0, os.strerror(ctypes.get_errno())
+        for entry in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
+            if not os.readlink(entry).startswith("socket:"):
+                continue
+            copy = _libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
+            with contextlib.suppress(OSError), socket.socket(fileno=copy) as one:
+                if one.family in (socket.AF_INET, socket.AF_INET6):
+                    one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+        os.close(pidfd)
+        self.namespace.ip("link", "set", "ipsec0", "txqueuelen", "20000")

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""What one TCP stream from hA to hB carries through two Postern nodes, two strongSwan nodes and two wireguard-go nodes.
+
+The three labs stand at the same time and take turns; figures are medians of 3. Same rules for all: AES-128-GCM (wireguard has
+ChaCha20-Poly1305 alone), packets of 1400 bytes inside, logging off, strongSwan with its openssl plugin. If strongSwan stays
+under 0.4 Gb/s, the machine was busy or strongSwan is misconfigured: the run is void, and says so by its exit status.
+"""
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "lib"), str(pathlib.Path(__file__).resolve().parent)]
+
+import ike_documents
+import lab
+from ike_lab import IkeLab, SwanPair
+from ike_pairs import PosternPair
+from netns import wait_until
+from path import ROUNDS, Way, progress, spread
+
+MTU, LEAST_STRONGSWAN = 1400, 0.4
+IKE, ESP = "aes128gcm16-prfsha256-x25519", "aes128gcm16"
+
+
+class WireguardPair(IkeLab):
+    """wireguard-go on both gateways; the interface is the route."""
+
+    def __init__(self, scratch: pathlib.Path):
+        super().__init__(scratch)
+        try:
+            keys = {side: self._key() for side in (1, 2)}
+            for side, where in ((1, self.n1), (2, self.n2)):
+                self._gateway(side, where, keys)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _key() -> tuple[str, str]:
+        private = subprocess.run(["wg", "genkey"], check=True, capture_output=True, text=True).stdout
+        return private, subprocess.run(["wg", "pubkey"], check=True, capture_output=True, text=True, input=private).stdout.strip()
+
+    def _gateway(self, side: int, where, keys: dict) -> None:
+        other = 3 - side
+        # Its control socket is found by the interface's name, in a directory that all namespaces share.
+        name = f"wg{os.getpid() % 10**7}{'ab'[side - 1]}"
+        control = pathlib.Path(f"/var/run/wireguard/{name}.sock")
+        self.callback(control.unlink, missing_ok=True)
+        process = where.spawn("wireguard-go", "-f", name, name=f"wireguard-{side}", env={**os.environ, "LOG_LEVEL": "error"})
+        wait_until(lambda: control.exists() or not process.running(), 10, "wireguard-go is up")
+        private = self.scratch / f"wg{side}.key"
+        private.touch(0o600)
+        private.write_text(keys[side][0])
+        where.run("wg", "set", name, "listen-port", 51820, "private-key", private, "peer", keys[other][1],
+                  "endpoint", f"{lab.OUT4[other]}:51820", "allowed-ips", f"10.{other}.0.0/16")
+        where.ip("link", "set", name, "mtu", MTU, "up")
+        where.ip("route", "replace", f"10.{other}.0.0/16", "dev", name)
+
+
+def strongswan(scratch: pathlib.Path) -> SwanPair:
+    quiet = {"log": {"default": -1}}
+    made = SwanPair(scratch, left=quiet, right=quiet)
+    for swan, side in ((made.left, 1), (made.right, 2)):
+        swan.load(made.connection(side, proposals=[IKE], esp_proposals=[ESP]))
+    made.left.initiate("net")
+    return made
+
+
+def postern(scratch: pathlib.Path) -> PosternPair:
+    return PosternPair(scratch, plain_side="auto", proposal=ike_documents.proposal(IKE), esp=ESP)
+
+
+def measure(ways: list[Way], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    for _ in range(rounds):
+        for way in ways:
+            way.measure_tcp()
+    return {way.name: way.tcp for way in ways}
+
+
+def rows(measured: dict[str, list[float]]) -> list[dict]:
+    ours = statistics.median(measured["postern"])
+    made = [{"name": "peers tcp postern", "value": round(ours, 2), "unit": "Gb/s", "vs": "itself", "ratio": 1.0,
+             "spread": spread(measured["postern"])}]
+    for name in ("strongswan", "wireguard-go"):
+        theirs = statistics.median(measured[name])
+        made.append({"name": f"peers tcp {name}", "value": round(theirs, 2), "unit": "Gb/s", "vs": "postern", "ratio": round(ours / theirs, 2),
+                     "spread": spread(measured[name])})
+    return made
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="postern-bench-") as scratch:
+        home = pathlib.Path(scratch)
+        with postern(home / "postern") as ours, strongswan(home / "strongswan") as swan, WireguardPair(home / "wireguard") as wire:
+            for made in (ours, swan, wire):
+                for host in (made.hA, made.hB):
+                    host.ip("link", "set", "eth0", "mtu", MTU)
+            measured = measure([Way("postern", ours, "map4", 5201), Way("strongswan", swan, "map4", 5201),
+                                Way("wireguard-go", wire, "map4", 5201)])
+    if statistics.median(measured["strongswan"]) < LEAST_STRONGSWAN:
+        print(f"peers: strongSwan carried {statistics.median(measured['strongswan']):.2f} Gb/s, under {LEAST_STRONGSWAN}: the run is void",
+              file=sys.stderr)
+        return 1
+    print(json.dumps(rows(measured)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

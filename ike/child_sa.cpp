@@ -275,7 +275,7 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
   }
   auto made = install(core,
                       {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors,
-                       with.nonce_i, with.nonce_r, shared ? &*shared : nullptr, true, true},
+                       with.nonce_i, with.nonce_r, shared ? &*shared : nullptr, true, with.outbound_now},
                       now);
   if (!made) return give_up(child_failure(FailureKind::install_failed, made.error().message(), false));
   attempt.spi_in = 0;  // the child's now

@@ -36,23 +36,21 @@ void cannot_begin(SessionCore& core, const std::string& child, const Error& erro
 }
 
 // §2.8.1: of two simultaneous rekeys the one that holds the lowest of the four nonces goes.
-bool ours_is_lowest(const Octets& nonce_i, const Octets& nonce_r, const Octets& rival) {
-  return std::min(nonce_i, nonce_r) < rival;
+bool loses(const ChildAttempt& attempt, const Octets& nonce_r) {
+  return attempt.rival && std::min(attempt.nonce, nonce_r) < attempt.rival_nonce;
 }
 
-void rekeyed(SessionCore& core, const ChildAttempt& attempt, ChildId made, const Octets& nonce_r, Time now) {
-  const Child& fresh = *core.child(made);
-  core.tell_child(EventKind::child_rekeyed, fresh, "rekeyed by us");
-  Child* const old = core.child(*attempt.replaces);
-  Child* const rival = attempt.rival ? core.child(*attempt.rival) : nullptr;
-  if (rival != nullptr && ours_is_lowest(attempt.nonce, nonce_r, attempt.rival_nonce)) {
-    core.emit(SwitchOutbound{rival->id});
-    rival->outbound = true;
-    core.child(made)->outbound = false;
-    core.add_task({TaskKind::delete_child, {}, made, now, 0});
-    return;  // the peer, whose rekey stands, deletes the old one
+// Whoever made the SA that goes deletes it, whoever made the one that stays deletes the old one. The loser sends on
+// into the old SA until then: the winner need not have our answer yet.
+void rekeyed(SessionCore& core, const ChildAttempt& attempt, ChildId made, bool lost, Time now) {
+  Child& fresh = *core.child(made);
+  if (lost) {
+    fresh.closing = true;
+    return core.add_task({TaskKind::delete_child, {}, made, now, 0});
   }
-  if (rival != nullptr) rival->predecessor.reset();  // the peer deletes it
+  core.tell_child(EventKind::child_rekeyed, fresh, "rekeyed by us");
+  if (Child* const rival = attempt.rival ? core.child(*attempt.rival) : nullptr) rival->predecessor.reset();
+  Child* const old = core.child(*attempt.replaces);
   if (old == nullptr) return;
   old->outbound = false;
   core.add_task({TaskKind::delete_child, {}, old->id, now, 0});
@@ -82,6 +80,7 @@ void attempt_refused(SessionCore& core, ChildAttempt attempt, const Message& res
   }
   if (error.type == NotifyType::child_sa_not_found && attempt.replaces) {  // §2.25.1
     core.setup.surroundings->free_spi(attempt.spi_in);
+    if (core.child(*attempt.replaces) == nullptr) return;  // its delete came first
     core.remove_child(*attempt.replaces, "the peer does not know it any more");
     if (!core.has_child(attempt.policy.name)) core.add_task({TaskKind::make_child, attempt.policy.name, {}, now, 0});
     return;
@@ -176,9 +175,10 @@ void on_create_child_response(SessionCore& core, const Message& response, Time n
   if (response.error() != nullptr) return attempt_refused(core, std::move(attempt), response, now);
   const auto* const nonce = response.find<NoncePayload>(PayloadType::nonce);
   const Octets nonce_r = nonce != nullptr ? nonce->data : Octets();
-  const auto made = finish_child(core, attempt, {&response, attempt.nonce, nonce_r, false}, now);
+  const bool lost = loses(attempt, nonce_r);
+  const auto made = finish_child(core, attempt, {&response, attempt.nonce, nonce_r, false, !lost}, now);
   if (!made) return core.attempt_failed(made.error(), attempt.policy.name);
-  if (attempt.replaces) rekeyed(core, attempt, *made, nonce_r, now);
+  if (attempt.replaces) rekeyed(core, attempt, *made, lost, now);
 }
 
 }  // namespace postern::ike

@@ -15,14 +15,16 @@ void retire(SessionCore& core, ChildId id, std::string why, Time now) {
   Child* const old = core.child(id);
   if (old == nullptr) return;
   Child* next = nullptr;
-  for (Child& one : core.children)
-    if (one.id != id && one.policy.name == old->policy.name && !one.closing && !one.remove_at) next = &one;
+  for (Child& one : core.children) {
+    const bool fits = one.id != id && one.policy.name == old->policy.name && !one.closing && !one.remove_at;
+    if (fits && (next == nullptr || next->replaced)) next = &one;
+  }
   if (next == nullptr) return core.remove_child(id, std::move(why));
-  if (!next->outbound) {
+  if (old->outbound && !next->outbound) {
     core.emit(SwitchOutbound{next->id});
     next->outbound = true;
   }
-  next->predecessor.reset();
+  if (next->predecessor == id) next->predecessor.reset();
   old->outbound = false;
   old->remove_at = now + core.setup.lifetimes.old_child_linger;
 }

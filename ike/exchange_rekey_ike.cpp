@@ -192,6 +192,9 @@ void on_rekey_ike_response(SessionCore& core, const Message& response, Time now)
     (*made)->add_task({TaskKind::delete_ike, {}, {}, now, 0});
     return hand_over(core, *attempt.rival, now);
   }
+  // The peer closes its own; unless it heard of our delete of the old IKE SA before our answer, and knows of none.
+  if (attempt.rival != nullptr)
+    attempt.rival->add_task({TaskKind::delete_ike, {}, {}, now + core.setup.lifetimes.closing, 0});
   hand_over(core, **made, now);
   start_delete_ike(core, now);
 }

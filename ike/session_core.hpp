@@ -236,6 +236,7 @@ struct ChildAnswer {
   const Message* message = nullptr;
   Bytes nonce_i, nonce_r;
   bool first = false;
+  bool outbound_now = true;
 };
 [[nodiscard]] Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, const ChildAnswer& answer,
                                                     Time now);

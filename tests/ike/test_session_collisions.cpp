@@ -19,8 +19,8 @@ struct Row {
 const Row rows[] = {
     {"both make a child (§2.25)", Wish::make_child, Wish::make_child, End::whole},
     {"both rekey the same child (§2.8.1)", Wish::rekey_child, Wish::rekey_child, End::whole},
-    {"A rekeys a child that B deletes (§2.25.1)", Wish::rekey_child, Wish::delete_child, End::whole},
-    {"A deletes a child that B rekeys (§2.25.1)", Wish::delete_child, Wish::rekey_child, End::whole},
+    {"A rekeys a child that B deletes (§2.25.1)", Wish::rekey_child, Wish::delete_child, End::without_flow_one},
+    {"A deletes a child that B rekeys (§2.25.1)", Wish::delete_child, Wish::rekey_child, End::without_flow_one},
     {"both delete the same child (§2.25.1)", Wish::delete_child, Wish::delete_child, End::without_flow_one},
     {"both rekey the IKE SA (§2.8.2)", Wish::rekey_ike, Wish::rekey_ike, End::whole},
     {"A rekeys the IKE SA, B a child (§2.25.2)", Wish::rekey_ike, Wish::rekey_child, End::whole},
@@ -94,8 +94,8 @@ const Trouble troubles[] = {
 };
 
 void collide(const Row& row, const Trouble& trouble, std::uint64_t seed) {
-  CAPTURE(row.name);
-  CAPTURE(trouble.name);
+  CAPTURE(std::string(row.name));
+  CAPTURE(std::string(trouble.name));
   CAPTURE(seed);
   Lab lab;
   lab.a.numbers.seed(seed);  // the nonces decide who wins
@@ -106,8 +106,9 @@ void collide(const Row& row, const Trouble& trouble, std::uint64_t seed) {
   Actions from_a = begin(lab, 0, row.a), from_b = begin(lab, 1, row.b);
   const std::size_t first = lab.sent;
   lab.network = [&](const auto& d) { return trouble.network(d, first); };
-  lab.traffic =
-      row.a != Wish::close && row.b != Wish::close && row.a != Wish::delete_child && row.b != Wish::delete_child;
+  // A flow that ends, or that both make for the first time, has moments at which only one end holds its SA.
+  const auto steady = [](Wish wish) { return wish == Wish::rekey_child || wish == Wish::rekey_ike; };
+  lab.traffic = steady(row.a) && steady(row.b);
   lab.perform(0, std::move(from_a));
   lab.perform(1, std::move(from_b));
   lab.run(std::chrono::minutes(2));
@@ -122,8 +123,9 @@ TEST_CASE("session: collisions") {
 
 TEST_CASE("session: both ends set up at once") {
   for (const Trouble& trouble : troubles) {
-    CAPTURE(trouble.name);
+    CAPTURE(std::string(trouble.name));
     Lab lab;
+    lab.traffic = false;  // each has the SA of its own answer before the other does
     lab.network = [&](const auto& d) { return trouble.network(d, 0); };
     lab.start(0);
     lab.start(1);

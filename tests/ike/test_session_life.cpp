@@ -28,7 +28,9 @@ TEST_CASE("session: a child that cannot be rekeyed carries traffic to its end, a
   lab.edit_both([](Connection& c) { c.children[0].lifetime_s = 120; });
   lab.start(0);
   lab.settle();
-  lab.edit_both([](Connection& c) { c.children[0].proposals.clear(); });
+  Lab::edit(lab.b, [](Connection& c) {
+    c.children[0].proposals = {{{crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha256_128}, false}};
+  });
   lab.run(100s);
   CHECK(lab.a.live().size() == 1);
   lab.run(40s);

@@ -98,7 +98,7 @@ const Refusal refusals[] = {
 
 TEST_CASE("session: who does not authenticate gets nothing") {
   for (const Refusal& row : refusals) {
-    CAPTURE(row.name);
+    CAPTURE(std::string(row.name));
     Lab lab;
     lab.traffic = false;  // a responder that believed us has its SA until it hears that we do not believe it
     row.spoil(lab);

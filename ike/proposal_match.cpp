@@ -7,8 +7,6 @@
 namespace postern::ike {
 namespace {
 
-constexpr std::uint16_t no_transform = 0;  // NONE, of integrity and of key exchange
-
 Transform wire(const EncryptionChoice& choice) {
   Transform out{TransformType::encryption, crypto::ike_id(choice.cipher), std::nullopt, false};
   if (crypto::has_key_length_attribute(choice.cipher)) out.key_bits = choice.key_bits;
@@ -36,6 +34,7 @@ std::optional<Accepted> part_of(const IkeProposal& proposal, bool aead) {
 
 bool may_be_none(TransformType type) { return type == TransformType::integrity || type == TransformType::key_exchange; }
 
+// NONE has number 0 in both.
 bool is_none(const Transform& transform) { return may_be_none(transform.type) && transform == wire(transform.type, 0); }
 
 // §3.3.6: a type that one side leaves out agrees with NONE.

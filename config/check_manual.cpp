@@ -1,6 +1,6 @@
 // What manual keying demands: one permit rule, one set that is no AEAD, keys of the algorithms' lengths.
 #include "config/check.hpp"
-#include "config/transforms.hpp"
+#include "crypto/transforms.hpp"
 
 namespace postern::config {
 namespace {
@@ -26,18 +26,18 @@ void check_key(Check& check, const Secret& key, std::size_t wanted, const std::s
 }
 
 void check_direction(Check& check, const ManualSa& sa, const std::string& path, const TransformSet& set) {
-  const KeySizes sizes = key_sizes(set.transform);
-  check_key(check, sa.cipher_key, sizes.cipher, path + "/cipher", set);
+  const crypto::TransformSizes sizes = crypto::sizes_of(set.transform).value_or(crypto::TransformSizes{});  // checked
+  check_key(check, sa.cipher_key, sizes.key_bytes, path + "/cipher", set);
   const std::string authenticator = path + "/authenticator";
   const bool has_authenticator = given(check, authenticator);
-  if (sizes.integrity != 0 && !has_authenticator)
+  if (sizes.integrity_key_bytes != 0 && !has_authenticator)
     check.report.error(authenticator, fmt::format("is missing: transform set {} has an authenticator", set.name),
-                       fmt::format("{} hex digits", 2 * sizes.integrity));
-  if (sizes.integrity == 0 && has_authenticator)
+                       fmt::format("{} hex digits", 2 * sizes.integrity_key_bytes));
+  if (sizes.integrity_key_bytes == 0 && has_authenticator)
     check.report.error(authenticator, fmt::format("transform set {} has no authenticator", set.name),
                        "leave the key out");
-  if (has_authenticator && sizes.integrity != 0)
-    check_key(check, sa.integrity_key, sizes.integrity, authenticator, set);
+  if (has_authenticator && sizes.integrity_key_bytes != 0)
+    check_key(check, sa.integrity_key, sizes.integrity_key_bytes, authenticator, set);
 }
 
 bool broken(const Check& check, const std::string& set_name) {
@@ -54,11 +54,11 @@ void check_keys(Check& check, const std::string& set_name, const ManualKeys& key
                 const std::string& keys_path) {
   if (broken(check, set_name)) return;
   const TransformSet& set = *find_named(check.document.transform_sets, set_name);
-  if (set.transform.cipher == crypto::Cipher::aes_gcm_16)
+  if (crypto::is_aead(set.transform.cipher))
     return check.report.error(where,
-                              fmt::format("transform set {} is an AEAD (esp-gcm): with manual keys every start would "
+                              fmt::format("transform set {} is an AEAD ({}): with manual keys every start would "
                                           "begin at the same nonce, and nonce reuse breaks the cipher",
-                                          set.name),
+                                          set.name, crypto::text(set.transform)),
                               "esp-aes with an authenticator, or keys by IKE");
   check_direction(check, keys.inbound, keys_path + "/inbound/esp", set);
   check_direction(check, keys.outbound, keys_path + "/outbound/esp", set);

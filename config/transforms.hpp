@@ -1,4 +1,4 @@
-// Transform names as the guide spells them, and what each is (TS-13..18, TS-26). Pure tables.
+// Transform sets as the guide spells them (TS-13..18, TS-26). The words themselves: crypto/transforms.hpp.
 #pragma once
 
 #include <string>
@@ -9,13 +9,6 @@
 #include "crypto/packet_cipher.hpp"
 
 namespace postern::config {
-
-// Key bytes a manual SA needs; an AEAD's count is with its salt. Same numbers as crypto::sizes_of (tests/config
-// compares).
-struct KeySizes {
-  std::size_t cipher = 0, integrity = 0;
-};
-[[nodiscard]] KeySizes key_sizes(const crypto::Transform& transform);
 
 struct ResolvedTransforms {
   std::vector<std::string> names;  // as `show` prints them: "esp-aes", "esp-256-aes", "esp-sha256-hmac"

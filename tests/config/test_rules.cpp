@@ -1,5 +1,6 @@
 // The fourth gate: MAN-01..14, TS-05, TS-06, TS-08, TS-13..18, TS-26, TS-28, TS-31, TS-35, TS-38, SV-06. Each bad row
 // beside a good.
+#include "crypto/transforms.hpp"
 #include "maps/abi.h"
 #include "tests/config/good_document.hpp"
 
@@ -68,10 +69,9 @@ TEST_CASE("MAN-07: key lengths by algorithm") {
     json transforms;
     std::size_t cipher, authenticator;
   };
-  const Row rows[] = {{{"esp-aes", "esp-sha256-hmac"}, 16, 32},
-                      {{"esp-aes 128", "esp-sha-hmac"}, 16, 20},
-                      {{"esp-aes 192", "esp-sha-hmac"}, 24, 20},
-                      {{"esp-aes 256", "esp-sha256-hmac"}, 32, 32}};
+  const Row rows[] = {{{"esp-aes", "esp-sha256-hmac"}, 16, 32},  {{"esp-aes 128", "esp-sha-hmac"}, 16, 20},
+                      {{"esp-aes 192", "esp-sha-hmac"}, 24, 20}, {{"esp-aes 256", "esp-sha256-hmac"}, 32, 32},
+                      {{"esp-aes", "esp-sha384-hmac"}, 16, 48},  {{"esp-256-aes", "esp-sha512-hmac"}, 32, 64}};
   for (const Row& row : rows) {
     CAPTURE(row.transforms.dump());
     const auto document = with_set(row.transforms);
@@ -100,7 +100,7 @@ TEST_CASE("MAN-08: an authenticator key goes with an authenticator") {
 }
 
 TEST_CASE("MAN-13: an AEAD with manual keys is refused for its nonce, and is fine where nothing uses it") {
-  for (const char* const transform : {"esp-gcm", "esp-gcm 128", "esp-gcm 192", "esp-gcm 256"})
+  for (const char* const transform : {"esp-gcm", "esp-gcm 128", "esp-gcm 192", "esp-gcm 256", "esp-chacha20-poly1305"})
     check_refused(with_set(json::array({transform})), entry + "/transform_set", "nonce reuse");
   auto tunnel = good();
   tunnel["ipsec"]["transform_sets"][0]["transforms"] = {"esp-gcm"};
@@ -120,6 +120,10 @@ TEST_CASE("TS-13..18, TS-26, TS-28: transforms") {
       {{"esp-aes", "esp-aes 256", "esp-sha-hmac"}, "/1", "second cipher"},
       {{"esp-aes", "esp-sha-hmac", "esp-sha256-hmac"}, "/2", "second authenticator"},
       {{"esp-gcm", "esp-sha256-hmac"}, "", "authenticates by itself"},
+      {{"esp-chacha20-poly1305", "esp-sha512-hmac"}, "", "esp-chacha20-poly1305 authenticates by itself"},
+      {{"esp-aes", "esp-chacha20-poly1305"}, "/1", "second cipher"},
+      {{"esp-aes", "esp-sha384-hmac", "esp-sha512-hmac"}, "/2", "second authenticator"},
+      {{"esp-chacha20-poly1305 256"}, "/0", "not a known transform"},
       {{"esp-sha256-hmac"}, "", "without a cipher"},
       {{"esp-aes"}, "", "without an authenticator"},
       {{"esp-aes 512", "esp-sha-hmac"}, "/0", "not a known transform"},
@@ -141,6 +145,26 @@ TEST_CASE("TS-13..18, TS-26, TS-28: transforms") {
   CHECK(loaded->document.transform_sets[0].transforms == std::vector<std::string>{"esp-sha256-hmac", "esp-aes"});
   CHECK(loaded->document.transform_sets[0].transform ==
         crypto::Transform{crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha256_128});
+}
+
+TEST_CASE("TS-18, TS-24: every word of the table of algorithms makes a transform set, and is shown by its name") {
+  for (const crypto::NamedTransform& word : crypto::named_transforms()) {
+    for (const std::string_view spelling : {word.name, word.alias}) {
+      if (spelling.empty()) continue;
+      CAPTURE(spelling);
+      json set = json::array({std::string(spelling)});
+      if (word.cipher == crypto::Cipher::none) set.push_back("esp-aes");
+      if (word.cipher == crypto::Cipher::aes_cbc) set.push_back("esp-sha256-hmac");
+      auto document = good();
+      document["ipsec"]["transform_sets"].push_back({{"name", "W"}, {"transforms", set}});
+      const auto loaded = load(document);
+      if (!loaded) FAIL(to_text(loaded.error()));
+      const TransformSet& got = *find_named(loaded->document.transform_sets, "W");
+      CHECK(got.transforms.front() == word.name);
+      CHECK(crypto::sizes_of(got.transform));
+      CHECK(loaded->warnings.size() == (word.weak ? 1 : 0));
+    }
+  }
 }
 
 TEST_CASE("TS-31: a weak algorithm works and is warned of once, with its path") {

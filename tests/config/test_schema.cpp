@@ -1,7 +1,6 @@
 // The second gate, and what the schema promises about itself.
 #include <functional>
 
-#include "config/transforms.hpp"
 #include "tests/config/good_document.hpp"
 
 namespace postern::config {
@@ -109,20 +108,6 @@ TEST_CASE("schema: hundreds of problems are cut, and said so") {
   const auto problems = problems_of(document);
   CHECK(problems.size() == 201);
   CHECK(problems.back().message == "300 more problems are not listed");
-}
-
-TEST_CASE("transforms: key lengths are those of the cipher room") {
-  using crypto::Cipher;
-  using crypto::Integrity;
-  for (const Cipher cipher : {Cipher::aes_cbc, Cipher::aes_gcm_16})
-    for (const unsigned bits : {128U, 192U, 256U})
-      for (const Integrity integrity : {Integrity::none, Integrity::hmac_sha1_96, Integrity::hmac_sha256_128}) {
-        const crypto::Transform transform{cipher, static_cast<std::uint16_t>(bits), integrity};
-        const auto sizes = crypto::sizes_of(transform);
-        if (!sizes) continue;
-        CHECK(key_sizes(transform).cipher == sizes->key_bytes);
-        CHECK(key_sizes(transform).integrity == sizes->integrity_key_bytes);
-      }
 }
 
 }  // namespace postern::config

@@ -15,7 +15,6 @@ import tempfile
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "lib"), str(pathlib.Path(__file__).resolve().parent)]
 
-import ike_documents
 import lab
 from ike_lab import IkeLab, SwanPair
 from ike_pairs import PosternPair
@@ -71,7 +70,7 @@ def strongswan(scratch: pathlib.Path) -> SwanPair:
 
 
 def postern(scratch: pathlib.Path) -> PosternPair:
-    return PosternPair(scratch, plain_side="auto", proposal=ike_documents.proposal(IKE), esp=ESP)
+    return PosternPair(scratch, plain_side="auto", ike=IKE, esp=ESP)
 
 
 def measure(ways: list[Way], rounds: int = ROUNDS) -> dict[str, list[float]]:

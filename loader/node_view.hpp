@@ -74,7 +74,7 @@ struct WorkerView {
   std::uint32_t threads = 0, starts = 0;
   std::string engine;
   bool io_uring = true, multishot_read = false;
-  std::uint64_t split = 0, merged = 0, made = 0, held = 0, wakeups = 0, system_calls = 0;
+  std::uint64_t split = 0, merged = 0, made = 0, held = 0, wakeups = 0, system_calls = 0, handed = 0, helped = 0;
 };
 
 struct NodeView {

@@ -18,7 +18,9 @@ json worker_json(const WorkerView& worker) {
           {"io_uring", worker.io_uring},
           {"multishot_read", worker.multishot_read},
           {"wakeups", worker.wakeups},
-          {"system_calls", worker.system_calls}};
+          {"system_calls", worker.system_calls},
+          {"handed", worker.handed},
+          {"helped", worker.helped}};
 }
 
 json queue_json(const QueueView& queue) {

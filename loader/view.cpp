@@ -34,6 +34,8 @@ void add_worker(const ViewSources& from, NodeView& view) {
     view.worker.held += read(thread.held);
     view.worker.wakeups += read(thread.wakeups);
     view.worker.system_calls += read(thread.system_calls);
+    view.worker.handed += read(thread.handed);
+    view.worker.helped += read(thread.helped);
     for (std::size_t reason = 0; reason < drop_count; ++reason) view.worker_drops[reason] += read(thread.drops[reason]);
   }
 }

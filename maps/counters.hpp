@@ -14,7 +14,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t counter_page_magic = 0x504e4350;  // "PNCP"
-inline constexpr std::uint32_t counter_page_version = 1;
+inline constexpr std::uint32_t counter_page_version = 2;
 inline constexpr std::size_t max_worker_threads = 64;
 inline constexpr std::size_t max_worker_devices = 256;
 
@@ -48,6 +48,7 @@ struct alignas(64) ThreadCounters {
   Counter held;                    // gauge: waiting in hold queues now
   Counter captured, capture_lost;  // records given to, and refused by, a running capture
   Counter wakeups, system_calls;   // io_uring_enter calls, and those that slept
+  Counter handed, helped;  // packets of its own that another thread sealed or opened, and of others that it did
   std::array<DeviceCounters, max_worker_devices> devices;
 };
 

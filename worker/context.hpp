@@ -22,6 +22,7 @@ struct PipelineContext {
   FramePool& frames;
   ThreadCounters& counters;
   Egress& egress;
+  bool crowded = false;  // more waits than is taken
 
   void count_drop(Drop reason, std::uint64_t packets = 1) {
     count(counters.drops[static_cast<std::size_t>(reason)], packets);

@@ -187,6 +187,7 @@ Result<Control::Answer> Control::hello(ChannelMessage& message) {
 
 Result<void> Control::start_threads(std::uint32_t count) {
   const auto cpus = cpus_to_stay_on(count);
+  if (count > 1) team_ = std::make_unique<Team>(count);
   for (std::uint32_t index = 0; index < count; ++index) {
     DataThreadConfig config;
     config.index = index;
@@ -195,6 +196,7 @@ Result<void> Control::start_threads(std::uint32_t count) {
     config.counters = &shared_->counters().thread[index];
     config.adjacencies = &shared_->adjacencies();
     config.outbox = &outbox_;
+    config.team = team_.get();
     auto thread = DataThread::start(config);
     if (!thread) {
       threads_.clear();

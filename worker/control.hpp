@@ -115,6 +115,7 @@ class Control {
   std::uint64_t next_event_ = 1;
   std::unique_ptr<SharedFiles> shared_;
   std::unique_ptr<Sad> sad_;
+  std::unique_ptr<Team> team_;  // with more than one thread
   Outbox<WorkerNews> outbox_;
   std::vector<std::unique_ptr<DataThread>> threads_;  // go before what they borrow
   bool stopping_ = false;

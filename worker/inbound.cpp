@@ -22,6 +22,11 @@ void set_ecn(std::byte* ip, Family family, std::uint8_t ecn) {
 
 }  // namespace
 
+Inbound::Inbound(PipelineContext& context, const TeamMember& team)
+    : context_(context),
+      queue_(context.engine, context.counters, team, false),
+      pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())) {}
+
 std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet) {
   const auto info = parse_ip(packet);
   if (!info) return std::unexpected(Drop::unparseable);
@@ -76,9 +81,10 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
   }
   packet.pull(esp->esp_offset);
   packet.size = esp->esp_bytes;
-  jobs_[count_] = {&sa->key, packet.data(), esp->esp_bytes, esp->sequence, false};
-  pending_[count_] = {packet, sa, esp->traffic_class, Drop::none};
-  if (++count_ == packet_batch) flush();
+  CipherBatch& batch = queue_.filling();
+  batch.jobs[batch.count] = {&sa->key, packet.data(), esp->esp_bytes, esp->sequence, false};
+  pending_[queue_.filling_slot()][batch.count] = {packet, sa, esp->traffic_class, Drop::none};
+  if (++batch.count == packet_batch) flush();
 }
 
 // Everything that can be seen without the key.
@@ -96,45 +102,64 @@ std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& e
 }
 
 void Inbound::flush() {
-  if (count_ == 0) return;
-  context_.engine.open(std::span(jobs_).first(count_));
+  close_batch();
+  collect(false);
+}
+
+void Inbound::finish() {
+  close_batch();
+  collect(true);
+}
+
+void Inbound::close_batch() {
+  const std::uint32_t count = queue_.filling().count;
+  if (count != 0) queue_.close(count == packet_batch && context_.crowded);
+}
+
+void Inbound::collect(bool wait) {
+  while (const auto slot = queue_.finished(wait)) {
+    const CipherBatch& batch = queue_.at(*slot);
+    settle(std::span(batch.jobs).first(batch.count), std::span(pending_[*slot]).first(batch.count));
+    queue_.release();
+  }
+}
+
+void Inbound::settle(std::span<const crypto::EspJob> jobs, std::span<Pending> pending) {
   delivered_ = 0;
-  for (std::size_t first = 0; first < count_;) {
+  for (std::size_t first = 0; first < pending.size();) {
     std::size_t last = first + 1;
-    while (last < count_ && pending_[last].sa == pending_[first].sa) ++last;
-    settle_run(first, last);
+    while (last < pending.size() && pending[last].sa == pending[first].sa) ++last;
+    settle_run(jobs.subspan(first, last - first), pending.subspan(first, last - first));
     first = last;
   }
-  count_ = 0;
   if (delivered_ != 0) context_.egress.deliver(std::span(deliveries_).first(delivered_));
 }
 
-void Inbound::settle_run(std::size_t first, std::size_t last) {
-  for (std::size_t i = first; i < last; ++i)
-    if (!jobs_[i].ok) pending_[i].verdict = Drop::bad_icv;
-  if (pending_[first].sa->replay->window.size() != 0) advance_window(first, last);
-  deliver_run(first, last);
+void Inbound::settle_run(std::span<const crypto::EspJob> jobs, std::span<Pending> run) {
+  for (std::size_t i = 0; i < run.size(); ++i)
+    if (!jobs[i].ok) run[i].verdict = Drop::bad_icv;
+  if (run[0].sa->replay->window.size() != 0) advance_window(jobs, run);
+  deliver_run(run);
 }
 
 // RFC 4303 §3.4.3: only numbers of authentic packets move the window. The slot learns the highest before anything is
 // delivered.
-void Inbound::advance_window(std::size_t first, std::size_t last) {
-  ReplayState& state = *pending_[first].sa->replay;
+void Inbound::advance_window(std::span<const crypto::EspJob> jobs, std::span<Pending> run) {
+  ReplayState& state = *run[0].sa->replay;
   const ReplayLock lock(state);
-  for (std::size_t i = first; i < last; ++i) {
-    if (pending_[i].verdict != Drop::none) continue;
-    const ReplayVerdict verdict = state.window.advance(jobs_[i].sequence);
-    if (verdict == ReplayVerdict::replayed) pending_[i].verdict = Drop::replayed;
-    if (verdict == ReplayVerdict::too_old) pending_[i].verdict = Drop::too_old;
+  for (std::size_t i = 0; i < run.size(); ++i) {
+    if (run[i].verdict != Drop::none) continue;
+    const ReplayVerdict verdict = state.window.advance(jobs[i].sequence);
+    if (verdict == ReplayVerdict::replayed) run[i].verdict = Drop::replayed;
+    if (verdict == ReplayVerdict::too_old) run[i].verdict = Drop::too_old;
   }
-  pending_[first].sa->slot->highest_sequence.store(state.window.highest(), std::memory_order_relaxed);
+  run[0].sa->slot->highest_sequence.store(state.window.highest(), std::memory_order_relaxed);
 }
 
-void Inbound::deliver_run(std::size_t first, std::size_t last) {
-  InboundSa& sa = *pending_[first].sa;
+void Inbound::deliver_run(std::span<Pending> all) {
+  InboundSa& sa = *all[0].sa;
   Tally run;
-  for (std::size_t i = first; i < last; ++i) {
-    Pending& pending = pending_[i];
+  for (Pending& pending : all) {
     if (pending.verdict != Drop::none) {
       blame(pending, pending.verdict);
       continue;

@@ -4,8 +4,11 @@
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <memory>
 #include <optional>
+#include <span>
 
+#include "worker/batch_queue.hpp"
 #include "worker/context.hpp"
 #include "worker/parse.hpp"
 #include "worker/sa.hpp"
@@ -37,11 +40,14 @@ struct InnerPlain {
 
 class Inbound {
  public:
-  explicit Inbound(PipelineContext& context) : context_(context) {}
+  Inbound(PipelineContext& context, const TeamMember& team);
 
   void packet(Packet packet, std::uint32_t fvrf);
-  // Opens, judges and delivers what is batched.
+  // Opens what is batched, or lends it to another thread; judges and delivers what is open.
   void flush();
+  // The same, and waits for what other threads have.
+  void finish();
+  [[nodiscard]] BatchQueue& queue() { return queue_; }
 
  private:
   struct Pending {
@@ -56,18 +62,20 @@ class Inbound {
   };
 
   [[nodiscard]] std::optional<Drop> refuse_early(const InboundSa& sa, const OuterEsp& esp) const;
-  void settle_run(std::size_t first, std::size_t last);
-  void advance_window(std::size_t first, std::size_t last);
+  void close_batch();
+  void collect(bool wait);
+  void settle(std::span<const crypto::EspJob> jobs, std::span<Pending> pending);
+  void settle_run(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
+  void advance_window(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
   [[nodiscard]] std::expected<IpInfo, Drop> decapsulate(Pending& pending) const;
-  void deliver_run(std::size_t first, std::size_t last);
+  void deliver_run(std::span<Pending> run);
   [[nodiscard]] static bool expired(const InboundSa& sa, const Tally& run, std::uint32_t bytes);
   void blame(Pending& pending, Drop reason);
 
   PipelineContext& context_;
-  std::size_t count_ = 0;
   std::size_t delivered_ = 0;
-  std::array<crypto::EspJob, packet_batch> jobs_;
-  std::array<Pending, packet_batch> pending_;
+  BatchQueue queue_;
+  std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;  // beside the jobs of each batch of the queue
   std::array<Delivery, packet_batch> deliveries_;
 };
 

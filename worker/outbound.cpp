@@ -10,6 +10,8 @@ Outbound::Outbound(PipelineContext& context, const PipelineConfig& config)
     : context_(context),
       config_(config),
       held_(config.hold_packets),
+      queue_(context.engine, context.counters, config.team, true),
+      pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())),
       fragment_identification_(static_cast<std::uint32_t>(monotonic_ns())) {}
 
 void Outbound::packet(Packet packet) {
@@ -100,7 +102,8 @@ void Outbound::encapsulate(Packet packet, const IpInfo& info, bool cut_outer) {
   end[padding] = static_cast<std::byte>(padding);
   end[padding + 1] = static_cast<std::byte>(info.family == Family::v4 ? IpProto::ipv4 : IpProto::ipv6);
 
-  Pending& pending = pending_[count_];
+  CipherBatch& batch = queue_.filling();
+  Pending& pending = pending_[queue_.filling_slot()][batch.count];
   pending.inner_bytes = packet.size;
   packet.push(esp_header + overhead.iv_bytes);
   packet.size = esp_bytes;
@@ -112,8 +115,8 @@ void Outbound::encapsulate(Packet packet, const IpInfo& info, bool cut_outer) {
   pending.traffic_class = outer_traffic_class(sa, info.traffic_class);
   pending.dont_fragment = !cut_outer && outer_dont_fragment(sa, info.dont_fragment);
   pending.refused = Drop::none;
-  jobs_[count_] = {&sa.key, packet.data(), esp_bytes, 0, false};
-  if (++count_ == packet_batch) flush();
+  batch.jobs[batch.count] = {&sa.key, packet.data(), esp_bytes, 0, false};
+  if (++batch.count == packet_batch) flush();
 }
 
 void Outbound::hold(const Packet& packet, Drop reason) {

@@ -3,10 +3,12 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
 #include "base/clock.hpp"
+#include "worker/batch_queue.hpp"
 #include "worker/context.hpp"
 #include "worker/fragment.hpp"
 #include "worker/hold_queue.hpp"
@@ -34,8 +36,11 @@ class Outbound {
 
   void packet(Packet packet);
   void super_packet(const VnetHeader& offload, Bytes ip_packet, std::uint32_t flow, std::uint32_t generation);
-  // Numbers, seals and transmits what is batched.
+  // Numbers and seals what is batched, or lends it to another thread; transmits what is sealed.
   void flush();
+  // The same, and waits for what other threads have.
+  void finish();
+  [[nodiscard]] BatchQueue& queue() { return queue_; }
 
   void poll_held(Time now);
   void drop_held();
@@ -89,10 +94,12 @@ class Outbound {
   [[nodiscard]] Packet allocate(std::uint32_t size, const Packet& like);
 
   // seal.cpp: the batch.
-  void number_runs();
-  void number_run(std::size_t first, std::size_t last);
-  void compact();
-  void transmit_sealed();
+  void close_batch();
+  void collect(bool wait);
+  void number_runs(CipherBatch& batch, std::span<Pending> pending);
+  void number_run(std::span<crypto::EspJob> jobs, std::span<Pending> pending);
+  void compact(CipherBatch& batch, std::span<Pending> pending);
+  void transmit_sealed(const CipherBatch& batch, std::span<Pending> pending);
 
   PipelineContext& context_;
   PipelineConfig config_;
@@ -100,9 +107,8 @@ class Outbound {
   ErrorBudget errors_;
   std::uint32_t oldest_generation_ = 0;
   Route route_;
-  std::size_t count_ = 0;
-  std::array<crypto::EspJob, packet_batch> jobs_;
-  std::array<Pending, packet_batch> pending_;
+  BatchQueue queue_;
+  std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;  // beside the jobs of each batch of the queue
   std::array<WirePacket, packet_batch> wire_;
   std::uint32_t fragment_identification_ = 0;
   IcmpErrorBuffer icmp_;

@@ -1,5 +1,7 @@
 #include "worker/pipeline.hpp"
 
+#include <algorithm>
+
 #include "worker/context.hpp"
 #include "worker/inbound.hpp"
 #include "worker/outbound.hpp"
@@ -14,7 +16,7 @@ FramePool::FramePool(std::byte* base, std::uint32_t frames, std::uint32_t frame_
 
 struct Pipeline::Implementation {
   Implementation(PipelineContext shared, const PipelineConfig& config)
-      : context(std::move(shared)), outbound(context, config), inbound(context) {}
+      : context(std::move(shared)), outbound(context, config), inbound(context, config.team) {}
 
   PipelineContext context;
   Outbound outbound;
@@ -34,9 +36,32 @@ void Pipeline::outbound_super(const VnetHeader& offload, Bytes ip_packet, std::u
 }
 void Pipeline::inbound(Packet packet, std::uint32_t fvrf) { implementation_->inbound.packet(packet, fvrf); }
 void Pipeline::flush() {
+  implementation_->inbound.finish();
+  implementation_->outbound.finish();
+}
+void Pipeline::begin_round(std::uint64_t epoch) {
+  implementation_->inbound.queue().begin_round(epoch);
+  implementation_->outbound.queue().begin_round(epoch);
+}
+void Pipeline::end_round() {
   implementation_->inbound.flush();
   implementation_->outbound.flush();
 }
+std::optional<std::uint64_t> Pipeline::held_since() const {
+  const CipherBatch* const opening = implementation_->inbound.queue().oldest();
+  const CipherBatch* const sealing = implementation_->outbound.queue().oldest();
+  if (opening == nullptr && sealing == nullptr) return std::nullopt;
+  return std::min(opening == nullptr ? UINT64_MAX : opening->since, sealing == nullptr ? UINT64_MAX : sealing->since);
+}
+void Pipeline::set_crowded(bool crowded) { implementation_->context.crowded = crowded; }
+const CipherBatch* Pipeline::settle() {
+  for (BatchQueue* const queue : {&implementation_->inbound.queue(), &implementation_->outbound.queue()})
+    queue->take_back();
+  end_round();
+  const CipherBatch* const opening = implementation_->inbound.queue().oldest();
+  return opening != nullptr ? opening : implementation_->outbound.queue().oldest();
+}
+void Pipeline::cipher(CipherBatch& batch) { batch.cipher(implementation_->context.engine); }
 void Pipeline::poll_held(Time now) { implementation_->outbound.poll_held(now); }
 bool Pipeline::has_held() const { return implementation_->outbound.has_held(); }
 void Pipeline::drop_held() { implementation_->outbound.drop_held(); }

@@ -13,12 +13,14 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/clock.hpp"
 #include "crypto/packet_cipher.hpp"
 #include "maps/adjacency.hpp"
 #include "maps/counters.hpp"
+#include "worker/batch_queue.hpp"
 #include "worker/packet.hpp"
 #include "worker/sa_state.hpp"
 
@@ -89,6 +91,7 @@ class Egress {
 struct PipelineConfig {
   std::uint32_t hold_packets = 256;              // bound of the hold queue
   Duration hold_time = std::chrono::seconds(1);  // then: no_adjacency or no_outbound_sa
+  TeamMember team{};                             // threads that may do cipher work for this one, and it for them
 };
 
 class Pipeline {
@@ -106,9 +109,22 @@ class Pipeline {
   // One packet from the cipher side that begins at its outer IP header: ESP, or UDP-encapsulated ESP.
   void inbound(Packet packet, std::uint32_t fvrf);
 
-  // Seals and opens what is batched and hands everything to Egress. Call when the input is drained, and always before
-  // Sad::quiescent() or offline(): the batch points to SAs.
+  // Seals and opens what is batched and hands everything to Egress, also what other threads have. Call before
+  // Sad::quiescent() or offline(): batches point to SAs.
   void flush();
+
+  // Instead of flush(), in a team: begin_round() with Sad::epoch() before packets are taken, end_round() after. What
+  // other threads work on stays away until a later round; then held_since() is the epoch for Sad::holding().
+  void begin_round(std::uint64_t epoch);
+  void end_round();
+  [[nodiscard]] std::optional<std::uint64_t> held_since() const;
+  // More waits than is taken: full batches may be lent.
+  void set_crowded(bool crowded);
+  // Before a sleep. Does what no other thread began; the oldest batch that one has under work, null when none is away.
+  [[nodiscard]] const CipherBatch* settle();
+  // Another thread's batch.
+  void cipher(CipherBatch& batch);
+
   // Retries and expires held packets. Call at least every 10 ms while has_held().
   void poll_held(Time now);
   [[nodiscard]] bool has_held() const;

@@ -23,6 +23,11 @@ class Quiescence {
     // unpublished.
     seen.store(epoch_.load(std::memory_order_acquire), std::memory_order_release);
   }
+  // What this thread looked up since it read epoch() as `since` is still in use; all before is not.
+  void holding(std::uint32_t thread, std::uint64_t since) {
+    readers_[thread].seen.store(since, std::memory_order_release);
+  }
+  [[nodiscard]] std::uint64_t epoch() const { return epoch_.load(std::memory_order_acquire); }
   void offline(std::uint32_t thread) { readers_[thread].seen.store(asleep, std::memory_order_release); }
   void online(std::uint32_t thread) {
     readers_[thread].seen.store(epoch_.load(std::memory_order_acquire), std::memory_order_relaxed);

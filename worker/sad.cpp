@@ -350,6 +350,8 @@ OutboundSa* Sad::outbound(std::uint32_t flow) const {
 }
 
 void Sad::quiescent(std::uint32_t thread) { implementation_->quiescence.quiescent(thread); }
+void Sad::holding(std::uint32_t thread, std::uint64_t since) { implementation_->quiescence.holding(thread, since); }
+std::uint64_t Sad::epoch() const { return implementation_->quiescence.epoch(); }
 void Sad::offline(std::uint32_t thread) { implementation_->quiescence.offline(thread); }
 void Sad::online(std::uint32_t thread) { implementation_->quiescence.online(thread); }
 

@@ -66,6 +66,9 @@ class Sad {
   // Worker thread `thread` holds no SA pointer now. Threads begin offline; one about to sleep calls offline(), and
   // online() when it wakes.
   void quiescent(std::uint32_t thread);
+  // Instead of quiescent(), while batches are away: SAs that it looked up after it read epoch() as `since` are in use.
+  void holding(std::uint32_t thread, std::uint64_t since);
+  [[nodiscard]] std::uint64_t epoch() const;
   void offline(std::uint32_t thread);
   void online(std::uint32_t thread);
 

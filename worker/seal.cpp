@@ -5,20 +5,40 @@
 namespace postern {
 
 void Outbound::flush() {
-  route_.sa = nullptr;
-  if (count_ == 0) return;
-  number_runs();
-  compact();
-  context_.engine.seal(std::span(jobs_).first(count_));
-  transmit_sealed();
-  count_ = 0;
+  close_batch();
+  collect(false);
 }
 
-void Outbound::number_runs() {
-  for (std::size_t first = 0; first < count_;) {
+void Outbound::finish() {
+  close_batch();
+  collect(true);
+}
+
+void Outbound::close_batch() {
+  route_.sa = nullptr;
+  CipherBatch& batch = queue_.filling();
+  if (batch.count == 0) return;
+  const std::span pending = std::span(pending_[queue_.filling_slot()]).first(batch.count);
+  const bool full = batch.count == packet_batch;
+  number_runs(batch, pending);
+  compact(batch, pending);
+  if (batch.count != 0) queue_.close(full && context_.crowded);
+}
+
+void Outbound::collect(bool wait) {
+  while (const auto slot = queue_.finished(wait)) {
+    const CipherBatch& batch = queue_.at(*slot);
+    transmit_sealed(batch, std::span(pending_[*slot]).first(batch.count));
+    queue_.release();
+  }
+}
+
+void Outbound::number_runs(CipherBatch& batch, std::span<Pending> pending) {
+  const std::span jobs(batch.jobs);
+  for (std::size_t first = 0; first < pending.size();) {
     std::size_t last = first + 1;
-    while (last < count_ && pending_[last].sa == pending_[first].sa) ++last;
-    number_run(first, last);
+    while (last < pending.size() && pending[last].sa == pending[first].sa) ++last;
+    number_run(jobs.subspan(first, last - first), pending.subspan(first, last - first));
     first = last;
   }
 }
@@ -26,28 +46,28 @@ void Outbound::number_runs() {
 // Takes numbers and lifetime for a run of one SA's packets, in one step each. Numbers are taken before anything is
 // sealed, so that a crash wastes some and never repeats one; those behind the last that RFC 4303 §3.3.3 allows are
 // refused.
-void Outbound::number_run(std::size_t first, std::size_t last) {
-  SaSlot& slot = *pending_[first].sa->slot;
-  const std::uint64_t packets = last - first;
+void Outbound::number_run(std::span<crypto::EspJob> jobs, std::span<Pending> run) {
+  SaSlot& slot = *run[0].sa->slot;
+  const std::uint64_t packets = run.size();
   std::uint64_t bytes = 0;
-  for (std::size_t i = first; i < last; ++i) bytes += pending_[i].inner_bytes;
+  for (const Pending& pending : run) bytes += pending.inner_bytes;
   const std::uint64_t number = slot.next_sequence.fetch_add(packets, std::memory_order_relaxed);
   std::uint64_t packets_before = slot.packets.fetch_add(packets, std::memory_order_relaxed);
   std::uint64_t bytes_before = slot.bytes.fetch_add(bytes, std::memory_order_relaxed);
   slot.last_used_ns.store(monotonic_ns(), std::memory_order_relaxed);
 
-  const bool limited = pending_[first].sa->limited;
+  const bool limited = run[0].sa->limited;
   const std::uint64_t most_packets =
       limited && slot.parameters.hard_packets != 0 ? slot.parameters.hard_packets : UINT64_MAX;
   const std::uint64_t most_bytes = limited && slot.parameters.hard_bytes != 0 ? slot.parameters.hard_bytes : UINT64_MAX;
-  for (std::size_t i = first; i < last; ++i) {
-    Pending& pending = pending_[i];
-    jobs_[i].sequence = number + (i - first);
-    store_be32(pending.packet.data() + 4, static_cast<std::uint32_t>(jobs_[i].sequence));
+  for (std::size_t i = 0; i < packets; ++i) {
+    Pending& pending = run[i];
+    jobs[i].sequence = number + i;
+    store_be32(pending.packet.data() + 4, static_cast<std::uint32_t>(jobs[i].sequence));
     if (packets_before >= most_packets || bytes_before + pending.inner_bytes > most_bytes) {
       pending.refused = Drop::sa_expired;
       context_.tell(slot, SaExpiryKind::hard);
-    } else if (jobs_[i].sequence > last_sequence) {
+    } else if (jobs[i].sequence > last_sequence) {
       pending.refused = Drop::sequence_exhausted;
       context_.tell(slot, SaExpiryKind::sequence_end);
     } else {
@@ -64,33 +84,34 @@ void Outbound::number_run(std::size_t first, std::size_t last) {
     context_.tell(slot, SaExpiryKind::soft);
 }
 
-void Outbound::compact() {
-  std::size_t kept = 0;
-  for (std::size_t i = 0; i < count_; ++i) {
-    if (pending_[i].refused != Drop::none) {
-      context_.drop(pending_[i].packet, pending_[i].refused, *pending_[i].sa->slot);
+void Outbound::compact(CipherBatch& batch, std::span<Pending> pending) {
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < pending.size(); ++i) {
+    if (pending[i].refused != Drop::none) {
+      context_.drop(pending[i].packet, pending[i].refused, *pending[i].sa->slot);
       continue;
     }
     if (kept != i) {
-      jobs_[kept] = jobs_[i];
-      pending_[kept] = pending_[i];
+      batch.jobs[kept] = batch.jobs[i];
+      pending[kept] = pending[i];
     }
     ++kept;
   }
-  count_ = kept;
+  batch.count = kept;
 }
 
-void Outbound::transmit_sealed() {
+void Outbound::transmit_sealed(const CipherBatch& batch, std::span<Pending> all) {
   std::uint32_t used = 0;
-  for (std::size_t i = 0; i < count_; ++i) {
-    Pending& pending = pending_[i];
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    Pending& pending = all[i];
+    const crypto::EspJob& job = batch.jobs[i];
     const OutboundSa& sa = *pending.sa;
-    if (!jobs_[i].ok) {
+    if (!job.ok) {
       context_.drop(pending.packet, Drop::tx_failed, *sa.slot);
       continue;
     }
     const std::uint32_t esp_bytes = pending.packet.size;
-    const auto identification = static_cast<std::uint16_t>(jobs_[i].sequence + sa.identification);
+    const auto identification = static_cast<std::uint16_t>(job.sequence + sa.identification);
     std::byte* const outer = pending.packet.push(sa.overhead.outer_bytes);
     write_outer(sa, {pending.traffic_class, pending.dont_fragment, identification, esp_bytes}, outer);
     finish_udp_checksum(sa, esp_bytes, outer);

@@ -64,7 +64,7 @@ void Outbound::oversize_from_queue(const VnetHeader& offload, Bytes ip_packet, c
 Packet Outbound::allocate(std::uint32_t size, const Packet& like) {
   Packet out = context_.allocate(size);
   if (out.frame == no_frame) {
-    flush();  // the batch holds frames; transmitting may bring some back
+    finish();  // batches hold frames; transmitting may bring some back
     out = context_.allocate(size);
   }
   out.flow = like.flow;

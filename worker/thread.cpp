@@ -19,6 +19,8 @@ constexpr std::uint64_t refresh_interval_ns = 1'000'000'000;
 constexpr std::int64_t kick_retry_ns = 1'000'000;
 constexpr int drain_rounds = 16;
 constexpr std::uint32_t reads_between_batches = 8;
+constexpr std::uint32_t batches_helped_a_round = 8;
+constexpr std::uint64_t look_for_more_ns = 20'000;
 
 void stay_on(int cpu) {
   cpu_set_t set;
@@ -47,6 +49,7 @@ Result<std::unique_ptr<DataThread>> DataThread::start(const DataThreadConfig& co
   POSTERN_TRY(bell, Bell::create());
   std::unique_ptr<DataThread> out(new DataThread(std::move(bell)));
   StartState state;
+  if (config.team != nullptr) config.team->join(config.index, out->mailbox_.bell());
   out->thread_ = std::thread(main, std::ref(*out), config, std::ref(state));
   state.ready.acquire();
   if (!state.outcome) return std::unexpected(state.outcome.error());
@@ -142,17 +145,58 @@ void DataThread::Worker::loop() {
 
 // One round: wait, take, seal and open, send.
 void DataThread::Worker::round() {
-  const std::int64_t wait = wait_ns();
-  if (wait != 0) config.sad->offline(config.index);
+  std::int64_t wait = wait_ns();
+  if (wait != 0 && config.team != nullptr) wait = wait_in_team();
+  // Batches that are away keep their SAs.
+  const bool offline = wait != 0 && !(pipeline && pipeline->held_since());
+  if (offline) config.sad->offline(config.index);
   ring->turn(wait, context.backlog);
-  if (wait != 0) config.sad->online(config.index);
+  if (offline) config.sad->online(config.index);
+  if (config.team != nullptr) {
+    config.team->busy(config.index);
+    if (pipeline) pipeline->begin_round(config.sad->epoch());
+  }
   context.now_ns = monotonic_ns();
   deal_with_backlog();
   input.take_batches();
-  if (pipeline) pipeline->flush();
+  if (pipeline) pipeline->end_round();
   kick_soon = egress.kick_pending();
   keep_time();
-  config.sad->quiescent(config.index);
+  const auto held_since = pipeline ? pipeline->held_since() : std::nullopt;
+  held_since ? config.sad->holding(config.index, *held_since) : config.sad->quiescent(config.index);
+}
+
+// Cipher work of other threads, while nothing of our own waits. It looks a little longer for more, so that a busy
+// thread need not wake it for each batch.
+bool DataThread::Worker::help_others() {
+  Team& team = *config.team;
+  team.free(config.index);
+  std::uint32_t helped = 0;
+  for (std::uint64_t until = 0; helped < batches_helped_a_round && !input.more();) {
+    CipherBatch* const batch = team.take(config.index);
+    if (batch == nullptr) {
+      if (helped == 0 || monotonic_ns() > until) break;
+      __builtin_ia32_pause();
+      continue;
+    }
+    pipeline ? pipeline->cipher(*batch) : batch->cipher(*engine);
+    count(context.counters.helped, batch->count);
+    team.finish(*batch);
+    ++helped;
+    until = monotonic_ns() + look_for_more_ns;
+  }
+  return helped != 0;
+}
+
+// How long this thread may sleep once it has nothing to do for others, and nothing of its own is to be done here.
+std::int64_t DataThread::Worker::wait_in_team() {
+  if (help_others()) return 0;
+  const CipherBatch* waits = nullptr;
+  if (pipeline && pipeline->held_since()) {
+    waits = pipeline->settle();
+    kick_soon = egress.kick_pending() || kick_soon;
+  }
+  return config.team->about_to_sleep(config.index, waits) ? wait_ns() : 0;
 }
 
 // Reads of a TUN may be 64 KiB each: the receive rings are looked at in between, before they overflow.
@@ -161,6 +205,7 @@ void DataThread::Worker::deal_with_backlog() {
   // Dealing with one may append others: by index, and by value.
   for (std::size_t i = 0; i < context.backlog.size(); ++i) {
     const Completion done = context.backlog[i];
+    if (pipeline && config.team != nullptr) pipeline->set_crowded(i + 1 < context.backlog.size());
     dispatch(done);
     if (done.token.event == Event::packet && ++reads % reads_between_batches == 0) input.take_batches();
   }
@@ -193,7 +238,7 @@ void DataThread::Worker::keep_time() {
   if (pipeline && now - held_polled_ns >= held_interval_ns && pipeline->has_held()) {
     held_polled_ns = now;
     pipeline->poll_held(Clock::now());
-    pipeline->flush();
+    pipeline->end_round();
     kick_soon = egress.kick_pending() || kick_soon;
   }
   if (now - refreshed_ns >= refresh_interval_ns) {

@@ -12,6 +12,7 @@
 #include "crypto/packet_cipher.hpp"
 #include "worker/pipeline.hpp"
 #include "worker/sad.hpp"
+#include "worker/team.hpp"
 #include "worker/thread_context.hpp"
 #include "worker/thread_egress.hpp"
 #include "worker/thread_input.hpp"
@@ -25,6 +26,7 @@ struct DataThreadConfig {
   ThreadCounters* counters = nullptr;
   const AdjacencyTable* adjacencies = nullptr;
   Outbox<WorkerNews>* outbox = nullptr;
+  Team* team = nullptr;  // null: the only thread
 };
 
 // What the thread found when it started.

@@ -126,7 +126,7 @@ Result<void> DataThread::Worker::move_home(Umem& umem, const Device& device) {
   pipeline.reset();
   context.home = &umem;
   pipeline = std::make_unique<Pipeline>(std::move(*engine), *config.sad, context.adjacencies, umem.pool(),
-                                        context.counters, egress, PipelineConfig{});
+                                        context.counters, egress, PipelineConfig{.team = {config.team, config.index}});
   engine.reset();
   pipeline->set_oldest_generation(oldest_generation);
   input.feed(pipeline.get());

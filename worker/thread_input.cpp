@@ -37,6 +37,7 @@ void ThreadInput::take_batch(Device& device) {
   std::array<xdp_desc, packet_batch> batch;
   const std::uint32_t received = xsk.receive(batch);
   std::uint64_t bytes = 0;
+  pipeline_->set_crowded(xsk.rx_waiting() >= packet_batch);
   for (std::uint32_t i = 0; i < received; ++i) {
     if (i + prefetch_ahead < received) __builtin_prefetch(xsk.umem().at(batch[i + prefetch_ahead].addr));
     bytes += batch[i].len;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <semaphore>
 #include <utility>
@@ -38,8 +39,10 @@ class Bell {
 // Work for one worker thread.
 class Mailbox {
  public:
-  explicit Mailbox(Bell bell) : bell_(std::move(bell)) {}
-  [[nodiscard]] int fd() const { return bell_.fd(); }
+  explicit Mailbox(Bell bell) : bell_(std::make_shared<const Bell>(std::move(bell))) {}
+  [[nodiscard]] int fd() const { return bell_->fd(); }
+  // For whoever else may wake the thread; outlives the mailbox.
+  [[nodiscard]] std::shared_ptr<const Bell> bell() const { return bell_; }
 
   // Any thread but the worker's: returns when the worker thread has run `work`, between two batches.
   void run(const std::function<void()>& work) {
@@ -48,13 +51,13 @@ class Mailbox {
       const std::scoped_lock lock(mutex_);
       jobs_.push_back(&job);
     }
-    bell_.ring();
+    bell_->ring();
     job.done.acquire();
   }
 
   // The worker thread.
   void serve() {
-    bell_.silence();
+    bell_->silence();
     std::vector<Job*> taken;
     {
       const std::scoped_lock lock(mutex_);
@@ -71,7 +74,7 @@ class Mailbox {
     const std::function<void()>* work;
     std::binary_semaphore done{0};
   };
-  Bell bell_;
+  std::shared_ptr<const Bell> bell_;
   std::mutex mutex_;
   std::vector<Job*> jobs_;
 };

@@ -20,6 +20,8 @@ struct DataThread::Worker {
   void dispatch(const Completion& done);
   [[nodiscard]] std::int64_t wait_ns() const;
   void keep_time();
+  [[nodiscard]] bool help_others();
+  [[nodiscard]] std::int64_t wait_in_team();
   void drain();
   void publish_ring_counters();
 

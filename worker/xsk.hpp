@@ -87,6 +87,7 @@ class Xsk {
   }
   void publish() { tx_.publish(); }
   [[nodiscard]] std::uint32_t tx_waiting() const { return tx_.waiting(); }
+  [[nodiscard]] std::uint32_t rx_waiting() { return rx_.ready(); }
   [[nodiscard]] bool rx_ready() const { return rx_.ready() > 0; }
   [[nodiscard]] bool needs_kick() const { return tx_.needs_wakeup(); }
   // The kernel took a packet off the ring and then said it was not sent (EBUSY): not to be counted as sent.

@@ -132,6 +132,7 @@ NodeView fixed_view() {
   view.worker.held = 1;
   view.worker.wakeups = 50;
   view.worker.system_calls = 70;
+  view.worker.handed = view.worker.helped = 640;
   view.devices = devices();
   view.flows = flows();
   view.kernel_drops[POSTERN_DROP_clear_text] = 6;

@@ -55,13 +55,20 @@ std::uint32_t number(const Options& options, const char* key, std::uint32_t othe
 
 crypto::Transform transform_of(const std::string& name) {
   constexpr auto cbc = crypto::Cipher::aes_cbc, gcm = crypto::Cipher::aes_gcm_16;
+  constexpr auto chacha = crypto::Cipher::chacha20_poly1305;
   constexpr auto sha1 = crypto::Integrity::hmac_sha1_96, sha256 = crypto::Integrity::hmac_sha256_128;
+  constexpr auto sha384 = crypto::Integrity::hmac_sha384_192, sha512 = crypto::Integrity::hmac_sha512_256;
   const std::map<std::string, crypto::Transform> known = {{"cbc128-sha1", {cbc, 128, sha1}},
                                                           {"cbc192-sha1", {cbc, 192, sha1}},
                                                           {"cbc256-sha1", {cbc, 256, sha1}},
                                                           {"cbc128-sha256", {cbc, 128, sha256}},
                                                           {"cbc192-sha256", {cbc, 192, sha256}},
                                                           {"cbc256-sha256", {cbc, 256, sha256}},
+                                                          {"cbc128-sha384", {cbc, 128, sha384}},
+                                                          {"cbc256-sha384", {cbc, 256, sha384}},
+                                                          {"cbc128-sha512", {cbc, 128, sha512}},
+                                                          {"cbc256-sha512", {cbc, 256, sha512}},
+                                                          {"chacha", {chacha, 256, crypto::Integrity::none}},
                                                           {"gcm128", {gcm, 128, crypto::Integrity::none}},
                                                           {"gcm256", {gcm, 256, crypto::Integrity::none}}};
   return known.at(name);

@@ -583,6 +583,47 @@ def test_two_threads_share_the_sas(tmp_path, forbid_io_uring):
         wait_until(lambda: bench.drops() == {"no_sa": 1}, 3, "no SA, no packet")
 
 
+def test_one_fat_sa_gets_a_second_thread(tmp_path):
+    """One thread receives everything of one SA; the other one has no packet of its own, and does cipher work."""
+    with Bench(tmp_path, threads=2, inside=True) as bench:
+        count, numbers = 300, []
+        with Wire(bench.host, "h0", bench.host.mac("h0"), bench.node.mac("in0")) as wire:
+            for burst in range(40):
+                bench.harness.ask("signal", number=signal.SIGSTOP)  # so that the whole burst waits in one receive ring
+                for sequence in range(count):
+                    wire.send(IP(src="10.1.0.2", dst="10.4.0.9", id=sequence) / UDP(sport=1, dport=sequence + 1) / Raw(bytes(900)))
+                bench.harness.ask("signal", number=signal.SIGCONT)
+                ports = []
+                while len(ports) < count:
+                    packet = bench.wire.first(lambda one: esp_bytes(one) is not None, 5)
+                    assert packet is not None, bench.counters()
+                    numbers.append(int.from_bytes(esp_bytes(packet)[4:8], "big"))
+                    inner = bench.open(packet)
+                    if inner.haslayer(UDP):
+                        ports.append(inner[UDP].dport)
+                assert ports == list(range(1, count + 1)), f"burst {burst}: out of order"
+                now = bench.counters()
+                if now["handed"] > 0:
+                    break
+        assert now["handed"] == now["helped"] > 0, now
+        assert now["thread_helped"][0] == 0 and now["thread_helped"][1] > 0
+        assert now["thread_rx"][0] > count - 1
+        assert numbers == sorted(numbers) and len(set(numbers)) == len(numbers)
+        bench.assert_balanced()
+        bench.harness.ask("remove_sa", slot=bench.slots[1])  # nothing of it is away any more
+
+
+def test_one_thread_hands_nothing_over(tmp_path):
+    with Bench(tmp_path, inside=True) as bench:
+        with Wire(bench.host, "h0", bench.host.mac("h0"), bench.node.mac("in0")) as wire:
+            bench.harness.ask("signal", number=signal.SIGSTOP)
+            for sequence in range(200):
+                wire.send(IP(src="10.1.0.2", dst="10.4.0.9") / UDP(sport=1, dport=sequence + 1) / Raw(bytes(100)))
+            bench.harness.ask("signal", number=signal.SIGCONT)
+            assert bench.esp_from_node(lambda one: one.haslayer(UDP) and one[UDP].dport == 200) is not None
+        assert bench.counters()["handed"] == bench.counters()["helped"] == 0
+
+
 def stamp(generation: int, flow: int, ifindex: int) -> bytes:
     return struct.pack("=III", generation, flow, ifindex)
 

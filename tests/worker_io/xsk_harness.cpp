@@ -271,17 +271,20 @@ class Harness {
     POSTERN_CHECK(channel_->ask(ChannelType::refresh_counters, RemoveSa{}));
     const CounterPage& page = memory_->counters();
     json out{{"thread_rx", json::array()},
+             {"thread_helped", json::array()},
              {"starts", page.worker_starts.load()},
              {"drops", json::object()},
              {"rx", 0},
              {"tx", 0},
              {"devices", json::object()}};
-    for (const char* name : {"split", "merged", "made", "held", "captured", "capture_lost", "system_calls", "wakeups"})
+    for (const char* name :
+         {"split", "merged", "made", "held", "captured", "capture_lost", "system_calls", "wakeups", "handed", "helped"})
       out[name] = 0;
     for (std::uint32_t t = 0; t < page.threads.load(); ++t) {
       const std::uint64_t before = out["rx"];
       add_thread(page.thread[t], out);
       out["thread_rx"].push_back(out["rx"].get<std::uint64_t>() - before);
+      out["thread_helped"].push_back(page.thread[t].helped.load());
     }
     return out;
   }
@@ -302,6 +305,8 @@ class Harness {
     add(out, "capture_lost", thread.capture_lost);
     add(out, "system_calls", thread.system_calls);
     add(out, "wakeups", thread.wakeups);
+    add(out, "handed", thread.handed);
+    add(out, "helped", thread.helped);
     for (const DeviceCounters& row : thread.devices) {
       const std::uint64_t identity = row.identity.load();
       if (identity == 0) continue;

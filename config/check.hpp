@@ -23,6 +23,12 @@ void check_manual(Check& check);
 void check_addresses(Check& check);
 // SPIs that two SAs would share.
 void check_spis(Check& check);
+// IKE-01, IKE-23..43: proposals, policies, keyrings, profiles.
+void check_ikev2(Check& check);
+// What entries and tunnels need of them: a profile, a key (SV-25, SV-29).
+void check_negotiated(Check& check);
+// What crypto map entries of both types need of their lists.
+void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path);
 
 // Reports the second and later of equal keys, each at its own path.
 template <class T>

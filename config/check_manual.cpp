@@ -1,4 +1,5 @@
-// What manual keying demands: one permit rule, one set that is no AEAD, keys of the algorithms' lengths.
+// Crypto map entries and tunnels: lists and modes of both types, and what manual keying demands: one permit rule, one
+// set that is no AEAD, keys of the algorithms' lengths.
 #include "config/check.hpp"
 #include "crypto/transforms.hpp"
 
@@ -64,12 +65,19 @@ void check_keys(Check& check, const std::string& set_name, const ManualKeys& key
   check_direction(check, keys.outbound, keys_path + "/outbound/esp", set);
 }
 
+}  // namespace
+
 void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
   const auto index = index_of(check.document.acls, entry.acl);
   if (!index) return;
   const Acl& acl = check.document.acls[*index];
   const auto permits = std::ranges::count(acl.rules, Action::permit, &Ace::action);
-  if (permits != 1)
+  if (permits == 0 && entry.negotiated)
+    check.report.error(
+        path + "/match_address",
+        fmt::format("access list {} (/acls/{}) permits nothing, so there is nothing to protect", acl.name, *index),
+        "a list with a permit rule");
+  if (permits != 1 && !entry.negotiated)
     check.report.error(path + "/match_address",
                        fmt::format("access list {} (/acls/{}) has {} permit rules; a manual entry protects one flow",
                                    acl.name, *index, permits),
@@ -96,21 +104,29 @@ void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const
   }
 }
 
+namespace {
+
 // transport mode holds for traffic between the peers alone; for the rest it is taken as tunnel.
 void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
-  const TransformSet* const set = find_named(check.document.transform_sets, entry.transform_set);
   const Acl* const acl = find_named(check.document.acls, entry.acl);
-  if (set == nullptr || acl == nullptr || !set->transport_mode) return;
+  const auto transport = std::ranges::find_if(entry.transform_sets, [&](const std::string& name) {
+    const TransformSet* const set = find_named(check.document.transform_sets, name);
+    return set != nullptr && set->transport_mode;
+  });
+  if (transport == entry.transform_sets.end() || acl == nullptr) return;
+  const bool alone = given(check, path + "/transform_set");
+  const std::string where =
+      alone ? path + "/transform_set"
+            : at("{}/transform_sets/{}", path, std::distance(entry.transform_sets.begin(), transport));
   for (const Ace& rule : acl->rules) {
     if (rule.action != Action::permit) continue;
     if (rule.destination == Prefix::host(entry.peer))
-      check.report.error(path + "/transform_set",
-                         fmt::format("transport mode (set {}) is not available in this version", set->name),
+      check.report.error(where, fmt::format("transport mode (set {}) is not available in this version", *transport),
                          "a set of tunnel mode");
     else
       check.report.warning(
-          path + "/transform_set",
-          fmt::format("mode transport of set {} is taken as tunnel: the traffic does not end at the peer", set->name));
+          where,
+          fmt::format("mode transport of set {} is taken as tunnel: the traffic does not end at the peer", *transport));
   }
 }
 
@@ -132,7 +148,8 @@ void check_map(Check& check, std::size_t i) {
     check_peer(check, map, entry, path + "/peer");
     check_list(check, map, entry, path);
     check_mode(check, entry, path);
-    check_keys(check, entry.transform_set, entry.keys, path + "/transform_set", path + "/session_key");
+    if (!entry.negotiated && entry.transform_sets.size() == 1 && given(check, path + "/session_key"))
+      check_keys(check, entry.transform_sets.front(), entry.keys, path + "/transform_set", path + "/session_key");
     if (const Acl* const acl = find_named(check.document.acls, entry.acl)) rules += acl->rules.size();
   }
   if (rules > max_map_rules)
@@ -150,16 +167,17 @@ void check_tunnel(Check& check, std::size_t i) {
   const IpsecProfile* const profile = find_named(check.document.profiles, tunnel.profile);
   if (profile == nullptr) return;
   const std::string path = at("/tunnels/{}/protection", i);
-  if (profile->transform_sets.size() != 1)
+  if (!tunnel.negotiated && profile->transform_sets.size() != 1)
     return check.report.error(path + "/profile",
                               fmt::format("profile {} has {} transform sets; manual keys belong to one", profile->name,
                                           profile->transform_sets.size()),
                               "a profile with exactly one transform set");
-  const TransformSet* const set = find_named(check.document.transform_sets, profile->transform_sets.front());
-  if (set != nullptr && set->transport_mode)
-    return check.report.error(
-        path + "/profile", fmt::format("transform set {} of profile {} is of transport mode", set->name, profile->name),
-        "a tunnel's transform set must be of tunnel mode");
+  for (const std::string& name : profile->transform_sets)
+    if (const TransformSet* const set = find_named(check.document.transform_sets, name); set && set->transport_mode)
+      return check.report.error(path + "/profile",
+                                fmt::format("transform set {} of profile {} is of transport mode", name, profile->name),
+                                "a tunnel's transform set must be of tunnel mode");
+  if (tunnel.negotiated) return;
   check_keys(check, profile->transform_sets.front(), tunnel.keys, path + "/profile", path + "/session_key");
 }
 

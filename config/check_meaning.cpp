@@ -48,6 +48,12 @@ void need(Check& check, const std::vector<T>& all, const std::string& name, cons
     check.report.error(path, fmt::format("{} {} does not exist", what, quoted(path, name)), names_of(all));
 }
 
+// An entry's sets stand in a list, or one by itself.
+std::string set_path(const Check& check, const std::string& entry, std::size_t index) {
+  const bool alone = check.source.contains(nlohmann::json::json_pointer(entry + "/transform_set"));
+  return alone ? entry + "/transform_set" : at("{}/transform_sets/{}", entry, index);
+}
+
 void check_references(Check& check) {
   const Document& d = check.document;
   for (std::size_t i = 0; i < d.crypto_maps.size(); ++i)
@@ -55,12 +61,19 @@ void check_references(Check& check) {
       const MapEntry& entry = d.crypto_maps[i].entries[j];
       const std::string path = at("/crypto_maps/{}/entries/{}", i, j);
       need(check, d.acls, entry.acl, path + "/match_address", "access list");
-      need(check, d.transform_sets, entry.transform_set, path + "/transform_set", "transform set");
+      if (entry.ikev2_profile)
+        need(check, d.ikev2.profiles, *entry.ikev2_profile, path + "/ikev2_profile", "IKEv2 profile");
+      for (std::size_t k = 0; k < entry.transform_sets.size(); ++k)
+        need(check, d.transform_sets, entry.transform_sets[k], set_path(check, path, k), "transform set");
     }
   for (std::size_t i = 0; i < d.profiles.size(); ++i)
     for (std::size_t j = 0; j < d.profiles[i].transform_sets.size(); ++j)
       need(check, d.transform_sets, d.profiles[i].transform_sets[j], at("/ipsec/profiles/{}/transform_sets/{}", i, j),
            "transform set");
+  for (std::size_t i = 0; i < d.profiles.size(); ++i)
+    if (d.profiles[i].ikev2_profile)
+      need(check, d.ikev2.profiles, *d.profiles[i].ikev2_profile, at("/ipsec/profiles/{}/ikev2_profile", i),
+           "IKEv2 profile");
   for (std::size_t i = 0; i < d.interfaces.size(); ++i) {
     const Interface& interface = d.interfaces[i];
     const std::string path = at("/interfaces/{}", i);
@@ -72,19 +85,35 @@ void check_references(Check& check) {
   for (std::size_t i = 0; i < d.tunnels.size(); ++i) {
     const std::string path = at("/tunnels/{}", i);
     need(check, d.profiles, d.tunnels[i].profile, path + "/protection/profile", "IPsec profile");
+    if (d.tunnels[i].ikev2_profile)
+      need(check, d.ikev2.profiles, *d.tunnels[i].ikev2_profile, path + "/protection/ikev2_profile", "IKEv2 profile");
     if (d.tunnels[i].vrf) need(check, d.vrfs, *d.tunnels[i].vrf, path + "/vrf", "VRF");
   }
 }
 
-// TS-35: duplicates in a profile's list are warned of.
-void check_profiles(Check& check) {
-  for (std::size_t i = 0; i < check.document.profiles.size(); ++i) {
-    const auto& sets = check.document.profiles[i].transform_sets;
-    for (std::size_t j = 1; j < sets.size(); ++j)
-      if (std::find(sets.begin(), sets.begin() + static_cast<std::ptrdiff_t>(j), sets[j]) !=
-          sets.begin() + static_cast<std::ptrdiff_t>(j))
-        check.report.warning(at("/ipsec/profiles/{}/transform_sets/{}", i, j), "is in the list already");
-  }
+// TS-35: duplicates in a list of sets are warned of.
+void check_sets(Check& check, const std::vector<std::string>& sets, const std::string& path) {
+  for (std::size_t j = 1; j < sets.size(); ++j)
+    if (std::find(sets.begin(), sets.begin() + static_cast<std::ptrdiff_t>(j), sets[j]) !=
+        sets.begin() + static_cast<std::ptrdiff_t>(j))
+      check.report.warning(at("{}/{}", path, j), "is in the list already");
+}
+
+void check_all_sets(Check& check) {
+  const Document& d = check.document;
+  for (std::size_t i = 0; i < d.profiles.size(); ++i)
+    check_sets(check, d.profiles[i].transform_sets, at("/ipsec/profiles/{}/transform_sets", i));
+  for (std::size_t i = 0; i < d.crypto_maps.size(); ++i)
+    for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j)
+      check_sets(check, d.crypto_maps[i].entries[j].transform_sets,
+                 at("/crypto_maps/{}/entries/{}/transform_sets", i, j));
+}
+
+// A rekey holds the old and the new pair at once.
+std::size_t sas_of(const Document& document, const MapEntry& entry) {
+  const Acl* const acl = find_named(document.acls, entry.acl);
+  if (!entry.negotiated || acl == nullptr) return 2;
+  return 4 * static_cast<std::size_t>(std::ranges::count(acl->rules, Action::permit, &Ace::action));
 }
 
 void check_dataplane(Check& check) {
@@ -96,11 +125,12 @@ void check_dataplane(Check& check) {
     check.report.error("/dataplane/umem_frames",
                        fmt::format("{} packet buffers do not fill rings of {} entries", d.umem_frames, d.ring_entries),
                        fmt::format("{} or more", 2 * d.ring_entries));
-  std::size_t sas = 2 * check.document.tunnels.size();
+  std::size_t sas = 0;
+  for (const Tunnel& tunnel : check.document.tunnels) sas += tunnel.negotiated ? 4 : 2;
   for (const Interface& interface : check.document.interfaces)
     for (const auto& name : {interface.crypto_map, interface.ipv6_crypto_map})
       if (const CryptoMap* const map = name ? find_named(check.document.crypto_maps, *name) : nullptr)
-        sas += 2 * map->entries.size();
+        for (const MapEntry& entry : map->entries) sas += sas_of(check.document, entry);
   if (sas > d.sa_capacity)
     check.report.error("/dataplane/sa_capacity", fmt::format("the document makes {} SAs", sas),
                        fmt::format("{} or more", sas));
@@ -116,11 +146,13 @@ void check_meaning(const Document& document, const nlohmann::json& source, Repor
   check_names(check);
   check_sequences(check);
   check_references(check);
-  check_profiles(check);
+  check_all_sets(check);
   check_dataplane(check);
   check_manual(check);
   check_addresses(check);
   check_spis(check);
+  check_ikev2(check);
+  check_negotiated(check);
 }
 
 }  // namespace postern::config

@@ -52,6 +52,7 @@ void check_spis(Check& check) {
   for (std::size_t i = 0; i < d.crypto_maps.size(); ++i)
     for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j) {
       const MapEntry& entry = d.crypto_maps[i].entries[j];
+      if (entry.negotiated) continue;
       const std::string keys = at("/crypto_maps/{}/entries/{}/session_key", i, j);
       for (const std::string& end : local_ends(d, d.crypto_maps[i]))
         inbound.take(entry.keys.inbound.spi, end, keys + "/inbound/esp/spi", "at");
@@ -59,6 +60,7 @@ void check_spis(Check& check) {
     }
   for (std::size_t i = 0; i < d.tunnels.size(); ++i) {
     const Tunnel& tunnel = d.tunnels[i];
+    if (tunnel.negotiated) continue;
     const std::string keys = at("/tunnels/{}/protection/session_key", i);
     inbound.take(tunnel.keys.inbound.spi, local_end(d, tunnel), keys + "/inbound/esp/spi", "at");
     outbound.take(tunnel.keys.outbound.spi, tunnel.destination.text(), keys + "/outbound/esp/spi", "towards");

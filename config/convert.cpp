@@ -92,7 +92,11 @@ Document convert(const json& in, const LoadOptions& options, Report& report) {
   out.vrfs = convert_vrfs(list_of(in, "vrfs"));
   out.acls = convert_acls(list_of(in, "acls"), conversion);
   out.transform_sets = convert_transform_sets(list_of(ipsec, "transform_sets"), conversion);
-  out.profiles = convert_profiles(list_of(ipsec, "profiles"));
+  out.ipsec.sa = convert_security_association(ipsec);
+  if (!out.ipsec.sa.lifetime_s) out.ipsec.sa.lifetime_s = IpsecGlobal{}.sa.lifetime_s;
+  if (!out.ipsec.sa.lifetime_kb) out.ipsec.sa.lifetime_kb = IpsecGlobal{}.sa.lifetime_kb;
+  out.profiles = convert_profiles(list_of(ipsec, "profiles"), conversion);
+  out.ikev2 = convert_ikev2(object_of(in, "ikev2"), conversion);
   out.crypto_maps = convert_crypto_maps(list_of(in, "crypto_maps"), out.ipsec.df, conversion);
   out.interfaces = convert_interfaces(list_of(in, "interfaces"), conversion);
   out.tunnels = convert_tunnels(list_of(in, "tunnels"), out.ipsec.df, conversion);

@@ -1,4 +1,6 @@
 // Transform sets, profiles, crypto maps and tunnels, and the keys that the last two hold.
+#include <cstring>
+
 #include "config/convert.hpp"
 #include "config/secret_file.hpp"
 #include "config/transforms.hpp"
@@ -41,14 +43,74 @@ void convert_udp(const json& in, T& out) {
   out.udp_remote_port = udp->value("remote_port", out.udp_remote_port);
 }
 
+std::optional<std::string> optional_name(const json& object, const char* key) {
+  const auto member = object.find(key);
+  return member == object.end() ? std::nullopt : std::optional(member->get<std::string>());
+}
+
+// "group19"; true is the guide's bare `set pfs`, which means group 1 (TS-65).
+std::optional<crypto::DhGroup> convert_pfs(const json& object, const std::string& path, Conversion& conversion) {
+  const auto pfs = object.find("pfs");
+  if (pfs == object.end() || *pfs == false) return std::nullopt;
+  const std::string here = path + "/pfs";
+  if (*pfs == true) return convert_group(1, here, conversion.report);
+  const auto& text = pfs->get_ref<const std::string&>();
+  return convert_group(static_cast<std::uint32_t>(std::strtoul(text.c_str() + std::strlen("group"), nullptr, 10)), here,
+                       conversion.report);
+}
+
+Initiate initiate_of(const json& object, Initiate otherwise) {
+  const auto member = object.find("initiate");
+  if (member == object.end()) return otherwise;
+  return *member == "always" ? Initiate::always : Initiate::on_traffic;
+}
+
+// Keys that belong to one of the two types of entry.
+void check_type(const json& entry, bool negotiated, const std::string& path, Report& report) {
+  const auto refuse = [&](std::initializer_list<const char*> keys, const char* why, const char* allowed) {
+    for (const char* const key : keys)
+      if (entry.contains(key)) report.error(path + "/" + key, why, allowed);
+  };
+  if (negotiated) {
+    refuse({"session_key", "udp_encapsulation"}, "belongs to an entry of type ipsec-manual; here IKE decides",
+           "leave it out");
+    if (!entry.contains("transform_sets") && !entry.contains("transform_set"))
+      report.error(path + "/transform_sets", "is missing", "one to six transform sets");
+    if (entry.contains("transform_sets") && entry.contains("transform_set"))
+      report.error(path + "/transform_set", "transform_sets is given too", "one of the two");
+    return;
+  }
+  refuse({"ikev2_profile", "pfs", "security_association", "initiate"}, "a manual entry has no negotiation",
+         "type ipsec-isakmp, or leave it out");
+  refuse({"transform_sets"}, "a manual entry has exactly one transform set; a choice of sets needs IKE",
+         "transform_set");
+  if (!entry.contains("transform_set")) report.error(path + "/transform_set", "is missing", "one transform set");
+  if (!entry.contains("session_key"))
+    report.error(path + "/session_key", "is missing: a manual entry has its keys here",
+                 "SPIs and keys of both directions");
+}
+
+std::vector<std::string> sets_of(const json& entry) {
+  if (const auto list = entry.find("transform_sets"); list != entry.end()) return list->get<std::vector<std::string>>();
+  if (const auto one = entry.find("transform_set"); one != entry.end()) return {one->get<std::string>()};
+  return {};
+}
+
 MapEntry convert_entry(const json& entry, const std::string& path, DfBit df, Conversion& conversion) {
   MapEntry out;
   const std::string peer = entry["peer"];
   out.sequence = entry["sequence"];
+  out.negotiated = entry["type"] == "ipsec-isakmp";
   out.acl = entry["match_address"];
   out.peer = conversion.keep(parse_address(peer), path + "/peer", peer);
-  out.transform_set = entry["transform_set"];
-  out.keys = convert_keys(entry["session_key"], path + "/session_key", conversion);
+  check_type(entry, out.negotiated, path, conversion.report);
+  out.transform_sets = sets_of(entry);
+  if (!out.negotiated && entry.contains("session_key"))
+    out.keys = convert_keys(entry["session_key"], path + "/session_key", conversion);
+  out.ikev2_profile = optional_name(entry, "ikev2_profile");
+  out.pfs = convert_pfs(entry, path, conversion);
+  out.sa = convert_security_association(entry);
+  out.initiate = initiate_of(entry, Initiate::on_traffic);
   out.df = df_of(entry, df);
   convert_udp(entry, out);
   return out;
@@ -76,6 +138,20 @@ void convert_mode(const json& tunnel, Tunnel& out) {
   out.carries_v4 = out.carries_v6 = true;
 }
 
+void convert_protection(const json& tunnel, const std::string& path, Tunnel& out, Conversion& conversion) {
+  const json& protection = tunnel["protection"];
+  out.profile = protection["profile"];
+  out.negotiated = !protection.contains("session_key");
+  out.ikev2_profile = optional_name(protection, "ikev2_profile");
+  if (out.negotiated && tunnel.contains("udp_encapsulation"))
+    conversion.report.error(path.substr(0, path.rfind('/')) + "/udp_encapsulation",
+                            "belongs to manual keys; IKE detects NAT by itself",
+                            "ikev2 nat_force_encap, or leave it out");
+  if (out.negotiated) return;
+  out.keys = convert_keys(protection["session_key"], path + "/session_key", conversion);
+  if (out.ikev2_profile) conversion.report.error(path + "/ikev2_profile", "session_key is given too", "one of the two");
+}
+
 Tunnel convert_tunnel(const json& tunnel, const std::string& path, DfBit df, Conversion& conversion) {
   Tunnel out;
   const std::string destination = tunnel["destination"];
@@ -88,8 +164,7 @@ Tunnel convert_tunnel(const json& tunnel, const std::string& path, DfBit df, Con
   out.source = tunnel["source"];
   out.destination = conversion.keep(parse_address(destination), path + "/destination", destination);
   convert_mode(tunnel, out);
-  out.profile = tunnel["protection"]["profile"];
-  out.keys = convert_keys(tunnel["protection"]["session_key"], path + "/protection/session_key", conversion);
+  convert_protection(tunnel, path + "/protection", out, conversion);
   convert_udp(tunnel, out);
   out.ttl = tunnel.value("ttl", out.ttl);
   out.df = df_of(tunnel, df);
@@ -124,11 +199,30 @@ std::vector<TransformSet> convert_transform_sets(const json& sets, Conversion& c
   return out;
 }
 
-std::vector<IpsecProfile> convert_profiles(const json& profiles) {
+std::vector<IpsecProfile> convert_profiles(const json& profiles, Conversion& conversion) {
   std::vector<IpsecProfile> out;
-  for (const json& profile : profiles)
-    out.push_back(
-        {profile["name"].get<std::string>(), profile.value("transform_sets", std::vector<std::string>{"default"})});
+  for (const json& profile : profiles) {
+    const std::string path = at("/ipsec/profiles/{}", out.size());
+    IpsecProfile& made = out.emplace_back();
+    made.name = profile["name"];
+    made.transform_sets = profile.value("transform_sets", std::vector<std::string>{"default"});
+    made.ikev2_profile = optional_name(profile, "ikev2_profile");
+    made.pfs = convert_pfs(profile, path, conversion);
+    made.sa = convert_security_association(profile);
+    made.initiate = initiate_of(profile, Initiate::always);
+  }
+  return out;
+}
+
+SecurityAssociation convert_security_association(const json& object) {
+  SecurityAssociation out;
+  const auto in = object.find("security_association");
+  if (in == object.end()) return out;
+  if (in->contains("lifetime_seconds")) out.lifetime_s = (*in)["lifetime_seconds"].get<std::uint32_t>();
+  if (const auto kilobytes = in->find("lifetime_kilobytes"); kilobytes != in->end())
+    out.lifetime_kb = kilobytes->is_string() ? 0 : kilobytes->get<std::uint64_t>();  // "disable"
+  if (in->contains("idle_time")) out.idle_s = (*in)["idle_time"].get<std::uint32_t>();
+  if (in->contains("replay_window")) out.replay_window = (*in)["replay_window"].get<std::uint16_t>();
   return out;
 }
 

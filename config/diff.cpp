@@ -44,6 +44,15 @@ std::vector<EntryOfMap> entries_of(const Document& document) {
   return out;
 }
 
+// What the section says by itself, without its named objects.
+Ikev2 general_of(const Ikev2& ikev2) {
+  Ikev2 out;
+  out.enabled = ikev2.enabled;
+  out.nat_keepalive_s = ikev2.nat_keepalive_s;
+  out.dpd = ikev2.dpd;
+  return out;
+}
+
 const char* word(ChangeKind kind) {
   return kind == ChangeKind::added ? "added" : kind == ChangeKind::removed ? "removed" : "changed";
 }
@@ -62,6 +71,11 @@ std::vector<Change> diff(const Document& before, const Document& after) {
   diff_one(before.ipsec, after.ipsec, "ipsec/global", out);
   diff_list(before.transform_sets, after.transform_sets, "ipsec/transform_sets", name, out);
   diff_list(before.profiles, after.profiles, "ipsec/profiles", name, out);
+  diff_one(general_of(before.ikev2), general_of(after.ikev2), "ikev2/global", out);
+  diff_list(before.ikev2.proposals, after.ikev2.proposals, "ikev2/proposals", name, out);
+  diff_list(before.ikev2.policies, after.ikev2.policies, "ikev2/policies", name, out);
+  diff_list(before.ikev2.keyrings, after.ikev2.keyrings, "ikev2/keyrings", name, out);
+  diff_list(before.ikev2.profiles, after.ikev2.profiles, "ikev2/profiles", name, out);
   diff_list(
       entries_of(before), entries_of(after), "crypto_maps",
       [](const EntryOfMap& e) { return e.map + " " + std::to_string(e.entry.sequence); }, out);

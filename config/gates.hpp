@@ -24,7 +24,7 @@ void check_schema(const nlohmann::json& document, Report& report);
 // Meaning: names, references, the rules of manual keying, addresses, SPIs. Works on the document's order.
 void check_meaning(const Document& document, const nlohmann::json& source, Report& report);
 
-// Overwrites every string under a "session_key".
+// Overwrites every string under a "session_key", a "pre_shared_key" or an "authentication".
 void wipe_keys(nlohmann::json& value);
 
 }  // namespace postern::config

@@ -1,6 +1,7 @@
 #include "config/load.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -15,13 +16,16 @@ namespace {
 
 using nlohmann::json;
 
+const std::set<std::string, std::less<>> key_places = {"session_key", "pre_shared_key", "authentication"};
+
 // TS-38: the set that a profile gets when it names none.
 void add_default_set(Document& document, Report& report) {
   bool wanted = false;
   for (const IpsecProfile& profile : document.profiles)
     wanted = wanted || std::ranges::find(profile.transform_sets, "default") != profile.transform_sets.end();
   for (const CryptoMap& map : document.crypto_maps)
-    wanted = wanted || std::ranges::find(map.entries, "default", &MapEntry::transform_set) != map.entries.end();
+    for (const MapEntry& entry : map.entries)
+      wanted = wanted || std::ranges::find(entry.transform_sets, "default") != entry.transform_sets.end();
   if (!wanted || find_named(document.transform_sets, "default") != nullptr) return;
   document.transform_sets.push_back(
       {"default", {"esp-aes", "esp-sha-hmac"}, {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96}, false});
@@ -82,8 +86,16 @@ Result<Fd, Problems> open_document(const std::string& path) {
 }
 
 bool holds_inline_key(const json& value) {
-  if (value.is_object() && value.contains("cipher") && value["cipher"].is_string()) return true;
-  return value.is_structured() && std::any_of(value.begin(), value.end(), holds_inline_key);
+  if (!value.is_structured()) return false;
+  const auto is_text = [&](const json& object, const char* key) {
+    return object.is_object() && object.contains(key) && object[key].is_string();
+  };
+  for (const char* const key : {"cipher", "pre_shared_key", "key"})
+    if (is_text(value, key)) return true;
+  if (value.is_object() && value.contains("pre_shared_key"))
+    for (const char* const side : {"local", "remote"})
+      if (is_text(value["pre_shared_key"], side)) return true;
+  return std::any_of(value.begin(), value.end(), holds_inline_key);
 }
 
 void wipe_strings(json& value) {
@@ -100,7 +112,7 @@ void wipe_strings(json& value) {
 void wipe_keys(json& value) {
   if (!value.is_structured()) return;
   for (auto member = value.begin(); member != value.end(); ++member) {
-    if (value.is_object() && member.key() == "session_key")
+    if (value.is_object() && key_places.contains(member.key()))
       wipe_strings(*member);
     else
       wipe_keys(*member);

@@ -10,6 +10,7 @@
 
 #include "base/net_types.hpp"
 #include "base/secret.hpp"
+#include "config/model_ikev2.hpp"
 #include "crypto/packet_cipher.hpp"
 
 namespace postern::config {
@@ -66,12 +67,28 @@ struct ManualKeys {
   bool operator==(const ManualKeys&) const = default;
 };
 
+// Lifetimes and windows of negotiated SAs; what is not given is inherited (TS-62): entry, profile, ipsec, built-in.
+struct SecurityAssociation {
+  std::optional<std::uint32_t> lifetime_s;
+  std::optional<std::uint64_t> lifetime_kb;  // 0: none ("disable")
+  std::optional<std::uint32_t> idle_s;
+  std::optional<std::uint16_t> replay_window;
+  bool operator==(const SecurityAssociation&) const = default;
+};
+
+enum class Initiate : std::uint8_t { on_traffic, always };
+
 struct MapEntry {
   std::uint32_t sequence = 0;  // 1..65535
   std::string acl;             // "match address"
   IpAddress peer;
-  std::string transform_set;
-  ManualKeys keys;  // type ipsec-manual, the only type this document version has
+  std::vector<std::string> transform_sets;  // 1..6 in order of preference; manual keys: one
+  bool negotiated = false;                  // type ipsec-isakmp; else ipsec-manual, and `keys` are what counts
+  ManualKeys keys;
+  std::optional<std::string> ikev2_profile;  // negotiated, as the next four are
+  std::optional<crypto::DhGroup> pfs;
+  SecurityAssociation sa;
+  Initiate initiate = Initiate::on_traffic;
   DfBit df = DfBit::copy;
   bool udp_encapsulation = false;  // manual SAs only by the operator's word, there is nobody to detect NAT
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
@@ -95,7 +112,7 @@ struct Interface {
   bool operator==(const Interface&) const = default;
 };
 
-// A static virtual tunnel interface (SV-01) with manual keys.
+// A static virtual tunnel interface (SV-01), with manual or negotiated keys.
 struct Tunnel {
   std::uint32_t number = 0;  // TunnelN
   std::vector<Prefix> addresses;
@@ -103,7 +120,9 @@ struct Tunnel {
   bool carries_v4 = true, carries_v6 = false;  // inner families; plain ipv4 mode carries IPv4 (SV-13)
   std::string source;                          // interface name or address, as written
   IpAddress destination;
-  std::string profile;  // ipsec profile
+  std::string profile;                       // ipsec profile
+  bool negotiated = false;                   // no session_key: keys by IKE
+  std::optional<std::string> ikev2_profile;  // of the tunnel itself; else the ipsec profile's
   ManualKeys keys;
   bool udp_encapsulation = false;
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
@@ -118,7 +137,11 @@ struct Tunnel {
 
 struct IpsecProfile {
   std::string name;
-  std::vector<std::string> transform_sets;  // 1..6; manual keys use the first and only one
+  std::vector<std::string> transform_sets;   // 1..6; manual keys use the first and only one
+  std::optional<std::string> ikev2_profile;  // negotiated keys, as the next three are
+  std::optional<crypto::DhGroup> pfs;
+  SecurityAssociation sa;
+  Initiate initiate = Initiate::always;  // SV-07
   bool operator==(const IpsecProfile&) const = default;
 };
 
@@ -150,6 +173,7 @@ struct Dataplane {
 struct IpsecGlobal {
   DfBit df = DfBit::copy;
   Ecn ecn = Ecn::propagate;
+  SecurityAssociation sa{3600, 4608000, std::nullopt, std::nullopt};  // lifetimes are always there
   bool operator==(const IpsecGlobal&) const = default;
 };
 
@@ -162,6 +186,7 @@ struct Document {
   std::vector<Acl> acls;
   std::vector<TransformSet> transform_sets;
   std::vector<IpsecProfile> profiles;
+  Ikev2 ikev2;
   std::vector<CryptoMap> crypto_maps;
   std::vector<Interface> interfaces;
   std::vector<Tunnel> tunnels;

@@ -4,6 +4,8 @@
 
 #include <fmt/core.h>
 
+#include "config/render_ikev2.hpp"
+
 namespace postern::config {
 namespace {
 
@@ -76,17 +78,42 @@ void render_udp(json& out, const T& object) {
     out["udp_encapsulation"] = {{"local_port", object.udp_local_port}, {"remote_port", object.udp_remote_port}};
 }
 
+const char* text_of(Initiate initiate) { return initiate == Initiate::always ? "always" : "on_traffic"; }
+
+json render_sa(const SecurityAssociation& sa) {
+  json out = json::object();
+  if (sa.lifetime_s) out["lifetime_seconds"] = *sa.lifetime_s;
+  if (sa.lifetime_kb) out["lifetime_kilobytes"] = *sa.lifetime_kb == 0 ? json("disable") : json(*sa.lifetime_kb);
+  if (sa.idle_s) out["idle_time"] = *sa.idle_s;
+  if (sa.replay_window) out["replay_window"] = *sa.replay_window;
+  return out;
+}
+
+// What MapEntry and IpsecProfile have in common.
+template <class T>
+void render_negotiation(json& out, const T& object) {
+  if (object.ikev2_profile) out["ikev2_profile"] = *object.ikev2_profile;
+  if (object.pfs) out["pfs"] = fmt::format("group{}", static_cast<unsigned>(*object.pfs));
+  if (json sa = render_sa(object.sa); !sa.empty()) out["security_association"] = std::move(sa);
+}
+
 json render_map(const CryptoMap& map) {
   json entries = json::array();
   for (const MapEntry& entry : map.entries) {
     json& out = entries.emplace_back(json{{"sequence", entry.sequence},
-                                          {"type", "ipsec-manual"},
+                                          {"type", entry.negotiated ? "ipsec-isakmp" : "ipsec-manual"},
                                           {"match_address", entry.acl},
                                           {"peer", entry.peer.text()},
-                                          {"transform_set", entry.transform_set},
-                                          {"session_key", render_keys(entry.keys)},
                                           {"df_bit", text_of(entry.df)}});
-    render_udp(out, entry);
+    if (entry.negotiated) {
+      out["transform_sets"] = entry.transform_sets;
+      out["initiate"] = text_of(entry.initiate);
+      render_negotiation(out, entry);
+    } else {
+      out["transform_set"] = entry.transform_sets.front();
+      out["session_key"] = render_keys(entry.keys);
+      render_udp(out, entry);
+    }
   }
   return {{"name", map.name}, {"family", text_of(map.family)}, {"entries", std::move(entries)}};
 }
@@ -112,13 +139,20 @@ const char* mode_text(const Tunnel& tunnel) {
   return tunnel.carries_v6 ? "ipsec ipv6" : "ipsec ipv6 v4-overlay";
 }
 
+json render_protection(const Tunnel& tunnel) {
+  json out = {{"profile", tunnel.profile}};
+  if (tunnel.ikev2_profile) out["ikev2_profile"] = *tunnel.ikev2_profile;
+  if (!tunnel.negotiated) out["session_key"] = render_keys(tunnel.keys);
+  return out;
+}
+
 json render_tunnel(const Tunnel& tunnel) {
   json out = {{"number", tunnel.number},
               {"addresses", texts(tunnel.addresses)},
               {"mode", mode_text(tunnel)},
               {"source", tunnel.source},
               {"destination", tunnel.destination.text()},
-              {"protection", {{"profile", tunnel.profile}, {"session_key", render_keys(tunnel.keys)}}},
+              {"protection", render_protection(tunnel)},
               {"ttl", tunnel.ttl},
               {"df_bit", text_of(tunnel.df)},
               {"routes", texts(tunnel.routes)}};
@@ -133,11 +167,15 @@ json render_ipsec(const Document& document) {
   for (const TransformSet& set : document.transform_sets)
     sets.push_back(
         {{"name", set.name}, {"transforms", set.transforms}, {"mode", set.transport_mode ? "transport" : "tunnel"}});
-  for (const IpsecProfile& profile : document.profiles)
-    profiles.push_back({{"name", profile.name}, {"transform_sets", profile.transform_sets}});
+  for (const IpsecProfile& profile : document.profiles) {
+    json& out = profiles.emplace_back(json{
+        {"name", profile.name}, {"transform_sets", profile.transform_sets}, {"initiate", text_of(profile.initiate)}});
+    render_negotiation(out, profile);
+  }
   return {
       {"global",
        {{"df_bit", text_of(document.ipsec.df)}, {"ecn", document.ipsec.ecn == Ecn::discard ? "discard" : "propagate"}}},
+      {"security_association", render_sa(document.ipsec.sa)},
       {"transform_sets", std::move(sets)},
       {"profiles", std::move(profiles)}};
 }
@@ -178,6 +216,7 @@ json render(const Document& document) {
           {"vrfs", list(document.vrfs, [](const Vrf& vrf) { return json{{"name", vrf.name}, {"table", vrf.table}}; })},
           {"acls", list(document.acls, render_acl)},
           {"ipsec", render_ipsec(document)},
+          {"ikev2", render_ikev2(document.ikev2)},
           {"crypto_maps", list(document.crypto_maps, render_map)},
           {"interfaces", list(document.interfaces, render_interface)},
           {"tunnels", list(document.tunnels, render_tunnel)}};

@@ -52,7 +52,9 @@ std::string pointer_token(std::string_view name) {
 }
 
 std::string quoted(std::string_view path, std::string_view text) {
-  if (may_be_key(text) || path.find("/session_key") != std::string_view::npos) return "the value given";
+  for (const std::string_view secret : {"/session_key", "/pre_shared_key", "/authentication"})
+    if (path.find(secret) != std::string_view::npos) return "the value given";
+  if (may_be_key(text)) return "the value given";
   std::string out = "\"";
   for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   return out + "\"";

@@ -40,7 +40,7 @@ template <class... Args>
 // material.
 [[nodiscard]] std::string pointer_token(std::string_view name);
 
-// "\"esp-foo\"", or "the value given" when the text may be key material: hex-like, long, or under a session_key.
+// "\"esp-foo\"", or "the value given" when the text may be key material: hex-like, long, or where keys stand.
 [[nodiscard]] std::string quoted(std::string_view path, std::string_view text);
 
 }  // namespace postern::config

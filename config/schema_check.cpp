@@ -56,7 +56,7 @@ const json* resolve(const json* node, const json& value) {
   const auto branches = node->find("anyOf");
   if (branches == node->end()) return node;
   for (const json& branch : *branches)
-    if (type_fits(branch, value)) return &branch;
+    if (const json* const meant = resolve(&branch, value); type_fits(*meant, value)) return meant;
   return node;
 }
 
@@ -75,7 +75,9 @@ std::string keys_of(const json& properties) {
 
 std::string type_words(const json& node) {
   const json& types = node.contains("anyOf") ? node["anyOf"] : node["type"];
-  const auto word = [](const json& t) { return t.is_object() ? t["type"].get<std::string>() : t.get<std::string>(); };
+  const auto word = [](const json& t) {
+    return t.is_object() ? (*resolve(&t, json()))["type"].get<std::string>() : t.get<std::string>();
+  };
   if (types.is_string()) return word(types);
   std::string out;
   for (const json& t : types) out += (out.empty() ? "" : " or ") + word(t);
@@ -126,8 +128,9 @@ class Explainer {
       if (!properties.contains(name)) {
         const std::string shown = quoted(path_, name);
         const bool hidden = shown.front() != '"';
-        report_.error(path_ + "/" + (hidden ? std::string("?") : pointer_token(name)), "unknown key",
-                      keys_of(properties));
+        const json hints = node_.value("x-unknown", json::object());
+        report_.error(path_ + "/" + (hidden ? std::string("?") : pointer_token(name)),
+                      hints.value(name, std::string("unknown key")), keys_of(properties));
       }
     for (const json& name : node_.value("required", json::array()))
       if (!value_.contains(name.get<std::string>()))

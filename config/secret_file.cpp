@@ -42,9 +42,9 @@ Value<Fd> open_checked(const std::string& path, const LoadOptions& options) {
   return file;
 }
 
-}  // namespace
-
-Value<Secret> read_secret_file(const std::string& path, const LoadOptions& options) {
+// The file's text through `parse`, without what white space stands behind it.
+Value<Secret> read_and_parse(const std::string& path, const LoadOptions& options, const char* wanted,
+                             Value<Secret> (*parse)(std::string_view)) {
   auto file = open_checked(path, options);
   if (!file) return std::unexpected(std::move(file.error()));
   Secret text(max_key_file_bytes + 1);
@@ -57,12 +57,22 @@ Value<Secret> read_secret_file(const std::string& path, const LoadOptions& optio
     if (got == 0) break;
     size += static_cast<std::size_t>(got);
   }
-  std::string_view digits(buffer, size);
-  digits = digits.substr(0, digits.find_last_not_of(" \t\r\n") + 1);
-  if (digits.empty()) return refuse(path, "holds no key", "hex digits");
-  auto key = parse_hex(digits);
+  std::string_view content(buffer, size);
+  content = content.substr(0, content.find_last_not_of(" \t\r\n") + 1);
+  if (content.empty()) return refuse(path, "holds no key", wanted);
+  auto key = parse(content);
   if (!key) return refuse(path, "holds no key: its text " + key.error().message, key.error().allowed);
   return key;
+}
+
+}  // namespace
+
+Value<Secret> read_secret_file(const std::string& path, const LoadOptions& options) {
+  return read_and_parse(path, options, "hex digits", &parse_hex);
+}
+
+Value<Secret> read_pre_shared_key_file(const std::string& path, const LoadOptions& options) {
+  return read_and_parse(path, options, "text, or 0x and hex digits", &parse_pre_shared_key);
 }
 
 }  // namespace postern::config

@@ -10,5 +10,7 @@ namespace postern::config {
 
 // Hex digits, and white space behind them. The error names the file and never its content.
 [[nodiscard]] Value<Secret> read_secret_file(const std::string& path, const LoadOptions& options);
+// The forms of parse_pre_shared_key(); white space behind the key does not belong to it.
+[[nodiscard]] Value<Secret> read_pre_shared_key_file(const std::string& path, const LoadOptions& options);
 
 }  // namespace postern::config

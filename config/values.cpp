@@ -202,4 +202,26 @@ Value<Secret> parse_hex(std::string_view digits) {
   return key;
 }
 
+Value<Secret> parse_pre_shared_key(std::string_view text) {
+  constexpr std::size_t most = 512;
+  if (text.starts_with("0x")) {
+    auto key = text.size() == 2 ? Value<Secret>(wrong("has no hex digits behind 0x")) : parse_hex(text.substr(2));
+    if (key && key->size() > most) return wrong(fmt::format("has {} bytes", key->size()), "at most 512 bytes");
+    return key;
+  }
+  if (text.empty()) return wrong("is empty", "text, or 0x and hex digits");
+  if (text.find_first_not_of('*') == std::string_view::npos)
+    return wrong("is a masked key, as `config show` prints it", "the key itself, or {\"file\": PATH}");
+  if (text.size() > most) return wrong(fmt::format("has {} bytes", text.size()), "at most 512 bytes");
+  return Secret::copy_of(std::as_bytes(std::span(text)));
+}
+
+Value<std::string> parse_key_id(std::string_view text) {
+  if (!text.starts_with("0x")) return std::string(text);
+  auto bytes = text.size() == 2 ? Value<Secret>(wrong("has no hex digits behind 0x")) : parse_hex(text.substr(2));
+  if (!bytes) return std::unexpected(std::move(bytes.error()));
+  const auto raw = bytes->bytes();
+  return std::string(reinterpret_cast<const char*>(raw.data()), raw.size());
+}
+
 }  // namespace postern::config

@@ -53,4 +53,9 @@ struct Protocol {
 // Hex digits, an even number. The error never holds any of them.
 [[nodiscard]] Value<Secret> parse_hex(std::string_view digits);
 
+// A pre-shared key: "0x" and hex digits, or the text itself. The error never holds any of it.
+[[nodiscard]] Value<Secret> parse_pre_shared_key(std::string_view text);
+// The bytes of a key id: "0x" and hex digits, or the text itself.
+[[nodiscard]] Value<std::string> parse_key_id(std::string_view text);
+
 }  // namespace postern::config

@@ -46,7 +46,7 @@ TEST_CASE("schema: refusals by path, with what is allowed") {
   };
   const Row rows[] = {
       {"/colour", "red", "/colour", "acls"},
-      {"/crypto_maps/0/entries/0/pfs", "group14", "/crypto_maps/0/entries/0/pfs", "unknown key"},
+      {"/crypto_maps/0/entries/0/priority", 1, "/crypto_maps/0/entries/0/priority", "unknown key"},
       {"/version", 2, "/version", "1"},
       {"/version", "1", "/version", "integer"},
       {"/version", 1.5, "/version", "fraction"},
@@ -55,7 +55,8 @@ TEST_CASE("schema: refusals by path, with what is allowed") {
       {"/acls/0/name", "a b", "/acls/0/name", "may not stand"},
       {"/acls/0/name", "", "/acls/0/name", "1 to 63"},
       {"/acls/0/rules/0/action", "allow", "/acls/0/rules/0/action", "\"permit\", \"deny\""},
-      {"/crypto_maps/0/entries/0/type", "ipsec-isakmp", "/crypto_maps/0/entries/0/type", "\"ipsec-manual\""},
+      {"/crypto_maps/0/entries/0/type", "ipsec-auto", "/crypto_maps/0/entries/0/type",
+       "\"ipsec-isakmp\", \"ipsec-manual\""},
       {"/crypto_maps/0/entries/0/sequence", 0, "/crypto_maps/0/entries/0/sequence", "1 to 65535"},
       {"/crypto_maps/0/entries/0/peer", json::array({"192.0.2.2", "192.0.2.3"}), "/crypto_maps/0/entries/0/peer",
        "exactly one peer"},

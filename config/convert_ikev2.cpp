@@ -1,0 +1,338 @@
+// The "ikev2" section: names of algorithms to their numbers, identities, keys.
+#include <algorithm>
+#include <array>
+
+#include "config/convert.hpp"
+#include "config/secret_file.hpp"
+#include "crypto/transforms.hpp"
+
+namespace postern::config {
+namespace {
+
+using nlohmann::json;
+
+// Names that the guide or other products have and that we do not offer, with the reason (IKE-24 to IKE-26).
+struct Unavailable {
+  std::string_view name, reason;
+};
+constexpr std::array<Unavailable, 6> unavailable_ciphers = {{
+    {"3des", "3DES is weak (RFC 8247 section 2.1) and not available in this version"},
+    {"des", "DES is broken and not available"},
+    {"null", "IKE without encryption is not available"},
+    {"aes-cbc-196", "AES has no key of 196 bits; the guide's example means aes-cbc-192"},
+    {"aes-cbc", "the key length belongs to the name"},
+    {"aes-gcm", "the key length belongs to the name"},
+}};
+constexpr std::array<Unavailable, 1> unavailable_integrity = {{
+    {"md5", "HMAC-MD5 is broken (RFC 8247 section 2.3) and not available"},
+}};
+constexpr std::array<std::pair<std::uint16_t, std::string_view>, 6> unavailable_groups = {{
+    {1, "group 1 (768-bit MODP) is broken (RFC 8247 section 2.4) and not available"},
+    {2, "group 2 (1024-bit MODP) is weak (RFC 8247 section 2.4) and not available"},
+    {5, "group 5 (1536-bit MODP) is weak (RFC 8247 section 2.4) and not available"},
+    {22, "group 22 has a small subgroup (RFC 8247 section 2.4) and is not available"},
+    {23, "group 23 has a small subgroup (RFC 8247 section 2.4) and is not available"},
+    {24, "group 24 has a small subgroup (RFC 8247 section 2.4) and is not available"},
+}};
+
+template <class Rows>
+std::string joined(const Rows& rows, auto name_of) {
+  std::string out;
+  for (const auto& row : rows)
+    if (const std::string name(name_of(row)); !name.empty()) out += (out.empty() ? "" : ", ") + name;
+  return out;
+}
+std::string cipher_words() {
+  return joined(crypto::named_transforms(),
+                [](const auto& r) { return r.cipher == crypto::Cipher::none ? "" : r.ike_word; });
+}
+std::string integrity_words() {
+  return joined(crypto::named_transforms(),
+                [](const auto& r) { return r.cipher == crypto::Cipher::none ? r.ike_word : ""; });
+}
+std::string prf_words() {
+  return joined(crypto::named_prfs(), [](const auto& r) { return r.word; });
+}
+std::string group_words() {
+  return joined(crypto::named_groups(), [](const auto& r) { return std::to_string(static_cast<unsigned>(r.group)); });
+}
+
+template <class Rows>
+void refuse_word(const std::string& word, const Rows& unavailable, const std::string& what, const std::string& allowed,
+                 const std::string& path, Report& report) {
+  const auto known = std::ranges::find(unavailable, word, &Unavailable::name);
+  report.error(path,
+               known == std::end(unavailable) ? quoted(path, word) + " is not a known " + what
+                                              : fmt::format("{}: {}", quoted(path, word), known->reason),
+               allowed);
+}
+
+void warn_weak(bool weak, const std::string& word, const std::string& path, Report& report) {
+  if (weak) report.warning(path, word + " is weak and deprecated", "sha256, sha384 or sha512");
+}
+
+// The list under `key`, each member through `convert_one`, which reports what it does not know.
+template <class T>
+std::vector<T> convert_list(const json& object, const char* key, const std::string& path, Report& report,
+                            auto convert_one) {
+  std::vector<T> out;
+  std::size_t index = 0;
+  for (const json& member : list_of(object, key)) {
+    const std::string here = at("{}/{}/{}", path, key, index++);
+    const std::optional<T> one = convert_one(member, here);
+    if (!one) continue;
+    if (std::ranges::find(out, *one) != out.end())
+      report.warning(here, "is in the list already");
+    else
+      out.push_back(*one);
+  }
+  return out;
+}
+
+std::vector<IkeEncryption> convert_encryption(const json& in, const std::string& path, Report& report) {
+  return convert_list<IkeEncryption>(in, "encryption", path, report,
+                                     [&](const json& member, const std::string& here) -> std::optional<IkeEncryption> {
+                                       const std::string word = member;
+                                       if (const auto* const row = crypto::find_ike_cipher(word))
+                                         return IkeEncryption{row->cipher, row->key_bits};
+                                       refuse_word(word, unavailable_ciphers, "cipher", cipher_words(), here, report);
+                                       return std::nullopt;
+                                     });
+}
+
+std::vector<crypto::Integrity> convert_integrity(const json& in, const std::string& path, Report& report) {
+  return convert_list<crypto::Integrity>(
+      in, "integrity", path, report,
+      [&](const json& member, const std::string& here) -> std::optional<crypto::Integrity> {
+        const std::string word = member;
+        const auto* const row = crypto::find_ike_integrity(word);
+        if (row == nullptr)
+          refuse_word(word, unavailable_integrity, "integrity algorithm", integrity_words(), here, report);
+        else
+          warn_weak(row->weak, word, here, report);
+        return row == nullptr ? std::nullopt : std::optional(row->integrity);
+      });
+}
+
+std::vector<crypto::Prf> convert_prf(const json& in, const std::string& path, Report& report) {
+  return convert_list<crypto::Prf>(in, "prf", path, report,
+                                   [&](const json& member, const std::string& here) -> std::optional<crypto::Prf> {
+                                     const std::string word = member;
+                                     const auto* const row = crypto::find_prf(word);
+                                     if (row == nullptr)
+                                       refuse_word(word, unavailable_integrity, "PRF", prf_words(), here, report);
+                                     else
+                                       warn_weak(row->weak, word, here, report);
+                                     return row == nullptr ? std::nullopt : std::optional(row->prf);
+                                   });
+}
+
+std::vector<crypto::DhGroup> convert_groups(const json& in, const std::string& path, Report& report) {
+  return convert_list<crypto::DhGroup>(in, "group", path, report, [&](const json& member, const std::string& here) {
+    return convert_group(member.get<std::uint32_t>(), here, report);
+  });
+}
+
+// IKE-35: the PRF of the same hash. An AEAD proposal that names neither gets the strong ones.
+std::vector<crypto::Prf> prf_of(const std::vector<crypto::Integrity>& integrity) {
+  std::vector<crypto::Prf> out;
+  for (const crypto::Integrity one : integrity) {
+    const auto* const row = crypto::find_integrity(one);
+    const auto* const prf = row == nullptr ? nullptr : crypto::find_prf(row->ike_word);
+    if (prf != nullptr) out.push_back(prf->prf);
+  }
+  if (out.empty()) out = {crypto::Prf::hmac_sha512, crypto::Prf::hmac_sha384, crypto::Prf::hmac_sha256};
+  return out;
+}
+
+Ikev2Proposal convert_proposal(const json& in, const std::string& path, Report& report) {
+  Ikev2Proposal out;
+  out.name = in["name"];
+  out.encryption = convert_encryption(in, path, report);
+  out.integrity = convert_integrity(in, path, report);
+  out.prf = convert_prf(in, path, report);
+  out.groups = convert_groups(in, path, report);
+  if (out.prf.empty()) out.prf = prf_of(out.integrity);
+  return out;
+}
+
+// the strong one of the guide's two default sets. What the peer chooses from, best first.
+Ikev2Proposal default_proposal() {
+  using crypto::Cipher, crypto::DhGroup, crypto::Integrity;
+  Ikev2Proposal out;
+  out.name = "default";
+  out.encryption = {{Cipher::aes_gcm_16, 256},
+                    {Cipher::aes_cbc, 256},
+                    {Cipher::chacha20_poly1305, 256},
+                    {Cipher::aes_gcm_16, 128},
+                    {Cipher::aes_cbc, 128}};
+  out.integrity = {Integrity::hmac_sha512_256, Integrity::hmac_sha384_192, Integrity::hmac_sha256_128};
+  out.prf = prf_of(out.integrity);
+  out.groups = {DhGroup::ecp256,   DhGroup::ecp384,   DhGroup::ecp521,  DhGroup::curve25519,
+                DhGroup::modp2048, DhGroup::modp3072, DhGroup::modp4096};
+  return out;
+}
+
+Ikev2Scope convert_scope(const json& in, const std::string& path, Conversion& conversion) {
+  Ikev2Scope out;
+  if (const auto local = in.find("address_local"); local != in.end()) {
+    const std::string text = *local;
+    out.local = conversion.keep(parse_address(text), path + "/address_local", text);
+  }
+  if (const auto fvrf = in.find("fvrf"); fvrf != in.end()) out.fvrf = fvrf->get<std::string>();
+  return out;
+}
+
+Dpd convert_dpd(const json& parent, const Dpd& inherited) {
+  const auto in = parent.find("dpd");
+  if (in == parent.end()) return inherited;
+  Dpd out;
+  const std::string mode = in->value("mode", "on-demand");
+  out.mode = mode == "periodic" ? DpdMode::periodic : mode == "off" ? DpdMode::off : DpdMode::on_demand;
+  out.interval_s = in->value("interval", out.interval_s);
+  out.retry_s = in->value("retry", out.retry_s);
+  return out;
+}
+
+// --- identities
+
+// One member of {"address", "fqdn", "email", "key_id"}; `prefix`: the address may be a network.
+IdentityRule convert_identity(const json& in, const std::string& path, bool prefix, Conversion& conversion) {
+  if (in.is_string()) return {};  // "any", says the schema
+  if (in.size() != 1) {
+    conversion.report.error(path, fmt::format("names {} identities", in.size()),
+                            "one of address, fqdn, email and key_id");
+    return {};
+  }
+  const auto member = in.begin();
+  const std::string text = member.value(), here = path + "/" + member.key();
+  if (member.key() == "address") {
+    if (prefix && text.find('/') != std::string::npos)
+      return {IdentityKind::address, conversion.keep(parse_network(text), here, text), {}};
+    return {IdentityKind::address, Prefix::host(conversion.keep(parse_address(text), here, text)), {}};
+  }
+  if (member.key() == "fqdn") return {IdentityKind::fqdn, {}, text};
+  if (member.key() == "email") {
+    if (text.find('@') == std::string::npos)
+      conversion.report.error(here, quoted(here, text) + " is not an e-mail address", "\"name@example.org\"");
+    return {IdentityKind::email, {}, text};
+  }
+  return {IdentityKind::key_id, {}, conversion.keep(parse_key_id(text), here, text)};
+}
+
+// --- keys
+
+Secret convert_secret(const json& value, const std::string& path, Conversion& conversion) {
+  if (value.is_string()) return conversion.keep(parse_pre_shared_key(value.get_ref<const std::string&>()), path);
+  if (!conversion.options.read_secret_files) return {};
+  return conversion.keep(read_pre_shared_key_file(value["file"].get<std::string>(), conversion.options),
+                         path + "/file");
+}
+
+// A key, {"file"}, or {"local", "remote"} with one of those each.
+void convert_keys(const json& value, const std::string& path, KeyringPeer& out, Conversion& conversion) {
+  const bool local = value.is_object() && value.contains("local"),
+             remote = value.is_object() && value.contains("remote");
+  const bool file = value.is_object() && value.contains("file");
+  if (!value.is_object() || (file && !local && !remote)) {
+    out.local_key = out.remote_key = convert_secret(value, path, conversion);
+    return;
+  }
+  if (!local || !remote || file)
+    return conversion.report.error(path, "is neither one key nor two", "a key, {\"file\"}, or {\"local\", \"remote\"}");
+  out.local_key = convert_secret(value["local"], path + "/local", conversion);
+  out.remote_key = convert_secret(value["remote"], path + "/remote", conversion);
+}
+
+KeyringPeer convert_peer(const json& in, const std::string& path, Conversion& conversion) {
+  KeyringPeer out;
+  out.name = in["name"];
+  if (const auto address = in.find("address"); address != in.end()) {
+    const std::string text = *address, here = path + "/address";
+    out.address = text.find('/') == std::string::npos ? Prefix::host(conversion.keep(parse_address(text), here, text))
+                                                      : conversion.keep(parse_network(text), here, text);
+  }
+  if (const auto identity = in.find("identity"); identity != in.end())
+    out.identity = convert_identity(*identity, path + "/identity", false, conversion);
+  convert_keys(in["pre_shared_key"], path + "/pre_shared_key", out, conversion);
+  return out;
+}
+
+// The only method that there is; the others by name, with the reason.
+Secret convert_authentication(const json& in, const std::string& path, Conversion& conversion) {
+  if (in["method"] != "pre-share") {
+    const bool known = in["method"] == "rsa-sig" || in["method"] == "ecdsa-sig" || in["method"] == "eap";
+    conversion.report.error(path + "/method",
+                            known ? in["method"].get<std::string>() + " is not available in this version"
+                                  : std::string("is not a known method"),
+                            "pre-share");
+  }
+  return in.contains("key") ? convert_secret(in["key"], path + "/key", conversion) : Secret{};
+}
+
+Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd& dpd, Conversion& conversion) {
+  Ikev2Profile out;
+  const json& match = in["match"];
+  out.name = in["name"];
+  for (const json& rule : match["identity_remote"])
+    out.match_remote.push_back(
+        convert_identity(rule, at("{}/match/identity_remote/{}", path, out.match_remote.size()), true, conversion));
+  out.match = convert_scope(match, path + "/match", conversion);
+  if (in.contains("identity_local"))
+    out.local_identity = convert_identity(in["identity_local"], path + "/identity_local", false, conversion);
+  out.local_key = convert_authentication(in["authentication"]["local"], path + "/authentication/local", conversion);
+  out.remote_key = convert_authentication(in["authentication"]["remote"], path + "/authentication/remote", conversion);
+  if (in.contains("keyring")) out.keyring = in["keyring"].get<std::string>();
+  out.lifetime_s = in.value("lifetime", out.lifetime_s);
+  out.dpd = convert_dpd(in, dpd);
+  out.force_encapsulation = in.value("nat_force_encap", false);
+  return out;
+}
+
+Keyring convert_keyring(const json& in, const std::string& path, Conversion& conversion) {
+  Keyring out;
+  out.name = in["name"];
+  for (const json& peer : in["peers"])
+    out.peers.push_back(convert_peer(peer, at("{}/peers/{}", path, out.peers.size()), conversion));
+  return out;
+}
+
+}  // namespace
+
+std::optional<crypto::DhGroup> convert_group(std::uint32_t number, const std::string& path, Report& report) {
+  if (const auto* const row = number < 0x10000 ? crypto::find_group(static_cast<std::uint16_t>(number)) : nullptr)
+    return row->group;
+  const auto known = std::ranges::find(unavailable_groups, number, [](const auto& row) { return row.first; });
+  report.error(
+      path,
+      known == unavailable_groups.end() ? fmt::format("{} is not a known group", number) : std::string(known->second),
+      group_words());
+  return std::nullopt;
+}
+
+Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
+  Ikev2 out;
+  out.enabled = in.value("enabled", true);
+  out.nat_keepalive_s = in.value("nat_keepalive", out.nat_keepalive_s);
+  out.dpd = convert_dpd(in, {});
+  for (const json& proposal : list_of(in, "proposals"))
+    out.proposals.push_back(
+        convert_proposal(proposal, at("/ikev2/proposals/{}", out.proposals.size()), conversion.report));
+  if (std::ranges::find(out.proposals, "default", &Ikev2Proposal::name) == out.proposals.end())
+    out.proposals.push_back(default_proposal());
+  for (const json& policy : list_of(in, "policies")) {
+    const std::string path = at("/ikev2/policies/{}/match", out.policies.size());
+    const auto match = policy.find("match");
+    out.policies.push_back({policy["name"].get<std::string>(),
+                            match == policy.end() ? Ikev2Scope{} : convert_scope(*match, path, conversion),
+                            policy.value("proposals", std::vector<std::string>{"default"})});
+  }
+  for (const json& keyring : list_of(in, "keyrings"))
+    out.keyrings.push_back(convert_keyring(keyring, at("/ikev2/keyrings/{}", out.keyrings.size()), conversion));
+  for (const json& profile : list_of(in, "profiles"))
+    out.profiles.push_back(
+        convert_profile(profile, at("/ikev2/profiles/{}", out.profiles.size()), out.dpd, conversion));
+  return out;
+}
+
+}  // namespace postern::config

@@ -1,0 +1,100 @@
+// The "ikev2" section of the document as plain structs (IKE-23..43).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/net_types.hpp"
+#include "base/secret.hpp"
+#include "crypto/dh.hpp"
+#include "crypto/packet_cipher.hpp"
+#include "crypto/prf.hpp"
+
+namespace postern::config {
+
+// An identity as RFC 7296 §3.5 has them; an address is host or, where a rule matches, a prefix.
+enum class IdentityKind : std::uint8_t { any, address, fqdn, email, key_id };
+struct IdentityRule {
+  IdentityKind kind = IdentityKind::any;
+  Prefix address;    // kind address
+  std::string text;  // fqdn, email; key_id: its bytes
+  bool operator==(const IdentityRule&) const = default;
+};
+
+struct IkeEncryption {
+  crypto::Cipher cipher = crypto::Cipher::none;
+  std::uint16_t key_bits = 0;
+  bool operator==(const IkeEncryption&) const = default;
+};
+// Algorithms in order of preference (IKE-30). `prf` is filled in when the document does not say (IKE-35).
+struct Ikev2Proposal {
+  std::string name;
+  std::vector<IkeEncryption> encryption;
+  std::vector<crypto::Integrity> integrity;
+  std::vector<crypto::Prf> prf;
+  std::vector<crypto::DhGroup> groups;
+  bool operator==(const Ikev2Proposal&) const = default;
+};
+
+// Whom a policy or a profile is for. Left out, as the guide has it: any local address, the global VRF.
+struct Ikev2Scope {
+  std::optional<IpAddress> local;
+  std::optional<std::string> fvrf;  // a VRF, or "any"
+  bool operator==(const Ikev2Scope&) const = default;
+};
+
+struct Ikev2Policy {
+  std::string name;
+  Ikev2Scope match;
+  std::vector<std::string> proposals;
+  bool operator==(const Ikev2Policy&) const = default;
+};
+
+struct KeyringPeer {
+  std::string name;
+  std::optional<Prefix> address;
+  std::optional<IdentityRule> identity;  // never `any`
+  Secret local_key, remote_key;          // the same, if the document has one key
+  bool operator==(const KeyringPeer&) const = default;
+};
+struct Keyring {
+  std::string name;
+  std::vector<KeyringPeer> peers;
+  bool operator==(const Keyring&) const = default;
+};
+
+enum class DpdMode : std::uint8_t { off, on_demand, periodic };
+struct Dpd {
+  DpdMode mode = DpdMode::off;
+  std::uint32_t interval_s = 10, retry_s = 2;
+  bool operator==(const Dpd&) const = default;
+};
+
+struct Ikev2Profile {
+  std::string name;
+  std::vector<IdentityRule> match_remote;
+  Ikev2Scope match;
+  std::optional<IdentityRule> local_identity;  // else the local address (IKE-38)
+  Secret local_key, remote_key;                // inline; empty: the keyring's
+  std::optional<std::string> keyring;
+  std::uint32_t lifetime_s = 86400;
+  Dpd dpd;  // the section's default filled in
+  bool force_encapsulation = false;
+  bool operator==(const Ikev2Profile&) const = default;
+};
+
+struct Ikev2 {
+  bool enabled = true;
+  std::uint32_t nat_keepalive_s = 20;  // 0: none
+  Dpd dpd;
+  std::vector<Ikev2Proposal> proposals;  // those of the document, and then the built-in "default"
+  std::vector<Ikev2Policy> policies;
+  std::vector<Keyring> keyrings;
+  std::vector<Ikev2Profile> profiles;
+  bool operator==(const Ikev2&) const = default;
+};
+
+}  // namespace postern::config

@@ -1,0 +1,136 @@
+#include "config/render_ikev2.hpp"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+#include "config/render.hpp"
+#include "crypto/transforms.hpp"
+
+namespace postern::config {
+namespace {
+
+using nlohmann::json;
+
+std::string hex(const std::string& bytes) {
+  std::string out = "0x";
+  for (const unsigned char c : bytes) out += fmt::format("{:02x}", c);
+  return out;
+}
+
+// Text where it would be read back as the same bytes.
+std::string key_id_text(const std::string& bytes) {
+  const bool plain =
+      !bytes.starts_with("0x") && std::ranges::all_of(bytes, [](unsigned char c) { return c >= 0x20 && c < 0x7f; });
+  return plain ? bytes : hex(bytes);
+}
+
+json render_identity(const IdentityRule& rule) {
+  switch (rule.kind) {
+    case IdentityKind::any: return "any";
+    case IdentityKind::address: {
+      const bool host = rule.address == Prefix::host(rule.address.address);
+      return {{"address", host ? rule.address.address.text() : rule.address.text()}};
+    }
+    case IdentityKind::fqdn: return {{"fqdn", rule.text}};
+    case IdentityKind::email: return {{"email", rule.text}};
+    case IdentityKind::key_id: return {{"key_id", key_id_text(rule.text)}};
+  }
+  return nullptr;
+}
+
+json render_proposal(const Ikev2Proposal& proposal) {
+  json encryption = json::array(), integrity = json::array(), prf = json::array(), group = json::array();
+  for (const IkeEncryption& one : proposal.encryption)
+    if (const auto* const row = crypto::find_cipher(one.cipher, one.key_bits))
+      encryption.push_back(std::string(row->ike_word));
+  for (const crypto::Integrity one : proposal.integrity)
+    if (const auto* const row = crypto::find_integrity(one)) integrity.push_back(std::string(row->ike_word));
+  for (const crypto::Prf one : proposal.prf)
+    if (const auto* const row = crypto::find_prf(static_cast<std::uint16_t>(one)))
+      prf.push_back(std::string(row->word));
+  for (const crypto::DhGroup one : proposal.groups) group.push_back(static_cast<unsigned>(one));
+  json out = {{"name", proposal.name},
+              {"encryption", std::move(encryption)},
+              {"prf", std::move(prf)},
+              {"group", std::move(group)}};
+  if (!integrity.empty()) out["integrity"] = std::move(integrity);
+  return out;
+}
+
+json render_scope(const Ikev2Scope& scope) {
+  json out = json::object();
+  if (scope.local) out["address_local"] = scope.local->text();
+  if (scope.fvrf) out["fvrf"] = *scope.fvrf;
+  return out;
+}
+
+json render_policy(const Ikev2Policy& policy) {
+  return {{"name", policy.name}, {"match", render_scope(policy.match)}, {"proposals", policy.proposals}};
+}
+
+json render_peer(const KeyringPeer& peer) {
+  json out = {{"name", peer.name}, {"pre_shared_key", masked_secret}};
+  if (!(peer.local_key == peer.remote_key))
+    out["pre_shared_key"] = {{"local", masked_secret}, {"remote", masked_secret}};
+  if (peer.address) {
+    const bool host = *peer.address == Prefix::host(peer.address->address);
+    out["address"] = host ? peer.address->address.text() : peer.address->text();
+  }
+  if (peer.identity) out["identity"] = render_identity(*peer.identity);
+  return out;
+}
+
+json render_dpd(const Dpd& dpd) {
+  const char* const mode = dpd.mode == DpdMode::periodic    ? "periodic"
+                           : dpd.mode == DpdMode::on_demand ? "on-demand"
+                                                            : "off";
+  return {{"mode", mode}, {"interval", dpd.interval_s}, {"retry", dpd.retry_s}};
+}
+
+json render_side(const Secret& key) {
+  json out = {{"method", "pre-share"}};
+  if (!key.empty()) out["key"] = masked_secret;
+  return out;
+}
+
+json render_profile(const Ikev2Profile& profile) {
+  json match = render_scope(profile.match);
+  match["identity_remote"] = json::array();
+  for (const IdentityRule& rule : profile.match_remote) match["identity_remote"].push_back(render_identity(rule));
+  json out = {
+      {"name", profile.name},
+      {"match", std::move(match)},
+      {"authentication", {{"local", render_side(profile.local_key)}, {"remote", render_side(profile.remote_key)}}},
+      {"lifetime", profile.lifetime_s},
+      {"dpd", render_dpd(profile.dpd)},
+      {"nat_force_encap", profile.force_encapsulation}};
+  if (profile.local_identity) out["identity_local"] = render_identity(*profile.local_identity);
+  if (profile.keyring) out["keyring"] = *profile.keyring;
+  return out;
+}
+
+template <class T>
+json list(const std::vector<T>& all, json (*render_one)(const T&)) {
+  json out = json::array();
+  for (const T& one : all) out.push_back(render_one(one));
+  return out;
+}
+
+json render_keyring(const Keyring& keyring) {
+  return {{"name", keyring.name}, {"peers", list(keyring.peers, &render_peer)}};
+}
+
+}  // namespace
+
+json render_ikev2(const Ikev2& ikev2) {
+  return {{"enabled", ikev2.enabled},
+          {"nat_keepalive", ikev2.nat_keepalive_s},
+          {"dpd", render_dpd(ikev2.dpd)},
+          {"proposals", list(ikev2.proposals, &render_proposal)},
+          {"policies", list(ikev2.policies, &render_policy)},
+          {"keyrings", list(ikev2.keyrings, &render_keyring)},
+          {"profiles", list(ikev2.profiles, &render_profile)}};
+}
+
+}  // namespace postern::config

@@ -1,0 +1,13 @@
+// The part of config/render for the "ikev2" section.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "config/model_ikev2.hpp"
+
+namespace postern::config {
+
+// Keys masked. The built-in proposal "default" is written out like any other.
+[[nodiscard]] nlohmann::json render_ikev2(const Ikev2& ikev2);
+
+}  // namespace postern::config

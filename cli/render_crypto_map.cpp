@@ -45,7 +45,9 @@ std::string key_line(const json& keys, const char* direction, const char* label)
 std::string lifetime(const json& entry) {
   const json& life = entry.at("lifetime");
   if (life.is_null()) return "";  // manual SAs have none
-  return fmt::format("Security association lifetime: {} kilobytes/{} seconds\n", number(life, "kilobytes"),
+  const auto kilobytes = number(life, "kilobytes");
+  return fmt::format("Security association lifetime: {}/{} seconds\n",
+                     kilobytes == 0 ? "kilobytes disabled" : fmt::format("{} kilobytes", kilobytes),  // TS-61
                      number(life, "seconds"));
 }
 
@@ -74,6 +76,8 @@ std::string render_entry(const json& map, const json& entry) {
                                 number(entry, "seq"), text(entry, "type"));
   if (flag(entry, "profile_instance")) out += "Map is a PROFILE INSTANCE.\n";
   for (const json& peer : list(entry, "peers")) out += "Peer = " + address(peer.get<std::string>()) + "\n";
+  if (const std::string profile = text(entry, "ikev2_profile"); !profile.empty())
+    out += "IKEv2 Profile: " + profile + "\n";
   if (entry.contains("profile")) out += "Profile name: " + text(entry, "profile") + "\n";
   out += access_list(entry, v6_list);
   out += "Current peer: " + address(text(entry, "current_peer")) + "\n";

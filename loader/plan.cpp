@@ -103,7 +103,9 @@ class Planner {
                          const config::MapEntry& entry, std::uint32_t entry_offset) {
     const std::string key = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
     const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
-    const config::TransformSet* const set = config::find_named(document_.transform_sets, entry.transform_set);
+    const config::TransformSet* const set =
+        entry.transform_sets.empty() ? nullptr
+                                     : config::find_named(document_.transform_sets, entry.transform_sets.front());
     if (acl == nullptr || set == nullptr)
       return fail("crypto map " + key + ": its ACL or transform set does not exist");
     std::vector<std::uint32_t> flows;
@@ -134,6 +136,7 @@ class Planner {
                               entry.peer.text());
       return {};
     }
+    if (entry.negotiated) return add_negotiated(key, {table_of(document_, interface.vrf), entry.peer});
     POSTERN_TRY(pair,
                 map_sa_pair({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
     return add_pair(std::move(pair), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
@@ -143,7 +146,19 @@ class Planner {
     pair.inbound.parameters.flow = pair.outbound.parameters.flow = flows.front();
     pair.flows = std::move(flows);
     plan_.sas.push_back(std::move(pair));
+    add_peer(peer);
+    return {};
+  }
+
+  void add_peer(const AdjacencyKey& peer) {
     if (std::ranges::find(plan_.peers, peer) == plan_.peers.end()) plan_.peers.push_back(peer);
+  }
+
+  // Its SAs come from postern-ike (loader/plan_ike.hpp); all else stands as for manual keys, so that nothing leaks.
+  Result<void> add_negotiated(const std::string& owner, const AdjacencyKey& peer) {
+    add_peer(peer);
+    plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
+    if (!document_.ikev2.enabled) plan_.missing.push_back(owner + " is inert: ikev2.enabled is false");
     return {};
   }
 
@@ -171,6 +186,7 @@ class Planner {
     PlannedInterface& interface = interface_of(*device, tunnel.vrf);
     interface.flags |= POSTERN_IF_TUNNEL;
     interface.flow = id;
+    if (tunnel.negotiated) return add_negotiated(tunnel.device(), {fvrf, tunnel.destination});
     POSTERN_TRY(pair, tunnel_sa_pair({document_, tunnel, *outside, *device, *local, fvrf}));
     return add_pair(std::move(pair), {id}, {fvrf, tunnel.destination});
   }
@@ -182,6 +198,7 @@ class Planner {
       add_socket("raw icmp", DeviceKind::raw_icmp, thread);
     add_socket("raw esp", DeviceKind::raw_esp, 0);
     std::set<std::uint16_t> ports;
+    if (plan_.negotiates) ports.insert(4500);  // what the kernel reassembles of UDP-encapsulated ESP (RFC 3948)
     for (const PlannedSaPair& pair : plan_.sas)
       if (pair.inbound.parameters.udp_encapsulation) ports.insert(pair.inbound.parameters.local_port);
     std::uint32_t number = 0;  // `queue`: the worker knows a device by kind, ifindex and queue

@@ -125,6 +125,7 @@ struct Plan {
   std::vector<PlannedDevice> devices;
   std::vector<PlannedSaPair> sas;
   std::vector<PlannedFlow> flows;
+  bool negotiates = false;           // something of it needs postern-ike
   std::vector<AdjacencyKey> peers;   // outer next hops to keep alive
   std::vector<std::string> links;    // interfaces of the document that exist
   std::vector<std::string> missing;  // why the plan is not all of the document: "interface out0 does not exist"

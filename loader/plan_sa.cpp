@@ -81,6 +81,20 @@ const config::TransformSet* set_of(const config::Document& document, const confi
   return config::find_named(document.transform_sets, profile->transform_sets.front());
 }
 
+// What fits with every set that may be negotiated. 0: there is no set.
+std::uint32_t tunnel_mtu(const config::Document& document, const config::Tunnel& tunnel, std::uint32_t path_mtu) {
+  const config::IpsecProfile* const profile = config::find_named(document.profiles, tunnel.profile);
+  std::uint32_t smallest = 0;
+  for (const std::string& name : profile == nullptr ? std::vector<std::string>{} : profile->transform_sets) {
+    const config::TransformSet* const set = config::find_named(document.transform_sets, name);
+    if (set == nullptr) continue;
+    const auto mtu = plaintext_mtu(set->transform, tunnel.destination.family(), tunnel.udp_encapsulation, path_mtu);
+    const std::uint32_t fits = mtu ? *mtu : smallest_tunnel_mtu;
+    smallest = smallest == 0 ? fits : std::min(smallest, fits);
+  }
+  return smallest;
+}
+
 TrafficSelector any_of(Family family) {
   const Prefix any{family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
   TrafficSelector selector;
@@ -189,12 +203,7 @@ std::vector<PlannedTunnel> plan_tunnels(const config::Document& document, const 
     if (tunnel.vrf)
       if (const config::Vrf* const vrf = config::find_named(document.vrfs, *tunnel.vrf)) planned.table = vrf->table;
     const LinkFacts* const outside = tunnel_source_link(document, facts, tunnel);
-    const config::TransformSet* const set = set_of(document, tunnel);
-    if (planned.mtu == 0 && set != nullptr) {
-      const auto mtu = plaintext_mtu(set->transform, tunnel.destination.family(), tunnel.udp_encapsulation,
-                                     outside != nullptr ? outside->mtu : 1500);
-      planned.mtu = mtu ? *mtu : smallest_tunnel_mtu;
-    }
+    if (planned.mtu == 0) planned.mtu = tunnel_mtu(document, tunnel, outside != nullptr ? outside->mtu : 1500);
     // RFC 8200 §5: a link that carries IPv6 has an MTU of at least 1280; the worker fragments the ESP instead.
     if (planned.ipv6) planned.mtu = std::max<std::uint32_t>(planned.mtu, 1280);
     out.push_back(std::move(planned));

@@ -81,7 +81,7 @@ json sa_json(const SaView& sa, const FlowView& flow, const json& transforms) {
 }
 
 std::string set_of(const NodeView& view, const FlowContext& context) {
-  if (context.entry != nullptr) return context.entry->transform_set;
+  if (context.entry != nullptr) return context.entry->transform_sets.front();
   const config::IpsecProfile* const profile = config::find_named(view.document.profiles, context.tunnel->profile);
   return profile == nullptr || profile->transform_sets.empty() ? "" : profile->transform_sets.front();
 }

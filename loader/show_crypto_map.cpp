@@ -43,15 +43,14 @@ json key_json(const config::ManualSa& sa) {
   return {{"esp", std::move(out)}};
 }
 
-// What every entry of this version has in common: no negotiation, so no lifetime, PFS or choice.
-json entry_json(std::uint32_t sequence, const IpAddress& peer, const config::ManualKeys& keys) {
+// What every entry has; manual ones have no lifetime, PFS or choice.
+json entry_json(std::uint32_t sequence, const IpAddress& peer) {
   return {{"seq", sequence},
           {"type", "ipsec-manual"},
           {"profile_instance", false},
           {"ikev2_profile", nullptr},
           {"peers", json::array({peer.text()})},
           {"current_peer", peer.text()},
-          {"session_key", {{"inbound", key_json(keys.inbound)}, {"outbound", key_json(keys.outbound)}}},
           {"lifetime", nullptr},
           {"dual_stack", false},
           {"true_ident", json::array()},
@@ -61,12 +60,39 @@ json entry_json(std::uint32_t sequence, const IpAddress& peer, const config::Man
           {"always_create_sas", true}};
 }
 
+void add_keys(json& out, const config::ManualKeys& keys) {
+  out["session_key"] = {{"inbound", key_json(keys.inbound)}, {"outbound", key_json(keys.outbound)}};
+}
+
+struct Negotiation {
+  const std::optional<std::string>& ikev2_profile;
+  const std::optional<crypto::DhGroup>& pfs;
+  const config::SecurityAssociation& sa;
+  config::Initiate initiate;
+};
+
+void add_negotiation(json& out, const NodeView& view, const Negotiation& negotiation) {
+  const config::SecurityAssociation& global = view.document.ipsec.sa;
+  const auto seconds = negotiation.sa.lifetime_s ? negotiation.sa.lifetime_s : global.lifetime_s;
+  const auto kilobytes = negotiation.sa.lifetime_kb ? negotiation.sa.lifetime_kb : global.lifetime_kb;
+  out["type"] = "ipsec-isakmp";
+  out["ikev2_profile"] = or_null(negotiation.ikev2_profile);
+  out["lifetime"] = {{"seconds", seconds.value_or(0)}, {"kilobytes", kilobytes.value_or(0)}};
+  if (negotiation.pfs) out["pfs"] = fmt::format("group{}", static_cast<unsigned>(*negotiation.pfs));
+  out["always_create_sas"] = negotiation.initiate == config::Initiate::always;
+}
+
 json map_json(const NodeView& view, const config::CryptoMap& map) {
   json entries = json::array(), interfaces = json::array();
   for (const config::MapEntry& entry : map.entries) {
-    json& out = entries.emplace_back(entry_json(entry.sequence, entry.peer, entry.keys));
+    json& out = entries.emplace_back(entry_json(entry.sequence, entry.peer));
+    if (entry.negotiated)
+      add_negotiation(out, view, {entry.ikev2_profile, entry.pfs, entry.sa, entry.initiate});
+    else
+      add_keys(out, entry.keys);
     out["acl"] = acl_json(view, entry.acl);
-    out["transform_sets"] = json::array({transforms_json(view, entry.transform_set)});
+    out["transform_sets"] = json::array();
+    for (const std::string& set : entry.transform_sets) out["transform_sets"].push_back(transforms_json(view, set));
   }
   for (const config::Interface& interface : view.document.interfaces)
     if (interface.crypto_map == map.name || interface.ipv6_crypto_map == map.name) interfaces.push_back(interface.name);
@@ -83,7 +109,7 @@ json any_rule(bool v6) {
 
 // The map that a tunnel with protection makes: one profile instance, any to any.
 json tunnel_json(const NodeView& view, const config::Tunnel& tunnel) {
-  json entry = entry_json(65537, tunnel.destination, tunnel.keys);
+  json entry = entry_json(65537, tunnel.destination);
   entry["profile_instance"] = true;
   entry["profile"] = tunnel.profile;
   const bool dual = tunnel.carries_v4 && tunnel.carries_v6;
@@ -92,12 +118,18 @@ json tunnel_json(const NodeView& view, const config::Tunnel& tunnel) {
   if (dual)
     entry["true_ident"] = {{{"local", "0.0.0.0/0"}, {"remote", "0.0.0.0/0"}}, {{"local", "::/0"}, {"remote", "::/0"}}};
   json sets = json::array();
-  if (const config::IpsecProfile* const profile = config::find_named(view.document.profiles, tunnel.profile))
+  const config::IpsecProfile* const profile = config::find_named(view.document.profiles, tunnel.profile);
+  if (profile != nullptr)
     for (const std::string& set : profile->transform_sets) sets.push_back(transforms_json(view, set));
+  const auto ikev2_profile = tunnel.ikev2_profile || profile == nullptr ? tunnel.ikev2_profile : profile->ikev2_profile;
+  if (!tunnel.negotiated)
+    add_keys(entry, tunnel.keys);
+  else if (profile != nullptr)
+    add_negotiation(entry, view, {ikev2_profile, profile->pfs, profile->sa, profile->initiate});
   entry["transform_sets"] = std::move(sets);
   return {{"name", map_name_of(tunnel)},
           {"family", tunnel.transport == Family::v4 ? "ipv4" : "ipv6"},
-          {"ikev2_profile", nullptr},
+          {"ikev2_profile", or_null(ikev2_profile)},
           {"entries", json::array({std::move(entry)})},
           {"interfaces", json::array({tunnel.device()})}};
 }

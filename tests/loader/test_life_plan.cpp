@@ -41,13 +41,15 @@ config::Document document() {
                        {"esp-aes", "esp-sha256-hmac"},
                        {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha256_128},
                        false}};
-  d.profiles = {{"P1", {"T1"}}};
+  d.profiles.resize(1);
+  d.profiles[0].name = "P1";
+  d.profiles[0].transform_sets = {"T1"};
   d.acls = {{"101", Family::v4, {ace(10, config::Action::permit, "10.1.0.0/16", "10.2.0.0/16")}}};
   config::MapEntry entry;
   entry.sequence = 10;
   entry.acl = "101";
   entry.peer = address("192.0.2.2");
-  entry.transform_set = "T1";
+  entry.transform_sets = {"T1"};
   entry.keys = keys(4097, 4098);
   d.crypto_maps = {{"M1", Family::v4, {entry}}};
   d.interfaces.resize(2);

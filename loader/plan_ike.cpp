@@ -1,0 +1,279 @@
+#include "loader/plan_ike.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "config/ikev2_lookup.hpp"
+#include "loader/plan_sa.hpp"
+
+namespace postern::loader {
+namespace {
+
+constexpr std::uint64_t kilobyte = 1024;
+constexpr std::uint32_t tunnel_sequence = 65537;
+
+std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf) {
+  const config::Vrf* const found = vrf ? config::find_named(document.vrfs, *vrf) : nullptr;
+  return found == nullptr ? 0 : found->table;
+}
+
+// --- config's values as ike's
+
+ike::IkeProposal proposal_of(const config::Ikev2Proposal& in) {
+  ike::IkeProposal out{in.name, {}, in.integrity, in.prf, in.groups};
+  for (const config::IkeEncryption& one : in.encryption) out.encryption.push_back({one.cipher, one.key_bits});
+  return out;
+}
+
+ike::Identity identity_of(const config::IdentityRule& rule) {
+  using ike::IdType, ike::Identity;
+  switch (rule.kind) {
+    case config::IdentityKind::fqdn: return Identity::of(IdType::fqdn, rule.text);
+    case config::IdentityKind::email: return Identity::of(IdType::email, rule.text);
+    case config::IdentityKind::key_id: return Identity::of(IdType::key_id, rule.text);
+    case config::IdentityKind::address:
+    case config::IdentityKind::any: break;
+  }
+  return Identity::of(rule.address.address);
+}
+
+ike::IdentityMatch match_of(const config::IdentityRule& rule) {
+  if (rule.kind == config::IdentityKind::any) return ike::AnyIdentity{};
+  if (rule.kind == config::IdentityKind::address) return rule.address;
+  return identity_of(rule);
+}
+
+ike::Dpd dpd_of(const config::Dpd& in) {
+  const auto mode = in.mode == config::DpdMode::periodic    ? ike::DpdMode::periodic
+                    : in.mode == config::DpdMode::on_demand ? ike::DpdMode::on_demand
+                                                            : ike::DpdMode::off;
+  return {mode, in.interval_s, in.retry_s};
+}
+
+ike::Initiate initiate_of(config::Initiate in) {
+  return in == config::Initiate::always ? ike::Initiate::always : ike::Initiate::on_traffic;
+}
+
+ike::Selector any_of(Family family) {
+  const Prefix any{family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
+  return {0, 0, 65535, any.first(), any.last()};
+}
+
+// One selector for each range of ports: the payload's list means any of them (RFC 7296 §2.9).
+std::vector<ike::Selector> side_of(const Prefix& prefix, std::uint8_t protocol,
+                                   const std::vector<config::PortRange>& ports) {
+  if (ports.empty()) return {{protocol, 0, 65535, prefix.first(), prefix.last()}};
+  std::vector<ike::Selector> out;
+  for (const config::PortRange& range : ports)
+    out.push_back({protocol, range.first, range.last, prefix.first(), prefix.last()});
+  return out;
+}
+
+// The first that is given, from the most particular on (TS-62).
+template <class T>
+T inherited(std::initializer_list<const config::SecurityAssociation*> levels,
+            std::optional<T> config::SecurityAssociation::* member, T otherwise) {
+  for (const config::SecurityAssociation* const level : levels)
+    if (level->*member) return *(level->*member);
+  return otherwise;
+}
+
+class IkePlanner {
+ public:
+  IkePlanner(const config::Document& document, const Facts& facts, const Plan& plan)
+      : document_(document), facts_(facts), plan_(plan) {}
+
+  Result<IkePlan> make() {
+    add_rows();
+    for (const PlannedSaPair& pair : plan_.sas) out_.policy.manual_spis.push_back(pair.inbound.parameters.spi);
+    if (!document_.ikev2.enabled) return std::move(out_);
+    for (const config::Interface& interface : document_.interfaces)
+      if (const LinkFacts* const link = facts_.find(interface.name))
+        for (const auto* const map : {&interface.crypto_map, &interface.ipv6_crypto_map})
+          if (*map) POSTERN_CHECK(add_map(interface, *link, **map));
+    for (const config::Tunnel& tunnel : document_.tunnels)
+      if (tunnel.negotiated) add_tunnel(tunnel);
+    return std::move(out_);
+  }
+
+ private:
+  // --- what `show crypto ikev2 proposal|policy|profile` lists
+
+  void add_rows() {
+    const config::Ikev2& ikev2 = document_.ikev2;
+    for (const config::Ikev2Proposal& proposal : ikev2.proposals)
+      out_.policy.proposals.push_back(proposal_of(proposal));
+    for (const config::Ikev2Policy& policy : ikev2.policies)
+      out_.policy.policies.push_back({policy.name, policy.match.local ? policy.match.local->text() : "any",
+                                      policy.match.fvrf.value_or("global"), policy.proposals});
+    out_.policy.policies.push_back({"default", "any", "any", {"default"}});
+    for (const config::Ikev2Profile& profile : ikev2.profiles) add_profile_row(profile);
+  }
+
+  void add_profile_row(const config::Ikev2Profile& profile) {
+    ike::ProfileRow row;
+    row.name = profile.name;
+    row.keyring = profile.keyring.value_or("");
+    row.local_identity = profile.local_identity ? identity_of(*profile.local_identity).text() : "address";
+    row.local_authentication = row.remote_authentication = "pre-share";
+    for (const config::IdentityRule& rule : profile.match_remote) row.match_remote.push_back(text(match_of(rule)));
+    row.lifetime_s = profile.lifetime_s;
+    row.dpd = dpd_of(profile.dpd);
+    out_.policy.profiles.push_back(std::move(row));
+  }
+
+  // --- connections
+
+  // Names, ends, profile and keys; nothing and a line in `missing` when the document has none for these ends.
+  std::optional<ike::Connection> connection(const std::string& name, const config::Ikev2Ends& ends,
+                                            const config::Ikev2Profile* profile) {
+    const auto refuse = [&](const std::string& why) {
+      out_.missing.push_back(name + ": " + why);
+      return std::nullopt;
+    };
+    if (profile == nullptr) return refuse("no IKEv2 profile matches peer " + ends.remote.text());
+    const config::KeyPair keys = config::keys_for(document_.ikev2, *profile, ends.remote);
+    if (keys.local == nullptr || keys.remote == nullptr || keys.local->empty() || keys.remote->empty())
+      return refuse("IKEv2 profile " + profile->name + " has no key for peer " + ends.remote.text());
+    ike::Connection out;
+    out.name = name;
+    out.fvrf = table_of(document_, ends.fvrf);
+    out.local = *ends.local;
+    out.remote = ends.remote;
+    out.profile_name = profile->name;
+    out.keyring_name = profile->keyring.value_or("");
+    out.local_identity =
+        profile->local_identity ? identity_of(*profile->local_identity) : ike::Identity::of(*ends.local);
+    for (const config::IdentityRule& rule : profile->match_remote) out.remote_identities.push_back(match_of(rule));
+    out.local_key = *keys.local;
+    out.remote_key = *keys.remote;
+    out.lifetime_s = profile->lifetime_s;
+    out.dpd = dpd_of(profile->dpd);
+    out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
+    out.force_encapsulation = profile->force_encapsulation;
+    set_proposals(out, ends);
+    return out;
+  }
+
+  void set_proposals(ike::Connection& out, const config::Ikev2Ends& ends) const {
+    const config::Ikev2Policy* const policy = config::policy_for(document_.ikev2, ends);
+    out.policy_name = policy == nullptr ? "default" : policy->name;
+    const std::vector<std::string> names = policy == nullptr ? std::vector<std::string>{"default"} : policy->proposals;
+    for (const std::string& name : names)
+      if (const auto* const found = config::find_named(document_.ikev2.proposals, name))
+        out.proposals.push_back(proposal_of(*found));
+  }
+
+  ike::ChildPolicy child(const std::vector<std::string>& sets, const std::optional<crypto::DhGroup>& pfs,
+                         const config::SecurityAssociation& own) const {
+    const auto levels = {&own, &document_.ipsec.sa};
+    ike::ChildPolicy out;
+    for (const std::string& name : sets)
+      if (const auto* const set = config::find_named(document_.transform_sets, name))
+        out.proposals.push_back({set->transform, false});
+    if (pfs) out.pfs = {*pfs};
+    out.lifetime_s = inherited(levels, &config::SecurityAssociation::lifetime_s, out.lifetime_s);
+    out.lifetime_bytes = inherited(levels, &config::SecurityAssociation::lifetime_kb, std::uint64_t{0}) * kilobyte;
+    out.idle_s = inherited(levels, &config::SecurityAssociation::idle_s, out.idle_s);
+    out.place.replay_window =
+        inherited(levels, &config::SecurityAssociation::replay_window, document_.dataplane.replay_window);
+    out.place.ecn = document_.ipsec.ecn == config::Ecn::discard ? EcnPolicy::discard : EcnPolicy::propagate;
+    return out;
+  }
+
+  static DfPolicy df_of(config::DfBit df) {
+    return df == config::DfBit::set ? DfPolicy::set : df == config::DfBit::clear ? DfPolicy::clear : DfPolicy::copy;
+  }
+
+  Result<void> add_map(const config::Interface& interface, const LinkFacts& link, const std::string& name) {
+    const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
+    if (map == nullptr) return {};
+    for (const config::MapEntry& entry : map->entries)
+      if (entry.negotiated) POSTERN_CHECK(add_entry(interface, link, *map, entry));
+    return {};
+  }
+
+  Result<void> add_entry(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
+                         const config::MapEntry& entry) {
+    const std::string name = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
+    const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
+    const auto local = local_address(document_, link, entry.peer.family());
+    if (acl == nullptr || !local) return {};  // make_plan() says so
+    const config::Ikev2Ends ends{local, entry.peer, interface.vrf};
+    auto made = connection(name, ends, config::profile_for(document_.ikev2, entry.ikev2_profile, ends));
+    if (!made) return {};
+    made->interface = interface.name;
+    made->map = map.name;
+    made->sequence = entry.sequence;
+    made->initiate = initiate_of(entry.initiate);
+    for (const PlannedFlow& flow : plan_.flows) {
+      if (flow.sa_pair != name || flow.ace >= acl->rules.size()) continue;
+      const config::Ace& ace = acl->rules[flow.ace];
+      if (const auto selectors = selectors_of({&ace}); !selectors) return std::unexpected(selectors.error());
+      ike::ChildPolicy one = child(entry.transform_sets, entry.pfs, entry.sa);
+      one.name = name + " " + std::to_string(flow.ace + 1);
+      one.local = side_of(ace.source, ace.protocol, ace.source_ports);
+      one.remote = side_of(ace.destination, ace.protocol, ace.destination_ports);
+      one.place.flow = flow.id;
+      one.place.deliver = DeliverTo::map_interface;
+      one.place.ifindex = link.ifindex;
+      one.place.inside_vrf = table_of(document_, interface.vrf);
+      one.place.path_mtu = link.mtu;
+      one.place.df = df_of(entry.df);
+      made->children.push_back(std::move(one));
+    }
+    if (!made->children.empty())
+      out_.policy.connections.push_back(std::make_shared<const ike::Connection>(std::move(*made)));
+    return {};
+  }
+
+  void add_tunnel(const config::Tunnel& tunnel) {
+    const auto flow = std::ranges::find(plan_.flows, tunnel.device(), &PlannedFlow::sa_pair);
+    const config::IpsecProfile* const ipsec = config::find_named(document_.profiles, tunnel.profile);
+    const LinkFacts* const outside = tunnel_source_link(document_, facts_, tunnel);
+    const LinkFacts* const device = facts_.find(tunnel.device());
+    const auto local = outside == nullptr ? std::nullopt : tunnel_local_address(document_, *outside, tunnel);
+    if (flow == plan_.flows.end() || ipsec == nullptr || device == nullptr || !local) return;  // make_plan() says so
+    const config::Interface* const source = config::find_named(document_.interfaces, outside->name);
+    const config::Ikev2Ends ends{local, tunnel.destination, source == nullptr ? std::nullopt : source->vrf};
+    auto made = connection(tunnel.device(), ends, config::profile_for(document_, tunnel, ends));
+    if (!made) return;
+    made->interface = tunnel.device();
+    made->map = tunnel.device() + "-head-0";
+    made->sequence = tunnel_sequence;
+    made->initiate = initiate_of(ipsec->initiate);
+    ike::ChildPolicy one = child(ipsec->transform_sets, ipsec->pfs, ipsec->sa);
+    one.name = tunnel.device();
+    for (const Family family : {Family::v4, Family::v6})
+      if (family == Family::v4 ? tunnel.carries_v4 : tunnel.carries_v6) one.local.push_back(any_of(family));
+    one.remote = one.local;
+    one.place.flow = flow->id;
+    one.place.deliver = DeliverTo::tunnel;
+    one.place.ifindex = device->ifindex;
+    one.place.inside_vrf = table_of(document_, tunnel.vrf);
+    one.place.path_mtu = outside->mtu;
+    one.place.ttl = tunnel.ttl;
+    one.place.df = df_of(tunnel.df);
+    made->children.push_back(std::move(one));
+    out_.policy.connections.push_back(std::make_shared<const ike::Connection>(std::move(*made)));
+  }
+
+  const config::Document& document_;
+  const Facts& facts_;
+  const Plan& plan_;
+  IkePlan out_;
+};
+
+}  // namespace
+
+Result<IkePlan> plan_ike(const config::Document& document, const Facts& facts, const Plan& plan) {
+  return IkePlanner(document, facts, plan).make();
+}
+
+bool same_policy(const ike::Policy& a, const ike::Policy& b) {
+  return std::ranges::equal(a.connections, b.connections, [](const auto& x, const auto& y) { return *x == *y; }) &&
+         a.manual_spis == b.manual_spis && a.proposals == b.proposals && a.policies == b.policies &&
+         a.profiles == b.profiles;
+}
+
+}  // namespace postern::loader

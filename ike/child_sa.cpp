@@ -71,15 +71,15 @@ struct Match {
 
 // The flows of this peer that the offer fits (CM-16), those that have no SA yet first. A rekey is for the same flow.
 std::vector<Match> matches_of(const SessionCore& core, const Connection& connection, const ChildOffer& offer) {
-  std::vector<Match> out;
+  std::vector<Match> fresh, served;
   for (const ChildPolicy& policy : connection.children) {
     if (offer.replaces != nullptr && offer.replaces->policy.name != policy.name) continue;
     Match match{&policy, narrow(offer.tsr->selectors, policy.local), narrow(offer.tsi->selectors, policy.remote)};
     if (match.local.empty() || match.remote.empty()) continue;
-    out.push_back(std::move(match));
+    (core.has_child(policy.name) ? served : fresh).push_back(std::move(match));
   }
-  std::ranges::stable_partition(out, [&](const Match& m) { return !core.has_child(m.policy->name); });
-  return out;
+  std::ranges::move(served, std::back_inserter(fresh));
+  return fresh;
 }
 
 ChildRefusal refusal(NotifyType notify, FailureKind kind, std::string summary, std::string remedy) {

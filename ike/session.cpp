@@ -117,96 +117,6 @@ void take(SessionCore& core, Bytes datagram, const Endpoint& local, const Endpoi
   on_request(core, *header, datagram, local, remote, now);
 }
 
-Failure silence(const SessionCore& core) {
-  Failure out;
-  const bool floated = std::holds_alternative<AuthSent>(core.state());
-  out.kind =
-      floated && core.local.port != core.setup.local.port ? FailureKind::no_answer_after_float : FailureKind::no_answer;
-  const std::string peer = core.remote.address.text();
-  if (out.kind == FailureKind::no_answer_after_float) {
-    out.summary =
-        fmt::format("{} answered on port {} but not after the change to UDP port 4500", peer, core.setup.remote.port);
-    out.remedy = "let UDP port 4500 pass in both directions";
-  } else if (floated) {
-    out.summary = fmt::format("{} answered IKE_SA_INIT but not IKE_AUTH", peer);
-    out.remedy = "look at the peer's log; large IKE_AUTH messages may be lost as fragments";
-  } else {
-    out.summary = peer + " does not answer";
-    out.remedy = fmt::format("is the peer up, its address right, and UDP port {} open on the path?", core.remote.port);
-  }
-  return out;
-}
-
-void give_up(SessionCore& core) {
-  if (core.established()) {
-    core.tell(EventKind::peer_silent, fmt::format("{} does not answer any more", core.remote.address.text()));
-    return core.close_now("the peer is silent", true);
-  }
-  if (core.in<Closing>() != nullptr) return core.close_now("closed without the peer's answer", !core.wanted.empty());
-  core.attempt_failed(silence(core));
-  core.close_now("the peer is silent", true);
-}
-
-void retransmit(SessionCore& core, Time now) {
-  if (!core.outstanding || core.outstanding->next_retransmit > now) return;
-  Outstanding& request = *core.outstanding;
-  if (request.left == 0) return give_up(core);
-  --request.left;
-  if (request.doubles) request.wait *= 2;
-  request.next_retransmit = now + request.wait;
-  core.tell(EventKind::retransmitted, fmt::format("request {} again", request.message_id));
-  core.transmit(request.datagram);
-}
-
-// A responder of a rekey goes over to the new SA at the latest after this time (§2.8), used by the peer or not.
-void switch_late(SessionCore& core, Time now) {
-  for (Child& one : core.children) {
-    if (!one.predecessor || one.outbound || now < one.born + core.setup.lifetimes.old_child_linger) continue;
-    core.emit(SwitchOutbound{one.id});
-    one.outbound = true;
-  }
-}
-
-void child_timers(SessionCore& core, Time now) {
-  switch_late(core, now);
-  std::vector<ChildId> gone;
-  for (Child& one : core.children) {
-    if (one.remove_at && *one.remove_at <= now) gone.push_back(one.id);
-    if (one.remove_at || one.closing || !core.established()) continue;
-    if (one.replaced) one.rekey_at = one.die_at;
-    if (one.die_at <= now) {
-      core.add_task({TaskKind::delete_child, {}, one.id, now, 0});
-      core.add_task({TaskKind::make_child, one.policy.name, {}, now, 0});
-      one.closing = true;
-    } else if (one.rekey_at <= now) {
-      one.rekey_at = one.die_at;
-      core.add_task({TaskKind::rekey_child, {}, one.id, now, 0});
-    }
-  }
-  for (const ChildId id : gone) core.remove_child(id, "replaced");
-}
-
-bool liveness_due(const SessionCore& core, Time now) {
-  const Dpd& dpd = core.connection->dpd;
-  const Duration interval = std::chrono::seconds(dpd.interval_s);
-  if (dpd.mode == DpdMode::periodic) return core.last_heard + interval <= now;
-  return dpd.mode == DpdMode::on_demand && core.traffic_unanswered && core.oldest_unanswered_traffic + interval <= now;
-}
-
-void established_timers(SessionCore& core, Time now) {
-  auto& state = *core.in<Established>();
-  if (state.die_at <= now) return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
-  if (state.rekey_at <= now) {
-    state.rekey_at = state.die_at;
-    core.add_task({TaskKind::rekey_ike, {}, {}, now, 0});
-  }
-  if (!core.outstanding && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now, 0});
-  if (core.nat_local && core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s) <= now) {
-    core.emit(SendKeepalive{core.local, core.remote, core.setup.fvrf});
-    core.last_sent = now;
-  }
-}
-
 Actions done(SessionCore& core, Time now) {
   core.run_tasks(now);
   return std::exchange(core.actions, {});
@@ -279,43 +189,11 @@ Actions Session::on_datagram(Bytes bytes, const Endpoint& local, const Endpoint&
 }
 
 Actions Session::on_timer(Time now) {
-  SessionCore& core = *core_;
-  retransmit(core, now);
-  if (const auto* const half_open = core.in<InitAnswered>(); half_open != nullptr && half_open->deadline <= now)
-    core.close_now("IKE_AUTH did not come", false);
-  if (const auto* const closing = core.in<Closing>(); closing != nullptr && closing->deadline <= now)
-    core.close_now(core.superseded ? "replaced" : "closed without the peer's answer", !core.wanted.empty());
-  child_timers(core, now);
-  if (core.established()) established_timers(core, now);
-  return done(core, now);
+  run_timers(*core_, now);
+  return done(*core_, now);
 }
 
-std::optional<Time> Session::next_timer() const {
-  const SessionCore& core = *core_;
-  std::optional<Time> out;
-  const auto at = [&](Time when) { out = out ? std::min(*out, when) : when; };
-  if (std::holds_alternative<Gone>(core.state())) return out;
-  if (core.outstanding) at(core.outstanding->next_retransmit);
-  if (const auto* const half_open = std::get_if<InitAnswered>(&core.state())) at(half_open->deadline);
-  if (const auto* const closing = std::get_if<Closing>(&core.state())) at(closing->deadline);
-  for (const Child& one : core.children) {
-    if (one.remove_at) at(*one.remove_at);
-    if (one.predecessor && !one.outbound) at(one.born + core.setup.lifetimes.old_child_linger);
-    if (!one.remove_at && !one.closing && core.established()) at(std::min(one.rekey_at, one.die_at));
-  }
-  const auto* const state = std::get_if<Established>(&core.state());
-  if (state == nullptr) return out;
-  if (!core.outstanding) {
-    for (const Task& one : core.tasks) at(one.not_before);
-    const Dpd& dpd = core.connection->dpd;
-    const Duration interval = std::chrono::seconds(dpd.interval_s);
-    if (dpd.mode == DpdMode::periodic) at(core.last_heard + interval);
-    if (dpd.mode == DpdMode::on_demand && core.traffic_unanswered) at(core.oldest_unanswered_traffic + interval);
-    at(std::min(state->rekey_at, state->die_at));
-  }
-  if (core.nat_local) at(core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s));
-  return out;
-}
+std::optional<Time> Session::next_timer() const { return earliest_timer(*core_); }
 
 Actions Session::want_child(const std::string& name, Time now) {
   SessionCore& core = *core_;

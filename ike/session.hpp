@@ -7,9 +7,10 @@
 //            IKE_SA_INIT request                       IKE_AUTH request
 //   Established --delete sent, or superseded by a rekey--> Closing --answer or patience--> Closed
 //
-// session.cpp            life, messages in, timers           exchange_init.cpp          IKE_SA_INIT
-// exchange_auth.cpp      IKE_AUTH                            exchange_child.cpp         CREATE_CHILD_SA for children
-// exchange_rekey_ike.cpp CREATE_CHILD_SA for the IKE SA      exchange_informational.cpp delete, liveness
+// session.cpp            life, messages in                   session_timers.cpp         what time does
+// exchange_init.cpp      IKE_SA_INIT                         exchange_auth.cpp          IKE_AUTH
+// exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
+// exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
 #pragma once
 
 #include <cstdint>

@@ -196,6 +196,10 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
 // Our limits on proposals of a rekey: what the connection says now, or what it said when it is gone.
 [[nodiscard]] std::shared_ptr<const Connection> current(const SessionCore& core);
 
+// session_timers.cpp
+void run_timers(SessionCore& core, Time now);
+[[nodiscard]] std::optional<Time> earliest_timer(const SessionCore& core);
+
 // exchange_init.cpp
 void start_init(SessionCore& core, Time now);
 void on_init_request(SessionCore& core, Bytes datagram, Time now);

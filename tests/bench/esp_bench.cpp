@@ -27,8 +27,11 @@ constexpr std::size_t payload_sizes[] = {64, 256, 1400};
 constexpr crypto::Transform transforms[] = {
     {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96},
     {crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha256_128},
+    {crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha384_192},
+    {crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha512_256},
     {crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none},
     {crypto::Cipher::aes_gcm_16, 256, crypto::Integrity::none},
+    {crypto::Cipher::chacha20_poly1305, 256, crypto::Integrity::none},
 };
 
 using Run = std::function<void(std::span<crypto::EspJob>)>;
@@ -164,9 +167,9 @@ std::vector<Row> run_all(double seconds, std::FILE* progress) {
 }
 
 void print_table(const std::vector<Row>& rows, std::FILE* out) {
-  fmt::print(out, "{:<54} {:>8} {:>8} {:>7} {:>7}  {}\n", "", "Mpps", "Gb/s", "ratio", "spread", "against");
+  fmt::print(out, "{:<62} {:>8} {:>8} {:>7} {:>7}  {}\n", "", "Mpps", "Gb/s", "ratio", "spread", "against");
   for (const Row& row : rows)
-    fmt::print(out, "{:<54} {:>8.3f} {:>8.2f} {:>7.2f} {:>7.2f}  {}\n", row.name, row.mpps,
+    fmt::print(out, "{:<62} {:>8.3f} {:>8.2f} {:>7.2f} {:>7.2f}  {}\n", row.name, row.mpps,
                row.mpps * static_cast<double>(row.payload) * 8 / 1e3, row.ratio, row.spread, row.vs);
 }
 

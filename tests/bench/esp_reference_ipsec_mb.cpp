@@ -1,4 +1,5 @@
 #define NO_COMPAT_IMB_API_053
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <memory>
@@ -14,16 +15,28 @@ using crypto::EspJob;
 
 std::uint8_t* octets(std::byte* p) { return reinterpret_cast<std::uint8_t*>(p); }
 
+struct Mac {
+  crypto::Integrity integrity;
+  IMB_HASH_ALG algorithm;
+  hash_one_block_t IMB_MGR::* one_block;
+  std::size_t icv_bytes;
+};
+constexpr std::array<Mac, 4> macs = {
+    {{crypto::Integrity::hmac_sha1_96, IMB_AUTH_HMAC_SHA_1, &IMB_MGR::sha1_one_block, 12},
+     {crypto::Integrity::hmac_sha256_128, IMB_AUTH_HMAC_SHA_256, &IMB_MGR::sha256_one_block, 16},
+     {crypto::Integrity::hmac_sha384_192, IMB_AUTH_HMAC_SHA_384, &IMB_MGR::sha384_one_block, 24},
+     {crypto::Integrity::hmac_sha512_256, IMB_AUTH_HMAC_SHA_512, &IMB_MGR::sha512_one_block, 32}}};
+
 struct Bare {
   IMB_MGR* mgr = alloc_mb_mgr(0);
   std::size_t aes_bytes = 0;
-  bool is_sha256 = false;
-  std::size_t icv_bytes = 16;
-  gcm_key_data gcm{};
+  Mac mac = macs[0];
+  alignas(64) gcm_key_data gcm{};  // read by aligned loads
   alignas(16) std::array<std::byte, 240> encryption{}, decryption{};
-  alignas(16) std::array<std::byte, 32> inner{}, outer{};
+  alignas(16) std::array<std::byte, 64> inner{}, outer{};
+  std::array<std::byte, 32> chacha{};
   std::array<std::uint8_t, 12> nonce{};
-  std::array<std::array<std::uint8_t, 16>, 256> tags{};
+  std::array<std::array<std::uint8_t, 32>, 256> tags{};
 
   Bare() {
     if (mgr == nullptr) std::abort();
@@ -36,10 +49,10 @@ struct Bare {
 
   void hmac_key(Bytes key) {
     for (const auto& [pad, out] : {std::pair{0x36, inner.data()}, std::pair{0x5c, outer.data()}}) {
-      std::array<std::byte, 64> block;
+      std::array<std::byte, 128> block;  // SHA-1 and SHA-256 take the first half
       block.fill(static_cast<std::byte>(pad));
       for (std::size_t i = 0; i < key.size(); ++i) block[i] ^= key[i];
-      (is_sha256 ? mgr->sha256_one_block : mgr->sha1_one_block)(block.data(), out);
+      (mgr->*mac.one_block)(block.data(), out);
     }
   }
 
@@ -53,6 +66,29 @@ struct Bare {
     }
   }
 
+  void chacha_packets(std::span<EspJob> jobs, bool seal) {
+    for (const EspJob& job : jobs) {
+      IMB_JOB& out = *IMB_GET_NEXT_JOB(mgr);
+      out.enc_keys = out.dec_keys = chacha.data();
+      out.key_len_in_bytes = chacha.size();
+      out.src = octets(job.esp + 16);
+      out.dst = octets(job.esp + 16);
+      out.cipher_start_src_offset_in_bytes = out.hash_start_src_offset_in_bytes = 0;
+      out.msg_len_to_cipher_in_bytes = out.msg_len_to_hash_in_bytes = job.size - 32;
+      out.iv = nonce.data();
+      out.iv_len_in_bytes = nonce.size();
+      out.u.CHACHA20_POLY1305.aad = job.esp;
+      out.u.CHACHA20_POLY1305.aad_len_in_bytes = 8;
+      out.auth_tag_output = seal ? octets(job.esp + job.size - 16) : tags[0].data();
+      out.auth_tag_output_len_in_bytes = 16;
+      out.cipher_mode = IMB_CIPHER_CHACHA20_POLY1305;
+      out.hash_alg = IMB_AUTH_CHACHA20_POLY1305;
+      out.cipher_direction = seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+      out.chain_order = seal ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+      if (IMB_SUBMIT_JOB_NOCHECK(mgr) != &out) std::abort();
+    }
+  }
+
   void fill(IMB_JOB& out, const EspJob& job, std::size_t index, bool seal) {
     out.enc_keys = encryption.data();
     out.dec_keys = decryption.data();
@@ -60,17 +96,17 @@ struct Bare {
     out.src = octets(job.esp);
     out.dst = octets(job.esp + 24);
     out.cipher_start_src_offset_in_bytes = 24;
-    out.msg_len_to_cipher_in_bytes = job.size - 24 - icv_bytes;
+    out.msg_len_to_cipher_in_bytes = job.size - 24 - mac.icv_bytes;
     out.hash_start_src_offset_in_bytes = 0;
-    out.msg_len_to_hash_in_bytes = job.size - icv_bytes;
+    out.msg_len_to_hash_in_bytes = job.size - mac.icv_bytes;
     out.iv = octets(job.esp + 8);
     out.iv_len_in_bytes = 16;
-    out.auth_tag_output = seal ? octets(job.esp + job.size - icv_bytes) : tags[index].data();
-    out.auth_tag_output_len_in_bytes = icv_bytes;
+    out.auth_tag_output = seal ? octets(job.esp + job.size - mac.icv_bytes) : tags[index].data();
+    out.auth_tag_output_len_in_bytes = mac.icv_bytes;
     out.u.HMAC._hashed_auth_key_xor_ipad = octets(inner.data());
     out.u.HMAC._hashed_auth_key_xor_opad = octets(outer.data());
     out.cipher_mode = IMB_CIPHER_CBC;
-    out.hash_alg = is_sha256 ? IMB_AUTH_HMAC_SHA_256 : IMB_AUTH_HMAC_SHA_1;
+    out.hash_alg = mac.algorithm;
     out.cipher_direction = seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
     out.chain_order = seal ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
   }
@@ -100,9 +136,13 @@ Reference ipsec_mb_reference(const crypto::Transform& transform, Bytes cipher_ke
     return {"bare ipsec-mb GCM call", [bare, encrypt](std::span<EspJob> jobs) { bare->gcm_packets(jobs, encrypt); },
             [bare, decrypt](std::span<EspJob> jobs) { bare->gcm_packets(jobs, decrypt); }};
   }
+  if (transform.cipher == crypto::Cipher::chacha20_poly1305) {
+    std::ranges::copy(cipher_key.first(bare->chacha.size()), bare->chacha.begin());
+    return {"bare ipsec-mb job loop", [bare](std::span<EspJob> jobs) { bare->chacha_packets(jobs, true); },
+            [bare](std::span<EspJob> jobs) { bare->chacha_packets(jobs, false); }};
+  }
   (is_128 ? mgr->keyexp_128 : mgr->keyexp_256)(cipher_key.data(), bare->encryption.data(), bare->decryption.data());
-  bare->is_sha256 = transform.integrity == crypto::Integrity::hmac_sha256_128;
-  bare->icv_bytes = bare->is_sha256 ? 16 : 12;
+  bare->mac = *std::ranges::find(macs, transform.integrity, &Mac::integrity);
   bare->hmac_key(integrity_key);
   return {"bare ipsec-mb job loop", [bare](std::span<EspJob> jobs) { bare->job_loop(jobs, true); },
           [bare](std::span<EspJob> jobs) { bare->job_loop(jobs, false); }};

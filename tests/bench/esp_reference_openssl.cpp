@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <string>
 
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -18,6 +20,16 @@ unsigned char* octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p)
 void must(int result) {
   if (result != 1) std::abort();
 }
+
+struct Mac {
+  crypto::Integrity integrity;
+  const char* digest;
+  std::size_t icv_bytes;
+};
+constexpr std::array<Mac, 4> macs = {{{crypto::Integrity::hmac_sha1_96, "SHA1", 12},
+                                      {crypto::Integrity::hmac_sha256_128, "SHA256", 16},
+                                      {crypto::Integrity::hmac_sha384_192, "SHA384", 24},
+                                      {crypto::Integrity::hmac_sha512_256, "SHA512", 32}}};
 
 // Contexts that keep their key: one EVP_CipherInit_ex() a packet sets the IV and nothing else.
 struct Bare {
@@ -43,17 +55,16 @@ struct Bare {
     EVP_MAC_free(algorithm);
   }
 
-  void hmac_key(bool is_sha256, Bytes key) {
-    icv_bytes = is_sha256 ? 16 : 12;
-    char name[] = "SHA256";
-    char short_name[] = "SHA1";
-    const std::array parameters = {
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, is_sha256 ? name : short_name, 0),
-        OSSL_PARAM_construct_end()};
+  void hmac_key(crypto::Integrity integrity, Bytes key) {
+    const Mac& chosen = *std::ranges::find(macs, integrity, &Mac::integrity);
+    icv_bytes = chosen.icv_bytes;
+    std::string name = chosen.digest;
+    const std::array parameters = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name.data(), 0),
+                                   OSSL_PARAM_construct_end()};
     must(EVP_MAC_init(mac, octets(key.data()), key.size(), parameters.data()));
   }
 
-  void gcm_packet(const EspJob& job, EVP_CIPHER_CTX* context, bool seal) {
+  void aead_packet(const EspJob& job, EVP_CIPHER_CTX* context, bool seal) {
     int written = 0;
     std::byte* const body = job.esp + 16;
     std::byte* const icv = job.esp + job.size - 16;
@@ -72,12 +83,12 @@ struct Bare {
     std::size_t written = 0;
     must(EVP_MAC_init(mac, nullptr, 0, nullptr));
     must(EVP_MAC_update(mac, octets(job.esp), job.size - icv_bytes));
-    must(EVP_MAC_final(mac, out, &written, 32));
+    must(EVP_MAC_final(mac, out, &written, EVP_MAX_MD_SIZE));
   }
 
   void cbc_packet(const EspJob& job, EVP_CIPHER_CTX* context, bool seal) {
     int written = 0;
-    std::array<unsigned char, 32> tag;
+    std::array<unsigned char, EVP_MAX_MD_SIZE> tag;
     std::byte* const body = job.esp + 24;
     if (!seal) digest(job, tag.data());
     must(EVP_CipherInit_ex(context, nullptr, nullptr, nullptr, octets(job.esp + 8), seal ? 1 : 0));
@@ -92,17 +103,21 @@ struct Bare {
 
 Reference openssl_reference(const crypto::Transform& transform, Bytes cipher_key, Bytes integrity_key) {
   const bool is_128 = transform.key_bits == 128;
-  if (transform.cipher == crypto::Cipher::aes_gcm_16) {
-    const auto bare = std::make_shared<Bare>(is_128 ? EVP_aes_128_gcm() : EVP_aes_256_gcm(), cipher_key);
+  if (transform.cipher != crypto::Cipher::aes_cbc) {
+    const bool is_gcm = transform.cipher == crypto::Cipher::aes_gcm_16;
+    const auto bare = std::make_shared<Bare>(!is_gcm  ? EVP_chacha20_poly1305()
+                                             : is_128 ? EVP_aes_128_gcm()
+                                                      : EVP_aes_256_gcm(),
+                                             cipher_key);
     const auto run = [bare](bool seal) {
       return [bare, seal](std::span<EspJob> jobs) {
-        for (const EspJob& job : jobs) bare->gcm_packet(job, seal ? bare->sealing : bare->opening, seal);
+        for (const EspJob& job : jobs) bare->aead_packet(job, seal ? bare->sealing : bare->opening, seal);
       };
     };
-    return {"bare EVP GCM calls", run(true), run(false)};
+    return {is_gcm ? "bare EVP GCM calls" : "bare EVP ChaCha20-Poly1305 calls", run(true), run(false)};
   }
   const auto bare = std::make_shared<Bare>(is_128 ? EVP_aes_128_cbc() : EVP_aes_256_cbc(), cipher_key);
-  bare->hmac_key(transform.integrity == crypto::Integrity::hmac_sha256_128, integrity_key);
+  bare->hmac_key(transform.integrity, integrity_key);
   const auto run = [bare](bool seal) {
     return [bare, seal](std::span<EspJob> jobs) {
       for (const EspJob& job : jobs) bare->cbc_packet(job, seal ? bare->sealing : bare->opening, seal);

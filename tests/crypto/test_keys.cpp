@@ -11,6 +11,7 @@
 
 #include "base/fd.hpp"
 #include "crypto/expanded_key.hpp"
+#include "crypto/ike_cipher.hpp"
 #include "crypto/transforms.hpp"
 #include "tests/crypto/support.hpp"
 
@@ -184,6 +185,60 @@ TEST_CASE("keys: after use and destruction no key byte is left in the process") 
       }
       CHECK(occurrences(cipher_needle) == 0);
     }
+  }
+}
+
+TEST_CASE("IKE keys: after use and destruction no key byte is left in the process") {
+  if (sanitized) return;
+  std::mt19937_64 random(27);
+  for (const Transform& transform : test::all_transforms) {
+    CAPTURE(text(transform));
+    test::Keys keys = test::random_keys(transform, random);
+    const Needle cipher_needle(Bytes(keys.cipher).first(16));
+    const Needle integrity_needle(Bytes(keys.integrity.empty() ? keys.cipher : keys.integrity).first(16));
+    {
+      auto cipher = IkeCipher::create(transform, keys.cipher, keys.integrity);
+      REQUIRE(cipher);
+      const auto sealed = cipher->seal(Buffer(32), Buffer(300));
+      REQUIRE(sealed);
+      CHECK(cipher->open(Buffer(32), *sealed));
+      wipe(keys.cipher);
+      wipe(keys.integrity);
+      CHECK(occurrences(cipher_needle) == 1);  // the object's own
+    }
+    CHECK(occurrences(cipher_needle) == 0);
+    CHECK(occurrences(integrity_needle) == 0);
+  }
+}
+
+TEST_CASE("IKE keys: no copy of what prf+ and the key exchange give, beside the Secret") {
+  if (sanitized) return;
+  std::mt19937_64 random(28);
+  const auto gone_with = [](Result<Secret> secret) {
+    REQUIRE(secret);
+    const Needle first(secret->bytes().first(16)), last(secret->bytes().last(16));
+    CHECK(occurrences(first) == 1);
+    CHECK(occurrences(last) == 1);
+    *secret = Secret();
+    {
+      const Secret dropped = std::move(*secret);
+    }
+    CHECK(occurrences(first) == 0);
+    CHECK(occurrences(last) == 0);
+  };
+  for (const Prf algorithm : {Prf::hmac_sha1, Prf::hmac_sha256, Prf::hmac_sha384, Prf::hmac_sha512}) {
+    CAPTURE(ike_name(algorithm));
+    const Buffer key = test::random_buffer(64, random), seed = test::random_buffer(80, random);
+    gone_with(prf(algorithm, key, {seed}));
+    gone_with(prf_plus(algorithm, key, {seed}, 300));
+  }
+  for (const NamedGroup& named : named_groups()) {
+    CAPTURE(named.name);
+    const auto ours = DhExchange::create(named.group);
+    const auto theirs = DhExchange::create(named.group);
+    REQUIRE(ours);
+    REQUIRE(theirs);
+    gone_with(ours->shared(theirs->public_value()));
   }
 }
 

@@ -198,6 +198,9 @@ TEST_CASE("payloads: notify (RFC 7296 3.10)") {
       {"in four bytes", "00 00 4001 0005", bad_value},
   };
   check(PayloadType::notify, rows);
+  const auto ignored = parse_payload(PayloadType::notify, octets("01 00 4007"));
+  REQUIRE(ignored);
+  CHECK(std::get<NotifyPayload>(ignored->body).protocol == ProtocolId::none);
 }
 
 TEST_CASE("payloads: delete (RFC 7296 3.11)") {

@@ -65,7 +65,7 @@ Result<std::vector<std::byte>> public_value_of(const Row& row, EVP_PKEY* key) {
   return std::vector<std::byte>(begin, begin + size);
 }
 
-// RFC 6989 §2.1: 1 < y < p - 1.
+// RFC 6989 §2.1: 1 < y < p - 1. OpenSSL refuses other values as well; nothing here leans on that.
 bool in_range(EVP_PKEY* own, Bytes value) {
   BIGNUM* prime = nullptr;
   if (EVP_PKEY_get_bn_param(own, OSSL_PKEY_PARAM_FFC_P, &prime) != 1) return false;

@@ -36,12 +36,14 @@ struct BrokerOpeners {
 
 class Broker {
  public:
-  // At most this many descriptors in one life of a child.
-  static constexpr std::uint32_t max_descriptors = 64;
+  // At most this many descriptors in one life of a child: four sockets for each VRF, and some to spare for restarts.
+  static constexpr std::uint32_t max_descriptors = 2048;
 
   Broker(Fd socket, BrokerGrant grant, BrokerOpeners openers)
       : socket_(std::move(socket)), grant_(std::move(grant)), openers_(std::move(openers)) {}
   [[nodiscard]] int fd() const { return socket_.get(); }
+  // A document that changes, changes what its child may have. Descriptors that it has stay with it.
+  void set_grant(BrokerGrant grant) { grant_ = std::move(grant); }
 
   // Answers what waits in the socket, without blocking. Error: the child closed it, sent something that is no request,
   // or does not read its answers: drop the broker.

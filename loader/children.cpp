@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "loader/control_server.hpp"
 
@@ -13,6 +14,8 @@ namespace postern::loader {
 namespace {
 
 constexpr std::chrono::milliseconds patience{3000};
+constexpr std::size_t max_question_descriptors = 4;
+constexpr off_t max_answer_bytes = 64 << 20;
 
 // A child on the listening socket `path`, which is its descriptor 3.
 Result<Child> start_listening(const std::string& program, const std::string& node, const std::string& path) {
@@ -21,43 +24,71 @@ Result<Child> start_listening(const std::string& program, const std::string& nod
   return spawn({program_directory() + "/" + program, {"--node", node, "--listen-fd", "3"}, fds});
 }
 
-Result<nlohmann::json> exchange(int socket, const nlohmann::json& question, int descriptor) {
+Result<void> send_question(int socket, const nlohmann::json& question, std::span<const int> descriptors) {
   const auto text = question.dump();
   iovec part{const_cast<char*>(text.data()), text.size()};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * max_question_descriptors)> control{};
+  if (!descriptors.empty()) {
     message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
     cmsghdr* const rights = CMSG_FIRSTHDR(&message);
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
+    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
   }
   if (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return fail_errno("postern-ike: ask");
-  pollfd ready{socket, POLLIN, 0};
-  if (::poll(&ready, 1, 1000) != 1) return fail("postern-ike does not answer", ETIMEDOUT);
-  std::string answer(65536, '\0');
-  const ssize_t got = ::recv(socket, answer.data(), answer.size(), MSG_DONTWAIT);
+  return {};
+}
+
+// A long answer comes as {"bytes": N} with a memory file that holds it.
+Result<std::string> content_of(const Fd& file) {
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0 || status.st_size <= 0 || status.st_size > max_answer_bytes)
+    return fail("postern-ike sent an answer of no use", EPROTO);
+  std::string text(static_cast<std::size_t>(status.st_size), '\0');
+  if (::pread(file.get(), text.data(), text.size(), 0) != status.st_size) return fail_errno("postern-ike: answer");
+  return text;
+}
+
+Result<nlohmann::json> receive_answer(int socket) {
+  std::string text(65536, '\0');
+  iovec part{text.data(), text.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t got = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (got <= 0) return fail("postern-ike closed its socket", ECONNRESET);
-  answer.resize(static_cast<std::size_t>(got));
-  auto parsed = nlohmann::json::parse(answer, nullptr, false);
+  text.resize(static_cast<std::size_t>(got));
+  if (const cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+      rights != nullptr && rights->cmsg_type == SCM_RIGHTS && rights->cmsg_len == CMSG_LEN(sizeof(int))) {
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+    POSTERN_TRY(content, content_of(Fd(fd)));
+    text = std::move(content);
+  }
+  auto parsed = nlohmann::json::parse(text, nullptr, false);
   if (!parsed.is_object()) return fail("postern-ike answered something that is no JSON object", EPROTO);
   return parsed;
 }
 
-Result<IkeChild> introduce(Child process, const std::string& path) {
+Result<IkeChild> introduce(Child process, const std::string& path, const MakeBroker& make_broker) {
   POSTERN_TRY(socket, connect_to(path, SOCK_SEQPACKET));
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("broker socket");
   Fd ours(ends[0]);
-  const Fd theirs(ends[1]);
-  POSTERN_TRY(answer, exchange(socket.get(), {{"command", "adopt"}}, theirs.get()));
+  const int theirs[] = {ends[1]};
+  const Fd theirs_owner(ends[1]);
+  IkeChild child{std::move(process), std::move(socket), make_broker(std::move(ours))};
+  POSTERN_TRY(answer, child.ask({{"command", "adopt"}}, theirs, slow_answer));
   if (answer.value("ok", false) != true) return fail("postern-ike refused its broker socket");
-  return IkeChild{std::move(process), std::move(socket), std::move(ours)};
+  return child;
 }
 
 }  // namespace
@@ -90,23 +121,35 @@ std::optional<WorkerChild> adopt_worker(const ProcessId& id, const std::string& 
   return WorkerChild{std::move(*process), std::move(*link)};
 }
 
-Result<nlohmann::json> IkeChild::ask(const nlohmann::json& question) const {
-  return exchange(socket.get(), question, -1);
+// While postern-ike works on the answer it may need a descriptor: its broker is served meanwhile.
+Result<nlohmann::json> IkeChild::ask(const nlohmann::json& question, std::span<const int> descriptors,
+                                     std::chrono::milliseconds wait) {
+  POSTERN_CHECK(send_question(socket.get(), question, descriptors));
+  const Time deadline = Clock::now() + wait;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+    pollfd ready[] = {{socket.get(), POLLIN, 0}, {broker ? broker->fd() : -1, POLLIN, 0}};
+    const int count = left.count() > 0 ? ::poll(ready, 2, static_cast<int>(left.count())) : 0;
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return fail("postern-ike does not answer", ETIMEDOUT);
+    if (ready[0].revents != 0) return receive_answer(socket.get());
+    POSTERN_CHECK(broker->serve());
+  }
 }
 
-Result<IkeChild> start_ike(const std::string& node, const std::string& socket_path) {
+Result<IkeChild> start_ike(const std::string& node, const std::string& socket_path, const MakeBroker& make_broker) {
   POSTERN_TRY(process, start_listening("postern-ike", node, socket_path));
   Child watched{process.id, Fd(::dup(process.pidfd.get()))};
-  auto introduced = introduce(std::move(process), socket_path);
+  auto introduced = introduce(std::move(process), socket_path, make_broker);
   if (!introduced) end_process(watched, patience);
   return introduced;
 }
 
-std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket_path) {
+std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket_path, const MakeBroker& make_broker) {
   auto process = find_process(id);
   if (!process) return std::nullopt;
   Child watched{process->id, Fd(::dup(process->pidfd.get()))};
-  auto introduced = introduce(std::move(*process), socket_path);
+  auto introduced = introduce(std::move(*process), socket_path, make_broker);
   if (introduced) return std::move(*introduced);
   end_process(watched, patience);
   return std::nullopt;

@@ -1,8 +1,12 @@
 // The two children over their lives: found again, started, ended; and how soon a crashed one is started anew.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -10,6 +14,7 @@
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "base/result.hpp"
+#include "loader/broker.hpp"
 #include "loader/process.hpp"
 #include "loader/worker_link.hpp"
 
@@ -35,16 +40,22 @@ struct WorkerChild {
 // The worker of an earlier posternd, if it lives and takes our connection.
 [[nodiscard]] std::optional<WorkerChild> adopt_worker(const ProcessId& id, const std::string& socket_path);
 
-// postern-ike: the connection to ike.sock over which posternd asks it, and the broker's end that it was given.
+// postern-ike: the connection to ike.sock over which posternd asks it, and the broker of the socket that it was given.
+inline constexpr std::chrono::milliseconds usual_answer{1000};
+inline constexpr std::chrono::milliseconds slow_answer{5000};  // where it opens sockets and asks the worker meanwhile
 struct IkeChild {
   Child process;
   Fd socket;
-  Fd broker;
+  std::unique_ptr<Broker> broker;
 
-  // One question and its answer, waiting at most a second.
-  [[nodiscard]] Result<nlohmann::json> ask(const nlohmann::json& question) const;
+  // One question and its answer. Descriptors are borrowed. Serves the broker while it waits.
+  [[nodiscard]] Result<nlohmann::json> ask(const nlohmann::json& question, std::span<const int> descriptors = {},
+                                           std::chrono::milliseconds wait = usual_answer);
 };
-[[nodiscard]] Result<IkeChild> start_ike(const std::string& node, const std::string& socket_path);
-[[nodiscard]] std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket_path);
+using MakeBroker = std::function<std::unique_ptr<Broker>(Fd)>;
+[[nodiscard]] Result<IkeChild> start_ike(const std::string& node, const std::string& socket_path,
+                                         const MakeBroker& make_broker);
+[[nodiscard]] std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket_path,
+                                                const MakeBroker& make_broker);
 
 }  // namespace postern::loader

@@ -36,6 +36,7 @@
 #include "loader/node_view.hpp"
 #include "loader/plain_side.hpp"
 #include "loader/plan.hpp"
+#include "loader/plan_ike.hpp"
 #include "loader/shared_memory.hpp"
 #include "loader/state_file.hpp"
 #include "loader/worker_devices.hpp"
@@ -127,9 +128,15 @@ class Node {
   [[nodiscard]] bool must_replace(const PlannedSaPair& pair, const InstalledSaPair& installed, SaUpdate update) const;
   [[nodiscard]] Result<std::uint32_t> clear_sas(const std::function<bool(const PlannedSaPair&)>& chosen);
   void remove_orphans();
+  // node_ike.cpp
   void bring_ike();
   void ike_lost();
   [[nodiscard]] Result<void> watch_ike();
+  [[nodiscard]] std::unique_ptr<Broker> broker_for_ike(Fd socket);
+  [[nodiscard]] BrokerGrant grant_for_ike() const;
+  void set_policy(ike::Policy policy);
+  void tell_ike();
+  [[nodiscard]] Result<void> hand_policy_over();
   [[nodiscard]] Result<Fd> worker_channel_for_ike();
   [[nodiscard]] Result<Fd> open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port);
 
@@ -138,6 +145,7 @@ class Node {
   [[nodiscard]] ControlReply command_apply(nlohmann::json args);
   [[nodiscard]] ControlReply command_clear(const nlohmann::json& args);
   [[nodiscard]] ControlReply command_capture(const nlohmann::json& args);
+  [[nodiscard]] ControlReply ask_ike(const std::string& command, const nlohmann::json& args);
   [[nodiscard]] ControlReply command_show(const std::string& command, const nlohmann::json& args);
   [[nodiscard]] NodeView view();
 
@@ -160,7 +168,8 @@ class Node {
   int unanswered_ = 0;
   std::optional<IkeChild> ike_;
   Time ike_started_{};
-  std::unique_ptr<Broker> broker_;
+  std::optional<ike::Policy> policy_;  // what postern-ike shall negotiate by
+  std::uint64_t told_generation_ = 0;  // what it has
   std::unique_ptr<ControlServer> control_;
 
   State state_;

@@ -1,17 +1,34 @@
 // postern-ike's side of a node: adopt or start it, give it what it may have, replace it when it dies.
+#include <algorithm>
+
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "base/log.hpp"
+#include "ike/policy_link.hpp"
 #include "loader/node.hpp"
 #include "loader/sockets.hpp"
 
 namespace postern::loader {
 
+namespace {
+
+constexpr std::chrono::seconds tell_again{1};
+
+// Greater than every one before, also than those of a posternd before this one.
+std::uint64_t next_generation(std::uint64_t last) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::max(last + 1,
+                  static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count()));
+}
+
+}  // namespace
+
 void Node::bring_ike() {
-  ike_ = adopt_ike(state_.ike, paths_.file("ike.sock"));
+  const MakeBroker make_broker = [this](Fd socket) { return broker_for_ike(std::move(socket)); };
+  ike_ = adopt_ike(state_.ike, paths_.file("ike.sock"), make_broker);
   if (!ike_) {
-    auto started = start_ike(paths_.name, paths_.file("ike.sock"));
+    auto started = start_ike(paths_.name, paths_.file("ike.sock"), make_broker);
     if (started) ike_ = std::move(*started);
     if (!started) spdlog::error("{}", started.error().message());
   }
@@ -23,22 +40,33 @@ void Node::bring_ike() {
   state_.ike = ike_->process.id;
   save_state();
   if (const auto watched = watch_ike(); !watched) spdlog::error("{}", watched.error().message());
+  tell_ike();
 }
 
-Result<void> Node::watch_ike() {
-  // What IKE may have, once policies exist that need it: its two ports in the VRFs of the document.
-  BrokerGrant grant{"postern-ike", {500, 4500}, {0}, false, false, {}};
+// What IKE may have: its two ports, in the front-door VRFs that the document's interfaces are in, while something is to
+// be negotiated (IKE-01); and its channel to the worker.
+BrokerGrant Node::grant_for_ike() const {
+  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true};
+  if (!plan_.negotiates) return grant;
+  grant.udp_ports = {500, 4500};
+  grant.vrfs = {0};
   for (const config::Vrf& vrf : document_.vrfs) grant.vrfs.push_back(vrf.table);
+  return grant;
+}
+
+std::unique_ptr<Broker> Node::broker_for_ike(Fd socket) {
   const auto refuse = [](auto&&...) -> Result<Fd> { return fail("broker: not granted", EPERM); };
-  grant.worker_channel = true;
   BrokerOpeners openers{
       [this](std::uint32_t vrf, Family family, std::uint16_t port) { return open_for_ike(vrf, family, port); }, refuse,
       refuse, refuse, [this] { return worker_channel_for_ike(); }};
-  broker_ = std::make_unique<Broker>(std::move(ike_->broker), std::move(grant), std::move(openers));
-  POSTERN_CHECK(loop_->watch(broker_->fd(), EPOLLIN, [this](std::uint32_t) {
-    if (const auto served = broker_->serve(); !served) {
+  return std::make_unique<Broker>(std::move(socket), grant_for_ike(), std::move(openers));
+}
+
+Result<void> Node::watch_ike() {
+  POSTERN_CHECK(loop_->watch(ike_->broker->fd(), EPOLLIN, [this](std::uint32_t) {
+    if (const auto served = ike_->broker->serve(); !served) {
       spdlog::warn("{}", served.error().message());
-      loop_->forget(broker_->fd());
+      loop_->forget(ike_->broker->fd());
     }
   }));
   return loop_->watch(ike_->process.pidfd.get(), EPOLLIN, [this](std::uint32_t) { ike_lost(); });
@@ -46,12 +74,46 @@ Result<void> Node::watch_ike() {
 
 void Node::ike_lost() {
   loop_->forget(ike_->process.pidfd.get());
-  if (broker_) loop_->forget(broker_->fd());
-  broker_.reset();
+  loop_->forget(ike_->broker->fd());
   spdlog::error("postern-ike {} ended ({})", ike_->process.id.pid, reap(ike_->process));
   ike_.reset();
+  told_generation_ = 0;
   loop_->after(ike_pace_.after_crash(ike_started_, Clock::now()), [this] { bring_ike(); });
 }
+
+// --- policy
+
+void Node::set_policy(ike::Policy policy) {
+  if (policy_ && same_policy(*policy_, policy)) return;
+  policy.generation = next_generation(policy_ ? policy_->generation : 0);
+  policy_ = std::move(policy);
+}
+
+// What it has not heard of yet; tried again until it answers.
+void Node::tell_ike() {
+  if (!ike_ || !policy_) return;
+  ike_->broker->set_grant(grant_for_ike());
+  if (told_generation_ == policy_->generation) return;
+  const auto told = hand_policy_over();
+  if (told) return;
+  spdlog::error("postern-ike has not taken its policy: {}", told.error().message());
+  loop_->after(tell_again, [this] { tell_ike(); });
+}
+
+Result<void> Node::hand_policy_over() {
+  POSTERN_TRY(files, ike::encode_policy(*policy_));
+  const int descriptors[] = {files.document.get(), files.secrets.get()};
+  const auto answer = ike_->ask({{"command", ike::policy_command}}, descriptors, slow_answer);
+  if (const auto wiped = ike::wipe_secrets(files.secrets); !wiped) spdlog::warn("{}", wiped.error().message());
+  if (!answer) return std::unexpected(answer.error());
+  if (answer->value("ok", false) != true)
+    return fail(answer->value("error", nlohmann::json::object()).value("message", std::string("refused")));
+  told_generation_ = policy_->generation;
+  spdlog::info("postern-ike has policy {}: {} connections", told_generation_, policy_->connections.size());
+  return {};
+}
+
+// --- descriptors
 
 Result<Fd> Node::worker_channel_for_ike() {
   if (!worker_) return fail("broker: no worker runs", EAGAIN);
@@ -64,7 +126,7 @@ Result<Fd> Node::worker_channel_for_ike() {
 }
 
 Result<Fd> Node::open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port) {
-  UdpSpec spec{family, port, {}};
+  UdpSpec spec{family, port, {}, port == 4500 ? UdpTaker::ike : UdpTaker::all};
   for (const config::Vrf& known : document_.vrfs)
     if (known.table == vrf) spec.scope.vrf_device = known.name;
   return open_udp(spec);

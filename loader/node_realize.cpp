@@ -44,6 +44,8 @@ Result<void> Node::realize(const config::Document& document, SaUpdate update) {
   auto plan = make_plan(document, facts, book);
   flows_.skip_to(book.next());
   if (!plan) return std::unexpected(plan.error());
+  POSTERN_TRY(ike_plan, plan_ike(document, facts, *plan));
+  plan->missing.insert(plan->missing.end(), ike_plan.missing.begin(), ike_plan.missing.end());
   if (auto done = reconcile(document, *plan, update); !done) {
     save_state();
     return done;
@@ -54,6 +56,8 @@ Result<void> Node::realize(const config::Document& document, SaUpdate update) {
   document_ = document;
   drop_devices(document_, plan_);
   sync_surroundings(plan_);
+  set_policy(std::move(ike_plan.policy));
+  tell_ike();
   save_state();
   report_state();
   return {};

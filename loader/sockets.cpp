@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <netinet/in.h>
@@ -47,6 +48,19 @@ Result<void> report_destination(int socket, Family family, std::string_view what
                               : set_option(socket, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1, option);
 }
 
+// The kernel numbers the sockets of a port in the order of their bind; when the elder of two goes, the other becomes 0.
+// So of two, 0 is the elder and 1 the one bound last, whoever that is. A number that nobody has falls back to the hash,
+// and with one socket alone that is the one.
+Result<void> choose_by_marker(int socket, UdpTaker taker, std::string_view what) {
+  const std::uint32_t ike = taker == UdpTaker::ike ? 1 : 0;
+  sock_filter program[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),  // a keepalive is too short: 0
+                           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1), BPF_STMT(BPF_RET | BPF_K, ike),
+                           BPF_STMT(BPF_RET | BPF_K, 1 - ike)};
+  const sock_fprog filter{std::size(program), program};
+  if (::setsockopt(socket, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &filter, sizeof filter) == 0) return {};
+  return fail_errno(fmt::format("{}: SO_ATTACH_REUSEPORT_CBPF", what));
+}
+
 }  // namespace
 
 Result<Fd> open_raw_icmp(Family family, const SocketScope& scope) {
@@ -56,7 +70,7 @@ Result<Fd> open_raw_icmp(Family family, const SocketScope& scope) {
   POSTERN_TRY(fd, open_socket(kernel_family(family), SOCK_RAW, IPPROTO_RAW, what));
   POSTERN_CHECK(family == Family::v4 ? set_option(fd.get(), IPPROTO_IP, IP_HDRINCL, 1, "IP_HDRINCL")
                                      : set_option(fd.get(), IPPROTO_IPV6, ipv6_hdrincl, 1, "IPV6_HDRINCL"));
-  POSTERN_CHECK(set_mark(fd.get(), what));
+  // No mark: an error towards a host behind a crypto map is protected like any packet to it (TC egress classifies it).
   POSTERN_CHECK(bind_to_vrf(fd.get(), scope, what));
   return fd;
 }
@@ -91,6 +105,7 @@ Result<Fd> open_udp(const UdpSpec& spec) {
     in.sin_port = htons(spec.port);
   }
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) return fail_errno(what + ": bind");
+  if (spec.taker != UdpTaker::all) POSTERN_CHECK(choose_by_marker(fd.get(), spec.taker, what));
   return fd;
 }
 

@@ -22,13 +22,18 @@ struct SocketScope {
 // the destination: IPV6_RECVPKTINFO).
 [[nodiscard]] Result<Fd> open_raw_esp(Family family, const SocketScope& scope = {});
 
+// Which part of port 4500's traffic a socket is for (RFC 3948 §2.2): IKE has four zero bytes in front, ESP its SPI.
+enum class UdpTaker : std::uint8_t { all, worker, ike };
 struct UdpSpec {
   Family family = Family::v4;
   std::uint16_t port = 4500;  // host order
   SocketScope scope;
+  UdpTaker taker = UdpTaker::all;
 };
-// UDP with SO_REUSEPORT (the worker's and postern-ike's sockets share 4500; a BPF program chooses between them) and
-// packet information; UDP_ENCAP stays off: ESP is the worker's business, not the kernel's. IPv6 sockets are IPv6 only.
+// UDP with SO_REUSEPORT and packet information; UDP_ENCAP stays off: ESP is the worker's business, not the kernel's.
+// IPv6 sockets are IPv6 only. The worker's and postern-ike's sockets of one port, family and VRF may be opened in
+// either order: the later one brings the program that chooses between them. There must not be a third. One that is
+// alone gets all, so both look at what they get.
 [[nodiscard]] Result<Fd> open_udp(const UdpSpec& spec);
 
 // SOCK_RAW packet socket that only sends, whole Ethernet frames, on one device: through its qdisc and TC egress.

@@ -69,7 +69,7 @@ Result<void> hand_over_sockets(const HandOver& to, const PlannedDevice& device) 
   for (const Family family : {Family::v4, Family::v6}) {
     if (device.kind == DeviceKind::raw_icmp) POSTERN_CHECK(keep(open_raw_icmp(family)));
     if (device.kind == DeviceKind::raw_esp) POSTERN_CHECK(keep(open_raw_esp(family)));
-    if (device.kind == DeviceKind::udp_encap) POSTERN_CHECK(keep(open_udp({family, device.port, {}})));
+    if (device.kind == DeviceKind::udp_encap) POSTERN_CHECK(keep(open_udp({family, device.port, {}, UdpTaker::worker})));
   }
   if (device.kind == DeviceKind::packet_out) POSTERN_CHECK(keep(open_packet_out(device.ifindex)));
   std::vector<int> fds;

@@ -141,6 +141,18 @@ TEST_CASE("the channel to the worker: where it is granted, and with nothing else
   CHECK(opened == 0);
 }
 
+TEST_CASE("a grant that changes holds from then on") {
+  spdlog::set_level(spdlog::level::off);
+  int opened = 0;
+  Broker broker(Fd{}, BrokerGrant{"child", {}, {}, false, false, {}}, openers(opened));
+  CHECK(broker.answer(udp(500)).error().code == EPERM);
+  broker.set_grant(ike_grant());
+  CHECK(broker.answer(udp(500)));
+  broker.set_grant(BrokerGrant{"child", {}, {}, false, false, {}});
+  CHECK(broker.answer(udp(500)).error().code == EPERM);
+  CHECK(opened == 1);
+}
+
 TEST_CASE("tunnels by their exact names alone") {
   spdlog::set_level(spdlog::level::off);
   int opened = 0;

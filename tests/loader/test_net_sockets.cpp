@@ -49,6 +49,39 @@ ssize_t send_v4(int socket, const std::array<std::uint8_t, 28>& packet) {
   return ::sendto(socket, packet.data(), packet.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
 }
 
+// From the far side to our port 4500: `count` datagrams from ports of their own, each beginning with `first` (the
+// kernel's hash would spread them).
+void send_4500(Lab& lab, Family family, std::uint32_t first, int count) {
+  lab.far.run([&] {
+    for (int i = 0; i < count; ++i) {
+      const Fd socket(::socket(family == Family::v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+      const std::array<std::uint32_t, 4> payload{htonl(first), 1, 2, 3};
+      sockaddr_in in{};
+      in.sin_family = AF_INET;
+      in.sin_port = htons(4500);
+      in.sin_addr.s_addr = htonl(0xc0000201);
+      sockaddr_in6 in6{};
+      in6.sin6_family = AF_INET6;
+      in6.sin6_port = htons(4500);
+      REQUIRE(::inet_pton(AF_INET6, "2001:db8:ff::1", &in6.sin6_addr) == 1);
+      const auto* const to =
+          family == Family::v4 ? reinterpret_cast<const sockaddr*>(&in) : reinterpret_cast<const sockaddr*>(&in6);
+      const socklen_t size = family == Family::v4 ? sizeof in : sizeof in6;
+      REQUIRE(::sendto(socket.get(), payload.data(), sizeof payload, 0, to, size) == sizeof payload);
+    }
+  });
+}
+
+// How many arrive there, waiting for as many as `wanted`; what does not begin with `first` counts as a thousand.
+int received(const Fd& socket, std::uint32_t first, int wanted) {
+  int count = 0;
+  std::array<std::uint32_t, 16> got{};
+  while (count < wanted && readable(socket.get(), std::chrono::seconds(3)))
+    if (::recv(socket.get(), got.data(), sizeof got, MSG_DONTWAIT) > 0) count += got[0] == htonl(first) ? 1 : 1000;
+  while (::recv(socket.get(), got.data(), sizeof got, MSG_DONTWAIT) > 0) count += 1000;
+  return count;
+}
+
 }  // namespace
 
 TEST_CASE("raw ICMP: a whole packet goes out as written; nothing is queued for it") {
@@ -125,6 +158,43 @@ TEST_CASE("UDP: shared by reuse of the port, in both families side by side, with
   any.sin_port = htons(4501);
   REQUIRE(::bind(foreign.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0);
   CHECK(open_udp({.family = Family::v4, .port = 4501, .scope = {}}).error().code == EADDRINUSE);
+}
+
+TEST_CASE("UDP 4500: ESP to the worker's socket and IKE to the other, in either order, and all to whoever is left") {
+  POSTERN_NEEDS_ROOT();
+  constexpr std::uint32_t spi = 0x1001, marker = 0;
+  constexpr int count = 16;
+  for (const Family family : {Family::v4, Family::v6})
+    for (const bool worker_first : {true, false}) {
+      CAPTURE(worker_first);
+      Lab lab;
+      const auto open = [&](UdpTaker taker) {
+        auto socket = open_udp({.family = family, .port = 4500, .scope = {}, .taker = taker});
+        REQUIRE_MESSAGE(socket.has_value(), (socket ? "" : socket.error().message()));
+        return std::move(*socket);
+      };
+      Fd first = open(worker_first ? UdpTaker::worker : UdpTaker::ike);
+      Fd second = open(worker_first ? UdpTaker::ike : UdpTaker::worker);
+      Fd &worker = worker_first ? first : second, &ike = worker_first ? second : first;
+      const auto check_split = [&] {
+        send_4500(lab, family, spi, count);
+        send_4500(lab, family, marker, count);
+        CHECK(received(worker, spi, count) == count);
+        CHECK(received(ike, marker, count) == count);
+      };
+      check_split();
+      // The elder goes and comes back: a restart of its owner.
+      first.reset();
+      send_4500(lab, family, spi, count);
+      CHECK(received(second, spi, count) == count);
+      first = open(worker_first ? UdpTaker::worker : UdpTaker::ike);
+      check_split();
+      second.reset();
+      send_4500(lab, family, marker, count);
+      CHECK(received(first, marker, count) == count);
+      second = open(worker_first ? UdpTaker::ike : UdpTaker::worker);
+      check_split();
+    }
 }
 
 TEST_CASE("VRF: bound to its device, and an error that names it when there is none") {

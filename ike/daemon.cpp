@@ -1,16 +1,19 @@
 #include "ike/daemon.hpp"
 
+#include <algorithm>
 #include <array>
+#include <climits>
 #include <cstring>
-#include <optional>
 
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.hpp"
+#include "ike/descriptors.hpp"
 
 namespace postern::ike {
 namespace {
@@ -26,28 +29,42 @@ Result<Fd> block_and_watch_signals() {
   return fd;
 }
 
-bool is_adopt(std::string_view request) {
-  const auto parsed = nlohmann::json::parse(request, nullptr, false);
-  return parsed.is_object() && parsed.value("command", nlohmann::json()) == "adopt";
+Result<Fd> memory_file(std::string_view text) {
+  Fd fd(::memfd_create("postern-answer", MFD_CLOEXEC));
+  if (!fd) return fail_errno("memfd_create");
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t written = ::write(fd.get(), text.data() + done, text.size() - done);
+    if (written < 0 && errno != EINTR) return fail_errno("write an answer");
+    done += static_cast<std::size_t>(std::max<ssize_t>(written, 0));
+  }
+  return fd;
 }
 
-// The first descriptor that came with a message; others are closed.
-std::optional<Fd> take_descriptor(msghdr& message) {
-  std::optional<Fd> first;
-  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof fd);
-      Fd owned(fd);
-      if (!first) first = std::move(owned);
-    }
+Result<void> send_text(int socket, std::string_view text, int descriptor) {
+  iovec part{const_cast<char*>(text.data()), text.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  if (descriptor >= 0) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
   }
-  return first;
+  if (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return fail_errno("answer");
+  return {};
 }
 
 }  // namespace
+
+Daemon::Daemon(Fd listener, Fd epoll, Fd signals)
+    : listener_(std::move(listener)), epoll_(std::move(epoll)), signals_(std::move(signals)), engine_([this](int fd) {
+        if (const auto watched = watch(fd); !watched) spdlog::error("{}", watched.error().message());
+      }) {}
 
 Result<std::unique_ptr<Daemon>> Daemon::create(Fd listener) {
   POSTERN_TRY(signals, block_and_watch_signals());
@@ -67,12 +84,23 @@ Result<void> Daemon::watch(int fd) {
   return {};
 }
 
+// Milliseconds until the engine wants its turn, rounded up; -1: it waits for nothing.
+int Daemon::patience(Time now) const {
+  const auto next = engine_.next_time();
+  if (!next) return -1;
+  if (*next <= now) return 0;
+  return static_cast<int>(
+      std::min<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(*next - now).count(), INT_MAX));
+}
+
 Result<void> Daemon::run() {
   while (running_) {
-    std::array<epoll_event, 16> events;
-    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+    std::array<epoll_event, 64> events;
+    const int count =
+        ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), patience(Clock::now()));
     if (count < 0 && errno != EINTR) return fail_errno("epoll_wait");
     for (int i = 0; i < count; ++i) dispatch(events[static_cast<std::size_t>(i)].data.fd);
+    engine_.on_time(Clock::now());
   }
   return {};
 }
@@ -82,10 +110,10 @@ void Daemon::dispatch(int fd) {
     running_ = false;
   else if (fd == listener_.get())
     accept_client();
-  else if (fd == broker_.get())
-    broker_.reset();  // it answers only what is asked: readable means that posternd is gone
   else if (clients_.contains(fd))
     serve_client(fd);
+  else
+    (void)engine_.on_ready(fd, Clock::now());
 }
 
 void Daemon::accept_client() {
@@ -112,30 +140,67 @@ void Daemon::serve_client(int fd) {
   message.msg_controllen = control.size();
   const ssize_t got = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  auto descriptor = got < 0 ? std::nullopt : take_descriptor(message);
-  if (got <= 0 || (message.msg_flags & MSG_TRUNC) != 0) {
+  auto descriptors = got < 0 ? std::vector<Fd>() : take_descriptors(message);
+  if (got <= 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     clients_.erase(fd);
     return;
   }
-  const std::string_view request(buffer.data(), static_cast<std::size_t>(got));
-  if (descriptor && is_adopt(request)) {
-    broker_ = std::move(*descriptor);
-    if (const auto watched = watch(broker_.get()); !watched) broker_.reset();
-    spdlog::info("adopted by posternd");
-  }
-  reply(fd, request);
+  ++requests_;
+  reply(fd, answer({buffer.data(), static_cast<std::size_t>(got)}, std::move(descriptors)));
 }
 
-void Daemon::reply(int fd, std::string_view request) {
-  ++requests_;
-  const auto body = is_adopt(request) ? nlohmann::json{{"ok", static_cast<bool>(broker_)}} : answer(request, facts());
+nlohmann::json Daemon::answer(std::string_view text, std::vector<Fd> descriptors) {
+  const auto request = nlohmann::json::parse(text, nullptr, false);
+  if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
+    return failure("the request is not {\"command\": ...}", 2);
+  const auto& said = request["command"].get_ref<const std::string&>();
+  if (said == "adopt") return adopt(std::move(descriptors));
+  if (said == policy_command) return take_policy(std::move(descriptors));
+  return command(engine_, facts(), request, Clock::now());
+}
+
+nlohmann::json Daemon::adopt(std::vector<Fd> descriptors) {
+  if (descriptors.size() != 1) return failure("adopt comes with one descriptor", 2);
+  if (const auto watched = watch(descriptors.front().get()); !watched) return failure(watched.error().message(), 1);
+  spdlog::info("adopted by posternd");
+  engine_.adopt(std::move(descriptors.front()), Clock::now());
+  return success({{"generation", engine_.manager().policy()->generation}});
+}
+
+nlohmann::json Daemon::take_policy(std::vector<Fd> descriptors) {
+  if (descriptors.size() != 2) return failure("a policy comes with two descriptors", 2);
+  const PolicyFiles files{std::move(descriptors[0]), std::move(descriptors[1])};
+  const auto generation = engine_.take_policy(files, Clock::now());
+  if (!generation) return failure("policy: " + generation.error().message(), 1);
+  return success({{"generation", *generation}});
+}
+
+void Daemon::reply(int fd, const nlohmann::json& body) {
   const auto text = body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (::send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) clients_.erase(fd);
+  Result<void> sent;
+  if (text.size() <= max_reply_bytes) {
+    sent = send_text(fd, text, -1);
+  } else {
+    const auto file = memory_file(text);
+    sent = file ? send_text(fd, nlohmann::json{{"bytes", text.size()}}.dump(), file->get())
+                : std::unexpected(file.error());
+  }
+  if (!sent) clients_.erase(fd);
 }
 
 DaemonFacts Daemon::facts() const {
   const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_);
-  return {::getpid(), static_cast<std::uint64_t>(uptime.count()), static_cast<bool>(broker_), requests_};
+  DaemonFacts facts;
+  facts.pid = ::getpid();
+  facts.uptime_s = static_cast<std::uint64_t>(uptime.count());
+  facts.broker_connected = engine_.has_broker();
+  facts.worker_connected = engine_.has_worker();
+  facts.debug = engine_.events().debug();
+  facts.requests = requests_;
+  facts.survivors = engine_.installer().survivors();
+  facts.sockets = engine_.sockets().rows();
+  facts.counters = engine_.sockets().counters();
+  return facts;
 }
 
 }  // namespace postern::ike

@@ -105,7 +105,7 @@ nlohmann::json ask(const Fd& client, const std::string& text, int descriptor = -
 TEST_CASE("postern-ike answers in its sandbox and ends at SIGTERM with exit code 0" * doctest::skip(sanitized)) {
   Running daemon;
   const Fd client = daemon.connect();
-  CHECK(ask(client, R"({"command":"show crypto ikev2 sa"})")["data"]["sas"].empty());
+  CHECK(ask(client, R"({"command":"show crypto ikev2 sa"})")["data"]["sessions"].empty());
   CHECK(ask(client, "not JSON")["ok"] == false);
   const int status = daemon.terminate();
   CHECK(WIFEXITED(status));

@@ -1,0 +1,83 @@
+// What postern-ike does, apart from its control socket: the manager, tied to UDP sockets, to the worker's channel and
+// to the log. The daemon's loop calls it when a descriptor is ready or a time has come.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "base/clock.hpp"
+#include "ike/broker_client.hpp"
+#include "ike/diagnose.hpp"
+#include "ike/events.hpp"
+#include "ike/manager.hpp"
+#include "ike/policy_link.hpp"
+#include "ike/sa_door.hpp"
+#include "ike/sa_installer.hpp"
+#include "ike/sockets.hpp"
+
+namespace postern::ike {
+
+class Engine final : public Effects {
+ public:
+  // `watch`: a descriptor that on_ready() shall be called for. Closed descriptors leave an epoll set by themselves.
+  using Watch = std::function<void(int fd)>;
+  explicit Engine(Watch watch);
+  ~Engine() override;
+
+  // A new posternd: its broker is asked for what is missing, at the next on_time().
+  void adopt(Fd broker, Time now);
+  [[nodiscard]] bool has_broker() const { return static_cast<bool>(broker_); }
+
+  // Error: a document that cannot be read; the policy in force stays.
+  [[nodiscard]] Result<std::uint64_t> take_policy(const PolicyFiles& files, Time now);
+
+  [[nodiscard]] bool on_ready(int fd, Time now);  // false: none of ours
+  void on_time(Time now);
+  [[nodiscard]] std::optional<Time> next_time() const;
+  // Peers are told that every IKE SA ends.
+  void say_goodbye(Time now) { manager_.shut_down(now); }
+
+  [[nodiscard]] Manager& manager() { return manager_; }
+  [[nodiscard]] const Manager& manager() const { return manager_; }
+  [[nodiscard]] const Diagnosis& diagnosis() const { return diagnosis_; }
+  [[nodiscard]] const UdpSockets& sockets() const { return sockets_; }
+  [[nodiscard]] const SaInstaller& installer() const { return installer_; }
+  [[nodiscard]] EventLog& events() { return events_; }
+  [[nodiscard]] const EventLog& events() const { return events_; }
+  [[nodiscard]] bool has_worker() const { return door_.connected(); }
+
+  // Effects
+  void send(const SendDatagram& datagram) override { sockets_.send(datagram); }
+  void send(const SendKeepalive& keepalive) override { sockets_.send(keepalive); }
+  [[nodiscard]] Result<void> install(const InstallChild& child) override;
+  void switch_outbound(ChildId id) override { installer_.switch_outbound(id); }
+  void remove(ChildId id) override { installer_.remove(id, Clock::now()); }
+  void tell(const Event& event) override;
+
+ private:
+  void open_sockets(Time now);
+  void take_socket(const UdpSockets::Row& row, Result<Fd> socket);
+  void connect_worker(Time now);
+  void take_channel(Result<Fd> channel);
+  void reconcile(Time now);
+  void worker_lost(const std::string& why, Time now);
+  void on_worker(Time now);
+  void on_worker_message(const ChannelMessage& message, Time now);
+  void poll_counters(Time now);
+
+  Watch watch_;
+  BrokerClient broker_;
+  UdpSockets sockets_;
+  ChannelDoor door_;
+  SaInstaller installer_{door_};
+  EventLog events_;
+  Diagnosis diagnosis_;
+  Manager manager_;
+  bool has_policy_ = false;
+  std::set<UdpSockets::Row> complained_;  // sockets that posternd could not open: said once
+  std::optional<Time> next_poll_, next_connect_, next_open_;
+};
+
+}  // namespace postern::ike

@@ -1,0 +1,294 @@
+#include "ike/manager.hpp"
+
+#include <algorithm>
+
+namespace postern::ike {
+
+// Child ids go on into the data plane as the SAs' cookie, where those of an earlier life may still be: a life begins at
+// a random number.
+Manager::Manager(Setup setup) : setup_(std::move(setup)), spis_(setup_.random), cookies_(setup_.random) {
+  std::array<std::byte, 4> start{};
+  if (setup_.random(start)) next_child_ = std::uint64_t{load_be32(start.data())} << 32;
+  surroundings_.random = setup_.random;
+  surroundings_.allocate_spi = [this] { return spis_.allocate(); };
+  surroundings_.free_spi = [this](std::uint32_t spi) { spis_.free(spi); };
+  surroundings_.next_child_id = [this] { return ChildId{++next_child_}; };
+  surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
+    return connections_between(*policy_, fvrf, local, remote);
+  };
+}
+
+Manager::~Manager() = default;
+
+Manager::Entry* Manager::find(Key key) {
+  const auto found = sessions_.find(key);
+  return found == sessions_.end() ? nullptr : &found->second;
+}
+
+// A session has its SPI once it has said or heard its first word. Without one it came to nothing: what it wants to say
+// is said all the same.
+void Manager::begin(std::unique_ptr<Session> session, Actions first, const std::optional<InitKey>& init, Time now) {
+  const Key key = session->own_spi();
+  if (key != 0) {
+    Entry& entry = add(std::move(session), now);
+    if (init) {
+      entry.init = init;
+      entry.half_open = true;
+      ++half_open_;
+      ++half_open_of_[init->remote.address];
+      inits_[*init] = key;
+    }
+  }
+  run(key, std::move(first), now);
+}
+
+Manager::Entry& Manager::add(std::unique_ptr<Session> session, Time now) {
+  const Key key = session->own_spi();
+  Entry& entry = sessions_[key];
+  entry.session = std::move(session);
+  entry.number = next_number_++;
+  entry.born = now;
+  return entry;
+}
+
+void Manager::close(Key key, Time now, bool tell_peer) {
+  if (Entry* const entry = find(key)) entry->closing = true;
+  with(key, now, [&](Session& session) { return session.close(now, tell_peer); });
+}
+
+// --- actions
+
+// A batch is done whole before the next: what one action makes others want waits its turn.
+void Manager::run(Key key, Actions actions, Time now) {
+  batches_.push_back({key, std::move(actions)});
+  if (running_) return;
+  running_ = true;
+  while (!batches_.empty()) {
+    Batch batch = std::move(batches_.front());
+    batches_.pop_front();
+    for (Action& action : batch.actions) perform(batch.key, action, now);
+    settle(batch.key, now);
+  }
+  running_ = false;
+}
+
+void Manager::perform(Key key, Action& action, Time now) {
+  struct Doer {
+    Manager& manager;
+    Key key;
+    Time now;
+    Effects& effects;
+    void operator()(const SendDatagram& a) const { effects.send(a); }
+    void operator()(const SendKeepalive& a) const { effects.send(a); }
+    void operator()(InstallChild& a) const { manager.do_install(key, a, now); }
+    void operator()(const SwitchOutbound& a) const { effects.switch_outbound(a.id); }
+    void operator()(const RemoveChild& a) const {
+      effects.remove(a.id);
+      const auto known = manager.children_.find(a.id);
+      if (known == manager.children_.end()) return;
+      const std::string connection = known->second.connection;
+      manager.children_.erase(known);
+      if (const auto wish = manager.wishes_.find(connection); wish != manager.wishes_.end())
+        manager.schedule(wish->second, now + std::chrono::seconds(1));
+    }
+    // An SA's addresses are fixed: its sequence numbers must never begin again under the same keys. So a peer that
+    // moved gets new SAs.
+    void operator()(const MoveChild& a) const {
+      manager.with(key, now, [&](Session& session) { return session.rekey_child(a.id, now); });
+    }
+    void operator()(AddSession& a) const { manager.do_add(a, now); }
+    void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
+    void operator()(const Event& a) const { effects.tell(a); }
+    void operator()(const Closed& a) const { manager.do_closed(key, a, now); }
+  };
+  std::visit(Doer{*this, key, now, *setup_.effects}, action);
+}
+
+void Manager::do_install(Key key, InstallChild& child, Time now) {
+  const auto installed = setup_.effects->install(child);
+  children_[child.id] = {key, child.connection->name, child.policy.name};
+  if (installed) return;
+  with(key, now,
+       [&](Session& session) { return session.on_install_failed(child.id, installed.error().message(), now); });
+}
+
+void Manager::do_add(AddSession& successor, Time now) {
+  const Key key = successor.session->own_spi();
+  Entry& entry = add(std::move(successor.session), now);
+  entry.established = now;
+  for (const ChildView& child : entry.session->view(now).children)
+    if (const auto known = children_.find(child.id); known != children_.end()) known->second.session = key;
+  settle(key, now);
+}
+
+void Manager::do_closed(Key key, const Closed& closed, Time now) {
+  Entry* const entry = find(key);
+  if (entry == nullptr) return;
+  const auto connection = entry->session->connection();
+  const bool was_up = entry->established.has_value();
+  const bool by_us = entry->closing;
+  forget(key);
+  if (connection == nullptr || shutting_down_) return;
+  const auto known = wishes_.find(connection->name);
+  if (known == wishes_.end()) return;
+  Wish& wish = known->second;
+  const bool always = wish.connection->initiate == Initiate::always;
+  if (!was_up && closed.retry) failed(wish, now);
+  const bool others = !sessions_of(connection->name).empty();
+  std::vector<std::string> wanted;
+  for (const std::string& name : closed.wanted_children)
+    if (wish.connection->child(name) != nullptr) wanted.push_back(name);
+  // Without a session, traffic asks again by itself; what was up and got lost is asked for once more.
+  if (always || (closed.retry && was_up && !wanted.empty()) || (others && !by_us && !wanted.empty() && closed.retry))
+    want(wish, wanted, now, std::chrono::milliseconds(100));
+}
+
+// --- tables and timers, brought up to date after whatever happened to a session
+
+void Manager::settle(Key key, Time now) {
+  Entry* const entry = find(key);
+  if (entry == nullptr) return;
+  const SessionPhase phase = entry->session->phase();
+  if (phase == SessionPhase::closing || phase == SessionPhase::closed) entry->closing = true;
+  if (phase == SessionPhase::established && !entry->established) {
+    entry->established = now;
+    if (const auto& connection = entry->session->connection())
+      if (const auto wish = wishes_.find(connection->name); wish != wishes_.end()) {
+        set_up(wish->second);
+        schedule(wish->second, now + setup_.limits.duplicate_patience);
+      }
+  }
+  if (entry->half_open && phase != SessionPhase::made && phase != SessionPhase::init_answered) {
+    entry->half_open = false;
+    --half_open_;
+    const auto of_address = half_open_of_.find(entry->init->remote.address);
+    if (--of_address->second == 0) half_open_of_.erase(of_address);
+  }
+  arm(key, *entry);
+}
+
+void Manager::arm(Key key, Entry& entry) {
+  const auto wanted = entry.session->next_timer();
+  if (wanted == entry.timer) return;
+  if (entry.timer) session_timers_.erase({*entry.timer, key});
+  entry.timer = wanted;
+  if (wanted) session_timers_.insert({*wanted, key});
+}
+
+void Manager::forget(Key key) {
+  const auto known = sessions_.find(key);
+  if (known == sessions_.end()) return;
+  Entry& entry = known->second;
+  if (entry.timer) session_timers_.erase({*entry.timer, key});
+  if (entry.init) inits_.erase(*entry.init);
+  if (entry.half_open) {
+    --half_open_;
+    const auto of_address = half_open_of_.find(entry.init->remote.address);
+    if (--of_address->second == 0) half_open_of_.erase(of_address);
+  }
+  sessions_.erase(known);
+}
+
+void Manager::on_timer(Time now) {
+  // What is due now, and not what becomes due while it is served: the loop ends.
+  std::vector<Key> due;
+  for (const auto& [at, key] : session_timers_) {
+    if (at > now) break;
+    due.push_back(key);
+  }
+  for (const Key key : due) {
+    Entry* const entry = find(key);
+    if (entry == nullptr || !entry->timer || *entry->timer > now) continue;
+    with(key, now, [&](Session& session) { return session.on_timer(now); });
+  }
+  std::vector<std::string> wishes;
+  for (const auto& [at, name] : wish_timers_) {
+    if (at > now) break;
+    wishes.push_back(name);
+  }
+  for (const std::string& name : wishes) {
+    const auto wish = wishes_.find(name);
+    if (wish == wishes_.end()) continue;
+    wish_timers_.erase({*wish->second.due, name});
+    wish->second.due.reset();
+    review(wish->second, now);
+  }
+}
+
+std::optional<Time> Manager::next_timer() const {
+  std::optional<Time> out;
+  if (!session_timers_.empty()) out = session_timers_.begin()->first;
+  if (!wish_timers_.empty() && (!out || wish_timers_.begin()->first < *out)) out = wish_timers_.begin()->first;
+  return out;
+}
+
+// --- the data plane's word
+
+void Manager::on_soft_expiry(ChildId id, Time now) {
+  with_child(id, now, [&](Session& session) { return session.rekey_child(id, now); });
+}
+
+// The data plane drops its packets by now. Where a rekey is on its way the successor is near; else it goes, and comes
+// again with traffic.
+void Manager::on_hard_expiry(ChildId id, Time now) {
+  with_child(id, now, [&](Session& session) -> Actions {
+    const auto children = session.view(now).children;
+    const auto known = std::ranges::find(children, id, &ChildView::id);
+    if (known == children.end() || known->rekeying) return {};
+    return session.delete_child(id, now);
+  });
+}
+
+void Manager::on_idle(ChildId id, Time now) {
+  const auto known = children_.find(id);
+  if (known == children_.end()) return;
+  const auto wish = wishes_.find(known->second.connection);
+  // What shall always be up is not idle.
+  if (wish != wishes_.end() && wish->second.connection->initiate == Initiate::always) return;
+  with_child(id, now, [&](Session& session) { return session.delete_child(id, now); });
+}
+
+void Manager::on_inbound_traffic(ChildId id, Time now) {
+  with_child(id, now, [&](Session& session) { return session.on_inbound_traffic(id, now); });
+}
+
+void Manager::on_outbound_traffic(ChildId id, Time now) {
+  with_child(id, now, [&](Session& session) { return session.on_outbound_traffic(id, now); });
+}
+
+void Manager::on_child_lost(ChildId id, Time now) {
+  const auto known = children_.find(id);
+  if (known == children_.end()) return;
+  const Child child = known->second;
+  with_child(id, now, [&](Session& session) { return session.delete_child(id, now); });
+  if (const auto wish = wishes_.find(child.connection); wish != wishes_.end())
+    want(wish->second, {child.name}, now, std::chrono::milliseconds(500));
+}
+
+// --- the end, and what `show` asks
+
+void Manager::shut_down(Time now) {
+  shutting_down_ = true;
+  std::vector<Key> keys;
+  for (const auto& [key, entry] : sessions_) keys.push_back(key);
+  for (const Key key : keys) close(key, now, true);
+}
+
+std::vector<Manager::Row> Manager::rows(Time now) const {
+  std::vector<Row> out;
+  for (const auto& [key, entry] : sessions_) out.push_back({entry.number, entry.established, entry.session->view(now)});
+  std::ranges::sort(out, {}, &Row::number);
+  return out;
+}
+
+std::set<std::string> Manager::negotiating() const {
+  std::set<std::string> out;
+  for (const auto& [name, wish] : wishes_)
+    if (!wish.children.empty()) out.insert(name);
+  for (const auto& [key, entry] : sessions_)
+    if (!entry.established && !entry.closing && entry.session->connection() != nullptr)
+      out.insert(entry.session->connection()->name);
+  return out;
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,227 @@
+// All IKE SAs of the process: finds the session of a datagram, starts and ends sessions as policy, traffic and the
+// operator want, and does what they ask for, in order, through Effects. Sans-IO, as a session is: no clock, no socket,
+// no random numbers of its own.
+//
+// manager.cpp             actions, timers, tables           manager_input.cpp    datagrams: to a session, or refused
+// manager_connections.cpp what shall be up: policy, triggers, back-off, duplicates
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "ike/cookie.hpp"
+#include "ike/policy.hpp"
+#include "ike/rate.hpp"
+#include "ike/session.hpp"
+#include "ike/sockets.hpp"
+#include "ike/spi_pool.hpp"
+
+namespace postern::ike {
+
+// What the manager does to the world; the daemon's is over sockets and the worker's channel, a test's is a list.
+class Effects {
+ public:
+  virtual ~Effects() = default;
+  virtual void send(const SendDatagram& datagram) = 0;
+  virtual void send(const SendKeepalive& keepalive) = 0;
+  // Both SAs are in the data plane when this returns without an error, and neither is when it returns one.
+  [[nodiscard]] virtual Result<void> install(const InstallChild& child) = 0;
+  virtual void switch_outbound(ChildId id) = 0;
+  virtual void remove(ChildId id) = 0;
+  virtual void tell(const Event& event) = 0;
+};
+
+struct ManagerLimits {
+  std::size_t half_open = 2000;           // responders without a peer that has proved who it is
+  std::size_t half_open_per_address = 8;  // of one address
+  std::size_t cookie_from = 100;          // half-open ones from which on COOKIE is demanded
+  Duration first_retry = std::chrono::seconds(1), last_retry = std::chrono::seconds(60);
+  Duration duplicate_patience = std::chrono::seconds(10);  // how long two IKE SAs of one connection may live together
+  Duration duplicate_pause = std::chrono::seconds(60);     // between two that we close for it
+};
+
+class Manager {
+ public:
+  struct Setup {
+    Effects* effects = nullptr;
+    std::function<Result<void>(MutableBytes)> random;
+    ManagerLimits limits;
+    Lifetimes lifetimes;
+  };
+  explicit Manager(Setup setup);
+  ~Manager();
+
+  // --- what comes in
+  void set_policy(std::shared_ptr<const Policy> policy, Time now);
+  void on_datagram(const Datagram& datagram, Time now);
+  void on_timer(Time now);
+  [[nodiscard]] std::optional<Time> next_timer() const;
+
+  // --- from the data plane. Ids that are not known (any more) are ignored.
+  void on_acquire(std::uint32_t flow, Time now);
+  void on_soft_expiry(ChildId id, Time now);
+  void on_hard_expiry(ChildId id, Time now);
+  void on_idle(ChildId id, Time now);
+  void on_inbound_traffic(ChildId id, Time now);
+  void on_outbound_traffic(ChildId id, Time now);
+  void on_child_lost(ChildId id, Time now);  // its SAs are gone from the data plane
+  // SAs of an earlier life serve these flows: negotiate new ones, without waiting for traffic.
+  void on_survivors(const std::set<std::uint32_t>& flows, std::span<const std::uint32_t> spis, Time now);
+
+  // --- the operator. A filter's empty fields match everything.
+  struct Filter {
+    std::optional<IpAddress> remote;
+    std::string interface, map, connection;
+    std::optional<std::uint32_t> sequence, spi;
+  };
+  struct Count {
+    std::uint32_t matched = 0, done = 0;
+  };
+  Count clear_sessions(const Filter& filter, Time now);
+  Count clear_children(const Filter& filter, Time now);
+  Count connect(const Filter& filter, Time now);  // done: those that were not up yet
+
+  // Every session is closed, the peers are told, once and without waiting for answers.
+  void shut_down(Time now);
+
+  struct Row {
+    std::uint32_t number = 0;  // session id of `show`
+    std::optional<Time> established;
+    SessionView session;
+  };
+  [[nodiscard]] std::vector<Row> rows(Time now) const;
+  // Connections that are being negotiated, or wait for their next attempt.
+  [[nodiscard]] std::set<std::string> negotiating() const;
+  [[nodiscard]] const std::shared_ptr<const Policy>& policy() const { return policy_; }
+  [[nodiscard]] std::size_t half_open() const { return half_open_; }
+  [[nodiscard]] std::size_t size() const { return sessions_.size(); }
+
+ private:
+  using Key = std::uint64_t;  // a session's own SPI
+  struct InitKey {            // what a retransmitted IKE_SA_INIT request is known by
+    std::uint64_t spi_i = 0;
+    Endpoint remote;
+    std::uint32_t fvrf = 0;
+    bool operator==(const InitKey&) const = default;
+  };
+  struct InitKeyHash {
+    std::size_t operator()(const InitKey& key) const {
+      return std::hash<std::uint64_t>{}(key.spi_i) ^ std::hash<std::uint16_t>{}(key.remote.port);
+    }
+  };
+  struct Entry {
+    std::unique_ptr<Session> session;
+    std::uint32_t number = 0;
+    Time born;
+    std::optional<Time> established, timer;
+    std::optional<InitKey> init;  // of a responder
+    bool half_open = false;
+    bool closing = false;  // by us or the peer: it counts for nothing any more
+  };
+  struct Child {
+    Key session = 0;
+    std::string connection, name;
+  };
+  // A connection of the policy, and what we owe it.
+  struct Wish {
+    std::shared_ptr<const Connection> connection;
+    std::set<std::string> children;  // to be set up at the next attempt
+    std::uint32_t failures = 0;      // in a row
+    Time not_before{};               // no attempt earlier
+    std::optional<Time> due;         // attempt or review then
+    Time last_duplicate{};
+  };
+  struct Batch {
+    Key key = 0;
+    Actions actions;
+  };
+
+  // manager.cpp
+  Entry& add(std::unique_ptr<Session> session, Time now);
+  void begin(std::unique_ptr<Session> session, Actions first, const std::optional<InitKey>& init, Time now);
+  void run(Key key, Actions actions, Time now);
+  void perform(Key key, Action& action, Time now);
+  void do_install(Key key, InstallChild& child, Time now);
+  void do_add(AddSession& successor, Time now);
+  void do_closed(Key key, const Closed& closed, Time now);
+  void settle(Key key, Time now);
+  void arm(Key key, Entry& entry);
+  void forget(Key key);
+  [[nodiscard]] Entry* find(Key key);
+  template <class F>
+  void with(Key key, Time now, F&& call);  // call(session) -> Actions
+  template <class F>
+  void with_child(ChildId id, Time now, F&& call);
+  void close(Key key, Time now, bool tell_peer);
+
+  // manager_input.cpp
+  void on_init_request(const Datagram& datagram, const Header& header, Time now);
+  [[nodiscard]] bool may_begin(const Datagram& datagram, const Header& header, Time now);
+  void demand_cookie(const Datagram& datagram, const Header& header, Bytes nonce, Time now);
+  void refuse_stranger(const Datagram& datagram, const Header& header, Time now);
+  void refuse_version(const Datagram& datagram, Time now);
+  void answer_unknown_spi(const Datagram& datagram, const Header& header, Time now);
+  void answer(const Datagram& datagram, const Message& message);
+  void ignored(const Datagram& datagram, std::string why);
+
+  // manager_connections.cpp
+  void want(Wish& wish, const std::vector<std::string>& children, Time now, Duration delay);
+  void schedule(Wish& wish, Time at);
+  void attempt(Wish& wish, Time now);
+  void review(Wish& wish, Time now);
+  void close_duplicate(Wish& wish, Time now);
+  void failed(Wish& wish, Time now);
+  [[nodiscard]] bool alone_with(const Connection& connection) const;
+  void set_up(Wish& wish);
+  void policy_changed(const Connection& before, const Connection* after, Time now);
+  void flows_changed();
+  void on_initial_contact(Key key, const InitialContact& contact, Time now);
+  [[nodiscard]] Duration jittered(Duration full);
+  [[nodiscard]] std::vector<Key> sessions_of(const std::string& connection) const;
+  [[nodiscard]] std::vector<Key> established_of(const std::string& connection) const;
+  [[nodiscard]] bool matches(const Filter& filter, const Connection& connection) const;
+
+  Setup setup_;
+  Surroundings surroundings_;
+  SpiPool spis_;
+  CookieJar cookies_;
+  std::uint64_t next_child_ = 0;
+  std::uint32_t next_number_ = 1;
+
+  std::shared_ptr<const Policy> policy_ = std::make_shared<Policy>();
+  std::unordered_map<Key, Entry> sessions_;
+  std::unordered_map<InitKey, Key, InitKeyHash> inits_;
+  std::map<IpAddress, std::size_t> half_open_of_;
+  std::size_t half_open_ = 0;
+  std::unordered_map<ChildId, Child> children_;
+  std::map<std::string, Wish> wishes_;  // by connection
+  struct FlowOwner {
+    std::string connection, child;
+  };
+  std::unordered_map<std::uint32_t, FlowOwner> flows_;
+  std::set<std::pair<Time, Key>> session_timers_;
+  std::set<std::pair<Time, std::string>> wish_timers_;
+  std::deque<Batch> batches_;
+  bool running_ = false, shutting_down_ = false;
+  RateLimit unprotected_answers_{20, std::chrono::milliseconds(50)};  // to strangers: never an amplifier
+};
+
+template <class F>
+void Manager::with(Key key, Time now, F&& call) {
+  if (Entry* const entry = find(key)) run(key, call(*entry->session), now);
+}
+
+template <class F>
+void Manager::with_child(ChildId id, Time now, F&& call) {
+  const auto known = children_.find(id);
+  if (known != children_.end()) with(known->second.session, now, std::forward<F>(call));
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,294 @@
+// What shall be up: the policy's connections, what triggers them, how soon they are tried again.
+#include <algorithm>
+
+#include "ike/manager.hpp"
+
+namespace postern::ike {
+namespace {
+
+std::vector<std::string> child_names(const Connection& connection) {
+  std::vector<std::string> out;
+  for (const ChildPolicy& child : connection.children) out.push_back(child.name);
+  return out;
+}
+
+bool same_path(const Connection& a, const Connection& b) {
+  return a.fvrf == b.fvrf && a.local == b.local && a.remote == b.remote;
+}
+
+std::set<std::string> live_children(const SessionView& view) {
+  std::set<std::string> out;
+  for (const ChildView& child : view.children) out.insert(child.name);
+  return out;
+}
+
+}  // namespace
+
+// Uniform in 0.5 to 1 times `full`: peers that were refused together shall not come back together.
+Duration Manager::jittered(Duration full) {
+  std::array<std::byte, 4> bytes{};
+  const double at = setup_.random(bytes) ? static_cast<double>(load_be32(bytes.data())) / 4294967296.0 : 0.5;
+  return std::chrono::duration_cast<Duration>(full * (0.5 + at / 2));
+}
+
+std::vector<Manager::Key> Manager::sessions_of(const std::string& connection) const {
+  std::vector<Key> out;
+  for (const auto& [key, entry] : sessions_)
+    if (!entry.closing && entry.session->connection() != nullptr && entry.session->connection()->name == connection)
+      out.push_back(key);
+  return out;
+}
+
+// The newest first.
+std::vector<Manager::Key> Manager::established_of(const std::string& connection) const {
+  std::vector<Key> out;
+  for (const Key key : sessions_of(connection))
+    if (sessions_.at(key).session->phase() == SessionPhase::established) out.push_back(key);
+  std::ranges::sort(out, std::greater{}, [this](Key key) {
+    const Entry& entry = sessions_.at(key);
+    return std::pair(entry.established.value_or(entry.born), entry.number);
+  });
+  return out;
+}
+
+// --- policy
+
+void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
+  const auto before = std::exchange(policy_, std::move(policy));
+  spis_.set_manual(policy_->manual_spis);
+  flows_changed();
+  for (const auto& old : before->connections) {
+    const auto same = std::ranges::find(policy_->connections, old->name, [](const auto& c) { return c->name; });
+    policy_changed(*old, same == policy_->connections.end() ? nullptr : same->get(), now);
+  }
+  for (const auto& connection : policy_->connections) {
+    const auto [at, fresh] = wishes_.try_emplace(connection->name);
+    Wish& wish = at->second;
+    const bool edited = !fresh && !(*wish.connection == *connection);
+    wish.connection = connection;
+    if (edited) wish.failures = 0, wish.not_before = {};  // what failed may work now
+    if (connection->initiate == Initiate::always && (fresh || edited))
+      want(wish, {}, now, jittered(std::chrono::milliseconds(200)));
+  }
+}
+
+void Manager::flows_changed() {
+  flows_.clear();
+  for (const auto& connection : policy_->connections)
+    for (const ChildPolicy& child : connection->children) flows_[child.place.flow] = {connection->name, child.name};
+}
+
+// An edit counts from the next negotiation on; what is gone, or lives on another path, ends now.
+void Manager::policy_changed(const Connection& before, const Connection* after, Time now) {
+  if (after == nullptr) {
+    if (const auto wish = wishes_.find(before.name); wish != wishes_.end()) {
+      if (wish->second.due) wish_timers_.erase({*wish->second.due, before.name});
+      wishes_.erase(wish);
+    }
+  }
+  for (const Key key : sessions_of(before.name)) {
+    if (after == nullptr || !same_path(before, *after)) {
+      close(key, now, true);
+      continue;
+    }
+    for (const ChildView& child : sessions_.at(key).session->view(now).children) {
+      const ChildPolicy* const kept = after->child(child.name);
+      if (kept != nullptr && kept->place.flow == child.flow) continue;
+      with(key, now, [&](Session& session) { return session.delete_child(child.id, now); });
+    }
+  }
+}
+
+// No IKE SA of any connection is left with this peer: only then may we say so (RFC 7296 §2.4).
+bool Manager::alone_with(const Connection& connection) const {
+  return std::ranges::none_of(sessions_, [&](const auto& row) {
+    const auto& other = row.second.session->connection();
+    return !row.second.closing && other != nullptr && same_path(*other, connection);
+  });
+}
+
+// --- wishes
+
+void Manager::schedule(Wish& wish, Time at) {
+  const std::string& name = wish.connection->name;
+  if (wish.due && *wish.due <= at) return;
+  if (wish.due) wish_timers_.erase({*wish.due, name});
+  wish.due = at;
+  wish_timers_.insert({at, name});
+}
+
+void Manager::want(Wish& wish, const std::vector<std::string>& children, Time now, Duration delay) {
+  wish.children.insert(children.begin(), children.end());
+  if (wish.connection->initiate == Initiate::always)
+    for (const std::string& name : child_names(*wish.connection)) wish.children.insert(name);
+  const Time at = std::max(now + delay, wish.not_before);
+  if (delay == Duration::zero() && at <= now) return attempt(wish, now);
+  schedule(wish, at);
+}
+
+// Children of a session that is up or on its way, else a new session.
+void Manager::attempt(Wish& wish, Time now) {
+  if (shutting_down_ || wish.children.empty()) return;
+  const std::string& name = wish.connection->name;
+  auto candidates = established_of(name);
+  if (candidates.empty())
+    for (const Key key : sessions_of(name))
+      if (sessions_.at(key).session->phase() != SessionPhase::established) candidates.push_back(key);
+  std::vector<std::string> children(wish.children.begin(), wish.children.end());
+  wish.children.clear();
+  if (!candidates.empty()) {
+    for (const std::string& child : children)
+      with(candidates.front(), now, [&](Session& session) { return session.want_child(child, now); });
+    return;
+  }
+  const Connection& connection = *wish.connection;
+  const std::uint16_t port = connection.force_encapsulation ? nat_port : ike_port;
+  auto session = Session::initiator({&surroundings_,
+                                     {connection.local, port},
+                                     {connection.remote, port},
+                                     connection.fvrf,
+                                     alone_with(connection),
+                                     setup_.lifetimes},
+                                    wish.connection, std::move(children));
+  Actions first = session->initiate(now);
+  begin(std::move(session), std::move(first), std::nullopt, now);
+}
+
+// Due: duplicates, and what is wanted and not there.
+void Manager::review(Wish& wish, Time now) {
+  close_duplicate(wish, now);
+  if (wish.connection->initiate == Initiate::always) {
+    const auto up = established_of(wish.connection->name);
+    const auto live = up.empty() ? std::set<std::string>() : live_children(sessions_.at(up.front()).session->view(now));
+    for (const std::string& name : child_names(*wish.connection))
+      if (!live.contains(name)) wish.children.insert(name);
+  }
+  if (wish.children.empty()) return;
+  if (now < wish.not_before) return schedule(wish, wish.not_before);
+  attempt(wish, now);
+}
+
+void Manager::failed(Wish& wish, Time now) {
+  const auto steps = std::min(wish.failures, 16U);
+  ++wish.failures;
+  const Duration full =
+      std::min<Duration>(setup_.limits.first_retry * (std::int64_t{1} << steps), setup_.limits.last_retry);
+  wish.not_before = now + jittered(full);
+}
+
+void Manager::set_up(Wish& wish) {
+  wish.failures = 0;
+  wish.not_before = {};
+}
+
+// Both ends began at once, or the peer came back without INITIAL_CONTACT. Both IKE SAs may live (RFC 7296 §2.8 leaves
+// it open), but not for good: one with nothing of its own is closed. Both ends choose the same one: of two that are as
+// old as each other the one with the smaller SPIs, else the older.
+void Manager::close_duplicate(Wish& wish, Time now) {
+  const auto up = established_of(wish.connection->name);
+  if (up.size() < 2) return;
+  const auto view_of = [&](Key key) { return sessions_.at(key).session->view(now); };
+  Key keep = up[0], lose = up[1];
+  const Entry &newest = sessions_.at(keep), &other = sessions_.at(lose);
+  const Time at = *newest.established;
+  if (now - at < setup_.limits.duplicate_patience) return schedule(wish, at + setup_.limits.duplicate_patience);
+  if (wish.last_duplicate != Time{} && now - wish.last_duplicate < setup_.limits.duplicate_pause)
+    return schedule(wish, wish.last_duplicate + setup_.limits.duplicate_pause);
+  const auto mine = view_of(keep), its = view_of(lose);
+  if (at - *other.established < setup_.limits.duplicate_patience &&
+      std::pair(mine.spi_i, mine.spi_r) < std::pair(its.spi_i, its.spi_r))
+    std::swap(keep, lose);
+  const auto kept = live_children(view_of(keep)), lost = live_children(view_of(lose));
+  if (!std::ranges::includes(kept, lost)) return;
+  wish.last_duplicate = now;
+  close(lose, now, true);
+  if (up.size() > 2) schedule(wish, now + setup_.limits.duplicate_pause);
+}
+
+// RFC 7296 §2.4. Only what was up before the new one began is dead: of two that began at once each says that it is
+// the first.
+void Manager::on_initial_contact(Key key, const InitialContact& contact, Time now) {
+  const Entry* const fresh = find(key);
+  if (fresh == nullptr || contact.connection == nullptr) return;
+  const Time began = fresh->born;
+  for (const Key other : sessions_of(contact.connection->name)) {
+    const Entry& entry = sessions_.at(other);
+    if (other == key || !entry.established || *entry.established >= began) continue;
+    if (entry.session->view(now).remote_identity != contact.remote) continue;
+    close(other, now, false);
+  }
+}
+
+// --- triggers
+
+void Manager::on_acquire(std::uint32_t flow, Time now) {
+  const auto owner = flows_.find(flow);
+  if (owner == flows_.end()) return;
+  const auto wish = wishes_.find(owner->second.connection);
+  if (wish == wishes_.end() || now < wish->second.not_before) return;  // traffic that goes on asks again
+  want(wish->second, {owner->second.child}, now, Duration::zero());
+}
+
+void Manager::on_survivors(const std::set<std::uint32_t>& flows, std::span<const std::uint32_t> spis, Time now) {
+  spis_.set_foreign(spis);
+  for (const std::uint32_t flow : flows) {
+    const auto owner = flows_.find(flow);
+    if (owner == flows_.end()) continue;
+    const auto wish = wishes_.find(owner->second.connection);
+    if (wish != wishes_.end()) want(wish->second, {owner->second.child}, now, jittered(std::chrono::milliseconds(500)));
+  }
+}
+
+bool Manager::matches(const Filter& filter, const Connection& connection) const {
+  return (!filter.remote || connection.remote == *filter.remote) &&
+         (filter.interface.empty() || connection.interface == filter.interface) &&
+         (filter.map.empty() || connection.map == filter.map) &&
+         (filter.connection.empty() || connection.name == filter.connection) &&
+         (!filter.sequence || connection.sequence == *filter.sequence);
+}
+
+Manager::Count Manager::clear_sessions(const Filter& filter, Time now) {
+  std::vector<Key> chosen;
+  for (const auto& [key, entry] : sessions_)
+    if (!entry.closing && entry.session->connection() != nullptr && matches(filter, *entry.session->connection()))
+      chosen.push_back(key);
+  for (const Key key : chosen) close(key, now, true);
+  for (auto& [name, wish] : wishes_)
+    if (matches(filter, *wish.connection)) set_up(wish);  // a fresh start: no back-off is owed
+  return {static_cast<std::uint32_t>(chosen.size()), static_cast<std::uint32_t>(chosen.size())};
+}
+
+Manager::Count Manager::clear_children(const Filter& filter, Time now) {
+  Count count;
+  std::vector<std::pair<Key, ChildId>> chosen;
+  for (const auto& [key, entry] : sessions_) {
+    if (entry.closing || entry.session->connection() == nullptr || !matches(filter, *entry.session->connection()))
+      continue;
+    for (const ChildView& child : entry.session->view(now).children)
+      if (!filter.spi || child.spi_in == *filter.spi || child.spi_out == *filter.spi)
+        chosen.emplace_back(key, child.id);
+  }
+  count.matched = count.done = static_cast<std::uint32_t>(chosen.size());
+  for (const auto& [key, id] : chosen) with(key, now, [&](Session& session) { return session.delete_child(id, now); });
+  return count;
+}
+
+Manager::Count Manager::connect(const Filter& filter, Time now) {
+  Count count;
+  for (auto& [name, wish] : wishes_) {
+    if (!matches(filter, *wish.connection)) continue;
+    ++count.matched;
+    const auto up = established_of(name);
+    const auto live = up.empty() ? std::set<std::string>() : live_children(sessions_.at(up.front()).session->view(now));
+    std::vector<std::string> missing;
+    for (const std::string& child : child_names(*wish.connection))
+      if (!live.contains(child)) missing.push_back(child);
+    if (missing.empty()) continue;
+    ++count.done;
+    set_up(wish);
+    want(wish, missing, now, Duration::zero());
+  }
+  return count;
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,160 @@
+// Datagrams: which session they belong to, and what strangers are answered.
+#include <fmt/format.h>
+
+#include "ike/manager.hpp"
+
+namespace postern::ike {
+namespace {
+
+// RFC 7296 §3.1: the bits of the header that tell who answers whom, also of a version that we do not parse.
+constexpr std::uint8_t flag_initiator = 0x08, flag_response = 0x20;
+
+std::optional<Header> foreign_header(Bytes bytes) {
+  ByteReader in(bytes);
+  Header header;
+  header.initiator_spi = in.u64();
+  header.responder_spi = in.u64();
+  in.skip(2);
+  header.exchange = ExchangeType{in.u8()};
+  const std::uint8_t flags = in.u8();
+  header.from_initiator = (flags & flag_initiator) != 0;
+  header.response = (flags & flag_response) != 0;
+  header.message_id = in.u32();
+  return in.ok() ? std::optional(header) : std::nullopt;
+}
+
+Header response_to(const Header& request) {
+  return {request.initiator_spi, request.responder_spi, request.exchange, !request.from_initiator, true,
+          request.message_id};
+}
+
+}  // namespace
+
+void Manager::answer(const Datagram& datagram, const Message& message) {
+  setup_.effects->send(SendDatagram{datagram.local, datagram.remote, datagram.fvrf, encode_message(message)});
+}
+
+void Manager::ignored(const Datagram& datagram, std::string why) {
+  Event event;
+  event.kind = EventKind::message_ignored;
+  event.local = datagram.local;
+  event.remote = datagram.remote;
+  event.text = std::move(why);
+  setup_.effects->tell(event);
+}
+
+void Manager::on_datagram(const Datagram& datagram, Time now) {
+  const auto header = parse_header(datagram.bytes);
+  if (!header) {
+    if (header.error().error == ParseError::unsupported_version) return refuse_version(datagram, now);
+    return ignored(datagram, "not an IKE message: " + text(header.error()));
+  }
+  const bool begins = header->exchange == ExchangeType::ike_sa_init && header->responder_spi == 0 &&
+                      header->from_initiator && !header->response;
+  if (begins) return on_init_request(datagram, *header, now);
+  // Flag I is of who began the IKE SA: its messages name us as responder.
+  const Key key = header->from_initiator ? header->responder_spi : header->initiator_spi;
+  if (key == 0 || find(key) == nullptr) return answer_unknown_spi(datagram, *header, now);
+  with(key, now,
+       [&](Session& session) { return session.on_datagram(datagram.bytes, datagram.local, datagram.remote, now); });
+}
+
+void Manager::on_init_request(const Datagram& datagram, const Header& header, Time now) {
+  if (header.initiator_spi == 0) return ignored(datagram, "IKE_SA_INIT request without an initiator's SPI");
+  const InitKey init{header.initiator_spi, datagram.remote, datagram.fvrf};
+  if (const auto known = inits_.find(init); known != inits_.end()) {
+    const Key key = known->second;
+    return with(key, now, [&](Session& session) {
+      return session.on_datagram(datagram.bytes, datagram.local, datagram.remote, now);
+    });
+  }
+  if (!may_begin(datagram, header, now)) return;
+  auto session =
+      Session::responder({&surroundings_, datagram.local, datagram.remote, datagram.fvrf, false, setup_.lifetimes});
+  Actions first = session->on_datagram(datagram.bytes, datagram.local, datagram.remote, now);
+  begin(std::move(session), std::move(first), init, now);
+}
+
+// What a stranger gets before anything is kept for it.
+bool Manager::may_begin(const Datagram& datagram, const Header& header, Time now) {
+  if (shutting_down_) return false;
+  const auto fits = connections_between(*policy_, datagram.fvrf, datagram.local.address, datagram.remote.address);
+  if (fits.empty()) {
+    refuse_stranger(datagram, header, now);
+    return false;
+  }
+  if (half_open_ >= setup_.limits.half_open) {
+    ignored(datagram, "too many half-open IKE SAs");
+    return false;
+  }
+  if (const auto of_address = half_open_of_.find(datagram.remote.address);
+      of_address != half_open_of_.end() && of_address->second >= setup_.limits.half_open_per_address) {
+    ignored(datagram, "too many half-open IKE SAs of this address");
+    return false;
+  }
+  if (half_open_ < setup_.limits.cookie_from) return true;
+  // RFC 7296 §2.6: the COOKIE notify is the first payload.
+  const auto message = parse_message(datagram.bytes);
+  const NoncePayload* const nonce = message ? message->find<NoncePayload>(PayloadType::nonce) : nullptr;
+  if (nonce == nullptr) {
+    ignored(datagram, "IKE_SA_INIT request that cannot be read, while COOKIE is demanded");
+    return false;
+  }
+  const NotifyPayload* const cookie = message->notify(NotifyType::cookie);
+  if (cookie != nullptr && cookies_.valid(cookie->data, nonce->data, datagram.remote, header.initiator_spi, now))
+    return true;
+  demand_cookie(datagram, header, nonce->data, now);
+  return false;
+}
+
+void Manager::demand_cookie(const Datagram& datagram, const Header& header, Bytes nonce, Time now) {
+  auto cookie = cookies_.make(nonce, datagram.remote, header.initiator_spi, now);
+  if (!cookie) return;
+  Message message{response_to(header), {}};
+  message.add_notify(NotifyType::cookie, std::move(*cookie));
+  answer(datagram, message);
+}
+
+void Manager::refuse_stranger(const Datagram& datagram, const Header& header, Time now) {
+  if (!unprotected_answers_.take(now)) return;
+  Event event;
+  event.kind = EventKind::attempt_failed;
+  event.local = datagram.local;
+  event.remote = datagram.remote;
+  event.spi_i = header.initiator_spi;
+  Failure failure;
+  failure.kind = FailureKind::no_connection;
+  failure.summary = fmt::format("no crypto map entry or tunnel between {} and {}", datagram.local.address.text(),
+                                datagram.remote.address.text());
+  failure.offered = "IKE_SA_INIT from " + datagram.remote.address.text();
+  failure.remedy = fmt::format("set peer {} in a crypto map of the interface with {}, or a tunnel between both",
+                               datagram.remote.address.text(), datagram.local.address.text());
+  event.text = failure.summary;
+  event.failure = std::move(failure);
+  setup_.effects->tell(event);
+  Message message{response_to(header), {}};
+  message.add_notify(NotifyType::no_proposal_chosen);
+  answer(datagram, message);
+}
+
+// RFC 7296 §2.5: a request of a higher major version is answered with the highest that we speak.
+void Manager::refuse_version(const Datagram& datagram, Time now) {
+  const auto header = foreign_header(datagram.bytes);
+  ignored(datagram, "a major version that is not 2");
+  if (!header || header->response || !unprotected_answers_.take(now)) return;
+  Message message{response_to(*header), {}};
+  message.add_notify(NotifyType::invalid_major_version);
+  answer(datagram, message);
+}
+
+// RFC 7296 §2.21.4: outside an IKE SA that we know only a request may be answered, without protection.
+void Manager::answer_unknown_spi(const Datagram& datagram, const Header& header, Time now) {
+  ignored(datagram, fmt::format("{} {} for an IKE SA that is not here", text(header.exchange),
+                                header.response ? "response" : "request"));
+  if (header.response || !unprotected_answers_.take(now)) return;
+  Message message{response_to(header), {}};
+  message.add_notify(NotifyType::invalid_ike_spi);
+  answer(datagram, message);
+}
+
+}  // namespace postern::ike

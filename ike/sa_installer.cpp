@@ -1,0 +1,304 @@
+#include "ike/sa_installer.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/secret.hpp"
+
+namespace postern::ike {
+namespace {
+
+std::optional<std::uint8_t> common_protocol(std::uint8_t a, std::uint8_t b) {
+  if (a == b || b == 0) return a;
+  if (a == 0) return b;
+  return std::nullopt;
+}
+
+TrafficSelector reversed(const TrafficSelector& s) {
+  return {s.destination_first,     s.destination_last,  s.source_first,     s.source_last, s.destination_port_first,
+          s.destination_port_last, s.source_port_first, s.source_port_last, s.protocol};
+}
+
+Result<void> put_keys(SaParameters& p, const Secret& cipher, const Secret& integrity) {
+  if (cipher.size() > max_cipher_key_bytes || integrity.size() > max_integrity_key_bytes)
+    return fail("a key is longer than any transform's");
+  std::ranges::copy(cipher.bytes(), p.cipher_key.begin());
+  std::ranges::copy(integrity.bytes(), p.integrity_key.begin());
+  p.cipher_key_bytes = static_cast<std::uint16_t>(cipher.size());
+  p.integrity_key_bytes = static_cast<std::uint16_t>(integrity.size());
+  return {};
+}
+
+void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
+  const ChildPlace& place = child.policy.place;
+  p.mode = SaMode::tunnel;
+  p.df = place.df;
+  p.ecn = place.ecn;
+  p.deliver = place.deliver;
+  p.ttl = place.ttl;
+  p.replay_window = place.replay_window;
+  p.flow = place.flow;
+  p.fvrf = child.connection->fvrf;
+  p.ifindex = place.ifindex;
+  p.inside_vrf = place.inside_vrf;
+  p.local = child.local_endpoint.address;
+  p.remote = child.remote_endpoint.address;
+  p.udp_encapsulation = child.udp_encapsulation;
+  p.local_port = child.udp_encapsulation ? child.local_endpoint.port : std::uint16_t{0};
+  p.remote_port = child.udp_encapsulation ? child.remote_endpoint.port : std::uint16_t{0};
+  p.path_mtu = place.path_mtu;
+  p.hard_bytes = child.policy.lifetime_bytes;
+  p.soft_bytes = static_cast<std::uint64_t>(static_cast<double>(p.hard_bytes) * soft_part);
+  p.cookie = static_cast<std::uint64_t>(child.id);
+  p.transform = child.suite.transform;
+}
+
+Time time_of(std::uint64_t monotonic) { return Time(std::chrono::nanoseconds(monotonic)); }
+
+}  // namespace
+
+SaPair::~SaPair() {
+  for (InstallSa* const sa : {&inbound, &outbound}) {
+    wipe(sa->parameters.cipher_key);
+    wipe(sa->parameters.integrity_key);
+  }
+}
+
+std::vector<TrafficSelector> pairs_of(const std::vector<Selector>& local, const std::vector<Selector>& remote) {
+  std::vector<TrafficSelector> out;
+  for (const Selector& l : local)
+    for (const Selector& r : remote) {
+      const auto protocol = common_protocol(l.protocol, r.protocol);
+      if (l.family() != r.family() || !protocol) continue;
+      out.push_back(
+          {l.first, l.last, r.first, r.last, l.first_port, l.last_port, r.first_port, r.last_port, *protocol});
+    }
+  return out;
+}
+
+Result<SaPair> sa_pair(const InstallChild& child, double soft_part) {
+  const auto selectors = pairs_of(child.local, child.remote);
+  if (selectors.empty() || selectors.size() > max_selectors)
+    return fail(
+        fmt::format("an SA holds 1 to {} pairs of traffic selectors; these are {}", max_selectors, selectors.size()));
+  SaPair pair;
+  SaParameters &in = pair.inbound.parameters, &out = pair.outbound.parameters;
+  fill_common(in, child, soft_part);
+  fill_common(out, child, soft_part);
+  in.direction = SaDirection::inbound;
+  out.direction = SaDirection::outbound;
+  in.spi = child.spi_in;
+  out.spi = child.spi_out;
+  in.selector_count = out.selector_count = static_cast<std::uint8_t>(selectors.size());
+  for (std::size_t i = 0; i < selectors.size(); ++i) {
+    out.selectors[i] = selectors[i];
+    in.selectors[i] = reversed(selectors[i]);
+  }
+  POSTERN_CHECK(put_keys(in, child.keys.inbound_cipher, child.keys.inbound_integrity));
+  POSTERN_CHECK(put_keys(out, child.keys.outbound_cipher, child.keys.outbound_integrity));
+  return pair;
+}
+
+// --- children of this life
+
+Result<void> SaInstaller::install(const InstallChild& child, double soft_part, Time now) {
+  POSTERN_TRY(pair, sa_pair(child, soft_part));
+  POSTERN_TRY(inbound, door_.install(pair.inbound));
+  auto outbound = door_.install(pair.outbound);
+  Installed installed;
+  installed.inbound.slot = inbound;
+  installed.flow = child.policy.place.flow;
+  installed.idle = std::chrono::seconds(child.policy.idle_s);
+  installed.active = now;
+  installed.order = next_order_++;
+  Result<void> done;
+  if (outbound) {
+    installed.outbound.slot = *outbound;
+    if (child.outbound_now) done = bind(installed, child.id, now);
+    if (!done) (void)door_.remove(*outbound);
+  } else {
+    done = std::unexpected(outbound.error());
+  }
+  if (!done) {
+    if (!door_.remove(inbound)) doomed_.insert(static_cast<std::uint64_t>(child.id));
+    return done;
+  }
+  children_[child.id] = installed;
+  return {};
+}
+
+Result<void> SaInstaller::bind(Installed& child, ChildId id, Time now) {
+  POSTERN_CHECK(door_.bind(child.flow, child.outbound.slot));
+  child.serves = true;
+  bound_[child.flow] = id;
+  for (auto& [cookie, survivor] : survivors_) {
+    if (survivor.flow != child.flow) continue;
+    survivor.bound = false;
+    if (!survivor.remove_at) survivor.remove_at = now + survivor_patience;
+  }
+  return {};
+}
+
+void SaInstaller::switch_outbound(ChildId id) {
+  const auto known = children_.find(id);
+  if (known == children_.end()) return;
+  if (const auto bound = bind(known->second, id, Clock::now()); !bound)
+    spdlog::warn("child {}: outbound not switched: {}", static_cast<std::uint64_t>(id), bound.error().message());
+}
+
+// The flow's SA goes: the newest other child that may carry it takes over.
+void SaInstaller::bind_another(std::uint32_t flow) {
+  bound_.erase(flow);
+  ChildId best{};
+  Installed* found = nullptr;
+  for (auto& [id, child] : children_)
+    if (child.flow == flow && child.serves && (found == nullptr || child.order > found->order))
+      found = &child, best = id;
+  const auto done = found != nullptr ? door_.bind(flow, found->outbound.slot) : door_.unbind(flow);
+  if (found != nullptr && done) bound_[flow] = best;
+  if (!done) spdlog::warn("flow {}: {}", flow, done.error().message());
+}
+
+void SaInstaller::remove(ChildId id, Time) {
+  const auto known = children_.find(id);
+  if (known == children_.end()) return;
+  const Installed child = known->second;
+  children_.erase(known);
+  if (const auto bound = bound_.find(child.flow); bound != bound_.end() && bound->second == id)
+    bind_another(child.flow);
+  for (const Half* const half : {&child.inbound, &child.outbound})
+    if (const auto removed = door_.remove(half->slot); !removed && removed.error().code != ENOENT) {
+      doomed_.insert(static_cast<std::uint64_t>(id));
+      spdlog::warn("SA in slot {} not removed: {}", half->slot, removed.error().message());
+    }
+}
+
+// --- what is there already
+
+Result<SaInstaller::Found> SaInstaller::reconcile(Time now) {
+  POSTERN_TRY(rows, door_.list());
+  survivors_.clear();
+  std::unordered_map<std::uint64_t, unsigned> seen;  // bit 1 inbound, bit 2 outbound
+  for (const SaRow& row : rows)
+    if (row.installed_by == postern::SaInstaller::ike) sort_row(row, now, seen);
+  doomed_.clear();
+  Found found;
+  for (auto& [id, child] : children_) {
+    if (seen[static_cast<std::uint64_t>(id)] != 3) {
+      found.lost.push_back(id);
+      continue;
+    }
+    if (const auto bound = bound_.find(child.flow); bound != bound_.end() && bound->second == id)
+      if (const auto again = door_.bind(child.flow, child.outbound.slot); !again) return std::unexpected(again.error());
+  }
+  if (has_policy_) retire_survivors(now);
+  for (const auto& [cookie, survivor] : survivors_) found.survivor_flows.insert(survivor.flow);
+  for (const SaRow& row : rows)
+    if (row.direction == SaDirection::inbound && survivors_.contains(row.cookie))
+      found.survivor_spis.push_back(row.spi);
+  return found;
+}
+
+void SaInstaller::sort_row(const SaRow& row, Time now, std::unordered_map<std::uint64_t, unsigned>& seen) {
+  if (doomed_.contains(row.cookie)) {
+    (void)door_.remove(row.slot);
+    return;
+  }
+  const bool inbound = row.direction == SaDirection::inbound;
+  const Half half{row.slot, row.packets, row.bytes};
+  if (const auto known = children_.find(ChildId{row.cookie}); known != children_.end()) {
+    (inbound ? known->second.inbound : known->second.outbound) = half;
+    seen[row.cookie] |= inbound ? 1U : 2U;
+    return;
+  }
+  Survivor& survivor = survivors_[row.cookie];
+  (inbound ? survivor.inbound : survivor.outbound) = half;
+  survivor.flow = row.flow;
+  survivor.bound = survivor.bound || row.bound;
+  survivor.installed = time_of(row.installed_ns);
+  if (bound_.contains(row.flow)) survivor.remove_at = now + survivor_patience;
+}
+
+void SaInstaller::set_policy(const Policy& policy, Time now) {
+  lifetimes_.clear();
+  for (const auto& connection : policy.connections)
+    for (const ChildPolicy& child : connection->children)
+      lifetimes_[child.place.flow] = std::chrono::seconds(child.lifetime_s);
+  has_policy_ = true;
+  retire_survivors(now);
+}
+
+void SaInstaller::retire_survivors(Time now) {
+  for (auto at = survivors_.begin(); at != survivors_.end();) {
+    Survivor& survivor = at->second;
+    const auto lifetime = lifetimes_.find(survivor.flow);
+    const bool old = lifetime == lifetimes_.end() || now >= survivor.installed + lifetime->second;
+    if (old || (survivor.remove_at && now >= *survivor.remove_at)) {
+      remove_survivor(at->first, survivor);
+      at = survivors_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+}
+
+void SaInstaller::remove_survivor(std::uint64_t cookie, Survivor& survivor) {
+  if (survivor.bound && !bound_.contains(survivor.flow)) (void)door_.unbind(survivor.flow);
+  for (const auto* const half : {&survivor.inbound, &survivor.outbound})
+    if (half->has_value())
+      if (const auto removed = door_.remove((*half)->slot); !removed && removed.error().code != ENOENT)
+        doomed_.insert(cookie);
+}
+
+// --- counters
+
+Result<std::vector<SaInstaller::Traffic>> SaInstaller::poll(Time now) {
+  POSTERN_TRY(rows, door_.list());
+  std::unordered_map<ChildId, Traffic> changes;
+  for (const SaRow& row : rows) {
+    const auto known = children_.find(ChildId{row.cookie});
+    if (row.installed_by != postern::SaInstaller::ike || known == children_.end()) continue;
+    const bool inbound = row.direction == SaDirection::inbound;
+    Half& half = inbound ? known->second.inbound : known->second.outbound;
+    if (half.slot != row.slot) continue;
+    half.bytes = row.bytes;
+    if (row.packets == half.packets) continue;
+    half.packets = row.packets;
+    known->second.active = now;
+    Traffic& traffic = changes[known->first];
+    traffic.id = known->first;
+    (inbound ? traffic.inbound : traffic.outbound) = true;
+  }
+  for (auto& [id, child] : children_)
+    if (child.idle != Duration::zero() && now - child.active >= child.idle) {
+      changes[id].id = id;
+      changes[id].idle = true;
+      child.active = now;  // asked once an interval
+    }
+  for (auto& [cookie, survivor] : survivors_) {
+    const auto successor = bound_.find(survivor.flow);
+    if (successor == bound_.end() || !survivor.remove_at) continue;
+    if (children_.at(successor->second).inbound.packets != 0)
+      survivor.remove_at = std::min(*survivor.remove_at, now + survivor_grace);
+  }
+  if (has_policy_) retire_survivors(now);
+  std::vector<Traffic> out;
+  for (const auto& [id, traffic] : changes) out.push_back(traffic);
+  return out;
+}
+
+std::optional<ChildId> SaInstaller::child_of(const SaRow& row) const {
+  const ChildId id{row.cookie};
+  return children_.contains(id) ? std::optional(id) : std::nullopt;
+}
+
+std::optional<SaInstaller::Counters> SaInstaller::counters(ChildId id) const {
+  const auto known = children_.find(id);
+  if (known == children_.end()) return std::nullopt;
+  const Installed& child = known->second;
+  return Counters{child.inbound.packets, child.outbound.packets, child.inbound.bytes, child.outbound.bytes};
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,117 @@
+// Children to SAs in the data plane, and back: what is installed there, what serves which flow, what an earlier life
+// left. The worker tells posternd about inbound SAs, so the `sas` map is none of our business. One thread.
+//
+// Order: inbound SA, outbound SA, then the flow is bound to it (make before break); at the end the flow goes to the
+// newest other child that serves it, or to none, and then both SAs go.
+//
+// Survivors are SAs of ours that no session of this life made (postern-ike died and came back). They work on until a
+// new child serves their flow and has had packets, or some time has passed; until their flow leaves the policy; until
+// their lifetime ends.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "ike/actions.hpp"
+#include "ike/policy.hpp"
+#include "ike/sa_door.hpp"
+
+namespace postern::ike {
+
+// Pure. Error: more selector pairs than an SA holds, or none; keys of a wrong length.
+struct SaPair {
+  InstallSa inbound, outbound;
+  SaPair() = default;
+  SaPair(SaPair&&) = default;
+  SaPair(const SaPair&) = delete;
+  ~SaPair();  // wipes both
+};
+// `soft_part`: share of the volume lifetime after which a rekey is due.
+[[nodiscard]] Result<SaPair> sa_pair(const InstallChild& child, double soft_part);
+// Each local selector with each remote one whose family and protocol agree, as the sender of our packets sees them.
+[[nodiscard]] std::vector<TrafficSelector> pairs_of(const std::vector<Selector>& local,
+                                                    const std::vector<Selector>& remote);
+
+class SaInstaller {
+ public:
+  static constexpr Duration survivor_patience = std::chrono::seconds(30);
+  static constexpr Duration survivor_grace = std::chrono::seconds(2);  // after its successor had its first packet
+
+  explicit SaInstaller(SaDoor& door) : door_(door) {}
+
+  [[nodiscard]] Result<void> install(const InstallChild& child, double soft_part, Time now);
+  void switch_outbound(ChildId id);
+  void remove(ChildId id, Time now);
+
+  // After the channel came (again): which children the data plane does not have any more, and what else is there.
+  struct Found {
+    std::vector<ChildId> lost;
+    std::set<std::uint32_t> survivor_flows;
+    std::vector<std::uint32_t> survivor_spis;  // inbound
+  };
+  [[nodiscard]] Result<Found> reconcile(Time now);
+  // Survivors of flows that are not in the policy go now.
+  void set_policy(const Policy& policy, Time now);
+
+  // Reads all counters. An error: the channel does not answer.
+  struct Traffic {
+    ChildId id{};
+    bool inbound = false, outbound = false;
+    bool idle = false;  // nothing either way for as long as its policy says
+  };
+  [[nodiscard]] Result<std::vector<Traffic>> poll(Time now);
+
+  // An SA of ours that posternd removed, or whose event came.
+  [[nodiscard]] std::optional<ChildId> child_of(const SaRow& row) const;
+
+  // What `show` tells about a child.
+  struct Counters {
+    std::uint64_t packets_in = 0, packets_out = 0, bytes_in = 0, bytes_out = 0;
+  };
+  [[nodiscard]] std::optional<Counters> counters(ChildId id) const;
+  [[nodiscard]] std::size_t children() const { return children_.size(); }
+  [[nodiscard]] std::size_t survivors() const { return survivors_.size(); }
+
+ private:
+  struct Half {
+    std::uint32_t slot = 0;
+    std::uint64_t packets = 0, bytes = 0;
+  };
+  struct Installed {
+    Half inbound, outbound;
+    std::uint32_t flow = 0;
+    bool serves = false;  // its outbound SA may carry the flow
+    Duration idle{};      // zero: never idle
+    Time active;
+    std::uint64_t order = 0;
+  };
+  struct Survivor {
+    std::optional<Half> inbound, outbound;
+    std::uint32_t flow = 0;
+    bool bound = false;
+    Time installed;
+    std::optional<Time> remove_at;
+  };
+  [[nodiscard]] Result<void> bind(Installed& child, ChildId id, Time now);
+  void bind_another(std::uint32_t flow);
+  void remove_survivor(std::uint64_t cookie, Survivor& survivor);
+  void sort_row(const SaRow& row, Time now, std::unordered_map<std::uint64_t, unsigned>& seen);
+  void retire_survivors(Time now);
+
+  SaDoor& door_;
+  std::unordered_map<ChildId, Installed> children_;
+  std::unordered_map<std::uint32_t, ChildId> bound_;  // by flow
+  std::map<std::uint64_t, Survivor> survivors_;       // by cookie
+  std::unordered_set<std::uint64_t> doomed_;          // cookies of what could not be removed while the channel was down
+  std::unordered_map<std::uint32_t, Duration> lifetimes_;  // of the policy's flows
+  bool has_policy_ = false;
+  std::uint64_t next_order_ = 1;
+};
+
+}  // namespace postern::ike

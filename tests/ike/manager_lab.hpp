@@ -1,0 +1,199 @@
+// Two managers with real sessions, a network between them, recorded effects and one clock.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "ike/manager.hpp"
+#include "ike/selectors.hpp"
+
+namespace postern::ike::manager_lab {
+
+using namespace std::chrono_literals;
+
+inline IpAddress ip(const char* text) { return *IpAddress::parse(text); }
+
+struct Packet {
+  std::size_t from = 0;
+  Endpoint local, remote;
+  Octets bytes;
+};
+
+// The world of one node.
+struct World : Effects {
+  std::size_t index;
+  std::deque<Packet>& wire;
+  std::map<ChildId, std::uint32_t> installed;  // flow
+  std::map<std::uint32_t, ChildId> bound;
+  std::set<ChildId> sends;
+  std::vector<std::pair<ChildId, std::uint32_t>> ever;
+  std::vector<Event> events;
+  std::string refuse;  // installs fail with these words
+
+  World(std::size_t at, std::deque<Packet>& network) : index(at), wire(network) {}
+  void send(const SendDatagram& d) override { wire.push_back({index, d.local, d.remote, d.bytes}); }
+  void send(const SendKeepalive&) override {}
+  Result<void> install(const InstallChild& child) override {
+    if (!refuse.empty()) return fail(refuse);
+    const std::uint32_t flow = child.policy.place.flow;
+    installed[child.id] = flow;
+    ever.emplace_back(child.id, flow);
+    if (child.outbound_now) switch_outbound(child.id);
+    return {};
+  }
+  void switch_outbound(ChildId id) override {
+    bound[installed.at(id)] = id;
+    sends.insert(id);
+  }
+  void remove(ChildId id) override {
+    const auto known = installed.find(id);
+    if (known == installed.end()) return;
+    const std::uint32_t flow = known->second;
+    const bool carried = bound.contains(flow) && bound.at(flow) == id;
+    installed.erase(known);
+    sends.erase(id);
+    if (!carried) return;
+    bound.erase(flow);  // the newest other one takes over, as SaInstaller does it
+    for (const auto& [other, of] : installed)
+      if (of == flow && sends.contains(other)) bound[flow] = other;
+  }
+  void tell(const Event& event) override { events.push_back(event); }
+  [[nodiscard]] std::size_t count(EventKind kind) const {
+    return static_cast<std::size_t>(std::ranges::count(events, kind, &Event::kind));
+  }
+  [[nodiscard]] const Failure* failure(FailureKind kind) const {
+    for (const Event& event : events)
+      if (event.failure && event.failure->kind == kind) return &*event.failure;
+    return nullptr;
+  }
+};
+
+inline Connection connection(std::string name, const char* local, const char* remote, std::uint32_t flow,
+                             Initiate initiate = Initiate::on_traffic) {
+  Connection out;
+  out.name = name;
+  out.interface = "out0";
+  out.map = "M1";
+  out.sequence = 10;
+  out.local = ip(local);
+  out.remote = ip(remote);
+  out.initiate = initiate;
+  out.proposals = {
+      {"P1", {{crypto::Cipher::aes_gcm_16, 128}}, {}, {crypto::Prf::hmac_sha256}, {crypto::DhGroup::curve25519}}};
+  out.local_identity = Identity::of(out.local);
+  out.remote_identities = {Prefix::host(out.remote)};
+  out.local_key = out.remote_key = Secret::copy_of(as_bytes("a key that both have"));
+  ChildPolicy child;
+  child.name = name + " 1";
+  child.local = child.remote = {any_selector(Family::v4)};
+  child.proposals = {{{crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none}, false}};
+  child.place.flow = flow;
+  out.children = {child};
+  return out;
+}
+
+struct Node {
+  World world;
+  std::mt19937_64 numbers;
+  std::unique_ptr<Manager> manager;
+  std::uint64_t generation = 0;
+
+  Node(std::size_t index, std::deque<Packet>& wire, ManagerLimits limits) : world(index, wire), numbers(index + 77) {
+    restart(limits);
+  }
+  void restart(ManagerLimits limits) {
+    world.installed.clear();
+    world.bound.clear();
+    manager = std::make_unique<Manager>(Manager::Setup{&world,
+                                                       [this](MutableBytes out) -> Result<void> {
+                                                         for (std::byte& b : out) b = static_cast<std::byte>(numbers());
+                                                         return {};
+                                                       },
+                                                       limits,
+                                                       {}});
+  }
+  void policy(std::vector<Connection> connections, Time now) {
+    auto policy = std::make_shared<Policy>();
+    policy->generation = ++generation;
+    for (Connection& one : connections)
+      policy->connections.push_back(std::make_shared<const Connection>(std::move(one)));
+    manager->set_policy(std::move(policy), now);
+  }
+  [[nodiscard]] std::size_t established(Time now) const {
+    const auto rows = manager->rows(now);
+    return static_cast<std::size_t>(
+        std::ranges::count_if(rows, [](const auto& row) { return row.session.phase == SessionPhase::established; }));
+  }
+};
+
+inline constexpr const char* address_a = "192.0.2.1";
+inline constexpr const char* address_b = "192.0.2.2";
+
+struct Lab {
+  std::deque<Packet> wire;
+  Time now{1h};
+  ManagerLimits limits;
+  Node a, b;
+  std::function<bool(const Packet&)> passes = [](const Packet&) { return true; };
+
+  explicit Lab(ManagerLimits with = {}) : limits(with), a(0, wire, with), b(1, wire, with) {}
+
+  static Connection of_a(Initiate initiate = Initiate::on_traffic) {
+    return connection("M1 10", address_a, address_b, 1, initiate);
+  }
+  static Connection of_b(Initiate initiate = Initiate::on_traffic) {
+    return connection("M1 10", address_b, address_a, 2, initiate);
+  }
+  void policies(Initiate at_a = Initiate::on_traffic, Initiate at_b = Initiate::on_traffic) {
+    a.policy({of_a(at_a)}, now);
+    b.policy({of_b(at_b)}, now);
+  }
+
+  void deliver() {
+    for (int steps = 0; !wire.empty(); ++steps) {
+      REQUIRE(steps < 5000);
+      const Packet packet = std::move(wire.front());
+      wire.pop_front();
+      if (!passes(packet)) continue;
+      Node& to = packet.from == 0 ? b : a;
+      to.manager->on_datagram({packet.remote, packet.local, 0, packet.bytes}, now);
+    }
+  }
+  // Everything that happens within `span`.
+  void run(Duration span) {
+    const Time until = now + span;
+    deliver();
+    for (int ticks = 0;; ++ticks) {
+      REQUIRE(ticks < 20000);
+      const auto next_a = a.manager->next_timer(), next_b = b.manager->next_timer();
+      Time next = until;
+      for (const auto& one : {next_a, next_b})
+        if (one) next = std::min(next, *one);
+      if (next >= until) break;
+      now = std::max(now, next);
+      a.manager->on_timer(now);
+      b.manager->on_timer(now);
+      deliver();
+    }
+    now = until;
+  }
+  // One IKE SA and one child each, bound at both ends.
+  void check_up() {
+    for (Node* const node : {&a, &b}) {
+      CAPTURE(node->world.index);
+      CHECK(node->established(now) == 1);
+      CHECK(node->world.installed.size() == 1);
+      CHECK(node->world.bound.size() == 1);
+    }
+  }
+};
+
+}  // namespace postern::ike::manager_lab

@@ -1,0 +1,176 @@
+// Which session a datagram belongs to, and what strangers get.
+#include "ike/cookie.hpp"
+#include "tests/ike/manager_lab.hpp"
+
+using namespace postern;
+using namespace postern::ike;
+using namespace postern::ike::manager_lab;
+
+namespace {
+
+const Endpoint here{ip(address_b), 500};
+
+// A tiny peer: it makes IKE_SA_INIT requests that are whole, and reads what is answered.
+Octets init_request(std::uint64_t spi, Octets cookie = {}) {
+  const Connection policy = Lab::of_a();
+  auto dh = crypto::DhExchange::create(crypto::DhGroup::curve25519);
+  REQUIRE(dh);
+  Message message{{spi, 0, ExchangeType::ike_sa_init, true, false, 0}, {}};
+  if (!cookie.empty()) message.add_notify(NotifyType::cookie, std::move(cookie));
+  message.add(PayloadType::sa, offer_ike(policy.proposals, {}));
+  message.add(PayloadType::ke, KePayload{dh->group(), {dh->public_value().begin(), dh->public_value().end()}});
+  message.add(PayloadType::nonce, NoncePayload{Octets(32, std::byte{7})});
+  return encode_message(message);
+}
+
+Octets informational(std::uint64_t spi_i, std::uint64_t spi_r, bool from_initiator, bool response) {
+  return encode_message({{spi_i, spi_r, ExchangeType::informational, from_initiator, response, 5}, {}});
+}
+
+struct Stranger {
+  Lab lab;
+  explicit Stranger(ManagerLimits limits = {}) : lab(limits) { lab.policies(); }
+  // What comes back to one datagram.
+  std::vector<Message> say(const Octets& bytes, const char* from = address_a, std::uint16_t port = 500) {
+    lab.b.manager->on_datagram({here, {ip(from), port}, 0, bytes}, lab.now);
+    std::vector<Message> out;
+    for (const Packet& packet : lab.wire) {
+      CHECK(packet.remote == Endpoint{ip(from), port});
+      auto message = parse_message(packet.bytes);
+      REQUIRE(message);
+      out.push_back(std::move(*message));
+    }
+    lab.wire.clear();
+    return out;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("IKE_SA_INIT: one session for a request and its retransmissions, another for another SPI or port") {
+  Stranger peer;
+  const auto request = init_request(0xa1);
+  const auto first = peer.say(request);
+  REQUIRE(first.size() == 1);
+  CHECK(first[0].find<KePayload>(PayloadType::ke) != nullptr);
+  CHECK(peer.lab.b.manager->size() == 1);
+  const auto again = peer.say(request);
+  REQUIRE(again.size() == 1);
+  CHECK(again[0].header.responder_spi == first[0].header.responder_spi);
+  CHECK(peer.lab.b.manager->size() == 1);
+  CHECK(peer.say(init_request(0xa2)).size() == 1);
+  CHECK(peer.say(request, address_a, 501).size() == 1);
+  CHECK(peer.lab.b.manager->size() == 3);
+}
+
+TEST_CASE("an unknown SPI: a request is answered INVALID_IKE_SPI with its own numbers, a response never") {
+  Stranger peer;
+  const auto answers = peer.say(informational(0x11, 0x22, true, false));
+  REQUIRE(answers.size() == 1);
+  CHECK(answers[0].header == Header{0x11, 0x22, ExchangeType::informational, false, true, 5});
+  CHECK(answers[0].notify(NotifyType::invalid_ike_spi) != nullptr);
+  const auto other_side = peer.say(informational(0x11, 0x22, false, false));
+  REQUIRE(other_side.size() == 1);
+  CHECK(other_side[0].header.from_initiator);
+  CHECK(peer.say(informational(0x11, 0x22, true, true)).empty());
+  CHECK(peer.say(informational(0x11, 0x22, false, true)).empty());
+  std::size_t answered = 0;
+  for (int i = 0; i < 200; ++i) answered += peer.say(informational(0x11, 0x22, true, false)).size();
+  CHECK(answered < 25);
+  CHECK(answered > 0);
+}
+
+TEST_CASE(
+    "a higher major version: a request is answered INVALID_MAJOR_VERSION, a response and version 1 nothing more") {
+  Stranger peer;
+  auto bytes = informational(0x11, 0x22, true, false);
+  bytes[17] = std::byte{0x30};
+  const auto answers = peer.say(bytes);
+  REQUIRE(answers.size() == 1);
+  CHECK(answers[0].notify(NotifyType::invalid_major_version) != nullptr);
+  CHECK(answers[0].header.message_id == 5);
+  bytes = informational(0x11, 0x22, true, true);
+  bytes[17] = std::byte{0x30};
+  CHECK(peer.say(bytes).empty());
+  CHECK(peer.say(Octets(27, std::byte{0})).empty());
+  CHECK(peer.say(Octets{}).empty());
+}
+
+TEST_CASE("an address without a connection: NO_PROPOSAL_CHOSEN, a diagnosis, no state") {
+  Stranger peer;
+  const auto answers = peer.say(init_request(0xa1), "203.0.113.9");
+  REQUIRE(answers.size() == 1);
+  CHECK(answers[0].notify(NotifyType::no_proposal_chosen) != nullptr);
+  CHECK(answers[0].header.initiator_spi == 0xa1);
+  CHECK(peer.lab.b.manager->size() == 0);
+  const Failure* const failure = peer.lab.b.world.failure(FailureKind::no_connection);
+  REQUIRE(failure != nullptr);
+  CHECK(failure->remedy.find("203.0.113.9") != std::string::npos);
+  std::size_t answered = 0;
+  for (std::uint64_t spi = 1; spi < 200; ++spi) answered += peer.say(init_request(spi), "203.0.113.9").size();
+  CHECK(answered < 25);
+}
+
+TEST_CASE("half-open sessions are bounded for each address and in all, and end by themselves") {
+  ManagerLimits limits;
+  limits.half_open_per_address = 3;
+  Stranger peer(limits);
+  for (std::uint64_t spi = 1; spi <= 3; ++spi) CHECK(peer.say(init_request(spi)).size() == 1);
+  CHECK(peer.say(init_request(4)).empty());
+  CHECK(peer.lab.b.manager->half_open() == 3);
+  peer.lab.run(60s);
+  peer.lab.wire.clear();
+  CHECK(peer.lab.b.manager->half_open() == 0);
+  CHECK(peer.lab.b.manager->size() == 0);
+  CHECK(peer.say(init_request(5)).size() == 1);
+
+  limits = {};
+  limits.half_open = 2;
+  Stranger other(limits);
+  CHECK(other.say(init_request(1)).size() == 1);
+  CHECK(other.say(init_request(2)).size() == 1);
+  CHECK(other.say(init_request(3)).empty());
+}
+
+TEST_CASE("COOKIE is demanded above the threshold; only its own cookie opens the door") {
+  ManagerLimits limits;
+  limits.cookie_from = 1;
+  Stranger peer(limits);
+  CHECK(peer.say(init_request(1)).at(0).notify(NotifyType::cookie) == nullptr);
+  const auto demand = peer.say(init_request(2));
+  REQUIRE(demand.size() == 1);
+  CHECK(demand[0].header.responder_spi == 0);
+  const NotifyPayload* const notify = demand[0].notify(NotifyType::cookie);
+  REQUIRE(notify != nullptr);
+  CHECK(peer.lab.b.manager->size() == 1);
+  auto wrong = notify->data;
+  wrong.back() ^= std::byte{1};
+  CHECK(peer.say(init_request(2, wrong)).at(0).notify(NotifyType::cookie) != nullptr);
+  CHECK(peer.say(init_request(3, notify->data)).at(0).notify(NotifyType::cookie) != nullptr);
+  CHECK(peer.lab.b.manager->size() == 1);
+  const auto accepted = peer.say(init_request(2, notify->data));
+  REQUIRE(accepted.size() == 1);
+  CHECK(accepted[0].find<KePayload>(PayloadType::ke) != nullptr);
+  CHECK(peer.lab.b.manager->size() == 2);
+}
+
+TEST_CASE("cookies: a secret rolls; the one before is good for one more life") {
+  std::mt19937 numbers(5);
+  CookieJar jar([&](MutableBytes out) -> Result<void> {
+    for (std::byte& b : out) b = static_cast<std::byte>(numbers());
+    return {};
+  });
+  const Octets nonce(16, std::byte{1});
+  const Endpoint from{ip(address_a), 500};
+  const Time start{1h};
+  const auto cookie = jar.make(nonce, from, 9, start);
+  REQUIRE(cookie);
+  CHECK(cookie->size() <= 64);  // RFC 7296 §2.6
+  CHECK(jar.valid(*cookie, nonce, from, 9, start + 59s));
+  CHECK(jar.valid(*cookie, nonce, from, 9, start + 61s));
+  CHECK(!jar.valid(*cookie, nonce, from, 9, start + 121s));
+  CHECK(!jar.valid(*cookie, nonce, {ip(address_b), 500}, 9, start));
+  CHECK(!jar.valid(*cookie, nonce, from, 10, start));
+  CHECK(!jar.valid(*cookie, Octets(16, std::byte{2}), from, 9, start));
+  CHECK(!jar.valid({}, nonce, from, 9, start));
+}

@@ -1,0 +1,330 @@
+// What is said to the data plane, in which order, and what becomes of SAs that an earlier life left.
+#include <algorithm>
+#include <map>
+
+#include <doctest/doctest.h>
+
+#include "ike/sa_installer.hpp"
+#include "ike/selectors.hpp"
+
+using namespace postern;
+using namespace postern::ike;
+using namespace std::chrono_literals;
+
+namespace {
+
+// A worker that remembers.
+struct FakeDoor : SaDoor {
+  std::map<std::uint32_t, SaRow> sas;  // by slot
+  std::map<std::uint32_t, SaParameters> parameters;
+  std::vector<std::string> log;
+  std::uint32_t next = 10;
+  int fail_install = 0;  // the n-th install from now on fails
+
+  Result<std::uint32_t> install(const InstallSa& sa) override {
+    const bool inbound = sa.parameters.direction == SaDirection::inbound;
+    log.push_back(inbound ? "install in" : "install out");
+    if (fail_install != 0 && --fail_install == 0) return fail("full", ENOSPC);
+    const std::uint32_t slot = next++;
+    SaRow row;
+    row.slot = slot;
+    row.spi = sa.parameters.spi;
+    row.direction = sa.parameters.direction;
+    row.installed_by = postern::SaInstaller::ike;
+    row.flow = sa.parameters.flow;
+    row.cookie = sa.parameters.cookie;
+    row.installed_ns = 1;
+    sas[slot] = row;
+    parameters[slot] = sa.parameters;
+    return slot;
+  }
+  Result<void> remove(std::uint32_t slot) override {
+    log.push_back(sas.at(slot).direction == SaDirection::inbound ? "remove in" : "remove out");
+    sas.erase(slot);
+    return {};
+  }
+  Result<void> bind(std::uint32_t flow, std::uint32_t slot) override {
+    log.push_back("bind");
+    REQUIRE(sas.contains(slot));
+    for (auto& [number, row] : sas)
+      if (row.flow == flow && row.direction == SaDirection::outbound) row.bound = number == slot;
+    return {};
+  }
+  Result<void> unbind(std::uint32_t flow) override {
+    log.push_back("unbind");
+    for (auto& [number, row] : sas)
+      if (row.flow == flow) row.bound = false;
+    return {};
+  }
+  Result<std::vector<SaRow>> list() override {
+    std::vector<SaRow> out;
+    for (const auto& [slot, row] : sas) out.push_back(row);
+    return out;
+  }
+  SaRow& row(std::uint64_t cookie, SaDirection direction) {
+    for (auto& [slot, one] : sas)
+      if (one.cookie == cookie && one.direction == direction) return one;
+    FAIL("no such SA");
+    std::abort();
+  }
+  [[nodiscard]] std::uint64_t bound(std::uint32_t flow) const {
+    for (const auto& [slot, one] : sas)
+      if (one.flow == flow && one.bound) return one.cookie;
+    return 0;
+  }
+};
+
+const auto any4 = any_selector(Family::v4);
+const Time start{1h};
+
+std::shared_ptr<const Policy> policy_of(std::vector<std::uint32_t> flows, std::uint32_t lifetime_s = 100000) {
+  auto connection = std::make_shared<Connection>();
+  for (const auto flow : flows) {
+    ChildPolicy child;
+    child.place.flow = flow;
+    child.lifetime_s = lifetime_s;
+    connection->children.push_back(child);
+  }
+  auto policy = std::make_shared<Policy>();
+  policy->connections.push_back(connection);
+  return policy;
+}
+
+InstallChild child(std::uint64_t id, std::uint32_t flow = 1, bool outbound_now = true) {
+  InstallChild out;
+  out.id = ChildId{id};
+  auto connection = std::make_shared<Connection>();
+  connection->fvrf = 7;
+  out.connection = connection;
+  out.policy.name = "M1 10 1";
+  out.policy.place.flow = flow;
+  out.policy.place.ifindex = 3;
+  out.policy.lifetime_bytes = 1000000;
+  out.suite.transform = {crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none};
+  out.spi_in = 0x1000 + static_cast<std::uint32_t>(id);
+  out.spi_out = 0x2000 + static_cast<std::uint32_t>(id);
+  out.local = {selector_of(*Prefix::parse("10.1.0.0/16"), 6, 0, 65535)};
+  out.remote = {selector_of(*Prefix::parse("10.2.0.0/16"), 6, 443, 443)};
+  out.local_endpoint = {*IpAddress::parse("192.0.2.1"), 4500};
+  out.remote_endpoint = {*IpAddress::parse("192.0.2.2"), 61000};
+  out.udp_encapsulation = true;
+  out.outbound_now = outbound_now;
+  out.keys.inbound_cipher = Secret::copy_of(as_bytes("inbound cipher key.."));
+  out.keys.outbound_cipher = Secret::copy_of(as_bytes("outbound cipher key."));
+  return out;
+}
+
+using Log = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("parameters: both directions, selectors as each sender sees them, volume lifetimes, no stray ports") {
+  const auto pair = sa_pair(child(5), 0.9);
+  REQUIRE(pair);
+  const SaParameters &in = pair->inbound.parameters, &out = pair->outbound.parameters;
+  CHECK(in.direction == SaDirection::inbound);
+  CHECK(out.direction == SaDirection::outbound);
+  CHECK(in.spi == 0x1005);
+  CHECK(out.spi == 0x2005);
+  CHECK(in.fvrf == 7);
+  CHECK(out.cookie == 5);
+  CHECK(out.remote_port == 61000);
+  CHECK(out.hard_bytes == 1000000);
+  CHECK(out.soft_bytes == 900000);
+  REQUIRE(out.selector_count == 1);
+  CHECK(out.selectors[0].source_first == *IpAddress::parse("10.1.0.0"));
+  CHECK(out.selectors[0].destination_port_first == 443);
+  CHECK(out.selectors[0].protocol == 6);
+  CHECK(in.selectors[0].source_last == *IpAddress::parse("10.2.255.255"));
+  CHECK(in.selectors[0].source_port_last == 443);
+  CHECK(std::memcmp(in.cipher_key.data(), "inbound cipher key..", 20) == 0);
+  CHECK(std::memcmp(out.cipher_key.data(), "outbound cipher key.", 20) == 0);
+  CHECK(out.cipher_key_bytes == 20);
+
+  auto plain = child(6);
+  plain.udp_encapsulation = false;
+  CHECK(sa_pair(plain, 0.9)->outbound.parameters.remote_port == 0);
+}
+
+TEST_CASE("selector pairs: families and protocols must agree; too many or none is an error") {
+  const auto any6 = any_selector(Family::v6);
+  CHECK(pairs_of({any4, any6}, {any4, any6}).size() == 2);
+  Selector tcp = any4, udp = any4;
+  tcp.protocol = 6;
+  udp.protocol = 17;
+  CHECK(pairs_of({tcp}, {any4}).at(0).protocol == 6);
+  CHECK(pairs_of({any4}, {udp}).at(0).protocol == 17);
+  CHECK(pairs_of({tcp}, {udp}).empty());
+  auto none = child(1);
+  none.local = {tcp};
+  none.remote = {udp};
+  CHECK(!sa_pair(none, 0.9));
+  auto many = child(1);
+  many.local.assign(5, any4);
+  many.remote.assign(4, any4);
+  CHECK(!sa_pair(many, 0.9));
+}
+
+TEST_CASE("order: inbound, outbound, bind; at the end unbind, inbound, outbound") {
+  FakeDoor door;
+  ike::SaInstaller installer(door);
+  REQUIRE(installer.install(child(1), 0.9, start));
+  CHECK(door.log == Log{"install in", "install out", "bind"});
+  door.log.clear();
+  installer.remove(ChildId{1}, start);
+  CHECK(door.log == Log{"unbind", "remove in", "remove out"});
+  CHECK(door.sas.empty());
+  installer.remove(ChildId{1}, start);
+  CHECK(door.log.size() == 3);
+}
+
+TEST_CASE("a rekey: the new SA carries the flow when it is told to, and the old goes without unbinding it") {
+  FakeDoor door;
+  ike::SaInstaller installer(door);
+  REQUIRE(installer.install(child(1), 0.9, start));
+  REQUIRE(installer.install(child(2, 1, false), 0.9, start));
+  CHECK(door.bound(1) == 1);
+  installer.switch_outbound(ChildId{2});
+  CHECK(door.bound(1) == 2);
+  door.log.clear();
+  installer.remove(ChildId{1}, start);
+  CHECK(door.log == Log{"remove in", "remove out"});
+  CHECK(door.bound(1) == 2);
+}
+
+TEST_CASE(
+    "of two children of one flow the other takes over when the bound one goes; one that may not send never does") {
+  FakeDoor door;
+  ike::SaInstaller installer(door);
+  REQUIRE(installer.install(child(1), 0.9, start));
+  REQUIRE(installer.install(child(2), 0.9, start));
+  REQUIRE(installer.install(child(3, 1, false), 0.9, start));
+  CHECK(door.bound(1) == 2);
+  installer.remove(ChildId{2}, start);
+  CHECK(door.bound(1) == 1);
+  installer.remove(ChildId{1}, start);
+  CHECK(door.bound(1) == 0);
+  CHECK(door.log[door.log.size() - 3] == "unbind");
+}
+
+TEST_CASE("half an installation is taken back") {
+  for (const int which : {1, 2}) {
+    CAPTURE(which);
+    FakeDoor door;
+    door.fail_install = which;
+    ike::SaInstaller installer(door);
+    CHECK(!installer.install(child(1), 0.9, start));
+    CHECK(door.sas.empty());
+    CHECK(installer.children() == 0);
+  }
+}
+
+TEST_CASE("survivors work until their flow has a child that had packets, then go soon; without packets later") {
+  for (const bool packets : {true, false}) {
+    CAPTURE(packets);
+    FakeDoor door;
+    ike::SaInstaller before(door);
+    REQUIRE(before.install(child(100), 0.9, start));
+    ike::SaInstaller installer(door);  // the next life
+    installer.set_policy(*policy_of({1}), start);
+    const auto found = installer.reconcile(start);
+    REQUIRE(found);
+    CHECK(found->survivor_flows == std::set<std::uint32_t>{1});
+    CHECK(found->survivor_spis == std::vector<std::uint32_t>{0x1000 + 100});
+    CHECK(found->lost.empty());
+    REQUIRE(installer.poll(start + 100s));
+    CHECK(door.bound(1) == 100);
+    CHECK(installer.survivors() == 1);
+    const Time up = start + 100s;
+    REQUIRE(installer.install(child(1), 0.9, up));
+    CHECK(door.bound(1) == 1);
+    if (packets) door.row(1, SaDirection::inbound).packets = 3;
+    REQUIRE(installer.poll(up + 1s));
+    CHECK(installer.survivors() == 1);
+    REQUIRE(installer.poll(up + 5s));
+    CHECK(installer.survivors() == (packets ? 0 : 1));
+    REQUIRE(installer.poll(up + 31s));
+    CHECK(installer.survivors() == 0);
+    CHECK(door.sas.size() == 2);
+    CHECK(door.bound(1) == 1);
+  }
+}
+
+TEST_CASE("survivors go with their flow, and at the end of their lifetime; their flow is unbound") {
+  for (const bool gone : {true, false}) {
+    CAPTURE(gone);
+    FakeDoor door;
+    ike::SaInstaller before(door);
+    REQUIRE(before.install(child(100), 0.9, start));
+    ike::SaInstaller installer(door);
+    REQUIRE(installer.reconcile(start));
+    REQUIRE(installer.poll(start + 1s));
+    CHECK(installer.survivors() == 1);  // no policy yet: nothing is judged
+    installer.set_policy(gone ? *policy_of({2}) : *policy_of({1}, 3700), start + 2s);
+    if (!gone) {
+      CHECK(installer.survivors() == 1);
+      REQUIRE(installer.poll(start + 200s));
+    }
+    CHECK(installer.survivors() == 0);
+    CHECK(door.sas.empty());
+    CHECK(std::ranges::count(door.log, "unbind") == 1);
+  }
+}
+
+TEST_CASE("a worker that came back: what it has is kept, its slots are learned anew, what it lacks is lost") {
+  FakeDoor door;
+  ike::SaInstaller installer(door);
+  REQUIRE(installer.install(child(1, 1), 0.9, start));
+  REQUIRE(installer.install(child(2, 2), 0.9, start));
+  std::map<std::uint32_t, SaRow> moved;
+  for (auto [slot, row] : door.sas) {
+    if (row.cookie == 2 && row.direction == SaDirection::outbound) continue;
+    row.slot += 100;
+    row.bound = false;
+    moved[slot + 100] = row;
+  }
+  door.sas = moved;
+  const auto found = installer.reconcile(start);
+  REQUIRE(found);
+  CHECK(found->lost == std::vector<ChildId>{ChildId{2}});
+  CHECK(found->survivor_flows.empty());
+  CHECK(door.bound(1) == 1);
+  installer.remove(ChildId{1}, start);
+  CHECK(door.sas.size() == 1);
+}
+
+TEST_CASE("SAs that posternd installed are none of ours") {
+  FakeDoor door;
+  SaRow manual;
+  manual.slot = 1;
+  manual.installed_by = postern::SaInstaller::posternd;
+  door.sas[1] = manual;
+  ike::SaInstaller installer(door);
+  installer.set_policy(*policy_of({}), start);
+  REQUIRE(installer.reconcile(start));
+  REQUIRE(installer.poll(start + 60s));
+  CHECK(door.sas.size() == 1);
+}
+
+TEST_CASE("counters: traffic of either direction is told once a change; idleness once an interval") {
+  FakeDoor door;
+  ike::SaInstaller installer(door);
+  auto one = child(1);
+  one.policy.idle_s = 60;
+  REQUIRE(installer.install(one, 0.9, start));
+  CHECK(installer.poll(start + 1s)->empty());
+  door.row(1, SaDirection::outbound).packets = 4;
+  auto traffic = installer.poll(start + 2s);
+  REQUIRE(traffic);
+  REQUIRE(traffic->size() == 1);
+  CHECK(traffic->front().outbound);
+  CHECK(!traffic->front().inbound);
+  CHECK(installer.poll(start + 3s)->empty());
+  CHECK(installer.poll(start + 61s)->empty());
+  traffic = installer.poll(start + 62s);
+  REQUIRE(traffic->size() == 1);
+  CHECK(traffic->front().idle);
+  CHECK(installer.poll(start + 63s)->empty());
+  CHECK(installer.counters(ChildId{1})->packets_out == 4);
+  CHECK(!installer.counters(ChildId{2}));
+}

@@ -199,6 +199,10 @@ Result<void> Node::serve(const config::Document& document, const Plan& plan, SaU
     POSTERN_CHECK(started);
   }
   POSTERN_CHECK(serve_devices(document, plan));
+  LoopPolicy::Rules rules;
+  for (const PlannedInterface& interface : plan.interfaces)
+    if (!interface.rules.empty()) rules[interface.ifindex] = interface.rules;
+  POSTERN_CHECK(worker_->link.set_policy(rules));
   return install_sas(plan, update);
 }
 

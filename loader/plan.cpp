@@ -217,8 +217,9 @@ class Planner {
       device.thread = queue % plan_.threads;
       plan_.devices.push_back(std::move(device));
     }
-    if (outside && link.needs_packet_socket)
-      for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) {
+    // Instead of AF_XDP, or for a thread that has no queue here.
+    if (outside)
+      for (std::uint32_t thread = link.needs_packet_socket ? 0 : link.queues; thread < plan_.threads; ++thread) {
         PlannedDevice device = device_of(DeviceKind::packet_out, link, interface.vrf);
         device.thread = thread;
         plan_.devices.push_back(std::move(device));

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "loader/control_server.hpp"
 
@@ -91,6 +93,17 @@ Result<void> WorkerLink::unbind_flow(std::uint32_t flow) {
 
 Result<void> WorkerLink::set_generation(std::uint32_t current, std::uint32_t oldest) {
   POSTERN_CHECK(ask("set generation", ChannelType::set_generation, SetGeneration{current, oldest}));
+  return {};
+}
+
+Result<void> WorkerLink::set_policy(const LoopPolicy::Rules& rules) {
+  const Fd file(::memfd_create("postern-policy", MFD_CLOEXEC));
+  if (!file) return fail_errno("worker: set policy: memfd_create");
+  const std::vector<std::byte> bytes = LoopPolicy::write(rules);
+  if (::write(file.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+    return fail_errno("worker: set policy: write");
+  const int fds[] = {file.get()};
+  POSTERN_CHECK(ask("set policy", ChannelType::set_policy, Nothing{}, fds));
   return {};
 }
 

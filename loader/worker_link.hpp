@@ -10,6 +10,7 @@
 #include "base/result.hpp"
 #include "loader/plan.hpp"
 #include "loader/shared_memory.hpp"
+#include "worker/loop_policy.hpp"
 #include "worker/sa_channel.hpp"
 
 namespace postern::loader {
@@ -47,6 +48,8 @@ class WorkerLink {
   [[nodiscard]] Result<void> unbind_flow(std::uint32_t flow);
   [[nodiscard]] Result<void> set_generation(std::uint32_t current, std::uint32_t oldest);
 
+  // Rules of every outside interface, for what the worker itself makes.
+  [[nodiscard]] Result<void> set_policy(const LoopPolicy::Rules& rules);
   // `socket` becomes the client channel (worker/sa_channel.hpp).
   [[nodiscard]] Result<void> add_client(int socket);
   // The answer to sa_installed: XDP knows it, or why not.

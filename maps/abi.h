@@ -235,7 +235,10 @@ struct postern_count {
   X(rx_overrun, "kernel: AF_XDP receive ring full or no fill frames")                  \
   X(invalid_descriptor, "kernel: AF_XDP descriptor refused")                           \
   X(shutting_down, "held when the worker stopped")                                     \
-  X(oversize, "received packet is larger than a packet buffer")
+  X(oversize, "received packet is larger than a packet buffer")                        \
+  X(nat_keepalive, "NAT keepalive (RFC 3948 §2.3): nothing to do")                     \
+  X(ike_message, "IKE (zero SPI) where the worker expects ESP")                        \
+  X(nested_too_deep, "protected, or addressed to this node, more often than allowed")
 enum postern_drop {
 #define POSTERN_ENUM(name, text) POSTERN_DROP_##name,
   POSTERN_DROPS(POSTERN_ENUM)

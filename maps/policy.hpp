@@ -63,8 +63,10 @@ struct PolicyVerdict {
   bool operator==(const PolicyVerdict&) const = default;
 };
 
-// The reference: rules one after the other. Not for the data path's speed; used by tests and to explain a verdict.
-[[nodiscard]] PolicyVerdict evaluate(const PolicyInput& policy, const PolicyPacket& packet);
+// The reference: rules one after the other. Not for the data path's speed; used by tests, to explain a verdict, and for
+// what the worker itself makes, once an SA. The entry of `but_not` is not asked.
+[[nodiscard]] PolicyVerdict evaluate(const PolicyInput& policy, const PolicyPacket& packet,
+                                     const PolicyRule* but_not = nullptr);
 
 // Rows of the maps for one generation, without duplicates. `*_prefixes` keys are in network order as the LPM wants
 // them.

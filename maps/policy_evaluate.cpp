@@ -24,9 +24,10 @@ bool matches(const PolicyRule& rule, const PolicyPacket& packet) {
 
 }  // namespace
 
-PolicyVerdict evaluate(const PolicyInput& policy, const PolicyPacket& packet) {
+PolicyVerdict evaluate(const PolicyInput& policy, const PolicyPacket& packet, const PolicyRule* but_not) {
   const auto& rules = policy.rules;
   for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (but_not != nullptr && same_entry(rules[i], *but_not)) continue;
     if (!matches(rules[i], packet)) continue;
     if (rules[i].permit) return {rules[i].flow, static_cast<std::uint32_t>(i)};
     while (i + 1 < rules.size() && same_entry(rules[i], rules[i + 1])) ++i;

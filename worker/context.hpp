@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "crypto/packet_cipher.hpp"
 #include "maps/adjacency.hpp"
 #include "maps/counters.hpp"
+#include "worker/loop_policy.hpp"
 #include "worker/packet.hpp"
 #include "worker/pipeline.hpp"
 #include "worker/sad.hpp"
@@ -22,7 +24,8 @@ struct PipelineContext {
   FramePool& frames;
   ThreadCounters& counters;
   Egress& egress;
-  bool crowded = false;  // more waits than is taken
+  bool crowded = false;                        // more waits than is taken
+  std::shared_ptr<const LoopPolicy> policy{};  // null: nothing that this node makes is protected again
 
   void count_drop(Drop reason, std::uint64_t packets = 1) {
     count(counters.drops[static_cast<std::size_t>(reason)], packets);

@@ -5,6 +5,7 @@
 
 #include <poll.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "base/log.hpp"
@@ -150,6 +151,7 @@ Result<Control::Answer> Control::handle(ChannelMessage& message, SaInstaller who
     case ChannelType::list_sas: return list_sas(message, who);
     case ChannelType::add_client: return add_client(message);
     case ChannelType::set_generation: return set_generation(message);
+    case ChannelType::set_policy: return set_policy(message);
     case ChannelType::start_capture: return start_capture(message);
     case ChannelType::stop_capture:
       for (const auto& thread : threads_) thread->stop_capture();
@@ -241,6 +243,15 @@ Result<Control::Answer> Control::set_generation(const ChannelMessage& message) {
   SetGeneration body;
   POSTERN_CHECK(message.read_into(body));
   for (const auto& thread : threads_) thread->set_oldest_generation(body.oldest);
+  return Answer{};
+}
+
+Result<Control::Answer> Control::set_policy(const ChannelMessage& message) {
+  if (message.fds.size() != 1) return fail("set_policy: one file is needed", EINVAL);
+  POSTERN_TRY(file, map_whole_file(message.fds[0], PROT_READ, "policy file"));
+  POSTERN_TRY(rules, LoopPolicy::read(file.bytes()));
+  const auto policy = rules.empty() ? nullptr : std::make_shared<const LoopPolicy>(std::move(rules));
+  for (const auto& thread : threads_) thread->set_policy(policy);
   return Answer{};
 }
 

@@ -39,6 +39,8 @@ class SharedFiles {
   Mapping sa_state_, counters_, adjacencies_;
 };
 
+[[nodiscard]] Result<Mapping> map_whole_file(const Fd& file, int protection, const char* what);
+
 class Control {
  public:
   struct Config {
@@ -86,6 +88,7 @@ class Control {
   [[nodiscard]] Result<Answer> bind_flow(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> list_sas(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> set_generation(const ChannelMessage& message);
+  [[nodiscard]] Result<Answer> set_policy(const ChannelMessage& message);
   [[nodiscard]] Result<Answer> start_capture(ChannelMessage& message);
   [[nodiscard]] Result<Answer> get_descriptors();
   [[nodiscard]] Answer traits() const;

@@ -9,11 +9,9 @@ namespace postern {
 namespace {
 
 Result<Mapping> map_file(const Fd& file, std::size_t at_least, int protection, const char* what) {
-  struct stat status{};
-  if (::fstat(file.get(), &status) != 0) return fail_errno(std::string("fstat ") + what);
-  if (static_cast<std::size_t>(status.st_size) < at_least)
-    return fail(std::string(what) + ": file is too small", EINVAL);
-  return Mapping::map(static_cast<std::size_t>(status.st_size), protection, MAP_SHARED, file.get(), 0, what);
+  POSTERN_TRY(mapping, map_whole_file(file, protection, what));
+  if (mapping.size() < at_least) return fail(std::string(what) + ": file is too small", EINVAL);
+  return mapping;
 }
 
 Result<void> check_sa_state(const Mapping& file) {
@@ -25,6 +23,13 @@ Result<void> check_sa_state(const Mapping& file) {
 }
 
 }  // namespace
+
+Result<Mapping> map_whole_file(const Fd& file, int protection, const char* what) {
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0) return fail_errno(std::string("fstat ") + what);
+  if (status.st_size <= 0) return fail(std::string(what) + ": file is empty", EINVAL);
+  return Mapping::map(static_cast<std::size_t>(status.st_size), protection, MAP_SHARED, file.get(), 0, what);
+}
 
 Result<SharedFiles> SharedFiles::map(std::vector<Fd> files) {
   if (files.size() != 3) return fail("hello: three descriptors are needed", EINVAL);

@@ -9,6 +9,8 @@ namespace {
 constexpr std::uint8_t ipv4_in_esp = static_cast<std::uint8_t>(IpProto::ipv4);
 constexpr std::uint8_t ipv6_in_esp = static_cast<std::uint8_t>(IpProto::ipv6);
 
+constexpr std::uint16_t encapsulation_port = 4500;  // RFC 3948 §2.1
+
 // The inner traffic class with new ECN bits.
 void set_ecn(std::byte* ip, Family family, std::uint8_t ecn) {
   if (family == Family::v4) {
@@ -43,6 +45,10 @@ std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet) {
     esp.udp = true;
     esp.esp_offset += udp_header;
     esp.esp_bytes = length - udp_header;
+    // RFC 3948 §2.2, §2.3: what shares the port and is no ESP.
+    const Bytes payload = packet.subspan(esp.esp_offset, esp.esp_bytes);
+    if (payload.size() == 1 && payload[0] == std::byte{0xff}) return std::unexpected(Drop::nat_keepalive);
+    if (payload.size() >= 4 && load_be32(payload.data()) == 0) return std::unexpected(Drop::ike_message);
   } else if (info->protocol != static_cast<std::uint8_t>(IpProto::esp)) {
     return std::unexpected(Drop::unparseable);
   }
@@ -104,11 +110,31 @@ std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& e
 void Inbound::flush() {
   close_batch();
   collect(false);
+  take_loops();
 }
 
 void Inbound::finish() {
   close_batch();
   collect(true);
+  while (!looping_ && !loops_.empty()) {
+    take_loops();
+    collect(true);
+  }
+}
+
+// Not while it runs already: taking one may open a batch.
+void Inbound::take_loops() {
+  if (looping_) return;
+  looping_ = true;
+  while (!loops_.empty()) {
+    while (!loops_.empty()) {
+      const LoopedPacket next = loops_.pop();
+      packet(next.packet, next.vrf);
+    }
+    close_batch();
+    collect(false);
+  }
+  looping_ = false;
 }
 
 void Inbound::close_batch() {
@@ -176,6 +202,10 @@ void Inbound::deliver_run(std::span<Pending> all) {
     }
     ++run.packets;
     run.bytes += pending.packet.size;
+    if (nested(pending, *inner) != nullptr) [[unlikely]] {
+      loop(pending);
+      continue;
+    }
     deliveries_[delivered_++] = {pending.packet, sa.deliver, sa.ifindex, inner->family};
   }
   if (run.packets == 0) return;
@@ -204,6 +234,29 @@ std::expected<IpInfo, Drop> Inbound::decapsulate(Pending& pending) const {
   if (!ecn) return std::unexpected(Drop::ecn_invalid);
   if (*ecn != (info->traffic_class & 3)) set_ecn(packet.data(), family, *ecn);
   return *info;
+}
+
+// RFC 4301 §5.2: ESP inside, addressed to this node, is ours to open too. In UDP only to the port of NAT traversal: the
+// first bytes of other datagrams are no SPI.
+const InboundSa* Inbound::nested(const Pending& pending, const IpInfo& inner) const {
+  const bool udp = inner.protocol == static_cast<std::uint8_t>(IpProto::udp);
+  if (!udp && inner.protocol != static_cast<std::uint8_t>(IpProto::esp)) [[likely]]
+    return nullptr;
+  const Bytes bytes = pending.packet.bytes();
+  if (udp &&
+      (inner.upper_bytes() < udp_header || load_be16(bytes.data() + inner.network_bytes + 2) != encapsulation_port))
+    return nullptr;
+  const auto esp = parse_outer_esp(bytes);
+  if (!esp) return nullptr;
+  const InboundSa* const sa = context_.sad.inbound({pending.sa->fvrf, esp->spi, esp->destination, IpProto::esp});
+  return sa != nullptr && sa->udp_encapsulation == udp ? sa : nullptr;
+}
+
+void Inbound::loop(const Pending& pending) {
+  LoopedPacket again{pending.packet, pending.sa->fvrf};
+  if (++again.packet.loops > max_packet_loops)
+    return context_.drop(again.packet, Drop::nested_too_deep, *pending.sa->slot);
+  if (!loops_.push(again)) context_.drop(again.packet, Drop::tx_full);
 }
 
 bool Inbound::expired(const InboundSa& sa, const Tally& run, std::uint32_t bytes) {

@@ -10,6 +10,7 @@
 
 #include "worker/batch_queue.hpp"
 #include "worker/context.hpp"
+#include "worker/loop_queue.hpp"
 #include "worker/parse.hpp"
 #include "worker/sa.hpp"
 
@@ -69,6 +70,9 @@ class Inbound {
   void advance_window(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
   [[nodiscard]] std::expected<IpInfo, Drop> decapsulate(Pending& pending) const;
   void deliver_run(std::span<Pending> run);
+  [[nodiscard]] const InboundSa* nested(const Pending& pending, const IpInfo& inner) const;
+  void loop(const Pending& pending);
+  void take_loops();
   [[nodiscard]] static bool expired(const InboundSa& sa, const Tally& run, std::uint32_t bytes);
   void blame(Pending& pending, Drop reason);
 
@@ -77,6 +81,8 @@ class Inbound {
   BatchQueue queue_;
   std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;  // beside the jobs of each batch of the queue
   std::array<Delivery, packet_batch> deliveries_;
+  LoopQueue loops_;
+  bool looping_ = false;
 };
 
 }  // namespace postern

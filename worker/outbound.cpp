@@ -12,6 +12,7 @@ Outbound::Outbound(PipelineContext& context, const PipelineConfig& config)
       held_(config.hold_packets),
       queue_(context.engine, context.counters, config.team, true),
       pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())),
+      nestings_(std::make_unique<Nesting[]>(context.sad.capacity())),
       fragment_identification_(static_cast<std::uint32_t>(monotonic_ns())) {}
 
 void Outbound::packet(Packet packet) {
@@ -47,10 +48,12 @@ std::optional<Drop> Outbound::find_route(std::uint32_t flow) {
     return Drop::no_adjacency;
   }
   const std::uint32_t path = sa->path_mtu;
-  const std::uint32_t outer_mtu = adjacency->mtu == 0 ? path : std::min<std::uint32_t>(path, adjacency->mtu);
+  std::uint32_t outer_mtu = adjacency->mtu == 0 ? path : std::min<std::uint32_t>(path, adjacency->mtu);
+  const std::uint32_t nested = context_.policy == nullptr ? 0 : nested_in(*sa, adjacency->ifindex, flow);
+  if (nested != 0) outer_mtu = path_through(nested, outer_mtu);
   // A path of jumbo frames carries no more than one frame of ours holds.
   const std::uint32_t plaintext_mtu = std::min(sa->overhead.plaintext_mtu(outer_mtu), context_.largest_copy());
-  route_ = {flow, sa, *adjacency, outer_mtu, plaintext_mtu};
+  route_ = {flow, sa, *adjacency, outer_mtu, plaintext_mtu, nested};
   return std::nullopt;
 }
 
@@ -64,6 +67,8 @@ void Outbound::send_routed(Packet packet) {
   auto info = parse_ip(packet.bytes());
   if (!info) return context_.drop(packet, Drop::unparseable);
   packet.size = info->total_bytes;  // Ethernet pads short frames
+  if (route_.nested_in != 0 && packet.loops == max_packet_loops)
+    return context_.drop(packet, Drop::nested_too_deep, *route_.sa->slot);
   if (!route_.sa->selectors->permit(packet.bytes(), *info)) {
     route_.sa->slot->selector_drops.fetch_add(1, std::memory_order_relaxed);
     return context_.drop(packet, Drop::selector, *route_.sa->slot);
@@ -111,6 +116,7 @@ void Outbound::encapsulate(Packet packet, const IpInfo& info, bool cut_outer) {
   pending.packet = packet;
   pending.sa = route_.sa;
   pending.adjacency = route_.adjacency;
+  pending.nested_in = route_.nested_in;
   pending.outer_mtu = cut_outer ? static_cast<std::uint16_t>(route_.outer_mtu) : 0;
   pending.traffic_class = outer_traffic_class(sa, info.traffic_class);
   pending.dont_fragment = !cut_outer && outer_dont_fragment(sa, info.dont_fragment);
@@ -136,7 +142,9 @@ void Outbound::poll_held(Time now) {
     if (wait) held.reason = *wait;
     return !wait;
   };
+  looping_ = true;  // a packet that is looped now could have to be held, and the queue must not grow in its sweep
   held_.sweep(now, try_to_send, [&](const HeldPacket& held) { context_.drop(held.packet, held.reason); });
+  looping_ = false;
   context_.counters.held.store(held_.size(), std::memory_order_relaxed);
   flush();
 }

@@ -13,6 +13,7 @@
 #include "worker/fragment.hpp"
 #include "worker/hold_queue.hpp"
 #include "worker/icmp_error.hpp"
+#include "worker/loop_queue.hpp"
 #include "worker/parse.hpp"
 #include "worker/sa.hpp"
 #include "worker/segment.hpp"
@@ -55,6 +56,13 @@ class Outbound {
     Adjacency adjacency;
     std::uint32_t outer_mtu = 0;
     std::uint32_t plaintext_mtu = 0;
+    std::uint32_t nested_in = 0;  // flow that protects what this one makes; 0: none
+  };
+  // The policy's answer for what an SA makes, until SA, policy or way out change.
+  struct Nesting {
+    std::uint64_t epoch = 0;  // of the policy; 0: not asked yet
+    std::uint32_t reuse = 0, ifindex = 0, made_by = 0;
+    std::uint32_t flow = 0;
   };
   // A packet in the batch: begins at its ESP header, with room in front for what flush() writes.
   struct Pending {
@@ -62,6 +70,7 @@ class Outbound {
     OutboundSa* sa = nullptr;
     Adjacency adjacency;
     std::uint32_t inner_bytes = 0;
+    std::uint32_t nested_in = 0;
     std::uint16_t outer_mtu = 0;  // not 0: the outer packet is cut to this
     std::uint8_t traffic_class = 0;
     bool dont_fragment = false;
@@ -93,6 +102,12 @@ class Outbound {
   // As PipelineContext::allocate, once more after a flush.
   [[nodiscard]] Packet allocate(std::uint32_t size, const Packet& like);
 
+  // nested.cpp: sealed packets that the policy protects once more.
+  [[nodiscard]] std::uint32_t nested_in(const OutboundSa& sa, std::uint32_t ifindex, std::uint32_t made_by);
+  [[nodiscard]] std::uint32_t path_through(std::uint32_t flow, std::uint32_t mtu) const;
+  void loop(Packet packet, std::uint32_t flow);
+  void take_loops();
+
   // seal.cpp: the batch.
   void close_batch();
   void collect(bool wait);
@@ -110,6 +125,9 @@ class Outbound {
   BatchQueue queue_;
   std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;  // beside the jobs of each batch of the queue
   std::array<WirePacket, packet_batch> wire_;
+  LoopQueue loops_;
+  std::unique_ptr<Nesting[]> nestings_;  // by SA slot
+  bool looping_ = false;
   std::uint32_t fragment_identification_ = 0;
   IcmpErrorBuffer icmp_;
   std::array<std::byte, 65536> scratch_;  // a packet larger than a frame, while its checksum is completed

@@ -15,6 +15,9 @@ inline constexpr std::size_t packet_batch = 64;
 using FrameAddress = std::uint64_t;
 inline constexpr FrameAddress no_frame = ~FrameAddress{0};
 
+// ESP in ESP in ESP: deeper is Drop::nested_too_deep.
+inline constexpr std::uint8_t max_packet_loops = 4;
+
 struct Packet {
   std::byte* buffer = nullptr;  // start of the frame
   std::uint32_t capacity = 0;   // of the frame
@@ -24,6 +27,7 @@ struct Packet {
   std::uint32_t device = 0;      // index of the device it came from
   std::uint32_t flow = 0;        // outbound: the stamp's flow
   std::uint32_t generation = 0;  // outbound: the stamp's policy generation; 0 from a tunnel device
+  std::uint8_t loops = 0;        // how often it went through the pipeline already
   bool bypassed_kernel = false;  // came by AF_XDP on the plain side: the forwarding hop's TTL step is ours
 
   [[nodiscard]] std::byte* data() const { return buffer + offset; }

@@ -66,6 +66,9 @@ void Pipeline::poll_held(Time now) { implementation_->outbound.poll_held(now); }
 bool Pipeline::has_held() const { return implementation_->outbound.has_held(); }
 void Pipeline::drop_held() { implementation_->outbound.drop_held(); }
 void Pipeline::set_oldest_generation(std::uint32_t oldest) { implementation_->outbound.set_oldest_generation(oldest); }
+void Pipeline::set_policy(std::shared_ptr<const LoopPolicy> policy) {
+  implementation_->context.policy = std::move(policy);
+}
 std::string_view Pipeline::engine_name() const { return implementation_->context.engine.name(); }
 
 }  // namespace postern

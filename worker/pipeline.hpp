@@ -21,6 +21,7 @@
 #include "maps/adjacency.hpp"
 #include "maps/counters.hpp"
 #include "worker/batch_queue.hpp"
+#include "worker/loop_policy.hpp"
 #include "worker/packet.hpp"
 #include "worker/sa_state.hpp"
 
@@ -131,6 +132,7 @@ class Pipeline {
   // Drops what is held (Drop::shutting_down).
   void drop_held();
   void set_oldest_generation(std::uint32_t oldest);
+  void set_policy(std::shared_ptr<const LoopPolicy> policy);
   [[nodiscard]] std::string_view engine_name() const;
 
  private:

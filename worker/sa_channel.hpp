@@ -53,6 +53,7 @@ enum class ChannelType : std::uint32_t {
   device_failed,     // worker -> posternd: RemoveDevice, the device must be made again; no Reply
   shutdown,          // drain and exit
   add_client,        // posternd -> worker; fds: a connected SOCK_SEQPACKET socket; replaces the client before
+  set_policy,        // posternd -> worker; fds: LoopPolicy::write() in a file; the whole policy of outside interfaces
   list_sas,          // ListSas -> one sa_rows with the same id, then Reply.value = slot to go on from, 0: that was all
   sa_rows,           // worker -> asker: 0..max_sa_rows SaRow, by slot
   sa_expiry,         // worker -> installer: SaExpiry; no Reply

@@ -7,11 +7,16 @@ namespace postern {
 void Outbound::flush() {
   close_batch();
   collect(false);
+  take_loops();
 }
 
 void Outbound::finish() {
   close_batch();
   collect(true);
+  while (!looping_ && !loops_.empty()) {
+    take_loops();
+    collect(true);
+  }
 }
 
 void Outbound::close_batch() {
@@ -115,6 +120,10 @@ void Outbound::transmit_sealed(const CipherBatch& batch, std::span<Pending> all)
     std::byte* const outer = pending.packet.push(sa.overhead.outer_bytes);
     write_outer(sa, {pending.traffic_class, pending.dont_fragment, identification, esp_bytes}, outer);
     finish_udp_checksum(sa, esp_bytes, outer);
+    if (pending.nested_in != 0) [[unlikely]] {
+      loop(pending.packet, pending.nested_in);
+      continue;
+    }
     if (pending.outer_mtu != 0) {
       used = transmit_cut(pending, used);
       continue;

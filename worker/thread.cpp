@@ -105,6 +105,13 @@ void DataThread::set_oldest_generation(std::uint32_t oldest) {
   });
 }
 
+void DataThread::set_policy(std::shared_ptr<const LoopPolicy> policy) {
+  mailbox_.run([&] {
+    worker_->policy = policy;
+    if (worker_->pipeline) worker_->pipeline->set_policy(policy);
+  });
+}
+
 void DataThread::start_capture(std::shared_ptr<const CaptureSink> sink) {
   mailbox_.run([&] { worker_->context.capture.start(sink); });
 }

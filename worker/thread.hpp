@@ -50,6 +50,7 @@ class DataThread {
   // How many there were.
   [[nodiscard]] std::uint32_t remove_device(const RemoveDevice& which);
   void set_oldest_generation(std::uint32_t oldest);
+  void set_policy(std::shared_ptr<const LoopPolicy> policy);
   void start_capture(std::shared_ptr<const CaptureSink> sink);
   void stop_capture();
   void refresh_counters();

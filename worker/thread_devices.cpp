@@ -129,6 +129,7 @@ Result<void> DataThread::Worker::move_home(Umem& umem, const Device& device) {
                                         context.counters, egress, PipelineConfig{.team = {config.team, config.index}});
   engine.reset();
   pipeline->set_oldest_generation(oldest_generation);
+  pipeline->set_policy(policy);
   input.feed(pipeline.get());
   if (!first) return {};
   // Devices that came before the first UMEM have waited for frames.

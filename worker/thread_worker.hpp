@@ -62,6 +62,7 @@ struct DataThread::Worker {
   std::vector<Quarantine> quarantine;
   FrameHolder last_holder = held_by_worker;
   std::uint32_t oldest_generation = 0;
+  std::shared_ptr<const LoopPolicy> policy;
   bool stopping = false;
   bool kick_soon = false;       // a kick that failed is to be tried again
   bool counters_stale = false;  // packets moved since XDP_STATISTICS were read

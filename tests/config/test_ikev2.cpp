@@ -291,7 +291,6 @@ TEST_CASE("no message holds a pre-shared key, and no rendered document") {
   const std::string needle = "pre-shared key of";
   for (const json& document :
        {ike_with(peer + "/pre_shared_key", {{psk, 1}}), ike_with(profile + "/authentication/local/method", psk),
-        ike_with(profile + "/authentication/local/key", {{"file", psk}}),
         ike_with(peer + "/pre_shared_key", {{"local", psk}}),
         ike_with(peer + "/pre_shared_key", std::string(psk) + std::string(600, 'x'))}) {
     const std::string text = to_text(problems_of(document));

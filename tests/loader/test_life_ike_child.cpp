@@ -79,7 +79,8 @@ void send(const Fd& socket, const std::string& text, int fd = -1) {
 
 TEST_CASE("a question takes its descriptors along, and the answer comes as text or as a memory file") {
   Pair sockets;
-  IkeChild child{{}, std::move(sockets.ours), nullptr};
+  IkeChild child;
+  child.socket = std::move(sockets.ours);
   const Fd one = memory_file("first"), two = memory_file("second");
   const std::string longer = json{{"ok", true}, {"data", std::string(200000, 'x')}}.dump();
   std::string contents;
@@ -115,10 +116,10 @@ TEST_CASE("the broker is served while postern-ike works on the answer") {
   Pair sockets, brokers;
   BrokerOpeners openers;
   openers.worker_channel = [] { return Result<Fd>(memory_file("channel")); };
-  IkeChild child{{},
-                 std::move(sockets.ours),
-                 std::make_unique<Broker>(std::move(brokers.ours), BrokerGrant{"child", {}, {}, false, false, {}, true},
-                                          std::move(openers))};
+  IkeChild child;
+  child.socket = std::move(sockets.ours);
+  child.broker = std::make_unique<Broker>(std::move(brokers.ours), BrokerGrant{"child", {}, {}, false, false, {}, true},
+                                          std::move(openers));
   bool given = false;
   std::thread peer([&] {
     (void)receive(sockets.theirs);
@@ -136,7 +137,8 @@ TEST_CASE("the broker is served while postern-ike works on the answer") {
 
 TEST_CASE("nobody answers: an error, and a closed socket at once") {
   Pair sockets;
-  IkeChild child{{}, std::move(sockets.ours), nullptr};
+  IkeChild child;
+  child.socket = std::move(sockets.ours);
   CHECK(child.ask({{"command", "show"}}, {}, std::chrono::milliseconds(1)).error().code == ETIMEDOUT);
   sockets.theirs.reset();
   CHECK(!child.ask({{"command", "show"}}, {}, slow_answer));

@@ -80,7 +80,9 @@ Outcome<void> print_data(const Request& request, const json& data, std::ostream&
     return {};
   }
   try {
-    out << request.parsed.command->render(data);
+    json shown = data;
+    if (request.parsed.detail) shown["detail"] = true;
+    out << request.parsed.command->render(shown);
   } catch (const json::exception&) {
     return std::unexpected(with(Exit::failed, "the node's answer has another shape than this postern knows",
                                 "postern and posternd must be of one version; --json prints it as it is"));

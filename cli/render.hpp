@@ -1,4 +1,5 @@
 // Data of a reply to text. One renderer a command; the data is what `--json` prints, and no text comes from elsewhere.
+// "detail": true in it asks for the long form.
 #pragma once
 
 #include <string>
@@ -17,9 +18,17 @@ namespace postern::cli {
 [[nodiscard]] std::string render_config_apply(const nlohmann::json& data);
 [[nodiscard]] std::string render_clear(const nlohmann::json& data);
 [[nodiscard]] std::string render_ike(const nlohmann::json& data);
-[[nodiscard]] std::string render_ike_sas(const nlohmann::json& data);
+[[nodiscard]] std::string render_isakmp_sas(const nlohmann::json& data);
 [[nodiscard]] std::string render_isakmp_peers(const nlohmann::json& data);
+[[nodiscard]] std::string render_ikev2_sa(const nlohmann::json& data);
 [[nodiscard]] std::string render_ikev2_session(const nlohmann::json& data);
+[[nodiscard]] std::string render_ikev2_proposals(const nlohmann::json& data);
+[[nodiscard]] std::string render_ikev2_policies(const nlohmann::json& data);
+[[nodiscard]] std::string render_ikev2_profiles(const nlohmann::json& data);
+[[nodiscard]] std::string render_ikev2_diagnose(const nlohmann::json& data);
+[[nodiscard]] std::string render_clear_session(const nlohmann::json& data);
+[[nodiscard]] std::string render_connect(const nlohmann::json& data);
+[[nodiscard]] std::string render_debug(const nlohmann::json& data);
 
 // Indented, ASCII, control characters escaped; ends with a newline.
 [[nodiscard]] std::string render_json(const nlohmann::json& data);

@@ -50,8 +50,8 @@ std::string render_sa(const json& sa, const std::string& map, const std::string&
   out += fmt::format("        conn id: {}, flow_id: {}:{}, sibling_flags {}, crypto map: {}\n", number(sa, "conn_id"),
                      node, number(sa, "flow_id"), text(sa, "sibling_flags"), map);
   if (!sa.at("life_s").is_null())
-    out += fmt::format("        sa timing: remaining key lifetime (k/sec): ({}/{})\n", number(sa, "life_kb"),
-                       number(sa, "life_s"));
+    out += fmt::format("        sa timing: remaining key lifetime (k/sec): ({}/{})\n",
+                       text(sa, "life_kb", "kilobytes disabled"), number(sa, "life_s"));
   out += fmt::format("        IV size: {} bytes\n        replay detection support: {}\n", number(sa, "iv_bytes"),
                      yes_no(flag(sa, "replay")));
   const std::string status = text(sa, "status");

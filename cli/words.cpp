@@ -16,7 +16,10 @@ namespace {
 constexpr std::array<std::string_view, 2> map_keywords = {"tag", "interface"};
 constexpr std::array<std::string_view, 3> sa_keywords = {"interface", "map", "peer"};
 constexpr std::array<std::string_view, 4> clear_keywords = {"interface", "map", "peer", "spi"};
-constexpr std::array<std::string_view, 1> session_keywords = {"interface"};
+constexpr std::array<std::string_view, 2> session_keywords = {"interface", "peer"};
+constexpr std::array<std::string_view, 1> peer_keyword = {"peer"};
+constexpr std::array<std::string_view, 3> clear_session_keywords = {"interface", "map", "peer"};
+constexpr std::array<std::string_view, 4> connect_keywords = {"interface", "map", "peer", "sequence"};
 
 const std::array all_commands = {
     Command{"show crypto map", "", map_keywords, Action::ask, render_crypto_map,
@@ -24,11 +27,22 @@ const std::array all_commands = {
     Command{"show crypto ipsec sa", "", sa_keywords, Action::ask, render_crypto_ipsec_sa,
             "security associations and their counters"},
     Command{"show crypto session", "", session_keywords, Action::ask, render_crypto_session,
-            "peers, their status and flows"},
+            "peers, their status and flows", true},
     Command{"show interface tunnel", "NUMBER", {}, Action::ask, render_interface_tunnel, "one tunnel interface"},
-    Command{"show crypto ikev2 sa", "", {}, Action::ask, render_ike_sas, "IKEv2 SAs"},
-    Command{"show crypto ikev2 session", "", {}, Action::ask, render_ikev2_session, "IKEv2 SAs with their child SAs"},
-    Command{"show crypto isakmp sa", "", {}, Action::ask, render_ike_sas, "IKEv1 SAs"},
+    Command{"show crypto ikev2 sa", "", peer_keyword, Action::ask, render_ikev2_sa, "IKEv2 SAs", true},
+    Command{"show crypto ikev2 session", "", peer_keyword, Action::ask, render_ikev2_session,
+            "IKEv2 SAs with their child SAs", true},
+    Command{"show crypto ikev2 proposal", "[NAME]", {}, Action::ask, render_ikev2_proposals, "what IKE offers"},
+    Command{"show crypto ikev2 policy", "[NAME]", {}, Action::ask, render_ikev2_policies, "which proposals, and where"},
+    Command{"show crypto ikev2 profile",
+            "[NAME]",
+            {},
+            Action::ask,
+            render_ikev2_profiles,
+            "who the peers are and how they prove it"},
+    Command{"show crypto ikev2 diagnose", "", peer_keyword, Action::ask, render_ikev2_diagnose,
+            "why attempts failed, and what to change"},
+    Command{"show crypto isakmp sa", "", {}, Action::ask, render_isakmp_sas, "IKEv1 SAs"},
     Command{"show crypto isakmp peers", "", {}, Action::ask, render_isakmp_peers, "IKEv1 peers"},
     Command{"show ike", "", {}, Action::ask, render_ike, "the IKE process"},
     Command{"show dataplane",
@@ -39,6 +53,13 @@ const std::array all_commands = {
             "processes, devices, queues, drops by reason, the balance"},
     Command{"clear crypto sa", "", clear_keywords, Action::ask, render_clear,
             "remove SAs; manual ones come back at once, as configured now"},
+    Command{"clear crypto session", "", clear_session_keywords, Action::ask, render_clear_session,
+            "end IKE SAs and what they negotiated; peers are told"},
+    Command{"crypto session connect", "", connect_keywords, Action::ask, render_connect,
+            "negotiate now, without waiting for traffic"},
+    Command{"debug crypto ikev2", "", {}, Action::ask, render_debug, "every message and retransmission in the log"},
+    Command{"no debug crypto ikev2", "", {}, Action::ask, render_debug, "end debug crypto ikev2"},
+    Command{"undebug all", "", {}, Action::ask, render_debug, "end all debugging"},
     Command{
         "config check", "FILE", {}, Action::config_check, nullptr, "say what is wrong with a document; needs no node"},
     Command{"config show", "", {}, Action::ask, render_config_show, "the document in force, keys masked"},
@@ -127,10 +148,15 @@ std::string usage_of(const Command& command) {
   std::string out(command.words);
   if (!command.positional.empty()) out += " " + std::string(command.positional);
   for (const std::string_view keyword : command.keywords) out += fmt::format(" [{} NAME]", keyword);
+  if (command.detail) out += " [detail]";
   return out;
 }
 
 Result<void> take_positional(const Command& command, std::span<const std::string> rest, Parsed& parsed) {
+  if (command.positional == "[NAME]" && rest.size() < 2) {
+    if (!rest.empty()) parsed.args["name"] = rest.front();
+    return {};
+  }
   if (rest.size() != 1) return fail("usage: postern " + usage_of(command));
   parsed.positional = rest.front();
   if (command.positional != "NUMBER") return {};
@@ -142,20 +168,25 @@ Result<void> take_positional(const Command& command, std::span<const std::string
   return {};
 }
 
-// SPIs in either form that `show` prints, "0x1001" or "4097"; everything else is text.
+// SPIs in either form that `show` prints, "0x1001" or "4097"; sequence numbers; everything else is text.
 Result<nlohmann::json> argument(std::string_view keyword, const std::string& text) {
-  if (keyword != "spi") return nlohmann::json(text);
+  if (keyword != "spi" && keyword != "sequence") return nlohmann::json(text);
   const bool hex = text.starts_with("0x") || text.starts_with("0X");
   const char* const first = text.data() + (hex ? 2 : 0);
   std::uint32_t value = 0;
   const auto [end, error] = std::from_chars(first, text.data() + text.size(), value, hex ? 16 : 10);
   if (error != std::errc{} || end != text.data() + text.size())
-    return fail(fmt::format("\"{}\" is not an SPI", printable(text)));
+    return fail(fmt::format("\"{}\" is not {}", printable(text), keyword == "spi" ? "an SPI" : "a number"));
   return nlohmann::json(value);
 }
 
 Result<void> take_keywords(const Command& command, std::span<const std::string> rest, Parsed& parsed) {
-  for (std::size_t i = 0; i < rest.size(); i += 2) {
+  for (std::size_t i = 0; i < rest.size();) {
+    if (command.detail && abbreviates(rest[i], "detail")) {
+      parsed.detail = true;
+      ++i;
+      continue;
+    }
     std::set<std::string_view> fitting;
     for (const std::string_view keyword : command.keywords)
       if (abbreviates(rest[i], keyword)) fitting.insert(keyword);
@@ -164,6 +195,7 @@ Result<void> take_keywords(const Command& command, std::span<const std::string> 
       return fail(fmt::format("unexpected \"{}\"; usage: postern {}", printable(rest[i]), usage_of(command)));
     POSTERN_TRY(value, argument(*fitting.begin(), rest[i + 1]));
     parsed.args[std::string(*fitting.begin())] = std::move(value);
+    i += 2;
   }
   return {};
 }

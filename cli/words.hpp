@@ -19,11 +19,12 @@ using Renderer = std::string (*)(const nlohmann::json& data);
 // One command. `words` are literal; arguments follow as keyword and value ("tag M1"), or one positional value.
 struct Command {
   std::string_view words;       // "show crypto map"
-  std::string_view positional;  // "NUMBER", "FILE" or none
+  std::string_view positional;  // "NUMBER", "FILE", "[NAME]" that may be left out, or none
   std::span<const std::string_view> keywords;
   Action action;
   Renderer render;  // of the reply's data, for `ask` and config_apply
   std::string_view help;
+  bool detail = false;  // takes the word "detail": a longer text of the same data
 };
 [[nodiscard]] std::span<const Command> commands();
 
@@ -31,6 +32,7 @@ struct Parsed {
   const Command* command = nullptr;
   nlohmann::json args = nlohmann::json::object();  // of the control protocol
   std::string positional;                          // FILE
+  bool detail = false;
 };
 
 // "sh cry sess" as well as "show crypto session". `stop` and `teardown` must be written out. The error is the usage

@@ -6,8 +6,10 @@ _postern_run_directory=${_postern_run_directory:-/run/postern}
 _postern_next() {
   local -a commands=(
     "show crypto map" "show crypto ipsec sa" "show crypto session" "show interface tunnel" "show dataplane"
-    "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto isakmp sa" "show crypto isakmp peers" "show ike"
-    "clear crypto sa" "config check" "config show" "config apply" capture stop teardown)
+    "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto ikev2 proposal" "show crypto ikev2 policy"
+    "show crypto ikev2 profile" "show crypto ikev2 diagnose" "show crypto isakmp sa" "show crypto isakmp peers"
+    "show ike" "clear crypto sa" "clear crypto session" "crypto session connect" "debug crypto ikev2"
+    "no debug crypto ikev2" "undebug all" "config check" "config show" "config apply" capture stop teardown)
   local command word i
   for command in "${commands[@]}"; do
     local -a words=($command)
@@ -25,8 +27,12 @@ _postern_keywords() {
   case "$*" in
     s*\ c*\ m*) echo tag interface ;;
     s*\ c*\ ip*\ s*) echo interface map peer ;;
-    s*\ c*\ s*) echo interface ;;
+    s*\ c*\ ik*\ s*) echo detail peer ;;
+    s*\ c*\ ik*\ d*) echo peer ;;
+    s*\ c*\ s*) echo detail interface peer ;;
+    cl*\ c*\ se*) echo interface map peer ;;
     cl*\ c*\ s*) echo interface map peer spi ;;
+    cr*\ s*\ c*) echo interface map peer sequence ;;
   esac
 }
 

@@ -17,7 +17,7 @@ offers() {
   failed=1
 }
 
-offers "postern " "capture clear config show stop teardown"
+offers "postern " "capture clear config crypto debug no show stop teardown undebug"
 offers "postern s" "show stop"
 offers "postern sh " "crypto dataplane ike interface"
 offers "postern sh cry " "ikev2 ipsec isakmp map session"
@@ -25,6 +25,11 @@ offers "postern --node N1 --json show crypto ips" "ipsec"
 offers "postern sh cry ips sa " "interface map peer"
 offers "postern show crypto map " "tag interface"
 offers "postern clear crypto sa " "interface map peer spi"
+offers "postern clear crypto session " "interface map peer"
+offers "postern crypto session connect " "interface map peer sequence"
+offers "postern sh cry sess " "detail interface peer"
+offers "postern sh cry ikev2 sess " "detail peer"
+offers "postern sh cry ikev2 " "diagnose policy profile proposal sa session"
 offers "postern capture --side " "plain cipher both"
 offers "postern capture --s" "--side"
 offers "postern show --s" ""

@@ -50,7 +50,17 @@ TEST_CASE("abbreviations mean their full form") {
       {"sh in t 1", "show interface tunnel"},
       {"clear crypto sa", "clear crypto sa"},
       {"cl cry sa", "clear crypto sa"},
-      {"cl c s", "clear crypto sa"},
+      {"cl c sa", "clear crypto sa"},
+      {"cl cry se", "clear crypto session"},
+      {"sh cry ikev2 pol", "show crypto ikev2 policy"},
+      {"sh cry ikev2 prof X", "show crypto ikev2 profile"},
+      {"sh cry ik prop", "show crypto ikev2 proposal"},
+      {"sh cry ik d", "show crypto ikev2 diagnose"},
+      {"cry ses con peer 192.0.2.2", "crypto session connect"},
+      {"deb cry ik", "debug crypto ikev2"},
+      {"no deb c i", "no debug crypto ikev2"},
+      {"und all", "undebug all"},
+      {"sh cry sess det", "show crypto session"},
       {"config show", "config show"},
       {"conf sh", "config show"},
       {"conf ch /x", "config check"},
@@ -74,7 +84,12 @@ TEST_CASE("what is not unique, not whole or not known is refused with the candid
   };
   const Row rows[] = {
       {"", "a command is missing"},
-      {"c", "ambiguous: capture, clear, config"},
+      {"c", "ambiguous: capture, clear, config, crypto"},
+      {"cl c s", "ambiguous: sa, session"},
+      {"sh cry ik p", "ambiguous: policy, profile, proposal"},
+      {"sh cry ik prof a b", "usage: postern show crypto ikev2 profile [NAME]"},
+      {"sh cry ips sa det", "unexpected \"det\""},
+      {"cry ses con seq ten", "not a number"},
       {"co", "next one of: apply, check, show"},
       {"sh", "next one of: crypto, dataplane, ike, interface"},
       {"sh i", "ambiguous: ike, interface"},
@@ -111,8 +126,22 @@ TEST_CASE("arguments reach the control protocol") {
   CHECK(parse("sh int tun7")->args == nlohmann::json{{"number", 7}});
   CHECK(parse("cl cry sa spi 0x1001")->args == nlohmann::json{{"spi", 4097}});
   CHECK(parse("cl cry sa spi 4097 peer 192.0.2.2")->args == nlohmann::json{{"spi", 4097}, {"peer", "192.0.2.2"}});
+  CHECK(parse("sh cry ikev2 prof PROF")->args == nlohmann::json{{"name", "PROF"}});
+  CHECK(parse("sh cry ikev2 prof")->args == nlohmann::json::object());
+  CHECK(parse("cry ses con map M1 seq 10")->args == nlohmann::json{{"map", "M1"}, {"sequence", 10}});
   CHECK(parse("conf ch /etc/x.json")->positional == "/etc/x.json");
   CHECK(parse("sh data")->args == nlohmann::json::object());
+}
+
+TEST_CASE("detail is a matter of the text alone, wherever it stands") {
+  for (const char* const given : {"sh cry sess det", "sh cry sess detail int out0", "sh cry sess int out0 d"}) {
+    CAPTURE(given);
+    CHECK(parse(given)->detail);
+    CHECK(!parse(given)->args.contains("detail"));
+  }
+  CHECK(parse("sh cry sess int detail")->args == nlohmann::json{{"interface", "detail"}});
+  CHECK(!parse("sh cry sess int detail")->detail);
+  CHECK(!parse("sh cry sess")->detail);
 }
 
 TEST_CASE("every command is in the summary") {

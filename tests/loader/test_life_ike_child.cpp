@@ -75,6 +75,12 @@ void send(const Fd& socket, const std::string& text, int fd = -1) {
   (void)::sendmsg(socket.get(), &message, MSG_NOSIGNAL);
 }
 
+// An answer names its question.
+std::string answer_to(const Got& question, json body) {
+  body["id"] = json::parse(question.text)["id"];
+  return body.dump();
+}
+
 }  // namespace
 
 TEST_CASE("a question takes its descriptors along, and the answer comes as text or as a memory file") {
@@ -82,7 +88,6 @@ TEST_CASE("a question takes its descriptors along, and the answer comes as text 
   IkeChild child;
   child.socket = std::move(sockets.ours);
   const Fd one = memory_file("first"), two = memory_file("second");
-  const std::string longer = json{{"ok", true}, {"data", std::string(200000, 'x')}}.dump();
   std::string contents;
   std::thread peer([&] {
     const Got got = receive(sockets.theirs);
@@ -91,9 +96,9 @@ TEST_CASE("a question takes its descriptors along, and the answer comes as text 
       const ssize_t size = ::pread(fd.get(), text.data(), text.size(), 0);
       contents += text.substr(0, size < 0 ? 0 : static_cast<std::size_t>(size)) + " ";
     }
-    send(sockets.theirs, R"({"ok": true})");
-    (void)receive(sockets.theirs);
-    const Fd file = memory_file(longer);
+    send(sockets.theirs, R"({"ok": false, "id": 1000})");  // to a question that was given up
+    send(sockets.theirs, answer_to(got, {{"ok", true}}));
+    const Fd file = memory_file(answer_to(receive(sockets.theirs), {{"data", std::string(200000, 'x')}}));
     send(sockets.theirs, R"({"bytes": 1})", file.get());
     (void)receive(sockets.theirs);
     send(sockets.theirs, "no JSON");
@@ -122,12 +127,12 @@ TEST_CASE("the broker is served while postern-ike works on the answer") {
                                           std::move(openers));
   bool given = false;
   std::thread peer([&] {
-    (void)receive(sockets.theirs);
+    const Got question = receive(sockets.theirs);
     BrokerRequest request;
     request.kind = BrokerKind::worker_channel;
     (void)::send(brokers.theirs.get(), &request, sizeof request, 0);
     given = receive(brokers.theirs).fds.size() == 1;
-    send(sockets.theirs, R"({"ok": true})");
+    send(sockets.theirs, answer_to(question, {{"ok", true}}));
   });
   const auto answer = child.ask({{"command", "policy"}}, {}, slow_answer);
   peer.join();

@@ -85,7 +85,7 @@ Result<IkeChild> introduce(Child process, const std::string& path, const MakeBro
   Fd ours(ends[0]);
   const int theirs[] = {ends[1]};
   const Fd theirs_owner(ends[1]);
-  IkeChild child{std::move(process), std::move(socket), make_broker(std::move(ours))};
+  IkeChild child{std::move(process), std::move(socket), make_broker(std::move(ours)), {}, {}, 1};
   POSTERN_TRY(answer, child.ask({{"command", "adopt"}}, theirs, slow_answer));
   if (answer.value("ok", false) != true) return fail("postern-ike refused its broker socket");
   return child;
@@ -121,19 +121,29 @@ std::optional<WorkerChild> adopt_worker(const ProcessId& id, const std::string& 
   return WorkerChild{std::move(*process), std::move(*link)};
 }
 
-// While postern-ike works on the answer it may need a descriptor: its broker is served meanwhile.
+// While postern-ike works on the answer it may need a descriptor, or the worker's answer: both are served meanwhile.
 Result<nlohmann::json> IkeChild::ask(const nlohmann::json& question, std::span<const int> descriptors,
                                      std::chrono::milliseconds wait) {
-  POSTERN_CHECK(send_question(socket.get(), question, descriptors));
+  nlohmann::json numbered = question;
+  const std::uint64_t id = next_question++;
+  numbered["id"] = id;
+  POSTERN_CHECK(send_question(socket.get(), numbered, descriptors));
   const Time deadline = Clock::now() + wait;
   for (;;) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
-    pollfd ready[] = {{socket.get(), POLLIN, 0}, {broker ? broker->fd() : -1, POLLIN, 0}};
-    const int count = left.count() > 0 ? ::poll(ready, 2, static_cast<int>(left.count())) : 0;
+    pollfd ready[] = {
+        {socket.get(), POLLIN, 0}, {broker ? broker->fd() : -1, POLLIN, 0}, {also ? also() : -1, POLLIN, 0}};
+    const int count = left.count() > 0 ? ::poll(ready, 3, static_cast<int>(left.count())) : 0;
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return fail("postern-ike does not answer", ETIMEDOUT);
-    if (ready[0].revents != 0) return receive_answer(socket.get());
-    POSTERN_CHECK(broker->serve());
+    if (ready[0].revents != 0) {
+      POSTERN_TRY(answer, receive_answer(socket.get()));
+      if (answer.value("id", std::uint64_t{0}) != id) continue;  // to a question that we gave up
+      answer.erase("id");
+      return answer;
+    }
+    if (ready[1].revents != 0) POSTERN_CHECK(broker->serve());
+    if (ready[2].revents != 0) serve_also();
   }
 }
 

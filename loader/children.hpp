@@ -47,6 +47,11 @@ struct IkeChild {
   Child process;
   Fd socket;
   std::unique_ptr<Broker> broker;
+  // Another descriptor that is served while we wait: the worker's, which postern-ike may be waiting for in turn until
+  // we have done what the worker asks (worker/sa_channel.hpp: sa_installed). -1: none.
+  std::function<int()> also;
+  std::function<void()> serve_also;
+  std::uint64_t next_question = 1;
 
   // One question and its answer. Descriptors are borrowed. Serves the broker while it waits.
   [[nodiscard]] Result<nlohmann::json> ask(const nlohmann::json& question, std::span<const int> descriptors = {},

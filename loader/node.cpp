@@ -285,6 +285,8 @@ void Node::save_state() {
 Result<void> Node::stop() {
   notify_stopping();
   control_.reset();
+  if (ike_)  // peers are told while the way to them is open
+    if (const auto told = ike_->ask({{"command", "goodbye"}}); !told) spdlog::debug("{}", told.error().message());
   for (const auto& [name, installed] : state_.interfaces)
     if (const auto blocked = kernel_->set_block(installed.ifindex, true); !blocked)
       spdlog::error("{}: {}", name, blocked.error().message());

@@ -40,6 +40,13 @@ Result<CaptureSide> side_of(const json& args) {
   return fail("side is plain, cipher or both");
 }
 
+// What postern-ike answers by itself.
+bool is_for_ike(const std::string& said) {
+  return said.starts_with("show crypto ikev2") || said.starts_with("show crypto isakmp") || said == "show ike" ||
+         said == "clear crypto session" || said == "crypto session connect" || said == "debug crypto ikev2" ||
+         said == "no debug crypto ikev2" || said == "undebug all";
+}
+
 // The wire form is for the restart that adopts a living worker (see main): same document, keys as they came.
 std::string running_text(const json& document) { return document.dump(); }
 
@@ -49,6 +56,7 @@ ControlReply Node::command(const std::string& said, json args) {
   spdlog::debug("command: {}", said);
   if (said == "config apply") return command_apply(std::move(args));
   if (said == "clear crypto sa") return command_clear(args);
+  if (is_for_ike(said)) return ask_ike(said, args);
   if (said == "capture") return command_capture(args);
   if (said == "stop" || said == "teardown") {
     ControlReply reply = ControlReply::success({{"stopping", paths_.name}});
@@ -109,7 +117,18 @@ ControlReply Node::command_clear(const json& args) {
   });
   if (!cleared) return ControlReply::failure(cleared.error().message());
   spdlog::info("clear crypto sa: {} SA pairs made anew", *cleared);
-  return ControlReply::success({{"cleared", *cleared}});
+  if (!plan_.negotiates || !ike_) return ControlReply::success({{"cleared", *cleared}});
+  ControlReply reply = ask_ike("clear crypto sa", args);
+  if (reply.line.value("ok", false) == true)
+    reply.line["data"]["cleared"] = *cleared + reply.line["data"].value("cleared", 0U);
+  return reply;
+}
+
+ControlReply Node::ask_ike(const std::string& said, const json& args) {
+  if (!ike_) return ControlReply::failure("postern-ike is not running");
+  auto answer = ike_->ask({{"command", said}, {"args", args}});
+  if (!answer) return ControlReply::failure(answer.error().message());
+  return {std::move(*answer), {}, {}};
 }
 
 ControlReply Node::command_capture(const json& args) {
@@ -139,13 +158,12 @@ ControlReply Node::command_capture(const json& args) {
 }
 
 ControlReply Node::command_show(const std::string& said, const json& args) {
-  if (said.starts_with("show crypto ikev2") || said.starts_with("show crypto isakmp") || said == "show ike") {
-    if (!ike_) return ControlReply::failure("postern-ike is not running");
-    auto answer = ike_->ask({{"command", said}, {"args", args}});
-    if (!answer) return ControlReply::failure(answer.error().message());
-    return {std::move(*answer), {}, {}};
-  }
-  auto shown = show(said, args, view());
+  NodeView seen = view();
+  // Sessions and lifetimes in seconds are IKE's to tell; without its answer the rest is shown.
+  if (plan_.negotiates && (said == "show crypto session" || said == "show crypto ipsec sa"))
+    if (auto reply = ask_ike("show crypto session", json::object()); reply.line.value("ok", false) == true)
+      seen.ike = std::move(reply.line["data"]);
+  auto shown = show(said, args, seen);
   if (!shown) return ControlReply::failure(shown.error().message());
   return ControlReply::success(std::move(*shown));
 }

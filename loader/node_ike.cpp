@@ -37,6 +37,8 @@ void Node::bring_ike() {
     loop_->after(ike_pace_.after_crash(ike_started_, Clock::now()) + std::chrono::seconds(1), [this] { bring_ike(); });
     return;
   }
+  ike_->also = [this] { return worker_ ? worker_->link.fd() : -1; };
+  ike_->serve_also = [this] { on_worker_message(); };
   state_.ike = ike_->process.id;
   save_state();
   if (const auto watched = watch_ike(); !watched) spdlog::error("{}", watched.error().message());

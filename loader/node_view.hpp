@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "base/net_types.hpp"
 #include "config/model.hpp"
 #include "maps/abi.h"
@@ -34,8 +36,10 @@ struct FlowView {
   std::uint32_t ace = 0;       // index in the ACL
   std::string interface;       // the map's interface, or TunnelN
   std::optional<std::uint32_t> tunnel;
-  std::optional<SaView> inbound, outbound;
-  std::uint64_t send_errors = 0;  // no SA, no next hop, too big
+  std::string owner;  // who makes its SAs: "M1 10 out0", "Tunnel0"; a negotiated one's connection
+  bool negotiated = false;
+  std::optional<SaView> inbound, outbound;  // negotiated: the newest inbound one, the outbound one that is in use
+  std::uint64_t send_errors = 0;            // no SA, no next hop, too big
   std::uint32_t plaintext_mtu = 0;
 };
 
@@ -87,6 +91,7 @@ struct NodeView {
   WorkerView worker;
   std::vector<DeviceView> devices;
   std::vector<FlowView> flows;
+  nlohmann::json ike;  // what postern-ike says to "show crypto session"; null: nothing
   std::array<std::uint64_t, drop_count> kernel_drops{};  // BPF
   std::array<std::uint64_t, drop_count> worker_drops{};  // counter page
 };

@@ -50,7 +50,7 @@ std::string sibling_flags(const SaParameters& sa) {
   return fmt::format("{:016X}", bits);
 }
 
-json sa_json(const SaView& sa, const FlowView& flow, const json& transforms) {
+json sa_json(const SaView& sa, const FlowView& flow, const json& transforms, const json& life_s) {
   const SaParameters& parameters = sa.parameters;
   const auto sizes = crypto::sizes_of(parameters.transform);
   const bool inbound = parameters.direction == SaDirection::inbound;
@@ -63,8 +63,8 @@ json sa_json(const SaView& sa, const FlowView& flow, const json& transforms) {
           {"conn_id", sa.slot},
           {"flow_id", flow.flow},
           {"sibling_flags", sibling_flags(parameters)},
-          {"life_kb", nullptr},
-          {"life_s", nullptr},
+          {"life_kb", life_kilobytes(sa)},
+          {"life_s", life_s},
           {"iv_bytes", sizes ? sizes->iv_bytes : 0},
           {"replay", parameters.replay_window != 0},
           {"replay_window", parameters.replay_window},
@@ -80,10 +80,54 @@ json sa_json(const SaView& sa, const FlowView& flow, const json& transforms) {
           {"idle_s", sa.idle_s ? json(*sa.idle_s) : json()}};
 }
 
+// The set that the SA was made by: the first whose transform it has; without an SA the first.
 std::string set_of(const NodeView& view, const FlowContext& context) {
-  if (context.entry != nullptr) return context.entry->transform_sets.front();
-  const config::IpsecProfile* const profile = config::find_named(view.document.profiles, context.tunnel->profile);
-  return profile == nullptr || profile->transform_sets.empty() ? "" : profile->transform_sets.front();
+  const config::IpsecProfile* const profile =
+      context.tunnel == nullptr ? nullptr : config::find_named(view.document.profiles, context.tunnel->profile);
+  const std::vector<std::string> none;
+  const auto& sets = context.entry != nullptr ? context.entry->transform_sets
+                     : profile != nullptr     ? profile->transform_sets
+                                              : none;
+  if (context.flow->outbound)
+    for (const std::string& name : sets)
+      if (const config::TransformSet* const set = config::find_named(view.document.transform_sets, name);
+          set != nullptr && set->transform == context.flow->outbound->parameters.transform)
+        return name;
+  return sets.empty() ? "" : sets.front();
+}
+
+std::string range_text(const IpAddress& first, const IpAddress& last) {
+  const std::uint8_t whole = first.family() == Family::v4 ? 32 : 128;
+  for (std::uint8_t length = 0; length <= whole; ++length)
+    if (const Prefix prefix{first, length}; prefix.first() == first && prefix.last() == last) return prefix.text();
+  return first.text() + "-" + last.text();
+}
+
+// The guide's ident is what was agreed on: the first of the child's selectors, which the peer may have narrowed.
+// Without a child it is the policy's.
+json agreed_ident(const json& child, const char* side, json by_policy) {
+  const json agreed = child.is_object() ? child.value(side, json::array()) : json::array();
+  if (agreed.empty()) return by_policy;
+  const json& selector = agreed.front();
+  const auto first = IpAddress::parse(selector.value("from", "")), last = IpAddress::parse(selector.value("to", ""));
+  if (!first || !last) return by_policy;
+  const auto from = selector.value("port_from", 0U), to = selector.value("port_to", 65535U);
+  return {{"prefix", range_text(*first, *last)},
+          {"proto", selector.value("protocol", 0U)},
+          {"port", from == to ? from : 0U}};
+}
+
+// All that was agreed on, one text each.
+json agreed_texts(const json& child, const char* side) {
+  json out = json::array();
+  if (child.is_object())
+    for (const json& selector : child.value(side, json::array())) out.push_back(selector.value("text", ""));
+  return out;
+}
+
+json pfs_of(const json& child) {
+  const json group = child.is_object() ? child.value("pfs_group", json()) : json();
+  return group.is_null() ? json() : json("group" + std::to_string(group.get<unsigned>()));
 }
 
 json mtu_json(const FlowContext& context) {
@@ -98,15 +142,18 @@ json flow_json(const NodeView& view, const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const FlowSelector& selector = context.selector;
   const json transforms = transforms_json(view, set_of(view, context))["transforms"];
+  const json child = child_of(view, flow), life_s = life_seconds(view, flow);
   json sas = json::array(), true_ident = json::array();
-  if (flow.inbound) sas.push_back(sa_json(*flow.inbound, flow, transforms));
-  if (flow.outbound) sas.push_back(sa_json(*flow.outbound, flow, transforms));
+  if (flow.inbound) sas.push_back(sa_json(*flow.inbound, flow, transforms, life_s));
+  if (flow.outbound) sas.push_back(sa_json(*flow.outbound, flow, transforms, life_s));
   if (selector.second_local)
     true_ident = {{{"local", selector.local.text()}, {"remote", selector.remote.text()}},
                   {{"local", selector.second_local->text()}, {"remote", selector.second_remote->text()}}};
   return {{"protected_vrf", or_null(context.tunnel != nullptr ? context.tunnel->vrf : std::optional<std::string>())},
-          {"local_ident", ident_json(selector.local, selector.protocol, selector.local_ports)},
-          {"remote_ident", ident_json(selector.remote, selector.protocol, selector.remote_ports)},
+          {"local_ident",
+           agreed_ident(child, "local_ts", ident_json(selector.local, selector.protocol, selector.local_ports))},
+          {"remote_ident",
+           agreed_ident(child, "remote_ts", ident_json(selector.remote, selector.protocol, selector.remote_ports))},
           {"true_ident", std::move(true_ident)},
           {"peer", context.peer.text()},
           {"peer_port", context.peer_port},
@@ -115,7 +162,9 @@ json flow_json(const NodeView& view, const FlowContext& context) {
           {"endpoints", {{"local", or_null(context.local)}, {"remote", context.peer.text()}}},
           {"mtu", mtu_json(context)},
           {"outbound_spi", hex_spi(flow.outbound ? flow.outbound->parameters.spi : 0)},
-          {"pfs", nullptr},
+          {"pfs", pfs_of(child)},
+          {"negotiated_local", agreed_texts(child, "local_ts")},
+          {"negotiated_remote", agreed_texts(child, "remote_ts")},
           {"dummy_state", nullptr},
           {"sas", std::move(sas)}};
 }

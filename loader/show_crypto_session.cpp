@@ -1,4 +1,5 @@
-// show crypto session (SO-02, SO-03): flows grouped by interface and peer.
+// show crypto session (SO-02, SO-03, SO-05; statuses SV-22): flows grouped by interface and peer, or, where IKE
+// negotiates, by connection. What IKE knows comes from postern-ike (NodeView.ike), the counters from the data plane.
 #include "loader/show.hpp"
 #include "loader/show_support.hpp"
 
@@ -13,13 +14,14 @@ json ports_json(const std::vector<config::PortRange>& ports) {
   return out;
 }
 
-json flow_json(const FlowContext& context) {
+json flow_json(const NodeView& view, const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const FlowSelector& selector = context.selector;
   json true_ident = json::array();
   if (selector.second_local)
     true_ident = {{{"local", selector.local.text()}, {"remote", selector.remote.text()}},
                   {{"local", selector.second_local->text()}, {"remote", selector.second_remote->text()}}};
+  const json life_s = life_seconds(view, flow);
   return {{"action", selector.action == config::Action::permit ? "permit" : "deny"},
           {"protocol", selector.protocol},
           {"local", selector.local.text()},
@@ -32,16 +34,16 @@ json flow_json(const FlowContext& context) {
           {"in",
            {{"dec", flow.inbound ? flow.inbound->packets : 0},
             {"drop", flow.inbound ? flow.inbound->errors : 0},
-            {"life_kb", nullptr},
-            {"life_s", nullptr}}},
+            {"life_kb", flow.inbound ? life_kilobytes(*flow.inbound) : json()},
+            {"life_s", life_s}}},
           {"out",
            {{"enc", flow.outbound ? flow.outbound->packets : 0},
             {"drop", flow.send_errors},
-            {"life_kb", nullptr},
-            {"life_s", nullptr}}}};
+            {"life_kb", flow.outbound ? life_kilobytes(*flow.outbound) : json()},
+            {"life_s", life_s}}}};
 }
 
-// Both SAs exist and nobody negotiated them: the guide's UP-NO-IKE. One of two is not up.
+// One of two SAs is not up.
 bool is_up(const FlowView& flow) { return flow.inbound && flow.outbound; }
 
 std::uint64_t age_of(const FlowView& flow) {
@@ -68,30 +70,76 @@ json session_json(const NodeView& view, const FlowContext& context) {
           {"flows", json::array()}};
 }
 
-json& session_for(json& sessions, const NodeView& view, const FlowContext& context) {
-  for (json& session : sessions)
-    if (session["interface"] == context.flow->interface && session["peer"]["address"] == context.peer.text() &&
-        session["peer"]["port"] == context.peer_port)
-      return session;
+json& session_for(json& sessions, std::vector<std::string>& owners, const NodeView& view, const FlowContext& context) {
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    json& session = sessions[i];
+    const bool same = context.flow->negotiated ? owners[i] == context.flow->owner
+                                               : owners[i].empty() && session["interface"] == context.flow->interface &&
+                                                     session["peer"]["address"] == context.peer.text() &&
+                                                     session["peer"]["port"] == context.peer_port;
+    if (same) return session;
+  }
+  owners.push_back(context.flow->negotiated ? context.flow->owner : std::string());
   return sessions.emplace_back(session_json(view, context));
+}
+
+json list_of(const json& object, const char* key) {
+  return object.is_object() ? object.value(key, json::array()) : json::array();
+}
+
+// What postern-ike knows about a connection, into its session.
+void add_ike(json& session, const std::string& connection, const json& ike) {
+  bool established = false, negotiating = false;
+  std::size_t children = 0;
+  for (const json& known : list_of(ike, "connections")) {
+    if (known.value("name", "") != connection) continue;
+    negotiating = known.value("negotiating", false);
+    session["profile"] = known.value("profile", json());
+  }
+  for (const json& sa : list_of(ike, "sessions")) {
+    if (sa.value("connection", "") != connection) continue;
+    session["ike"].push_back(sa.value("ike", json::object()));
+    session["session_id"] = sa.value("session_id", json());
+    if (!sa.value("established", false)) {
+      negotiating = true;
+      continue;
+    }
+    established = true;
+    children += list_of(sa, "children").size();
+    session["uptime_s"] = sa.value("uptime_s", 0U);
+    session["peer"]["phase1_id"] = sa.value("phase1_id", json());
+    session["peer"]["port"] = sa["ike"].value("rport", 500);
+  }
+  bool sas = false;
+  for (const json& flow : session["flows"]) sas = sas || flow["active_sas"] == 2;
+  session["status"] = established   ? (children != 0 ? "UP-ACTIVE" : "UP-IDLE")
+                      : sas         ? "UP-NO-IKE"
+                      : negotiating ? "DOWN-NEGOTIATING"
+                                    : "DOWN";
 }
 
 }  // namespace
 
 Result<json> show_crypto_session(const json& args, const NodeView& view) {
-  POSTERN_CHECK(only_arguments(args, {"interface"}));
+  POSTERN_CHECK(only_arguments(args, {"interface", "peer"}));
   POSTERN_TRY(interface, text_argument(args, "interface"));
+  POSTERN_TRY(peer, text_argument(args, "peer"));
   json sessions = json::array();
+  std::vector<std::string> owners;  // of sessions: the connection, or empty for manual keys
   for (const FlowView& flow : view.flows) {
     if (interface && flow.interface != *interface) continue;
     const auto context = context_of(view, flow);
-    if (!context) continue;
-    json& session = session_for(sessions, view, *context);
-    session["flows"].push_back(flow_json(*context));
+    if (!context || (peer && context->peer.text() != *peer)) continue;
+    json& session = session_for(sessions, owners, view, *context);
+    session["flows"].push_back(flow_json(view, *context));
+    if (flow.negotiated) continue;
     if (is_up(flow)) session["status"] = "UP-NO-IKE";
     session["uptime_s"] = std::max(session["uptime_s"].get<std::uint64_t>(), age_of(flow));
   }
+  for (std::size_t i = 0; i < owners.size(); ++i)
+    if (!owners[i].empty()) add_ike(sessions[i], owners[i], view.ike);
   if (sessions.empty() && interface) return fail("there is no session on that interface");
+  if (sessions.empty() && peer) return fail("there is no session with that peer");
   return json{{"sessions", std::move(sessions)}};
 }
 

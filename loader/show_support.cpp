@@ -67,7 +67,11 @@ std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
 std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow) {
   auto out = flow.tunnel ? of_tunnel(view, flow) : of_map(view, flow);
   // An installed SA knows best.
-  if (out && flow.outbound) out->local = flow.outbound->parameters.local;
+  if (out && flow.outbound) {
+    const SaParameters& sa = flow.outbound->parameters;
+    out->local = sa.local;
+    if (flow.negotiated && sa.udp_encapsulation) out->peer_port = sa.remote_port;
+  }
   return out;
 }
 
@@ -101,6 +105,26 @@ nlohmann::json or_null(const std::optional<std::string>& text) {
 }
 nlohmann::json or_null(const std::optional<IpAddress>& address) {
   return address ? nlohmann::json(address->text()) : nlohmann::json();
+}
+
+nlohmann::json life_kilobytes(const SaView& sa) {
+  const std::uint64_t whole = sa.parameters.hard_bytes;
+  if (whole == 0) return nullptr;
+  return sa.bytes >= whole ? 0 : (whole - sa.bytes) / 1024;
+}
+
+nlohmann::json child_of(const NodeView& view, const FlowView& flow) {
+  if (!flow.negotiated || !view.ike.is_object()) return nullptr;
+  const std::string spi = flow.inbound ? hex_spi(flow.inbound->parameters.spi) : "";
+  for (const auto& session : view.ike.value("sessions", nlohmann::json::array()))
+    for (const auto& child : session.value("children", nlohmann::json::array()))
+      if (child.value("flow", 0U) == flow.flow && child.value("esp_spi_in", "") == spi) return child;
+  return nullptr;
+}
+
+nlohmann::json life_seconds(const NodeView& view, const FlowView& flow) {
+  const auto child = child_of(view, flow);
+  return child.is_object() ? child.value("remaining_s", nlohmann::json()) : nlohmann::json();
 }
 
 Result<std::optional<std::string>> text_argument(const nlohmann::json& args, const char* name) {

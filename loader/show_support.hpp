@@ -51,6 +51,13 @@ struct FlowContext {
 [[nodiscard]] nlohmann::json or_null(const std::optional<std::string>& text);
 [[nodiscard]] nlohmann::json or_null(const std::optional<IpAddress>& address);
 
+// Remaining lifetime of a negotiated SA: kilobytes by its volume, seconds by what postern-ike says about the child of
+// the flow. Null: none, or not known.
+[[nodiscard]] nlohmann::json life_kilobytes(const SaView& sa);
+[[nodiscard]] nlohmann::json life_seconds(const NodeView& view, const FlowView& flow);
+// postern-ike's child that serves the flow now; null: none.
+[[nodiscard]] nlohmann::json child_of(const NodeView& view, const FlowView& flow);
+
 // Text argument `name`, or nothing; an error when it is there and no text.
 [[nodiscard]] Result<std::optional<std::string>> text_argument(const nlohmann::json& args, const char* name);
 // An error when `args` has a key that is not in `known`.

@@ -1,6 +1,7 @@
 #include "loader/view.hpp"
 
 #include <algorithm>
+#include <map>
 
 #include <fmt/format.h>
 #include <sys/utsname.h>
@@ -146,6 +147,57 @@ void add_queues(const ViewSources& from, NodeView& view) {
     }
 }
 
+// SAs that postern-ike installed, by flow. Two pairs live side by side while one is rekeyed.
+struct NegotiatedSlots {
+  std::optional<std::uint32_t> inbound, outbound;
+  std::uint64_t newest = 0, last_bound = 0;
+};
+using NegotiatedFlows = std::map<std::uint32_t, NegotiatedSlots>;
+
+NegotiatedFlows negotiated_flows(const SharedMemory& memory) {
+  NegotiatedFlows out;
+  for (std::uint32_t index = 0; index < memory.capacity(); ++index) {
+    const SaSlot* const slot = memory.live(index);
+    if (slot == nullptr || slot->installed_by.load(std::memory_order_relaxed) != SaInstaller::ike) continue;
+    NegotiatedSlots& flow = out[slot->parameters.flow];
+    if (slot->parameters.direction == SaDirection::inbound) {
+      const auto installed = read(slot->installed_ns);
+      if (flow.inbound && installed < flow.newest) continue;
+      flow.inbound = index;
+      flow.newest = installed;
+    } else if (const auto bound = read(slot->bound_order); !flow.outbound || bound > flow.last_bound) {
+      flow.outbound = index;
+      flow.last_bound = bound;
+    }
+  }
+  return out;
+}
+
+void add_negotiated(const ViewSources& from, const NegotiatedFlows& all, FlowView& flow, std::uint64_t now_ns) {
+  const auto known = all.find(flow.flow);
+  if (known == all.end()) return;
+  const auto take = [&](const std::optional<std::uint32_t>& index, std::optional<SaView>& into) {
+    if (!index) return;
+    if (const SaSlot* const slot = from.memory.live(*index)) into = view_of(*index, *slot, now_ns);
+  };
+  take(known->second.inbound, flow.inbound);
+  take(known->second.outbound, flow.outbound);
+  if (!flow.outbound) return;
+  const SaParameters& p = flow.outbound->parameters;
+  flow.plaintext_mtu = plaintext_mtu(p.transform, p.remote.family(), p.udp_encapsulation, p.path_mtu).value_or(0);
+}
+
+bool is_negotiated(const config::Document& document, const PlannedFlow& flow) {
+  if (flow.tunnel) {
+    const auto tunnel = std::ranges::find(document.tunnels, *flow.tunnel, &config::Tunnel::number);
+    return tunnel != document.tunnels.end() && tunnel->negotiated;
+  }
+  const config::CryptoMap* const map = config::find_named(document.crypto_maps, flow.map);
+  if (map == nullptr) return false;
+  const auto entry = std::ranges::find(map->entries, flow.sequence, &config::MapEntry::sequence);
+  return entry != map->entries.end() && entry->negotiated;
+}
+
 FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uint64_t now_ns) {
   FlowView flow;
   flow.flow = planned.id;
@@ -154,6 +206,8 @@ FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uin
   flow.ace = planned.ace;
   flow.interface = planned.interface;
   flow.tunnel = planned.tunnel;
+  flow.owner = planned.sa_pair;
+  flow.negotiated = is_negotiated(from.document, planned);
   if (const auto pair = from.installed.sas.find(planned.sa_pair); pair != from.installed.sas.end()) {
     if (const SaSlot* const in = from.memory.live(pair->second.inbound_slot))
       flow.inbound = view_of(pair->second.inbound_slot, *in, now_ns);
@@ -205,7 +259,11 @@ NodeView build_view(const ViewSources& from) {
   add_devices(from, view);
   add_queues(from, view);
   const auto now_ns = monotonic_ns();
-  for (const PlannedFlow& flow : from.plan.flows) view.flows.push_back(flow_view(from, flow, now_ns));
+  const auto negotiated = negotiated_flows(from.memory);
+  for (const PlannedFlow& flow : from.plan.flows) {
+    FlowView& added = view.flows.emplace_back(flow_view(from, flow, now_ns));
+    if (added.negotiated) add_negotiated(from, negotiated, added, now_ns);
+  }
   return view;
 }
 

@@ -9,8 +9,8 @@
 // `document` is a memfd with JSON (a datagram is too small for many connections), sealed against every change.
 // `secrets` is a memfd with the pre-shared keys one behind the other, sealed against any change of size alone, so that
 // both sides can wipe it; the JSON names a key by offset and size. No key is ever in the JSON or in a std::string.
-// A Policy replaces the one before as a whole; generations grow. One with the generation that postern-ike has already is
-// the same. A posternd that came back sends its policy anew with a greater one: connections in it that say what they
+// A Policy replaces the one before as a whole; generations grow. One with the generation that postern-ike has already
+// is the same. A posternd that came back sends its policy anew with a greater one: connections in it that say what they
 // said go on undisturbed. postern-ike keeps its last Policy when posternd goes.
 //
 // Descriptors come in that order; the datagram with another number of them is refused. Bounds are checked (counts,

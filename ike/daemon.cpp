@@ -146,13 +146,19 @@ void Daemon::serve_client(int fd) {
     return;
   }
   ++requests_;
-  reply(fd, answer({buffer.data(), static_cast<std::size_t>(got)}, std::move(descriptors)));
+  reply(fd, parse_and_answer({buffer.data(), static_cast<std::size_t>(got)}, std::move(descriptors)));
 }
 
-nlohmann::json Daemon::answer(std::string_view text, std::vector<Fd> descriptors) {
+nlohmann::json Daemon::parse_and_answer(std::string_view text, std::vector<Fd> descriptors) {
   const auto request = nlohmann::json::parse(text, nullptr, false);
   if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
     return failure("the request is not {\"command\": ...}", 2);
+  auto body = answer(request, std::move(descriptors));
+  if (request.contains("id")) body["id"] = request["id"];
+  return body;
+}
+
+nlohmann::json Daemon::answer(const nlohmann::json& request, std::vector<Fd> descriptors) {
   const auto& said = request["command"].get_ref<const std::string&>();
   if (said == "adopt") return adopt(std::move(descriptors));
   if (said == policy_command) return take_policy(std::move(descriptors));

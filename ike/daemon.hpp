@@ -1,7 +1,8 @@
-// postern-ike's loop. posternd talks to it over ike.sock (SOCK_SEQPACKET, one JSON text a datagram): "show ..." and
-// other commands (daemon_commands.cpp); {"command": "adopt"} that carries a broker socket by SCM_RIGHTS, sent at start
-// and by every later posternd; {"command": "policy"} that carries the files of ike/policy_link.hpp. An answer too long
-// for a datagram is in a memory file that comes with {"bytes": N}. It lives on without posternd.
+// postern-ike's loop. posternd talks to it over ike.sock (SOCK_SEQPACKET, one JSON text a datagram; the answer repeats
+// the question's "id"): "show ..." and other commands (daemon_commands.cpp); {"command": "adopt"} that carries a broker
+// socket by SCM_RIGHTS, sent at start and by every later posternd; {"command": "policy"} that carries the files of
+// ike/policy_link.hpp. An answer too long for a datagram is in a memory file that comes with {"bytes": N}. It lives on
+// without posternd.
 //
 // SIGTERM ends it as a crash does: child SAs run on in the worker, and the next life takes over from them. {"command":
 // "goodbye"} comes first where the node itself ends: the peers are told.
@@ -44,7 +45,8 @@ class Daemon {
   void dispatch(int fd);
   void accept_client();
   void serve_client(int fd);
-  [[nodiscard]] nlohmann::json answer(std::string_view request, std::vector<Fd> descriptors);
+  [[nodiscard]] nlohmann::json parse_and_answer(std::string_view text, std::vector<Fd> descriptors);
+  [[nodiscard]] nlohmann::json answer(const nlohmann::json& request, std::vector<Fd> descriptors);
   [[nodiscard]] nlohmann::json adopt(std::vector<Fd> descriptors);
   [[nodiscard]] nlohmann::json take_policy(std::vector<Fd> descriptors);
   void reply(int fd, const nlohmann::json& body);

@@ -128,7 +128,11 @@ void Engine::on_worker(Time now) {
 
 void Engine::on_worker_message(const ChannelMessage& message, Time now) {
   if (message.header.type == ChannelType::acquire) {
-    if (Acquire acquire; message.read_into(acquire)) manager_.on_acquire(acquire.flow, now);
+    Acquire acquire;
+    if (!message.read_into(acquire)) return;
+    // We think that it has an SA, the worker does not: look what is there.
+    if (installer_.serves(acquire.flow)) return reconcile(now);
+    manager_.on_acquire(acquire.flow, now);
   } else if (message.header.type == ChannelType::sa_gone) {
     SaRow row;
     if (!message.read_into(row)) return;

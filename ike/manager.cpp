@@ -99,7 +99,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(AddSession& a) const { manager.do_add(a, now); }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const Event& a) const { effects.tell(a); }
-    void operator()(const Closed& a) const { manager.do_closed(key, a, now); }
+    void operator()(const Closed&) const { manager.do_closed(key, now); }
   };
   std::visit(Doer{*this, key, now, *setup_.effects}, action);
 }
@@ -121,26 +121,19 @@ void Manager::do_add(AddSession& successor, Time now) {
   settle(key, now);
 }
 
-void Manager::do_closed(Key key, const Closed& closed, Time now) {
+void Manager::do_closed(Key key, Time now) {
   Entry* const entry = find(key);
   if (entry == nullptr) return;
   const auto connection = entry->session->connection();
-  const bool was_up = entry->established.has_value();
-  const bool by_us = entry->closing;
+  const bool own_attempt = !entry->init && !entry->established;  // what a stranger begins delays nothing of ours
   forget(key);
   if (connection == nullptr || shutting_down_) return;
   const auto known = wishes_.find(connection->name);
   if (known == wishes_.end()) return;
   Wish& wish = known->second;
-  const bool always = wish.connection->initiate == Initiate::always;
-  if (!was_up && closed.retry) failed(wish, now);
-  const bool others = !sessions_of(connection->name).empty();
-  std::vector<std::string> wanted;
-  for (const std::string& name : closed.wanted_children)
-    if (wish.connection->child(name) != nullptr) wanted.push_back(name);
-  // Without a session, traffic asks again by itself; what was up and got lost is asked for once more.
-  if (always || (closed.retry && was_up && !wanted.empty()) || (others && !by_us && !wanted.empty() && closed.retry))
-    want(wish, wanted, now, std::chrono::milliseconds(100));
+  if (own_attempt) failed(wish, now);
+  // Without an SA traffic asks by itself; only what shall always be up is asked for again here.
+  if (wish.connection->initiate == Initiate::always) want(wish, {}, now, std::chrono::milliseconds(100));
 }
 
 // --- tables and timers, brought up to date after whatever happened to a session

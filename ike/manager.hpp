@@ -150,7 +150,7 @@ class Manager {
   void perform(Key key, Action& action, Time now);
   void do_install(Key key, InstallChild& child, Time now);
   void do_add(AddSession& successor, Time now);
-  void do_closed(Key key, const Closed& closed, Time now);
+  void do_closed(Key key, Time now);
   void settle(Key key, Time now);
   void arm(Key key, Entry& entry);
   void forget(Key key);

@@ -128,6 +128,7 @@ void Manager::want(Wish& wish, const std::vector<std::string>& children, Time no
 
 // Children of a session that is up or on its way, else a new session.
 void Manager::attempt(Wish& wish, Time now) {
+  std::erase_if(wish.children, [&](const std::string& child) { return wish.connection->child(child) == nullptr; });
   if (shutting_down_ || wish.children.empty()) return;
   const std::string& name = wish.connection->name;
   auto candidates = established_of(name);

@@ -70,6 +70,9 @@ class SaInstaller {
   // An SA of ours that posternd removed, or whose event came.
   [[nodiscard]] std::optional<ChildId> child_of(const SaRow& row) const;
 
+  // A child of this life is bound to the flow, as far as we know.
+  [[nodiscard]] bool serves(std::uint32_t flow) const { return bound_.contains(flow); }
+
   // What `show` tells about a child.
   struct Counters {
     std::uint64_t packets_in = 0, packets_out = 0, bytes_in = 0, bytes_out = 0;

@@ -143,6 +143,7 @@ struct Lab {
   ManagerLimits limits;
   Node a, b;
   std::function<bool(const Packet&)> passes = [](const Packet&) { return true; };
+  bool nat = false;  // A is behind one that changes its ports
 
   explicit Lab(ManagerLimits with = {}) : limits(with), a(0, wire, with), b(1, wire, with) {}
 
@@ -160,9 +161,11 @@ struct Lab {
   void deliver() {
     for (int steps = 0; !wire.empty(); ++steps) {
       REQUIRE(steps < 5000);
-      const Packet packet = std::move(wire.front());
+      Packet packet = std::move(wire.front());
       wire.pop_front();
       if (!passes(packet)) continue;
+      if (nat && packet.from == 0) packet.local.port = static_cast<std::uint16_t>(packet.local.port + 10000);
+      if (nat && packet.from == 1) packet.remote.port = static_cast<std::uint16_t>(packet.remote.port - 10000);
       Node& to = packet.from == 0 ? b : a;
       to.manager->on_datagram({packet.remote, packet.local, 0, packet.bytes}, now);
     }

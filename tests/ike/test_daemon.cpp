@@ -107,6 +107,8 @@ TEST_CASE("postern-ike answers in its sandbox and ends at SIGTERM with exit code
   const Fd client = daemon.connect();
   CHECK(ask(client, R"({"command":"show crypto ikev2 sa"})")["data"]["sessions"].empty());
   CHECK(ask(client, "not JSON")["ok"] == false);
+  CHECK(ask(client, R"({"command":"show ike","id":7})")["id"] == 7);
+  CHECK(!ask(client, R"({"command":"show ike"})").contains("id"));
   const int status = daemon.terminate();
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);

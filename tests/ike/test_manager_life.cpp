@@ -265,6 +265,20 @@ TEST_CASE("clear and connect: by peer, map, sequence; what matches nothing does 
   CHECK(lab.b.manager->size() == 0);
 }
 
+TEST_CASE("a NAT between: both float to port 4500, and the SA goes to the translated port") {
+  Lab lab;
+  lab.nat = true;
+  lab.policies();
+  lab.a.manager->on_acquire(1, lab.now);
+  lab.run(2s);
+  lab.check_up();
+  const auto at_b = lab.b.manager->rows(lab.now).at(0).session;
+  CHECK(at_b.local.port == 4500);
+  CHECK(at_b.remote.port == 14500);
+  CHECK(at_b.nat_remote);
+  CHECK(lab.a.manager->rows(lab.now).at(0).session.nat_local);
+}
+
 TEST_CASE("goodbye tells every peer") {
   Lab lab;
   lab.policies(Initiate::always);
@@ -295,6 +309,7 @@ TEST_CASE("wrong key, wrong identity, silence and silence after the float are fo
         }) == Kinds{FailureKind::no_answer});
   CHECK(failure_of([](Lab& lab) {
           lab.policies();
+          lab.nat = true;
           lab.passes = [](const Packet& p) {
             const auto header = parse_header(p.bytes);
             return header && header->exchange == ExchangeType::ike_sa_init;

@@ -257,6 +257,25 @@ TEST_CASE("every queue has an owner, spread over the threads") {
   CHECK(interface_of(plan_of(d, f), "in0") == nullptr);
 }
 
+TEST_CASE("a thread without a queue of an outside interface sends there by a packet socket, the others do not") {
+  Facts f = facts();
+  f.links[0].queues = 2;
+  config::Document d = document();
+  d.dataplane.workers = 3;
+  const auto threads_with_socket = [](const Plan& plan) {
+    std::vector<std::uint32_t> out;
+    for (const PlannedDevice& device : plan.devices)
+      if (device.kind == DeviceKind::packet_out) out.push_back(device.thread);
+    return out;
+  };
+  CHECK(threads_with_socket(plan_of(d, f)) == std::vector<std::uint32_t>{2});
+  f.links[0].needs_packet_socket = true;
+  CHECK(threads_with_socket(plan_of(d, f)) == std::vector<std::uint32_t>{0, 1, 2});
+  f.links[0].needs_packet_socket = false;
+  d.dataplane.workers = 2;
+  CHECK(threads_with_socket(plan_of(d, f)).empty());
+}
+
 TEST_CASE("worker threads: as told, else one per CPU and at most one per queue") {
   struct Row {
     std::uint32_t told, cpus, queues, threads;

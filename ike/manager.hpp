@@ -178,7 +178,7 @@ class Manager {
   void review(Wish& wish, Time now);
   void close_duplicate(Wish& wish, Time now);
   void failed(Wish& wish, Time now);
-  [[nodiscard]] bool alone_with(const Connection& connection) const;
+  [[nodiscard]] bool alone_with(const Connection& connection, Key self) const;
   void set_up(Wish& wish);
   void policy_changed(const Connection& before, const Connection* after, Time now);
   void flows_changed();

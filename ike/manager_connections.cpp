@@ -99,11 +99,11 @@ void Manager::policy_changed(const Connection& before, const Connection* after, 
   }
 }
 
-// No IKE SA of any connection is left with this peer: only then may we say so (RFC 7296 §2.4).
-bool Manager::alone_with(const Connection& connection) const {
+// No other IKE SA of any connection is left with this peer: only then may we say so (RFC 7296 §2.4).
+bool Manager::alone_with(const Connection& connection, Key self) const {
   return std::ranges::none_of(sessions_, [&](const auto& row) {
     const auto& other = row.second.session->connection();
-    return !row.second.closing && other != nullptr && same_path(*other, connection);
+    return row.first != self && !row.second.closing && other != nullptr && same_path(*other, connection);
   });
 }
 
@@ -148,7 +148,7 @@ void Manager::attempt(Wish& wish, Time now) {
                                      {connection.local, port},
                                      {connection.remote, port},
                                      connection.fvrf,
-                                     alone_with(connection),
+                                     alone_with(connection, 0),
                                      setup_.lifetimes},
                                     wish.connection, std::move(children));
   Actions first = session->initiate(now);

@@ -54,7 +54,11 @@ void Manager::on_datagram(const Datagram& datagram, Time now) {
   if (begins) return on_init_request(datagram, *header, now);
   // Flag I is of who began the IKE SA: its messages name us as responder.
   const Key key = header->from_initiator ? header->responder_spi : header->initiator_spi;
-  if (key == 0 || find(key) == nullptr) return answer_unknown_spi(datagram, *header, now);
+  Entry* const entry = key == 0 ? nullptr : find(key);
+  if (entry == nullptr) return answer_unknown_spi(datagram, *header, now);
+  // The answer may have been long in coming: the peer may have set up IKE SAs of its own meanwhile.
+  if (entry->session->phase() == SessionPhase::init_sent)
+    entry->session->set_initial_contact(alone_with(*entry->session->connection(), key));
   with(key, now,
        [&](Session& session) { return session.on_datagram(datagram.bytes, datagram.local, datagram.remote, now); });
 }

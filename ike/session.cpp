@@ -268,6 +268,8 @@ Actions Session::on_install_failed(ChildId id, const std::string& why, Time now)
   return done(core, now);
 }
 
+void Session::set_initial_contact(bool nothing_left) { core_->setup.initial_contact = nothing_left; }
+
 std::uint64_t Session::own_spi() const { return core_->initiator ? core_->spi_i : core_->spi_r; }
 std::uint64_t Session::peer_spi() const { return core_->initiator ? core_->spi_r : core_->spi_i; }
 SessionPhase Session::phase() const { return phase_of(core_->state()); }

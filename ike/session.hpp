@@ -96,6 +96,8 @@ class Session {
   ~Session();
 
   [[nodiscard]] Actions initiate(Time now);
+  // Setup::initial_contact as it is by now; counts until IKE_AUTH is sent.
+  void set_initial_contact(bool nothing_left);
   // `bytes` without the non-ESP marker; `local`, `remote`: the path it came by.
   [[nodiscard]] Actions on_datagram(Bytes bytes, const Endpoint& local, const Endpoint& remote, Time now);
   [[nodiscard]] Actions on_timer(Time now);

@@ -145,6 +145,23 @@ TEST_CASE("INITIAL_CONTACT: a peer that comes back replaces what it had, without
   CHECK(!lab.b.world.installed.contains(old));
 }
 
+TEST_CASE("INITIAL_CONTACT: an attempt that was long on its way does not say that it is the first") {
+  Lab lab;
+  lab.policies();
+  bool away = true;
+  lab.passes = [&](const Packet& packet) { return !away || packet.from == 1; };
+  lab.a.manager->on_acquire(1, lab.now);
+  lab.run(400ms);  // nothing of A arrives yet
+  away = false;
+  lab.b.manager->on_acquire(2, lab.now);
+  lab.run(50ms);
+  CHECK(lab.b.established(lab.now) == 1);
+  const auto first = lab.b.world.installed.begin()->first;
+  lab.run(1s);  // A's retransmission: a second IKE SA, which does not end the first
+  CHECK(lab.b.established(lab.now) == 2);
+  CHECK(lab.b.world.installed.contains(first));
+}
+
 TEST_CASE("survivors of an earlier life are negotiated anew without traffic, and their SPIs are not used") {
   Lab lab;
   lab.policies();

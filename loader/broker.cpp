@@ -1,11 +1,12 @@
 #include "loader/broker.hpp"
 
 #include <algorithm>
-#include <cstring>
+#include <span>
 
 #include <sys/socket.h>
 
 #include "base/log.hpp"
+#include "base/send_descriptors.hpp"
 
 namespace postern::loader {
 namespace {
@@ -37,22 +38,9 @@ Result<Family> family_of(const BrokerRequest& request) {
 
 Result<void> reply(int socket, std::uint64_t id, const Result<Fd>& outcome) {
   BrokerReply body{id, outcome ? 0 : (outcome.error().code == 0 ? EIO : outcome.error().code), 0};
-  iovec part{&body, sizeof body};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (outcome) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = outcome->get();
-    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
-  }
-  if (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return fail_errno("broker: answer");
+  const int fd = outcome ? outcome->get() : -1;
+  if (send_descriptors(socket, std::as_bytes(std::span(&body, 1)), {&fd, outcome ? 1U : 0U}) < 0)
+    return fail_errno("broker: answer");
   return {};
 }
 

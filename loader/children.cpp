@@ -1,20 +1,19 @@
 #include "loader/children.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
+#include <span>
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/send_descriptors.hpp"
 #include "loader/control_server.hpp"
 
 namespace postern::loader {
 namespace {
 
 constexpr std::chrono::milliseconds patience{3000};
-constexpr std::size_t max_question_descriptors = 4;
 constexpr off_t max_answer_bytes = 64 << 20;
 
 // A child on the listening socket `path`, which is its descriptor 3.
@@ -26,21 +25,7 @@ Result<Child> start_listening(const std::string& program, const std::string& nod
 
 Result<void> send_question(int socket, const nlohmann::json& question, std::span<const int> descriptors) {
   const auto text = question.dump();
-  iovec part{const_cast<char*>(text.data()), text.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * max_question_descriptors)> control{};
-  if (!descriptors.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
-  }
-  if (::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return fail_errno("postern-ike: ask");
+  if (send_descriptors(socket, std::as_bytes(std::span(text)), descriptors) < 0) return fail_errno("postern-ike: ask");
   return {};
 }
 

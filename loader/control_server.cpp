@@ -10,6 +10,7 @@
 
 #include "base/log.hpp"
 #include "base/secret.hpp"
+#include "base/send_descriptors.hpp"
 
 namespace postern::loader {
 namespace {
@@ -44,25 +45,6 @@ Result<sockaddr_un> address_of(const std::string& path) {
   if (path.size() >= sizeof address.sun_path) return fail("socket path too long: " + path, ENAMETOOLONG);
   std::memcpy(address.sun_path, path.data(), path.size());
   return address;
-}
-
-ssize_t send_with_descriptor(int socket, std::string_view bytes, const Fd& descriptor) {
-  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = descriptor.get();
-    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
-  }
-  return ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 }  // namespace
@@ -204,7 +186,9 @@ void ControlServer::start_reply(Client& client, ControlReply reply) {
 
 void ControlServer::write_reply(Client& client) {
   const auto left = std::string_view(client.output).substr(client.sent);
-  const ssize_t sent = send_with_descriptor(client.socket.get(), left, client.descriptor);
+  const int descriptor = client.descriptor.get();
+  const ssize_t sent =
+      send_descriptors(client.socket.get(), std::as_bytes(std::span(left)), {&descriptor, client.descriptor ? 1U : 0U});
   if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (sent < 0) return drop(client.socket.get());
   client.descriptor.reset();

@@ -110,6 +110,7 @@ Result<void> Devices::ensure_route(std::string_view device, const Prefix& prefix
   const std::string text = route.destination.text();
   record_route(made,
                {.kind = "unreachable", .name = link.name, .prefix = text, .table = twin.table, .metric = twin.metric});
+  if (!link.up()) return {};
   POSTERN_CHECK(add_or_adopt(netlink_, route));
   record_route(made,
                {.kind = "route", .name = link.name, .prefix = text, .table = route.table, .metric = route.metric});

@@ -48,6 +48,7 @@ struct TunSpec {
   std::uint32_t queues = 1;  // > 1: IFF_MULTI_QUEUE
   std::uint32_t mtu = 1500;
   std::uint32_t tx_queue_length = 512;  // packets that wait for the worker, super-packets of up to 64 KB among them
+  bool bring_up = true;                 // false: a device that was there stays down, as an operator may want it
 };
 
 struct TunDevice {
@@ -76,7 +77,7 @@ class Devices {
   [[nodiscard]] Result<void> keep_only_addresses(std::string_view device, const std::vector<Prefix>& wanted,
                                                  UndoList& made);
 
-  // The route and its unreachable twin; the twin first. `table` 0 is main.
+  // The route and its unreachable twin; the twin first, and alone while the device is down. `table` 0 is main.
   [[nodiscard]] Result<void> ensure_route(std::string_view device, const Prefix& prefix, std::uint32_t table,
                                           UndoList& made);
   [[nodiscard]] Result<void> ensure_rule(const Rule& rule, UndoList& made);
@@ -93,7 +94,7 @@ class Devices {
   [[nodiscard]] std::string mark() const { return "postern " + node_; }
   [[nodiscard]] Result<std::optional<Link>> own_device(const TunSpec& spec);
   [[nodiscard]] Result<void> create_tun(const TunSpec& spec);
-  [[nodiscard]] Result<void> configure_tun(const TunSpec& spec, std::uint32_t ifindex);
+  [[nodiscard]] Result<void> configure_tun(const TunSpec& spec, std::uint32_t ifindex, bool bring_up);
   [[nodiscard]] Result<void> undo_on_link(const Undo& one);
 
   Netlink& netlink_;

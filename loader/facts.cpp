@@ -34,7 +34,18 @@ std::uint32_t usable_cpus() {
   return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
 }
 
+// What AF_XDP cannot serve, whatever the document says.
+std::string not_for_af_xdp(const LinkFacts& link) {
+  if (link.kind == "bond" || link.kind == "team" || link.kind == "bridge" || link.kind == "vlan")
+    return link.name + " is a " + link.kind + ": its packets have been through the kernel already";
+  if (link.mtu > largest_path_mtu)
+    return "packets of " + std::to_string(link.mtu) + " bytes do not fit the worker's frames";
+  return {};
+}
+
 void judge_inside(const FactSources& sources, const config::Document& document, LinkFacts& link) {
+  link.plain_side_reason = not_for_af_xdp(link);
+  if (!link.plain_side_reason.empty()) return;
   if (document.dataplane.plain_side != config::PlainSide::automatic) {
     link.plain_side_af_xdp = document.dataplane.plain_side == config::PlainSide::af_xdp;
     link.plain_side_reason = "dataplane.plain_side says so";
@@ -84,6 +95,11 @@ Result<Facts> gather_facts(const FactSources& sources, const config::Document& d
     fact.ifindex = link.ifindex;
     fact.mtu = std::min<std::uint32_t>(link.mtu, 65535);
     fact.mac = link.mac;
+    fact.kind = link.kind;
+    fact.master = link.master;
+    fact.lower = link.lower;
+    fact.up = link.up();
+    if (link.kind == "vrf") facts.vrfs.push_back({link.name, link.ifindex, link.vrf_table});
     fact.queues = std::max(1U, sources.netlink.receive_queues(link).value_or(1));
     for (const LinkAddress& address : addresses)
       if (address.ifindex == link.ifindex) fact.addresses.push_back(address.prefix);

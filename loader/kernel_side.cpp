@@ -101,17 +101,23 @@ Result<void> KernelSide::write_entry(const PlannedInterface& planned, const Inst
 
 Result<std::uint32_t> KernelSide::attach(const PlannedInterface& planned, config::XdpMode mode) {
   if ((planned.flags & (POSTERN_IF_OUTSIDE | POSTERN_IF_INSIDE)) == 0) return 0U;
+  if (planned.has_ports) {
+    POSTERN_CHECK(programs_.attach_tc(planned.ifindex, TcSide::egress));
+    return 0U;
+  }
   POSTERN_TRY(attachment, programs_.attach_xdp(planned.ifindex, planned.name, mode));
   if (!attachment.replaced)
     spdlog::info("{}: XDP in {} mode{}{}", planned.name, name_of(attachment.mode),
                  attachment.native_refusal.empty() ? "" : ", because ", attachment.native_refusal);
-  if ((planned.flags & POSTERN_IF_OUTSIDE) != 0) POSTERN_CHECK(programs_.attach_tc(planned.ifindex, TcSide::egress));
+  if ((planned.flags & POSTERN_IF_OUTSIDE) != 0 && planned.part_of.empty())
+    POSTERN_CHECK(programs_.attach_tc(planned.ifindex, TcSide::egress));
   return attachment.mode == XdpModeUsed::generic ? static_cast<std::uint32_t>(POSTERN_IF_GENERIC) : 0U;
 }
 
 Result<void> KernelSide::enter(const PlannedInterface& planned, std::uint32_t generation, std::uint32_t steer,
                                config::XdpMode mode, InstalledInterface& installed) {
-  if (generation != 0) POSTERN_CHECK(write_policy(planned, generation));
+  if (generation != 0 && planned.part_of.empty()) POSTERN_CHECK(write_policy(planned, generation));
+  installed.part_of = planned.part_of;
   installed.ifindex = planned.ifindex;
   installed.generation = generation;
   installed.flags = planned.flags;
@@ -169,7 +175,7 @@ Result<void> KernelSide::leave(const std::string& name, const InstalledInterface
       !detached && detached.error().code != ENODEV)
     return std::unexpected(detached.error());
   POSTERN_CHECK(maps().interfaces.erase(installed.ifindex));
-  return remove_policy(installed.generation);
+  return installed.part_of.empty() ? remove_policy(installed.generation) : Result<void>{};
 }
 
 Result<void> KernelSide::keep_only_interfaces(const std::set<std::uint32_t>& wanted) {

@@ -36,7 +36,8 @@ class KernelSide {
   [[nodiscard]] Result<std::uint32_t> highest_generation() const;
   [[nodiscard]] Result<std::uint32_t> highest_flow() const;
 
-  // A new interface, blocked: policy rows under `generation` (0: no rules), entry, programs. Fills `installed`.
+  // A new interface, blocked: policy rows under `generation` (0: no rules), entry, programs. Fills `installed`. A
+  // bond's port has no rows of its own: `generation` is the bond's.
   [[nodiscard]] Result<void> enter(const PlannedInterface& planned, std::uint32_t generation, std::uint32_t steer,
                                    config::XdpMode mode, InstalledInterface& installed);
   // An interface that is there: entry and programs as planned, policy and block untouched.

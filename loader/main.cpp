@@ -81,7 +81,9 @@ int main(int argc, char** argv) {
                "Stay in the foreground, log to standard error (the only form there is)");
   auto* const teardown =
       app.add_flag("--teardown", options.teardown, "Remove everything of the node; no posternd may run");
-  app.add_flag("--guard", options.guard, "Put policies in force, block protected interfaces, and exit")->needs(config);
+  app.add_flag("--guard", options.guard,
+               "Put policies in force and block protected interfaces; exit when all of them exist")
+      ->needs(config);
   teardown->excludes(config);
   CLI11_PARSE(app, argc, argv);
   if (!options.teardown && options.config.empty()) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include <linux/if.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
@@ -38,6 +39,7 @@ void on_link(NetworkChanges& changes, const nlmsghdr* message) {
   } else {
     std::erase(changes.gone, ifindex);
     add_once(changes.links, ifindex);
+    if ((header->ifi_flags & IFF_UP) == 0) add_once(changes.down, ifindex);
   }
 }
 

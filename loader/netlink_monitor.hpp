@@ -15,9 +15,10 @@ struct NetworkChanges {
   bool routes = false;     // a route or a rule
   bool addresses = false;  // a local address
   bool traffic = false;    // a qdisc or a TC filter
-  std::vector<std::uint32_t> links;   // changed or new; each once
-  std::vector<std::uint32_t> gone;    // removed links
-  std::vector<Neighbour> neighbours;  // as they are now; a removed one has state 0 (NUD_NONE)
+  std::vector<std::uint32_t> links;      // changed or new; each once
+  std::vector<std::uint32_t> gone;       // removed links
+  std::vector<std::uint32_t> down = {};  // links that were down at one moment: the kernel took their routes; each once
+  std::vector<Neighbour> neighbours;     // as they are now; a removed one has state 0 (NUD_NONE)
 
   [[nodiscard]] bool any() const {
     return resync || routes || addresses || traffic || !links.empty() || !gone.empty() || !neighbours.empty();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -86,7 +87,7 @@ Result<void> Node::begin(config::Document document, MemoryFiles stored) {
     // then.
     for (auto& [name, installed] : state_.interfaces) POSTERN_CHECK(kernel_->set_block(installed.ifindex, true));
   }
-  POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace));
+  POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace, Cause::request));
   remove_orphans();
   std::set<std::uint32_t> generations, interfaces;
   for (const auto& [name, installed] : state_.interfaces) {
@@ -101,26 +102,55 @@ Result<void> Node::begin(config::Document document, MemoryFiles stored) {
 }
 
 Result<void> Node::guard(const NodePaths& paths, const config::Document& document) {
-  POSTERN_TRY(lock, lock_run_dir(paths));
   Node node(paths);
+  POSTERN_TRY(monitor, NetworkMonitor::open());  // before the first look
   POSTERN_TRY(netlink, Netlink::open());
   node.netlink_.emplace(std::move(netlink));
   POSTERN_TRY(plain_side, PlainSide::open(*node.netlink_));
   node.plain_side_ = std::move(plain_side);
-  POSTERN_TRY(kernel, KernelSide::load(paths.pin_dir));
-  node.kernel_ = std::move(kernel);
-  POSTERN_CHECK(node.load_state());
-  POSTERN_TRY(facts, node.current_facts(document));
-  POSTERN_TRY(plan, make_plan(document, facts, node.flows_));
-  for (const PlannedInterface& planned : plan.interfaces) {
-    InstalledInterface& installed = node.state_.interfaces[planned.name];
-    POSTERN_CHECK(node.kernel_->enter(planned, planned.rules.empty() ? 0 : node.new_generation(), 0,
-                                      document.dataplane.xdp_mode, installed));
+  std::set<std::uint32_t> guarded;
+  for (bool first = true;; first = false) {
+    // Held while it works and not while it waits: posternd takes over by taking it.
+    auto lock = lock_run_dir(paths);
+    if (!lock && lock.error().code == EBUSY && !first) return {};
+    if (!lock) return std::unexpected(lock.error());
+    POSTERN_TRY(complete, node.guard_once(document, guarded));
+    if (first) notify_ready(complete ? "guards every interface" : "waits for interfaces that do not exist yet");
+    if (complete) return {};
+    lock->reset();
+    pollfd changed{monitor.fd(), POLLIN, 0};
+    if (::poll(&changed, 1, -1) < 0 && errno != EINTR) return fail_errno("boot guard: wait for interfaces");
+    POSTERN_CHECK(monitor.drain());
   }
-  for (const auto& line : plan.missing) spdlog::warn("boot guard: {}", line);
-  node.save_state();
-  spdlog::info("boot guard: {} interfaces blocked", plan.interfaces.size());
-  return {};
+}
+
+// True: nothing is missing, or a posternd has been here since the last time.
+Result<bool> Node::guard_once(const config::Document& document, std::set<std::uint32_t>& guarded) {
+  if (!kernel_) {
+    POSTERN_TRY(kernel, KernelSide::load(paths_.pin_dir));
+    kernel_ = std::move(kernel);
+    POSTERN_CHECK(load_state());
+  } else {
+    const auto now = read_state(paths_.file("state.json"));
+    if (now && *now && (*now)->to_json() != state_.to_json()) return true;
+  }
+  POSTERN_TRY(facts, current_facts(document));
+  POSTERN_TRY(plan, make_plan(document, facts, flows_));
+  std::uint32_t blocked = 0;
+  for (const PlannedInterface& planned : plan.interfaces) {
+    if (!guarded.insert(planned.ifindex).second) continue;
+    POSTERN_CHECK(kernel_->enter(planned, first_generation(planned), 0, document.dataplane.xdp_mode,
+                                 state_.interfaces[planned.name]));
+    ++blocked;
+  }
+  save_state();
+  if (blocked != 0 || guarded.empty()) {
+    for (const auto& one : document.interfaces)
+      if (facts.find(one.name) == nullptr) spdlog::warn("boot guard: interface {} does not exist", one.name);
+    spdlog::info("boot guard: {} interfaces blocked", guarded.size());
+  }
+  // Tunnels are made by posternd; only what carries a policy is waited for.
+  return std::ranges::all_of(document.interfaces, [&](const auto& one) { return facts.find(one.name) != nullptr; });
 }
 
 Result<void> Node::watch_everything() {
@@ -185,16 +215,24 @@ void Node::on_network() {
     spdlog::error("{}", changes.error().message());
     return;
   }
+  for (const PlannedInterface& tunnel : plan_.interfaces)
+    if ((tunnel.flags & POSTERN_IF_TUNNEL) != 0 &&
+        (changes->resync || std::ranges::find(changes->down, tunnel.ifindex) != changes->down.end()))
+      flushed_.insert(tunnel.ifindex);
   keeper_->on_changes(*changes, Clock::now());
   arm_keeper();
   if (changes->resync || changes->addresses || changes->traffic || !changes->links.empty() || !changes->gone.empty())
     look_again_soon(new_link(*changes) ? Duration::zero() : settle);
 }
 
-// A device that has just come may be one that we protect: until it is blocked, every moment counts.
-bool Node::new_link(const NetworkChanges& changes) const {
+// A device that has just come, or become a bond's port, may be one that we protect: until it is blocked, every moment
+// counts.
+bool Node::new_link(const NetworkChanges& changes) {
   return std::ranges::any_of(changes.links, [this](std::uint32_t ifindex) {
-    return std::ranges::find(facts_.links, ifindex, &LinkFacts::ifindex) == facts_.links.end();
+    const LinkFacts* const known = facts_.find(ifindex);
+    if (known == nullptr) return true;
+    const auto now = netlink_->link(ifindex);
+    return now && now->master != known->master;
   });
 }
 
@@ -219,8 +257,8 @@ void Node::look_again() {
     spdlog::warn("{}", facts.error().message());
     return;
   }
-  if (*facts == facts_ && trouble_.empty()) return;
-  const auto done = realize(config::Document(document_), SaUpdate::keep);
+  if (*facts == facts_ && trouble_.empty() && flushed_.empty()) return;
+  const auto done = realize(config::Document(document_), SaUpdate::keep, Cause::network);
   const std::string now = done ? "" : done.error().message();
   if (!done && now != trouble_) spdlog::error("following a change of the network: {}", now);
   trouble_ = now;
@@ -296,6 +334,7 @@ Result<void> Node::stop() {
   }
   if (ike_) end_process(ike_->process, patience);
   worker_.reset();
+  xsks_.forget();
   ike_.reset();
   state_.worker = state_.ike = {};
   state_.worker_devices.clear();

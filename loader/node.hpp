@@ -50,6 +50,10 @@ enum class SaUpdate : std::uint8_t {
   replace,  // start, adoption, links: the document counts
 };
 
+// Why a plan is made. What an operator asks for is done whole; a change of the network only brings back what the kernel
+// took with it, so that a route deleted or a tunnel set down by hand stays that way.
+enum class Cause : std::uint8_t { request, network };
+
 class Node {
  public:
   // Everything up to READY. An error leaves what was made in place and blocked.
@@ -61,7 +65,8 @@ class Node {
   [[nodiscard]] Result<void> run();
   [[nodiscard]] Result<void> stop();
 
-  // Boot guard: policies in force and every protected interface blocked; then posternd may exit.
+  // Boot guard: policies in force and every protected interface blocked. Returns when all of the document's interfaces
+  // exist and are, or when posternd has taken over.
   [[nodiscard]] static Result<void> guard(const NodePaths& paths, const config::Document& document);
 
  private:
@@ -76,7 +81,8 @@ class Node {
   void on_network();
   void look_again_soon(Duration delay);
   void look_again();
-  [[nodiscard]] bool new_link(const NetworkChanges& changes) const;
+  [[nodiscard]] bool new_link(const NetworkChanges& changes);
+  [[nodiscard]] Result<bool> guard_once(const config::Document& document, std::set<std::uint32_t>& guarded);
   void on_keeper_timer();
   void arm_keeper();
   void sample_stats();
@@ -87,11 +93,17 @@ class Node {
   void save_state();
 
   // node_realize.cpp
-  [[nodiscard]] Result<void> realize(const config::Document& document, SaUpdate update);
+  [[nodiscard]] Result<void> realize(const config::Document& document, SaUpdate update, Cause cause);
   [[nodiscard]] Result<void> apply(config::Document document);
-  [[nodiscard]] Result<void> make_devices(const config::Document& document);
+  [[nodiscard]] Result<void> make_devices(const config::Document& document, Cause cause);
   [[nodiscard]] Result<void> address_interfaces(const config::Document& document, const Plan& plan);
-  [[nodiscard]] Result<void> make_tunnel(const PlannedTunnel& tunnel);
+  [[nodiscard]] Result<void> enslave(const config::Document& document, const std::string& device,
+                                     const std::optional<std::string>& vrf);
+  [[nodiscard]] Result<void> make_tunnel(const config::Document& document, const PlannedTunnel& tunnel, bool restore);
+  [[nodiscard]] Result<void> enter_interface(const config::Document& document, const PlannedInterface& planned,
+                                             std::uint32_t steer);
+  [[nodiscard]] Result<void> switch_ports(const Plan& plan, const std::string& bond, std::uint32_t generation);
+  [[nodiscard]] std::uint32_t first_generation(const PlannedInterface& planned);
   void drop_devices(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<Facts> current_facts(const config::Document& document);
   [[nodiscard]] Result<void> reconcile(const config::Document& document, const Plan& plan, SaUpdate update);
@@ -118,8 +130,12 @@ class Node {
   void on_worker_message();
   [[nodiscard]] Result<void> on_sa_event(const ChannelMessage& event);
   void check_worker();
+  [[nodiscard]] Result<void> renew_worker(const config::Document& document);
   [[nodiscard]] Result<void> serve(const config::Document& document, const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> serve_devices(const config::Document& document, const Plan& plan);
+  [[nodiscard]] HandOver hand_over_of(const config::Document& document, const Plan& plan);
+  [[nodiscard]] Result<void> take_away(const std::vector<PlannedDevice>& devices);
+  [[nodiscard]] Result<void> serve_xsks(const HandOver& to, std::vector<PlannedDevice> xsks, const Plan& plan);
   [[nodiscard]] Result<void> install_sas(const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> install_pair(const PlannedSaPair& pair);
   [[nodiscard]] Result<void> remove_pair(const std::string& key);
@@ -178,6 +194,8 @@ class Node {
   Plan plan_;
   FlowBook flows_;
   XskBindings bindings_;
+  XskGroups xsks_;
+  std::set<std::uint32_t> flushed_;  // tunnels that were down: the kernel took their routes
   WorkerTraits worker_traits_;
   bool adopted_ = false;
   bool release_ = false;  // teardown, or on_stop release

@@ -32,6 +32,13 @@ ControlReply refused(const config::Problems& problems) {
   return reply;
 }
 
+// An error of the plan or the kernel names its place in the document in front, where it has one.
+ControlReply not_applied(const Error& error) {
+  ControlReply reply = ControlReply::failure("nothing was changed: " + error.message());
+  if (error.what.starts_with('/')) reply.line["error"]["path"] = error.what.substr(0, error.what.find(": "));
+  return reply;
+}
+
 Result<CaptureSide> side_of(const json& args) {
   const auto side = args.value("side", std::string("both"));
   if (side == "plain") return CaptureSide::plain;
@@ -83,7 +90,7 @@ ControlReply Node::command_apply(json args) {
     if (auto kept = write_file(paths_.file("running.json"), text, 0600); !kept)
       spdlog::warn("{}", kept.error().message());
   wipe(std::as_writable_bytes(std::span(text)));
-  if (!applied) return ControlReply::failure("nothing was changed: " + applied.error().message());
+  if (!applied) return not_applied(applied.error());
   spdlog::info("config apply: {} changes", changes.size());
   return ControlReply::success(
       {{"changes", config::to_json(changes)}, {"warnings", problems_json(loaded->warnings)}, {"state", state_text()}});

@@ -18,15 +18,30 @@ TunSpec spec_of(const PlannedTunnel& tunnel, std::uint32_t threads) {
   return spec;
 }
 
+// Where in the document the reason lies.
+template <class T>
+Result<T> at(const std::string& path, Result<T> done) {
+  if (!done && !done.error().what.starts_with('/')) done.error().what = path + ": " + done.error().what;
+  return done;
+}
+
+std::string interface_path(const config::Document& document, std::string_view name) {
+  for (std::size_t i = 0; i < document.interfaces.size(); ++i)
+    if (document.interfaces[i].name == name) return "/interfaces/" + std::to_string(i);
+  for (std::size_t i = 0; i < document.tunnels.size(); ++i)
+    if (document.tunnels[i].device() == name) return "/tunnels/" + std::to_string(i);
+  return "/interfaces";
+}
+
 bool is_route(const Undo& undo) { return undo.kind == "route" || undo.kind == "unreachable"; }
 
 }  // namespace
 
 Result<void> Node::apply(config::Document document) {
   const config::Document before = document_;
-  if (auto done = realize(document, SaUpdate::keep); !done) {
+  if (auto done = realize(document, SaUpdate::keep, Cause::request); !done) {
     spdlog::error("apply failed, going back: {}", done.error().message());
-    if (auto back = realize(before, SaUpdate::keep); !back) {
+    if (auto back = realize(before, SaUpdate::keep, Cause::request); !back) {
       trouble_ = "going back after a failed apply: " + back.error().message();
       spdlog::error("{}", trouble_);
     }
@@ -36,8 +51,8 @@ Result<void> Node::apply(config::Document document) {
   return {};
 }
 
-Result<void> Node::realize(const config::Document& document, SaUpdate update) {
-  POSTERN_CHECK(make_devices(document));
+Result<void> Node::realize(const config::Document& document, SaUpdate update, Cause cause) {
+  POSTERN_CHECK(make_devices(document, cause));
   save_state();
   POSTERN_TRY(facts, current_facts(document));
   FlowBook book = flows_;
@@ -85,7 +100,7 @@ Result<Facts> Node::current_facts(const config::Document& document) {
 }
 
 // What the plan needs to exist before it can be made. A device that is there and right is left alone.
-Result<void> Node::make_devices(const config::Document& document) {
+Result<void> Node::make_devices(const config::Document& document, Cause cause) {
   POSTERN_TRY(facts, current_facts(document));
   const std::uint32_t threads = planned_threads(document, facts);
   TunSpec steer = steer_spec(threads);
@@ -93,9 +108,16 @@ Result<void> Node::make_devices(const config::Document& document) {
     if (const LinkFacts* const link = facts.find(interface.name)) steer.mtu = std::max(steer.mtu, link->mtu);
   POSTERN_CHECK(devices_->ensure_tun(steer, state_.made));
   for (const PlannedTunnel& tunnel : plan_tunnels(document, facts)) {
-    POSTERN_CHECK(devices_->ensure_tun(spec_of(tunnel, threads), state_.made));
-    POSTERN_CHECK(make_tunnel(tunnel));
+    const std::string path = interface_path(document, tunnel.name);
+    TunSpec spec = spec_of(tunnel, threads);
+    spec.bring_up = cause == Cause::request;
+    POSTERN_TRY(device, at(path, devices_->ensure_tun(spec, state_.made)));
+    const bool restore = cause == Cause::request || device.created || flushed_.contains(device.ifindex);
+    POSTERN_CHECK(at(path, make_tunnel(document, tunnel, restore)));
+    const auto link = netlink_->link(device.ifindex);
+    if (link && link->up()) flushed_.erase(device.ifindex);
   }
+  std::erase_if(flushed_, [&](std::uint32_t tunnel) { return !netlink_->link(tunnel); });
   return {};
 }
 
@@ -103,18 +125,37 @@ Result<void> Node::make_devices(const config::Document& document) {
 Result<void> Node::address_interfaces(const config::Document& document, const Plan& plan) {
   for (const config::Interface& interface : document.interfaces) {
     if (!std::ranges::any_of(plan.links, [&](const std::string& name) { return name == interface.name; })) continue;
+    const std::string path = interface_path(document, interface.name);
+    POSTERN_CHECK(at(path + "/vrf", enslave(document, interface.name, interface.vrf)));
     for (const Prefix& address : interface.addresses)
-      POSTERN_CHECK(devices_->ensure_address(interface.name, address, state_.made));
+      POSTERN_CHECK(at(path + "/addresses", devices_->ensure_address(interface.name, address, state_.made)));
   }
   return {};
 }
 
-Result<void> Node::make_tunnel(const PlannedTunnel& tunnel) {
-  if (tunnel.vrf) POSTERN_CHECK(devices_->ensure_vrf(tunnel.name, *tunnel.vrf, state_.made));
+// A VRF that does not exist yet is waited for; the plan says that it is missing.
+Result<void> Node::enslave(const config::Document& document, const std::string& device,
+                           const std::optional<std::string>& vrf) {
+  if (!vrf || config::find_named(document.vrfs, *vrf) == nullptr) return {};
+  const auto there = netlink_->link(*vrf);
+  if (!there && there.error().code == ENODEV) return {};
+  return devices_->ensure_vrf(device, *vrf, state_.made);
+}
+
+// `restore`: also the routes that were there before.
+Result<void> Node::make_tunnel(const config::Document& document, const PlannedTunnel& tunnel, bool restore) {
+  POSTERN_CHECK(enslave(document, tunnel.name, tunnel.vrf));
   for (const Prefix& address : tunnel.addresses)
     POSTERN_CHECK(devices_->ensure_address(tunnel.name, address, state_.made));
+  const auto made_before = [&](const Prefix& route) {
+    const std::string text = Prefix{route.first(), route.length}.text();
+    return std::ranges::any_of(state_.made, [&](const Undo& one) {
+      return one.kind == "route" && one.name == tunnel.name && one.prefix == text;
+    });
+  };
   for (const Prefix& route : tunnel.routes)
-    POSTERN_CHECK(devices_->ensure_route(tunnel.name, route, tunnel.table, state_.made));
+    if (restore || !made_before(route))
+      POSTERN_CHECK(devices_->ensure_route(tunnel.name, route, tunnel.table, state_.made));
   return {};
 }
 
@@ -124,11 +165,16 @@ void Node::drop_devices(const config::Document& document, const Plan&) {
     if (!done) spdlog::warn("clean up: {}", done.error().message());
   };
   std::map<std::string, std::vector<Prefix>> addresses, routes;
+  std::set<std::string> in_vrf;
   std::set<std::string> names = {Devices::steer_name(paths_.name)};
-  for (const config::Interface& interface : document.interfaces) addresses[interface.name] = interface.addresses;
+  for (const config::Interface& interface : document.interfaces) {
+    addresses[interface.name] = interface.addresses;
+    if (interface.vrf) in_vrf.insert(interface.name);
+  }
   for (const config::Tunnel& tunnel : document.tunnels) {
     names.insert(tunnel.device());
     addresses[tunnel.device()] = tunnel.addresses;
+    if (tunnel.vrf) in_vrf.insert(tunnel.device());
     for (const Prefix& route : tunnel.routes) routes[tunnel.device()].push_back({route.first(), route.length});
   }
   UndoList kept;
@@ -136,6 +182,7 @@ void Node::drop_devices(const config::Document& document, const Plan&) {
     bool wanted = true;
     const auto prefix = Prefix::parse(one->prefix);
     if (one->kind == "device") wanted = names.contains(one->name);
+    if (one->kind == "master") wanted = in_vrf.contains(one->name);
     if (one->kind == "address")
       wanted = prefix && std::ranges::find(addresses[one->name], *prefix) != addresses[one->name].end();
     if (is_route(*one)) {
@@ -183,32 +230,44 @@ Result<void> Node::enter_interfaces(const config::Document& document, const Plan
   const std::uint32_t steer = steer_ifindex();
   if (steer == 0) return fail("the steer device is gone", ENODEV);
   POSTERN_CHECK(kernel_->attach_steer(steer));
-  for (const PlannedInterface& planned : plan.interfaces) {
-    const auto known = state_.interfaces.find(planned.name);
-    if (known != state_.interfaces.end() && known->second.ifindex == planned.ifindex) {
-      if (known->second.queues < planned.queues) {
-        const InstalledInterface before = known->second;
-        known->second.queues = 0;
-        known->second.xsk_base = free_xsk_base(planned.queues);
-        known->second.queues = before.queues;
-      }
-      POSTERN_CHECK(kernel_->refresh(planned, steer, document.dataplane.xdp_mode, known->second));
-      continue;
-    }
-    if (known != state_.interfaces.end()) {  // the device went away and came back
-      POSTERN_CHECK(kernel_->leave(planned.name, known->second));
-      state_.interfaces.erase(known);
-    }
-    InstalledInterface installed;
-    installed.xsk_base = free_xsk_base(planned.queues);
-    if (installed.xsk_base + planned.queues > POSTERN_MAX_XSK)
-      return fail("too many receive queues for the XSK map", ENOSPC);
-    const auto entered = kernel_->enter(planned, planned.rules.empty() ? 0 : new_generation(), steer,
-                                        document.dataplane.xdp_mode, installed);
-    state_.interfaces[planned.name] = installed;
-    POSTERN_CHECK(entered);
-  }
+  for (const PlannedInterface& planned : plan.interfaces)
+    POSTERN_CHECK(at(interface_path(document, planned.part_of.empty() ? planned.name : planned.part_of),
+                     enter_interface(document, planned, steer)));
   return {};
+}
+
+// A bond stands before its ports in a plan: its generation is theirs.
+std::uint32_t Node::first_generation(const PlannedInterface& planned) {
+  if (!planned.part_of.empty()) return state_.interfaces[planned.part_of].generation;
+  return planned.rules.empty() ? 0 : new_generation();
+}
+
+Result<void> Node::enter_interface(const config::Document& document, const PlannedInterface& planned,
+                                   std::uint32_t steer) {
+  const auto known = state_.interfaces.find(planned.name);
+  if (known != state_.interfaces.end() && known->second.ifindex == planned.ifindex &&
+      known->second.part_of == planned.part_of) {
+    if (known->second.queues < planned.queues) {
+      const InstalledInterface before = known->second;
+      known->second.queues = 0;
+      known->second.xsk_base = free_xsk_base(planned.queues);
+      known->second.queues = before.queues;
+    }
+    if (!planned.part_of.empty()) known->second.generation = first_generation(planned);
+    return kernel_->refresh(planned, steer, document.dataplane.xdp_mode, known->second);
+  }
+  if (known != state_.interfaces.end()) {  // the device went away and came back, or belongs to another bond
+    POSTERN_CHECK(kernel_->leave(planned.name, known->second));
+    state_.interfaces.erase(known);
+  }
+  InstalledInterface installed;
+  installed.xsk_base = free_xsk_base(planned.queues);
+  if (installed.xsk_base + planned.queues > POSTERN_MAX_XSK)
+    return fail("too many receive queues for the XSK map", ENOSPC);
+  const auto entered =
+      kernel_->enter(planned, first_generation(planned), steer, document.dataplane.xdp_mode, installed);
+  state_.interfaces[planned.name] = installed;
+  return entered;
 }
 
 Result<void> Node::switch_policies(const Plan& plan) {
@@ -216,16 +275,26 @@ Result<void> Node::switch_policies(const Plan& plan) {
   for (const PlannedInterface& planned : plan.interfaces) {
     InstalledInterface& installed = state_.interfaces[planned.name];
     const auto text = planned.policy_text();
-    if (installed.policy_text == text) continue;
+    if (!planned.part_of.empty() || installed.policy_text == text) continue;
     const std::uint32_t generation = planned.rules.empty() ? 0 : new_generation();
     if (generation != 0) POSTERN_CHECK(kernel_->write_policy(planned, generation));
     POSTERN_CHECK(tell_generations(state_.generation));
     POSTERN_CHECK(kernel_->switch_policy(planned.ifindex, generation));
+    POSTERN_CHECK(switch_ports(plan, planned.name, generation));
     replaced.push_back(std::exchange(installed.generation, generation));
     installed.policy_text = text;
   }
   POSTERN_CHECK(tell_generations(state_.generation));
   for (const auto generation : replaced) POSTERN_CHECK(kernel_->remove_policy(generation));
+  return {};
+}
+
+Result<void> Node::switch_ports(const Plan& plan, const std::string& bond, std::uint32_t generation) {
+  for (const PlannedInterface& port : plan.interfaces) {
+    if (port.part_of != bond) continue;
+    POSTERN_CHECK(kernel_->switch_policy(port.ifindex, generation));
+    state_.interfaces[port.name].generation = generation;
+  }
   return {};
 }
 
@@ -281,6 +350,11 @@ void Node::sync_surroundings(const Plan& plan) {
   arm_keeper();
 
   std::map<std::uint32_t, std::uint32_t> vrf_of;
+  for (const VrfFacts& vrf : facts_.vrfs) {
+    vrf_of[vrf.ifindex] = vrf.table;
+    for (const LinkFacts& link : facts_.links)
+      if (link.master == vrf.ifindex) vrf_of[link.ifindex] = vrf.table;
+  }
   for (const PlannedInterface& planned : plan.interfaces)
     if (planned.vrf != 0) vrf_of[planned.ifindex] = planned.vrf;
   const auto addresses = netlink_->addresses();

@@ -10,7 +10,7 @@ namespace postern::loader {
 namespace {
 
 constexpr std::chrono::milliseconds patience{3000};
-constexpr std::chrono::seconds heartbeat{5};
+constexpr std::chrono::seconds heartbeat{1};
 constexpr int most_unanswered = 3;
 
 bool same_sender(const SaParameters& a, const SaParameters& b) {
@@ -73,6 +73,7 @@ void Node::use_memory(SharedMemory memory) {
 }
 
 Result<void> Node::start_new_worker() {
+  xsks_.forget();  // of a worker that is gone: their queues must be free
   POSTERN_TRY(threads_facts, current_facts(document_));
   state_.worker_threads = planned_threads(document_, threads_facts);
   POSTERN_TRY(started, start_worker(paths_.name, paths_.file("worker.sock")));
@@ -115,7 +116,7 @@ void Node::restart_worker() {
   if (worker_) return;
   const Time began = Clock::now();
   auto done = start_new_worker();
-  if (done) done = realize(document_, SaUpdate::keep);
+  if (done) done = realize(document_, SaUpdate::keep, Cause::network);
   if (!done) {
     trouble_ = "worker: " + done.error().message();
     report_state();
@@ -148,6 +149,7 @@ void Node::on_worker_message() {
       // Its group is taken from the record and so is handed over again, if it still exists.
       if (const auto removed = worker_->link.remove_device(failed.ifindex, failed.kind); !removed)
         return worker_lost(removed.error().message());
+      xsks_.release(failed.ifindex);
       std::erase_if(state_.worker_devices, [&](const PlannedDevice& device) {
         return device.ifindex == failed.ifindex && device.kind == failed.kind;
       });
@@ -186,19 +188,31 @@ void Node::check_worker() {
 
 // --- devices
 
+Result<void> Node::renew_worker(const config::Document& document) {
+  loop_->forget(worker_->link.fd());
+  loop_->forget(worker_->process.pidfd.get());
+  end_process(worker_->process, patience);
+  worker_.reset();
+  const config::Document running = std::exchange(document_, document);
+  const auto started = start_new_worker();
+  document_ = running;
+  return started;
+}
+
 Result<void> Node::serve(const config::Document& document, const Plan& plan, SaUpdate update) {
   if (plan.threads != state_.worker_threads) {
     spdlog::info("the worker gets {} threads instead of {}: starting it anew", plan.threads, state_.worker_threads);
-    loop_->forget(worker_->link.fd());
-    loop_->forget(worker_->process.pidfd.get());
-    end_process(worker_->process, patience);
-    worker_.reset();
-    const config::Document running = std::exchange(document_, document);
-    const auto started = start_new_worker();
-    document_ = running;
-    POSTERN_CHECK(started);
+    POSTERN_CHECK(renew_worker(document));
   }
-  POSTERN_CHECK(serve_devices(document, plan));
+  auto served = serve_devices(document, plan);
+  if (!served && served.error().code == EBUSY) {
+    // io_uring before Linux 6.5 keeps a socket that was taken away as long as requests on any other file go on: its
+    // queue becomes free with the worker's end alone.
+    spdlog::warn("{}: starting the worker anew to free it", served.error().message());
+    POSTERN_CHECK(renew_worker(document));
+    served = serve_devices(document, plan);
+  }
+  POSTERN_CHECK(served);
   LoopPolicy::Rules rules;
   for (const PlannedInterface& interface : plan.interfaces)
     if (!interface.rules.empty()) rules[interface.ifindex] = interface.rules;
@@ -207,43 +221,70 @@ Result<void> Node::serve(const config::Document& document, const Plan& plan, SaU
 }
 
 Result<void> Node::serve_devices(const config::Document& document, const Plan& plan) {
-  const auto change = difference(state_.worker_devices, plan.devices);
-  const HandOver to{worker_->link,
-                    *devices_,
-                    document.dataplane,
-                    kernel_->maps().xsks.fd(),
-                    [this](std::uint32_t ifindex) {
-                      for (const auto& [name, installed] : state_.interfaces)
-                        if (installed.ifindex == ifindex) return installed.xsk_base;
-                      return 0U;
-                    },
-                    [&](const PlannedDevice& device) {
-                      TunSpec spec = steer_spec(plan.threads);
-                      spec.name = device.name;
-                      spec.tap = device.kind == DeviceKind::steer;
-                      spec.mtu = device.mtu;
-                      for (const config::Tunnel& tunnel : document.tunnels)
-                        if (tunnel.device() == device.name) spec.ipv6 = tunnel.carries_v6;
-                      return spec;
-                    }};
-  for (const auto& group : groups_of(change.removed)) {
-    std::erase_if(state_.worker_devices, [&](const PlannedDevice& device) {
-      return device.ifindex == group.front().ifindex && device.kind == group.front().kind;
-    });
-    POSTERN_CHECK(worker_->link.remove_device(group.front().ifindex, group.front().kind));
-  }
+  const auto change =
+      difference(state_.worker_devices, plan.devices, [this](const PlannedDevice& xsk) { return xsks_.can_join(xsk); });
+  const HandOver to = hand_over_of(document, plan);
+  POSTERN_CHECK(take_away(change.removed));
   std::vector<PlannedDevice> xsks;
   std::ranges::copy_if(change.added, std::back_inserter(xsks), &PlannedDevice::is_xsk);
-  if (!xsks.empty()) {
-    POSTERN_TRY(bindings, hand_over_xsks(to, xsks));
-    bindings_ = std::move(bindings);
-    state_.worker_devices.insert(state_.worker_devices.end(), xsks.begin(), xsks.end());
-  }
+  if (!xsks.empty()) POSTERN_CHECK(serve_xsks(to, std::move(xsks), plan));
   for (const auto& group : groups_of(change.added)) {
     if (group.front().is_xsk()) continue;
     POSTERN_CHECK(hand_over_devices(to, group));
     state_.worker_devices.insert(state_.worker_devices.end(), group.begin(), group.end());
   }
+  return {};
+}
+
+HandOver Node::hand_over_of(const config::Document& document, const Plan& plan) {
+  return {worker_->link,
+          *devices_,
+          document.dataplane,
+          kernel_->maps().xsks.fd(),
+          [this](std::uint32_t ifindex) {
+            for (const auto& [name, installed] : state_.interfaces)
+              if (installed.ifindex == ifindex) return installed.xsk_base;
+            return 0U;
+          },
+          [this, &document, threads = plan.threads](const PlannedDevice& device) {
+            TunSpec spec = steer_spec(threads);
+            spec.name = device.name;
+            spec.tap = device.kind == DeviceKind::steer;
+            spec.mtu = device.mtu;
+            for (const config::Tunnel& tunnel : document.tunnels)
+              if (tunnel.device() == device.name) spec.ipv6 = tunnel.carries_v6;
+            return spec;
+          }};
+}
+
+Result<void> Node::take_away(const std::vector<PlannedDevice>& devices) {
+  for (const auto& group : groups_of(devices)) {
+    std::erase_if(state_.worker_devices, [&](const PlannedDevice& device) {
+      return device.ifindex == group.front().ifindex && device.kind == group.front().kind;
+    });
+    POSTERN_CHECK(worker_->link.remove_device(group.front().ifindex, group.front().kind));
+    if (group.front().is_xsk()) xsks_.release(group.front().ifindex);
+  }
+  return {};
+}
+
+Result<void> Node::serve_xsks(const HandOver& to, std::vector<PlannedDevice> xsks, const Plan& plan) {
+  auto bindings = xsks_.hand_over(to, xsks);
+  if (!bindings && bindings.error().code == EOPNOTSUPP) {
+    std::vector<PlannedDevice> all;
+    std::ranges::copy_if(plan.devices, std::back_inserter(all), &PlannedDevice::is_xsk);
+    POSTERN_CHECK(take_away(all));
+    xsks_.forget();
+    xsks = std::move(all);
+    bindings = xsks_.hand_over(to, xsks);
+  }
+  if (!bindings) {
+    const Error error = std::move(bindings.error());
+    POSTERN_CHECK(take_away(xsks));  // the worker may have some of them
+    return std::unexpected(error);
+  }
+  for (const auto& [ifindex, binding] : *bindings) bindings_[ifindex] = binding;
+  state_.worker_devices.insert(state_.worker_devices.end(), xsks.begin(), xsks.end());
   return {};
 }
 

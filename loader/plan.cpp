@@ -4,6 +4,7 @@
 #include <set>
 
 #include "loader/plan_sa.hpp"
+#include "loader/plan_stack.hpp"
 #include "maps/counters.hpp"
 
 namespace postern::loader {
@@ -44,9 +45,12 @@ class Planner {
       : document_(document), facts_(facts), flows_(flows) {}
 
   Result<Plan> make() {
+    POSTERN_CHECK(check_vrfs(document_, facts_, plan_.missing));
     plan_.threads = planned_threads(document_, facts_);
     for (const config::Interface& interface : document_.interfaces) POSTERN_CHECK(add_interface(interface));
     for (const config::Tunnel& tunnel : document_.tunnels) POSTERN_CHECK(add_tunnel(tunnel));
+    POSTERN_CHECK(check_stacks(document_, facts_, plan_.interfaces));
+    add_ports(facts_, plan_.interfaces);
     add_devices();
     POSTERN_CHECK(check_spis());
     flows_.keep_only(used_);
@@ -187,31 +191,46 @@ class Planner {
     interface.flags |= POSTERN_IF_TUNNEL;
     interface.flow = id;
     if (tunnel.negotiated) return add_negotiated(tunnel.device(), {fvrf, tunnel.destination});
-    POSTERN_TRY(pair, tunnel_sa_pair({document_, tunnel, *outside, *device, *local, fvrf}));
+    POSTERN_TRY(pair,
+                tunnel_sa_pair({document_, tunnel, *outside, *device, *local, fvrf, table_of(document_, tunnel.vrf)}));
     return add_pair(std::move(pair), {id}, {fvrf, tunnel.destination});
   }
 
   void add_devices() {
     for (PlannedInterface& interface : plan_.interfaces) add_interface_devices(interface, *facts_.find(interface.name));
     if (const LinkFacts* const steer = facts_.find(facts_.steer)) add_queues(DeviceKind::steer, *steer, 0, 0);
-    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread)
-      add_socket("raw icmp", DeviceKind::raw_icmp, thread);
-    add_socket("raw esp", DeviceKind::raw_esp, 0);
-    std::set<std::uint16_t> ports;
-    if (plan_.negotiates) ports.insert(4500);  // what the kernel reassembles of UDP-encapsulated ESP (RFC 3948)
+    add_sockets();
+  }
+
+  // ESP arrives in front-door VRFs; ICMP errors leave in the VRF of the plain side.
+  void add_sockets() {
+    std::set<std::uint32_t> fronts{0}, plains{0};
+    for (const PlannedInterface& interface : plan_.interfaces) {
+      plains.insert(interface.vrf);
+      if ((interface.flags & POSTERN_IF_OUTSIDE) != 0) fronts.insert(interface.vrf);
+    }
+    std::set<std::pair<std::uint32_t, std::uint16_t>> ports;
+    if (plan_.negotiates)  // what the kernel reassembles of UDP-encapsulated ESP (RFC 3948)
+      for (const std::uint32_t vrf : fronts) ports.emplace(vrf, std::uint16_t{4500});
     for (const PlannedSaPair& pair : plan_.sas)
-      if (pair.inbound.parameters.udp_encapsulation) ports.insert(pair.inbound.parameters.local_port);
+      if (pair.inbound.parameters.udp_encapsulation)
+        ports.emplace(pair.inbound.parameters.fvrf, pair.inbound.parameters.local_port);
+    for (const std::uint32_t vrf : plains)
+      for (std::uint32_t thread = 0; thread < plan_.threads; ++thread)
+        add_socket("raw icmp", DeviceKind::raw_icmp, vrf, thread);
+    for (const std::uint32_t vrf : fronts) add_socket("raw esp", DeviceKind::raw_esp, vrf, 0);
     std::uint32_t number = 0;  // `queue`: the worker knows a device by kind, ifindex and queue
-    for (const std::uint16_t port : ports)
-      add_socket("udp " + std::to_string(port), DeviceKind::udp_encap, 0, port, number++);
+    for (const auto& [vrf, port] : ports)
+      add_socket("udp " + std::to_string(port), DeviceKind::udp_encap, vrf, 0, port, number++);
   }
 
   void add_interface_devices(PlannedInterface& interface, const LinkFacts& link) {
     if ((interface.flags & POSTERN_IF_TUNNEL) != 0)
       return add_queues(DeviceKind::tunnel, link, interface.flow, interface.vrf);
     const bool outside = (interface.flags & POSTERN_IF_OUTSIDE) != 0;
-    interface.queues = link.queues;
-    for (std::uint32_t queue = 0; queue < link.queues; ++queue) {
+    // A bond only sends: one ring a thread. It receives by its ports, of which none sends.
+    interface.queues = interface.has_ports ? std::min(link.queues, plan_.threads) : link.queues;
+    for (std::uint32_t queue = 0; queue < interface.queues; ++queue) {
       PlannedDevice device = device_of(outside ? DeviceKind::xsk_outside : DeviceKind::xsk_inside, link, interface.vrf);
       device.queue = queue;
       device.thread = queue % plan_.threads;
@@ -246,10 +265,20 @@ class Planner {
     }
   }
 
-  void add_socket(const std::string& name, DeviceKind kind, std::uint32_t thread, std::uint16_t port = 0,
-                  std::uint32_t queue = 0) {
+  // Named after its VRF device, whose ifindex it bears. Packets of a VRF are none of the main table's.
+  void add_socket(const std::string& name, DeviceKind kind, std::uint32_t vrf, std::uint32_t thread,
+                  std::uint16_t port = 0, std::uint32_t queue = 0) {
     PlannedDevice device;
-    device.name = name;
+    const VrfFacts* const front = facts_.vrf_of_table(vrf);
+    if (vrf != 0 && front == nullptr) return;  // check_vrfs() has said so
+    device.name = vrf == 0 ? name : name + " " + front->name;
+    device.vrf = vrf;
+    if (vrf != 0) {
+      device.ifindex = front->ifindex;
+      device.vrf_device = front->name;
+    } else if (kind != DeviceKind::raw_icmp) {  // which receives nothing
+      for (const VrfFacts& other : facts_.vrfs) device.not_from.push_back(other.ifindex);
+    }
     device.kind = kind;
     device.thread = thread;
     device.port = port;
@@ -279,13 +308,24 @@ class Planner {
 std::uint32_t planned_threads(const config::Document& document, const Facts& facts) {
   std::uint32_t queues = 1;
   for (const config::Interface& interface : document.interfaces)
-    if (const LinkFacts* const link = facts.find(interface.name)) queues = std::max(queues, link->queues);
+    if (const LinkFacts* const link = facts.find(interface.name))
+      queues = std::max(queues, receive_queues_of(*link, facts));
   const std::uint32_t wanted =
       document.dataplane.workers != 0 ? document.dataplane.workers : std::min(facts.cpus, queues);
   return std::clamp<std::uint32_t>(wanted, 1, max_worker_threads);
 }
 
 const LinkFacts* Facts::find(std::string_view name) const { return config::find_named(links, name); }
+
+const LinkFacts* Facts::find(std::uint32_t ifindex) const {
+  const auto found = std::ranges::find(links, ifindex, &LinkFacts::ifindex);
+  return ifindex == 0 || found == links.end() ? nullptr : &*found;
+}
+
+const VrfFacts* Facts::vrf_of_table(std::uint32_t table) const {
+  const auto found = std::ranges::find(vrfs, table, &VrfFacts::table);
+  return found == vrfs.end() ? nullptr : &*found;
+}
 
 std::uint32_t FlowBook::id_of(const std::string& key) {
   const auto [entry, added] = ids_.try_emplace(key, next_);
@@ -313,7 +353,8 @@ std::string PlannedInterface::policy_text() const {
 
 bool PlannedInterface::operator==(const PlannedInterface& other) const {
   return name == other.name && ifindex == other.ifindex && vrf == other.vrf && flags == other.flags &&
-         flow == other.flow && queues == other.queues && mac == other.mac && policy_text() == other.policy_text();
+         flow == other.flow && queues == other.queues && mac == other.mac && part_of == other.part_of &&
+         has_ports == other.has_ports && policy_text() == other.policy_text();
 }
 
 const PlannedSaPair* Plan::find_pair(std::string_view key) const {

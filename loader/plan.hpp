@@ -21,6 +21,10 @@
 
 namespace postern::loader {
 
+// Largest outer packet: what a worker's frame carries in both directions, behind the headroom that the kernel wants and
+// an Ethernet header with a VLAN tag (loader/worker_devices.cpp).
+inline constexpr std::uint32_t largest_path_mtu = 4096 - 256 - 18;
+
 // What the kernel says about one device.
 struct LinkFacts {
   std::string name;
@@ -32,14 +36,27 @@ struct LinkFacts {
   bool plain_side_af_xdp = false;  // inside devices: nothing on the path that AF_XDP would bypass
   std::string plain_side_reason;
   bool needs_packet_socket = false;  // outside devices: a qdisc or filter that AF_XDP transmit would bypass
+  std::string kind;                  // "veth", "bond", "vlan", ...; empty for hardware
+  std::uint32_t master = 0;          // bond, bridge or VRF device it belongs to
+  std::uint32_t lower = 0;           // what a VLAN stands on
+  bool up = true;                    // administratively
   bool operator==(const LinkFacts&) const = default;
+};
+
+struct VrfFacts {
+  std::string name;
+  std::uint32_t ifindex = 0, table = 0;
+  bool operator==(const VrfFacts&) const = default;
 };
 
 struct Facts {
   std::vector<LinkFacts> links;  // of the interfaces, TunnelN and steer devices that exist
   std::string steer;             // name of the steer TAP
   std::uint32_t cpus = 1;
+  std::vector<VrfFacts> vrfs;  // every VRF device there is
   [[nodiscard]] const LinkFacts* find(std::string_view name) const;
+  [[nodiscard]] const LinkFacts* find(std::uint32_t ifindex) const;
+  [[nodiscard]] const VrfFacts* vrf_of_table(std::uint32_t table) const;
   bool operator==(const Facts&) const = default;
 };
 
@@ -68,6 +85,9 @@ struct PlannedInterface {
   std::uint32_t flow = 0;    // _TUNNEL
   std::uint32_t queues = 0;  // that have an XSK
   MacAddress mac{};
+  // A bond's port: what it receives counts as the bond's, under the bond's policy. Empty: an interface of its own.
+  std::string part_of;
+  bool has_ports = false;         // a bond: its ports run XDP, it does not
   std::vector<PolicyRule> rules;  // empty: no crypto map
   bool operator==(const PlannedInterface&) const;
   // Equal text, equal policy: tells over a restart whether the kernel's generation still is what is wanted.
@@ -80,7 +100,9 @@ struct PlannedDevice {
   std::string name;
   std::uint32_t ifindex = 0, queue = 0, thread = 0, flow = 0, vrf = 0, mtu = 0;
   MacAddress mac{};
-  std::uint16_t port = 0;  // udp_encap
+  std::uint16_t port = 0;               // udp_encap
+  std::string vrf_device;               // raw and UDP sockets: SocketScope
+  std::vector<std::uint32_t> not_from;  // the same
   auto operator<=>(const PlannedDevice&) const = default;
   [[nodiscard]] bool is_xsk() const { return kind == DeviceKind::xsk_outside || kind == DeviceKind::xsk_inside; }
 };

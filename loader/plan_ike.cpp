@@ -218,7 +218,7 @@ class IkePlanner {
       one.place.deliver = DeliverTo::map_interface;
       one.place.ifindex = link.ifindex;
       one.place.inside_vrf = table_of(document_, interface.vrf);
-      one.place.path_mtu = link.mtu;
+      one.place.path_mtu = std::min(link.mtu, largest_path_mtu);
       one.place.df = df_of(entry.df);
       made->children.push_back(std::move(one));
     }
@@ -251,7 +251,7 @@ class IkePlanner {
     one.place.deliver = DeliverTo::tunnel;
     one.place.ifindex = device->ifindex;
     one.place.inside_vrf = table_of(document_, tunnel.vrf);
-    one.place.path_mtu = outside->mtu;
+    one.place.path_mtu = std::min(outside->mtu, largest_path_mtu);
     one.place.ttl = tunnel.ttl;
     one.place.df = df_of(tunnel.df);
     made->children.push_back(std::move(one));

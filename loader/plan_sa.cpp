@@ -156,7 +156,8 @@ Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& ke
   common.fvrf = input.fvrf;
   common.local = input.local;
   common.remote = input.entry.peer;
-  common.path_mtu = input.link.mtu;
+  common.inside_vrf = input.fvrf;  // both sides of a map are in the VRF of its interface
+  common.path_mtu = std::min(input.link.mtu, largest_path_mtu);
   set_encapsulation(common, input.entry.udp_encapsulation, input.entry.udp_local_port, input.entry.udp_remote_port);
   POSTERN_TRY(pair, pair_of(key, common, input.entry.keys));
   POSTERN_TRY(selectors, selectors_of(input.permits));
@@ -175,7 +176,8 @@ Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input) {
   common.fvrf = input.fvrf;
   common.local = input.local;
   common.remote = input.tunnel.destination;
-  common.path_mtu = input.outside.mtu;
+  common.inside_vrf = input.inside_vrf;
+  common.path_mtu = std::min(input.outside.mtu, largest_path_mtu);
   set_encapsulation(common, input.tunnel.udp_encapsulation, input.tunnel.udp_local_port, input.tunnel.udp_remote_port);
   POSTERN_TRY(pair, pair_of(input.tunnel.device(), common, input.tunnel.keys));
   std::vector<TrafficSelector> selectors;
@@ -203,7 +205,8 @@ std::vector<PlannedTunnel> plan_tunnels(const config::Document& document, const 
     if (tunnel.vrf)
       if (const config::Vrf* const vrf = config::find_named(document.vrfs, *tunnel.vrf)) planned.table = vrf->table;
     const LinkFacts* const outside = tunnel_source_link(document, facts, tunnel);
-    if (planned.mtu == 0) planned.mtu = tunnel_mtu(document, tunnel, outside != nullptr ? outside->mtu : 1500);
+    const std::uint32_t path = std::min(outside != nullptr ? outside->mtu : 1500, largest_path_mtu);
+    if (planned.mtu == 0) planned.mtu = tunnel_mtu(document, tunnel, path);
     // RFC 8200 §5: a link that carries IPv6 has an MTU of at least 1280; the worker fragments the ESP instead.
     if (planned.ipv6) planned.mtu = std::max<std::uint32_t>(planned.mtu, 1280);
     out.push_back(std::move(planned));
@@ -240,7 +243,7 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
 bool moved(const PlannedSa& planned, const SaParameters& installed) {
   const SaParameters& p = planned.parameters;
   return p.ifindex != installed.ifindex || p.local != installed.local || p.fvrf != installed.fvrf ||
-         p.path_mtu != installed.path_mtu;
+         p.inside_vrf != installed.inside_vrf || p.path_mtu != installed.path_mtu;
 }
 
 }  // namespace postern::loader

@@ -40,7 +40,7 @@ struct TunnelSaInput {
   const LinkFacts& outside;
   const LinkFacts& device;
   IpAddress local;
-  std::uint32_t fvrf;
+  std::uint32_t fvrf, inside_vrf;
 };
 [[nodiscard]] Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input);
 

@@ -1,6 +1,7 @@
 #include "loader/sockets.hpp"
 
 #include <string_view>
+#include <vector>
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -36,6 +37,22 @@ Result<void> bind_to_vrf(int socket, const SocketScope& scope, std::string_view 
                    static_cast<socklen_t>(scope.vrf_device.size())) == 0)
     return {};
   return fail_errno(fmt::format("{}: bind to VRF {}", what, scope.vrf_device));
+}
+
+// In a VRF the device of a received packet is the VRF device.
+Result<void> keep_out(int socket, const SocketScope& scope, std::string_view what) {
+  if (scope.not_from.empty()) return {};
+  std::vector<sock_filter> program = {
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_IFINDEX)}};
+  for (const std::uint32_t vrf : scope.not_from) {
+    program.push_back({BPF_JMP | BPF_JEQ | BPF_K, 0, 1, vrf});
+    program.push_back({BPF_RET | BPF_K, 0, 0, 0});
+  }
+  program.push_back({BPF_RET | BPF_K, 0, 0, 0xffffffffU});
+  if (program.size() > BPF_MAXINSNS) return fail(fmt::format("{}: more VRF devices than a filter holds", what), E2BIG);
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  if (::setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0) return {};
+  return fail_errno(fmt::format("{}: keep packets of VRFs out", what));
 }
 
 Result<void> set_mark(int socket, std::string_view what) {
@@ -81,6 +98,7 @@ Result<Fd> open_raw_esp(Family family, const SocketScope& scope) {
   POSTERN_CHECK(set_mark(fd.get(), what));
   POSTERN_CHECK(report_destination(fd.get(), family, what));
   POSTERN_CHECK(bind_to_vrf(fd.get(), scope, what));
+  POSTERN_CHECK(keep_out(fd.get(), scope, what));
   return fd;
 }
 
@@ -91,6 +109,7 @@ Result<Fd> open_udp(const UdpSpec& spec) {
   POSTERN_CHECK(set_mark(fd.get(), what));
   POSTERN_CHECK(report_destination(fd.get(), spec.family, what));
   POSTERN_CHECK(bind_to_vrf(fd.get(), spec.scope, what));
+  POSTERN_CHECK(keep_out(fd.get(), spec.scope, what));
   sockaddr_storage address{};
   socklen_t size = sizeof(sockaddr_in);
   if (spec.family == Family::v6) {

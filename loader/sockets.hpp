@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "base/net_types.hpp"
@@ -13,6 +14,9 @@ namespace postern::loader {
 
 struct SocketScope {
   std::string vrf_device;  // SO_BINDTODEVICE; empty: the global table
+  // Global table: VRF devices whose packets this socket must not have. A raw socket without a device gets those of
+  // every VRF as long as net.ipv4.raw_l3mdev_accept is 1, its default.
+  std::vector<std::uint32_t> not_from = {};
 };
 
 // For ICMP errors that the node makes: whole IP packets are written (IP_HDRINCL, IPV6_HDRINCL) with sendto() to their

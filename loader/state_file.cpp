@@ -10,10 +10,12 @@ namespace postern::loader {
 
 using nlohmann::json;
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledInterface, ifindex, generation, flags, xsk_base, queues, policy_text)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledInterface, ifindex, generation, flags, xsk_base, queues, policy_text,
+                                   part_of)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledSaPair, inbound_slot, outbound_slot, flows)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ProcessId, pid, start_ticks)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedDevice, kind, name, ifindex, queue, thread, flow, vrf, mtu, mac, port)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedDevice, kind, name, ifindex, queue, thread, flow, vrf, mtu, mac, port,
+                                   vrf_device, not_from)
 
 namespace {
 

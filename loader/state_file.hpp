@@ -20,7 +20,8 @@ struct InstalledInterface {
   std::uint32_t generation = 0;  // of its policy; 0: none
   std::uint32_t flags = 0;
   std::uint32_t xsk_base = 0, queues = 0;
-  std::string policy_text;  // PlannedInterface::policy_text() of that generation
+  std::string policy_text;   // PlannedInterface::policy_text() of that generation
+  std::string part_of = {};  // the bond whose policy it is
   bool operator==(const InstalledInterface&) const = default;
 };
 

@@ -123,13 +123,15 @@ void add_devices(const ViewSources& from, NodeView& view) {
 
 // Where a row of the counter page is shown: its device, else one entry for sockets, and one for each device that is
 // gone, so that the sums over all entries are those of the page.
-DeviceView& device_of_row(NodeView& view, std::uint32_t ifindex) {
+DeviceView& device_of_row(const ViewSources& from, NodeView& view, std::uint32_t ifindex) {
   for (DeviceView& device : view.devices)
     if (device.ifindex == ifindex) return device;
   DeviceView device;
   device.ifindex = ifindex;
-  device.name = ifindex == 0 ? "sockets" : "gone-" + std::to_string(ifindex);
-  device.role = ifindex == 0 ? "sockets" : "gone";
+  const auto vrf = std::ranges::find(from.facts.vrfs, ifindex, &VrfFacts::ifindex);
+  const bool in_vrf = vrf != from.facts.vrfs.end();
+  device.name = ifindex == 0 ? "sockets" : in_vrf ? "sockets " + vrf->name : "gone-" + std::to_string(ifindex);
+  device.role = ifindex == 0 || in_vrf ? "sockets" : "gone";
   device.xdp_mode = "none";
   return view.devices.emplace_back(std::move(device));
 }
@@ -139,7 +141,7 @@ void add_queues(const ViewSources& from, NodeView& view) {
     for (const DeviceCounters& row : from.memory.counters().thread[thread].devices) {
       const std::uint64_t identity = read(row.identity);
       if (identity == 0) continue;
-      device_of_row(view, static_cast<std::uint32_t>(identity))
+      device_of_row(from, view, static_cast<std::uint32_t>(identity))
           .queues.push_back({static_cast<std::uint32_t>(identity >> 32 & 0xffffff), thread, read(row.rx_packets),
                              read(row.rx_bytes), read(row.tx_packets), read(row.tx_bytes), read(row.tx_refused),
                              read(row.kernel_rx_dropped), read(row.kernel_rx_ring_full),

@@ -13,6 +13,7 @@ namespace {
 constexpr std::uint32_t frame_bytes = 4096;
 constexpr std::uint32_t frame_headroom = 256;
 constexpr std::uint32_t ethernet_bytes = 18;  // with one VLAN tag
+static_assert(largest_path_mtu == frame_bytes - frame_headroom - ethernet_bytes);
 
 AddDevice message_of(const PlannedDevice& device) {
   AddDevice message;
@@ -39,13 +40,45 @@ UmemLayout layout_of(const config::Dataplane& dataplane, std::uint32_t thread) {
   return layout;
 }
 
-Result<void> hand_over_thread(const HandOver& to, const std::vector<PlannedDevice>& xsks, ZeroCopy zero_copy,
-                              XskBindings& bindings) {
-  XskGroupConfig config{layout_of(to.dataplane, xsks.front().thread), zero_copy, false};
-  for (const PlannedDevice& xsk : xsks)
-    if (xsk.mtu + ethernet_bytes + frame_headroom + xdp_headroom > frame_bytes) config.scatter_gather = true;
-  POSTERN_TRY(group, XskGroup::create(config));
-  bool first = true;
+bool wants_scatter_gather(const PlannedDevice& xsk) {
+  return xsk.mtu + ethernet_bytes + frame_headroom + xdp_headroom > frame_bytes;
+}
+
+Result<void> hand_over_sockets(const HandOver& to, const PlannedDevice& device) {
+  std::vector<Fd> sockets;
+  const auto keep = [&](Result<Fd> socket) -> Result<void> {
+    if (!socket) return std::unexpected(std::move(socket.error()));
+    sockets.push_back(std::move(*socket));
+    return {};
+  };
+  const SocketScope scope{device.vrf_device, device.not_from};
+  for (const Family family : {Family::v4, Family::v6}) {
+    if (device.kind == DeviceKind::raw_icmp) POSTERN_CHECK(keep(open_raw_icmp(family, scope)));
+    if (device.kind == DeviceKind::raw_esp) POSTERN_CHECK(keep(open_raw_esp(family, scope)));
+    if (device.kind == DeviceKind::udp_encap)
+      POSTERN_CHECK(keep(open_udp({family, device.port, scope, UdpTaker::worker})));
+  }
+  if (device.kind == DeviceKind::packet_out) POSTERN_CHECK(keep(open_packet_out(device.ifindex)));
+  std::vector<int> fds;
+  for (const Fd& socket : sockets) fds.push_back(socket.get());
+  return to.worker.add_device(message_of(device), fds);
+}
+
+bool is_tun(DeviceKind kind) { return kind == DeviceKind::tunnel || kind == DeviceKind::steer; }
+
+}  // namespace
+
+Result<void> XskGroups::hand_over_thread(const HandOver& to, const std::vector<PlannedDevice>& xsks, ZeroCopy zero_copy,
+                                         XskBindings& bindings) {
+  const std::uint32_t thread = xsks.front().thread;
+  auto found = groups_.find(thread);
+  bool first = found == groups_.end();
+  if (first) {
+    POSTERN_TRY(group, XskGroup::create({layout_of(to.dataplane, thread), zero_copy,
+                                         std::ranges::any_of(xsks, wants_scatter_gather)}));
+    found = groups_.emplace(thread, std::move(group)).first;
+  }
+  XskGroup& group = found->second;
   for (const PlannedDevice& device : xsks) {
     POSTERN_TRY(socket, group.prepare({device.ifindex, device.queue, device.name}));
     AddDevice message = message_of(device);
@@ -59,35 +92,26 @@ Result<void> hand_over_thread(const HandOver& to, const std::vector<PlannedDevic
   return {};
 }
 
-Result<void> hand_over_sockets(const HandOver& to, const PlannedDevice& device) {
-  std::vector<Fd> sockets;
-  const auto keep = [&](Result<Fd> socket) -> Result<void> {
-    if (!socket) return std::unexpected(std::move(socket.error()));
-    sockets.push_back(std::move(*socket));
-    return {};
-  };
-  for (const Family family : {Family::v4, Family::v6}) {
-    if (device.kind == DeviceKind::raw_icmp) POSTERN_CHECK(keep(open_raw_icmp(family)));
-    if (device.kind == DeviceKind::raw_esp) POSTERN_CHECK(keep(open_raw_esp(family)));
-    if (device.kind == DeviceKind::udp_encap) POSTERN_CHECK(keep(open_udp({family, device.port, {}, UdpTaker::worker})));
-  }
-  if (device.kind == DeviceKind::packet_out) POSTERN_CHECK(keep(open_packet_out(device.ifindex)));
-  std::vector<int> fds;
-  for (const Fd& socket : sockets) fds.push_back(socket.get());
-  return to.worker.add_device(message_of(device), fds);
+bool XskGroups::can_join(const PlannedDevice& device) const {
+  const auto group = groups_.find(device.thread);
+  if (group == groups_.end() || group->second.empty()) return false;
+  return !wants_scatter_gather(device) || group->second.scatter_gather();
 }
 
-bool is_tun(DeviceKind kind) { return kind == DeviceKind::tunnel || kind == DeviceKind::steer; }
+void XskGroups::release(std::uint32_t ifindex) {
+  for (auto& [thread, group] : groups_) group.release(ifindex);
+  std::erase_if(groups_, [](const auto& one) { return one.second.empty(); });
+}
 
-}  // namespace
-
-Result<XskBindings> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks) {
+Result<XskBindings> XskGroups::hand_over(const HandOver& to, std::span<const PlannedDevice> xsks) {
   std::map<std::uint32_t, std::vector<PlannedDevice>> threads;
   for (const PlannedDevice& xsk : xsks) threads[xsk.thread].push_back(xsk);
   XskBindings bindings;
   for (const auto& [thread, mine] : threads) {
+    const bool joins = groups_.contains(thread);
     auto done = hand_over_thread(to, mine, ZeroCopy::automatic, bindings);
-    if (!done && done.error().code == EOPNOTSUPP) {
+    if (!done && done.error().code == EOPNOTSUPP && !joins) {
+      groups_.erase(thread);
       // One UMEM cannot serve a zero-copy and a copying device: all of the thread copy then.
       spdlog::info("AF_XDP zero-copy is not possible on every device of thread {}: copying on all", thread);
       for (const auto& group : groups_of(mine))
@@ -124,19 +148,22 @@ std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevic
   return out;
 }
 
-DeviceDifference difference(const std::vector<PlannedDevice>& before, const std::vector<PlannedDevice>& after) {
+DeviceDifference difference(const std::vector<PlannedDevice>& before, const std::vector<PlannedDevice>& after,
+                            const std::function<bool(const PlannedDevice&)>& can_join) {
   const auto xsks_of = [](const std::vector<PlannedDevice>& all) {
     std::vector<PlannedDevice> out;
     std::ranges::copy_if(all, std::back_inserter(out), &PlannedDevice::is_xsk);
     std::ranges::sort(out);
     return out;
   };
-  const bool same_xsks = xsks_of(before) == xsks_of(after);
+  const auto xsks_before = xsks_of(before), xsks_after = xsks_of(after);
+  // All stay or go together, unless each new one finds a UMEM that it can join.
+  const bool one_by_one = xsks_before == xsks_after || std::ranges::all_of(xsks_after, can_join);
   const auto missing_in = [&](const std::vector<PlannedDevice>& from, const std::vector<PlannedDevice>& other) {
     const auto others = groups_of(other);
     std::vector<PlannedDevice> out;
     for (const auto& group : groups_of(from)) {
-      const bool kept = group.front().is_xsk() ? same_xsks : std::ranges::find(others, group) != others.end();
+      const bool kept = (one_by_one || !group.front().is_xsk()) && std::ranges::find(others, group) != others.end();
       if (!kept) out.insert(out.end(), group.begin(), group.end());
     }
     return out;

@@ -32,18 +32,34 @@ struct HandOver {
 // What came of the AF_XDP sockets, by ifindex: for `show dataplane` and the log.
 using XskBindings = std::map<std::uint32_t, XskBinding>;
 
-// All AF_XDP sockets of the node: those of one thread share a UMEM, so they are made together.
-[[nodiscard]] Result<XskBindings> hand_over_xsks(const HandOver& to, std::span<const PlannedDevice> xsks);
+// The AF_XDP sockets that this posternd has made for the worker: those of one thread share a UMEM, which a further one
+// joins as long as a group of its thread is known here. After an adoption none is, and all are made anew together.
+class XskGroups {
+ public:
+  // EOPNOTSUPP: one joins a UMEM of zero-copy devices and cannot do that itself: forget(), and hand over all of them.
+  [[nodiscard]] Result<XskBindings> hand_over(const HandOver& to, std::span<const PlannedDevice> xsks);
+  // Whether `device` can come beside the sockets of its thread that stay.
+  [[nodiscard]] bool can_join(const PlannedDevice& device) const;
+  void release(std::uint32_t ifindex);
+  void forget() { groups_.clear(); }
+
+ private:
+  [[nodiscard]] Result<void> hand_over_thread(const HandOver& to, const std::vector<PlannedDevice>& xsks,
+                                              ZeroCopy zero_copy, XskBindings& bindings);
+  std::map<std::uint32_t, XskGroup> groups_;  // by thread
+};
 
 // Every descriptor of one (ifindex, kind), which is what RemoveDevice takes away; not an XSK.
 [[nodiscard]] Result<void> hand_over_devices(const HandOver& to, std::span<const PlannedDevice> group);
 
-// What must go and what must come, to turn one set into the other. XSKs stand or fall together: one UMEM a thread.
+// What must go and what must come, to turn one set into the other. XSKs stand or fall together, where a new one cannot
+// join those of its thread.
 struct DeviceDifference {
   std::vector<PlannedDevice> removed, added;  // whole (ifindex, kind) groups
 };
-[[nodiscard]] DeviceDifference difference(const std::vector<PlannedDevice>& before,
-                                          const std::vector<PlannedDevice>& after);
+[[nodiscard]] DeviceDifference difference(
+    const std::vector<PlannedDevice>& before, const std::vector<PlannedDevice>& after,
+    const std::function<bool(const PlannedDevice&)>& can_join = [](const PlannedDevice&) { return false; });
 [[nodiscard]] std::vector<std::vector<PlannedDevice>> groups_of(const std::vector<PlannedDevice>& devices);
 
 }  // namespace postern::loader

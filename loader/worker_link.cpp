@@ -13,6 +13,8 @@ namespace {
 
 // Building XSK rings of a large UMEM may take a while on a busy machine.
 constexpr int answer_ms = 5000;
+// A question that is no work; who does not answer it hangs.
+constexpr int heartbeat_answer_ms = 1500;
 
 struct Nothing {};  // messages without a body
 
@@ -28,10 +30,11 @@ Result<WorkerLink> WorkerLink::connect(const std::string& path) {
 }
 
 template <class T>
-Result<Reply> WorkerLink::ask(const char* what, ChannelType type, const T& body, std::span<const int> fds) {
+Result<Reply> WorkerLink::ask(const char* what, ChannelType type, const T& body, std::span<const int> fds,
+                              int patience_ms) {
   std::span<const std::byte> bytes;
   if constexpr (!std::is_same_v<T, Nothing>) bytes = std::as_bytes(std::span(&body, 1));
-  auto reply = channel_.ask_bytes(type, bytes, fds, answer_ms);
+  auto reply = channel_.ask_bytes(type, bytes, fds, patience_ms);
   if (!reply) return fail(std::string("worker: ") + what + ": " + reply.error().what, reply.error().code);
   return reply;
 }
@@ -131,7 +134,7 @@ Result<void> WorkerLink::stop_capture() {
 }
 
 Result<void> WorkerLink::refresh_counters() {
-  POSTERN_CHECK(ask("refresh counters", ChannelType::refresh_counters, Nothing{}));
+  POSTERN_CHECK(ask("refresh counters", ChannelType::refresh_counters, Nothing{}, {}, heartbeat_answer_ms));
   return {};
 }
 

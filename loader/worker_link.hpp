@@ -65,7 +65,8 @@ class WorkerLink {
  private:
   explicit WorkerLink(Fd socket) : channel_(std::move(socket)) {}
   template <class T>
-  [[nodiscard]] Result<Reply> ask(const char* what, ChannelType type, const T& body, std::span<const int> fds = {});
+  [[nodiscard]] Result<Reply> ask(const char* what, ChannelType type, const T& body, std::span<const int> fds = {},
+                                  int patience_ms = 5000);  // rings of a large UMEM take a while on a busy machine
 
   SaChannel channel_;
 };

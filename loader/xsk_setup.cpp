@@ -113,23 +113,24 @@ Result<void> XskGroup::register_umem(int socket) const {
 Result<XskSocket> XskGroup::prepare(const XskQueue& queue) {
   Fd socket(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return fail_errno(describe(queue) + ": socket");
-  if (!first_) POSTERN_CHECK(register_umem(socket.get()));
+  if (sockets_.empty()) POSTERN_CHECK(register_umem(socket.get()));
   POSTERN_CHECK(set_rings(socket.get(), config_.layout));
-  if (!first_) {
-    first_ = Fd(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
-    if (!first_) return fail_errno(describe(queue) + ": duplicate");
-    first_queue_ = queue;
-  }
+  Fd copy(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) return fail_errno(describe(queue) + ": duplicate");
+  sockets_.push_back({queue, std::move(copy), false});
   return XskSocket(std::move(socket), queue, config_.layout);
 }
 
-Result<void> XskGroup::bind_once(const XskSocket& socket, std::uint16_t flags) const {
+Result<void> XskGroup::bind_once(const XskSocket& socket, std::uint16_t flags, int shared) const {
   sockaddr_xdp address{};
   address.sxdp_family = AF_XDP;
   address.sxdp_flags = flags;
   address.sxdp_ifindex = socket.queue().ifindex;
   address.sxdp_queue_id = socket.queue().queue;
-  if ((flags & XDP_SHARED_UMEM) != 0) address.sxdp_shared_umem_fd = static_cast<std::uint32_t>(first_.get());
+  if (shared >= 0) {
+    address.sxdp_flags |= XDP_SHARED_UMEM;
+    address.sxdp_shared_umem_fd = static_cast<std::uint32_t>(shared);
+  }
   return with_patience([&]() -> Result<void> {
     if (::bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return {};
     return fail_errno(describe(socket.queue()) + ": bind");
@@ -151,11 +152,12 @@ Result<void> XskGroup::bind_first(const XskSocket& socket) {
 }
 
 Result<XskBinding> XskGroup::bind(const XskSocket& socket, int xsk_map_fd, std::uint32_t map_index) {
-  const bool is_first = socket.queue() == first_queue_;
-  if (!is_first && !first_bound_)
+  const auto mine = std::ranges::find(sockets_, socket.queue(), &Kept::queue);
+  const Kept* const bound = any_bound();
+  if (mine == sockets_.end() || (bound == nullptr && mine != sockets_.begin()))
     return fail(describe(socket.queue()) + ": the group's first socket is not bound", EINVAL);
-  POSTERN_CHECK(is_first ? bind_first(socket) : bind_once(socket, XDP_SHARED_UMEM));
-  first_bound_ = true;
+  POSTERN_CHECK(bound == nullptr ? bind_first(socket) : bind_once(socket, 0, bound->socket.get()));
+  mine->bound = true;
   const XskBinding binding{.zero_copy = is_zero_copy(socket.fd()),
                            .scatter_gather = scatter_gather_,
                            .tx_budget = raise_tx_budget(socket.fd(), socket.layout().tx_entries)};
@@ -165,6 +167,15 @@ Result<XskBinding> XskGroup::bind(const XskSocket& socket, int xsk_map_fd, std::
       return fail_errno(fmt::format("{}: XSKMAP index {}", describe(socket.queue()), map_index));
   }
   return binding;
+}
+
+XskGroup::Kept* XskGroup::any_bound() {
+  const auto found = std::ranges::find(sockets_, true, &Kept::bound);
+  return found == sockets_.end() ? nullptr : &*found;
+}
+
+void XskGroup::release(std::uint32_t ifindex) {
+  std::erase_if(sockets_, [&](const Kept& kept) { return kept.queue.ifindex == ifindex; });
 }
 
 Result<void> clear_xsk_slot(int xsk_map_fd, std::uint32_t map_index) {

@@ -64,8 +64,9 @@ struct XskGroupConfig {
   bool scatter_gather = false;  // ask for it: an MTU that does not fit a frame
 };
 
-// The sockets of one worker thread over one UMEM, while they are being set up. One thread. It holds the first socket
-// (bind() of the others needs it) and the memfd: drop the group when the worker has everything.
+// The sockets of one worker thread over one UMEM. One thread. It keeps a duplicate of each socket, because bind() of a
+// further one needs any that is bound: release() those of a device before another socket is to have its queues, and
+// drop the group when the worker is gone.
 class XskGroup {
  public:
   // ENOBUFS: RLIMIT_MEMLOCK; EINVAL: sizes that AF_XDP cannot have (the message says which).
@@ -78,19 +79,28 @@ class XskGroup {
   // make the group again with ZeroCopy::off.
   [[nodiscard]] Result<XskBinding> bind(const XskSocket& socket, int xsk_map_fd, std::uint32_t map_index);
 
+  // Lets go of a device's sockets.
+  void release(std::uint32_t ifindex);
+  [[nodiscard]] bool empty() const { return sockets_.empty(); }
+  [[nodiscard]] bool scatter_gather() const { return scatter_gather_; }
+
   [[nodiscard]] int umem_memfd() const { return memfd_.get(); }
 
  private:
   XskGroup(const XskGroupConfig& config, Fd memfd) : config_(config), memfd_(std::move(memfd)) {}
   [[nodiscard]] Result<void> register_umem(int socket) const;
+  struct Kept {
+    XskQueue queue;
+    Fd socket;
+    bool bound = false;
+  };
+  [[nodiscard]] Kept* any_bound();
   [[nodiscard]] Result<void> bind_first(const XskSocket& socket);
-  [[nodiscard]] Result<void> bind_once(const XskSocket& socket, std::uint16_t flags) const;
+  [[nodiscard]] Result<void> bind_once(const XskSocket& socket, std::uint16_t flags, int shared = -1) const;
 
   XskGroupConfig config_;
   Fd memfd_;
-  Fd first_;  // duplicate of the first socket
-  XskQueue first_queue_;
-  bool first_bound_ = false;
+  std::vector<Kept> sockets_;  // the first one made has registered the UMEM
   bool scatter_gather_ = false;
 };
 

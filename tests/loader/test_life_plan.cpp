@@ -6,6 +6,7 @@
 #include "config/load.hpp"
 #include "loader/plan.hpp"
 #include "loader/plan_sa.hpp"
+#include "loader/worker_devices.hpp"
 
 using namespace postern;
 using namespace postern::loader;
@@ -324,4 +325,128 @@ TEST_CASE("same_sa and moved: what makes an installed SA another one") {
   differs([](SaParameters& p) { p.ifindex = 77; }, true);
   differs([](SaParameters& p) { p.path_mtu = 1400; }, true);
   differs([](SaParameters& p) { p.local = address("192.0.2.9"); }, true);
+}
+
+TEST_CASE("a bond: its ports receive under its policy, it sends, and says nothing by XDP") {
+  Facts f = facts();
+  f.links[0].kind = "bond";
+  f.links[0].queues = 16;
+  f.links.push_back(link("s0", 10));
+  f.links.push_back(link("s1", 11));
+  f.links.push_back(link("other0", 12));
+  f.links[4].master = f.links[5].master = 2;
+  f.links[4].queues = 2;
+  const Plan plan = plan_of(document(), f);
+  const PlannedInterface *const bond = interface_of(plan, "out0"), *const port = interface_of(plan, "s0");
+  REQUIRE(bond != nullptr);
+  REQUIRE(port != nullptr);
+  CHECK(bond->has_ports);
+  CHECK(!bond->rules.empty());
+  CHECK(plan.threads == 2);  // by what is received, not by the bond's own 16 queues
+  CHECK(bond->queues == 2);
+  CHECK(port->part_of == "out0");
+  CHECK(port->rules.empty());
+  CHECK((port->flags & POSTERN_IF_OUTSIDE) != 0);
+  CHECK(port->queues == 2);
+  CHECK(interface_of(plan, "s1") != nullptr);
+  CHECK(interface_of(plan, "other0") == nullptr);
+  // A bond stands before its ports: they take its generation.
+  CHECK(bond < port);
+}
+
+TEST_CASE("stacks that cannot be are refused with their place") {
+  struct Row {
+    const char *kind, *master;
+    bool lower_is_outside;
+    config::XdpMode mode;
+    const char* path;  // nullptr: fine
+  };
+  using enum config::XdpMode;
+  for (const Row& row :
+       {Row{"", "bond", false, automatic, "/interfaces/0/name"},
+        Row{"", "bridge", false, automatic, "/interfaces/0/name"}, Row{"", "vrf", false, automatic, nullptr},
+        Row{"vlan", nullptr, false, automatic, nullptr}, Row{"vlan", nullptr, true, automatic, "/interfaces/0/name"},
+        Row{"vlan", nullptr, false, native, "/dataplane/xdp_mode"}, Row{"", nullptr, false, native, nullptr}}) {
+    Facts f = facts();
+    f.links[0].kind = row.kind;
+    f.links.push_back(link("m0", 20));
+    if (row.master != nullptr) {
+      f.links[0].master = 20;
+      f.links[4].kind = row.master;
+    }
+    config::Document d = document();
+    d.dataplane.xdp_mode = row.mode;
+    f.links[0].lower = 3;
+    if (row.lower_is_outside) d.interfaces[1].crypto_map = "M1";
+    if (row.lower_is_outside) f.links[1].addresses = {prefix("198.51.100.1/24")};
+    if (row.lower_is_outside) d.tunnels.clear();
+    FlowBook flows;
+    const auto plan = make_plan(d, f, flows);
+    CHECK(plan.has_value() == (row.path == nullptr));
+    if (row.path != nullptr && !plan) CHECK_MESSAGE(plan.error().what.starts_with(row.path), plan.error().what);
+  }
+}
+
+TEST_CASE("VRFs: sockets in each, bound to its device; the main table's keep out of all; another table is refused") {
+  Facts f = facts();
+  f.vrfs = {{"red", 30, 10}, {"blue", 31, 20}};
+  config::Document d = document();
+  d.vrfs = {{"red", 10}, {"blue", 20}};
+  d.interfaces[0].vrf = "red";
+  d.tunnels[0].vrf = "blue";
+  d.tunnels[0].udp_encapsulation = true;
+  const Plan plan = plan_of(d, f);
+  const auto socket = [&](DeviceKind kind, std::uint32_t vrf) {
+    return std::ranges::find_if(plan.devices,
+                                [&](const PlannedDevice& one) { return one.kind == kind && one.vrf == vrf; });
+  };
+  const auto esp = socket(DeviceKind::raw_esp, 10);
+  REQUIRE(esp != plan.devices.end());
+  CHECK(esp->vrf_device == "red");
+  CHECK(esp->ifindex == 30);
+  CHECK(esp->not_from.empty());
+  CHECK(socket(DeviceKind::raw_esp, 0)->not_from == std::vector<std::uint32_t>{30, 31});
+  CHECK(socket(DeviceKind::raw_esp, 20) == plan.devices.end());  // nobody's front door
+  CHECK(socket(DeviceKind::udp_encap, 10)->vrf_device == "red");
+  CHECK(socket(DeviceKind::udp_encap, 0) == plan.devices.end());
+  CHECK(socket(DeviceKind::raw_icmp, 20)->vrf_device == "blue");
+  CHECK(plan.find_pair("Tunnel0")->inbound.parameters.fvrf == 10);
+  CHECK(plan.find_pair("Tunnel0")->inbound.parameters.inside_vrf == 20);
+  CHECK(plan.find_pair("M1 10 out0")->inbound.parameters.inside_vrf == 10);
+
+  f.vrfs[1].table = 21;
+  FlowBook flows;
+  const auto refused = make_plan(d, f, flows);
+  REQUIRE(!refused);
+  CHECK(refused.error().what.starts_with("/vrfs/1/table"));
+  f.vrfs.pop_back();
+  const Plan without = plan_of(d, f);
+  CHECK(std::ranges::find(without.missing, "VRF blue does not exist") != without.missing.end());
+}
+
+TEST_CASE("a path of jumbo frames is as wide as a frame of the worker") {
+  Facts f = facts();
+  f.links[0].mtu = 9000;
+  const Plan plan = plan_of(document(), f);
+  CHECK(plan.find_pair("M1 10 out0")->outbound.parameters.path_mtu == largest_path_mtu);
+  CHECK(plan.find_pair("Tunnel0")->inbound.parameters.path_mtu == largest_path_mtu);
+  CHECK(plan_tunnels(document(), f)[0].mtu < largest_path_mtu);
+}
+
+TEST_CASE("AF_XDP sockets: a change of one leaves the others, where the new one can join them") {
+  PlannedDevice out0, in0;
+  out0.kind = DeviceKind::xsk_outside;
+  out0.ifindex = 2;
+  in0.kind = DeviceKind::xsk_inside;
+  in0.ifindex = 3;
+  in0.mtu = 1500;
+  PlannedDevice changed = in0;
+  changed.mtu = 1400;
+  const auto joined = difference({out0, in0}, {out0, changed}, [](const PlannedDevice&) { return true; });
+  CHECK(joined.removed == std::vector{in0});
+  CHECK(joined.added == std::vector{changed});
+  const auto together = difference({out0, in0}, {out0, changed});
+  CHECK(together.removed.size() == 2);
+  CHECK(together.added.size() == 2);
+  CHECK(difference({out0, in0}, {in0, out0}).removed.empty());
 }

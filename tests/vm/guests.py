@@ -8,6 +8,7 @@ from kernel import Kernel
 ESP_MODULES = """esp4 esp6 xfrm_user gcm ghash-generic ctr seqiv sha512_generic drbg authenc echainiv""".split()
 PEER_MODULES = ["virtio_net", "virtio_pci", *ESP_MODULES]
 NODE_MODULES = ["veth", "tun", "sch_ingress", "cls_bpf", *ESP_MODULES]
+STACK_MODULES = [*NODE_MODULES, "bonding", "8021q", "vrf", "bridge"]
 GUEST_MAC = "52:54:00:00:00:02"
 KERNEL_AUTH = {"esp-sha-hmac": ("hmac(sha1)", 96), "esp-sha256-hmac": ("hmac(sha256)", 128)}
 
@@ -20,7 +21,8 @@ def scenario_image(kernel: Kernel, scenario: str, modules: list[str], values: di
     """Keys are in a temporary file of root's and in the guest's memory."""
     image = Image(kernel, modules)
     image.add_file(GUEST / scenario, "scenario")
-    image.add_file(GUEST / "xfrm", "xfrm")
+    for part in ("xfrm", "lab"):
+        image.add_file(GUEST / part, part)
     image.add_text(environment(values), "etc/scenario.env", 0o600)
     return image
 
@@ -29,9 +31,12 @@ def peer_image(kernel: Kernel, values: dict) -> Image:
     return scenario_image(kernel, "peer", PEER_MODULES, values)
 
 
-def node_image(kernel: Kernel, values: dict, document: dict, programs: pathlib.Path) -> Image:
-    image = scenario_image(kernel, "node", NODE_MODULES, values)
-    image.add_text(json.dumps(document), "etc/n1.json", 0o600)
+def node_image(kernel: Kernel, values: dict, document: dict, programs: pathlib.Path, *, scenario: str = "node", modules: list[str] = NODE_MODULES,
+               more: dict[str, dict] | None = None) -> Image:
+    """The document is /etc/n1.json in the guest; those of `more` stand beside it under their names."""
+    image = scenario_image(kernel, scenario, modules, values)
+    for name, one in {"n1": document, **(more or {})}.items():
+        image.add_text(json.dumps(one), f"etc/{name}.json", 0o600)
     image.add_text("root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n", "etc/passwd")
     image.add_text("root:x:0:\nnogroup:x:65534:\n", "etc/group")
     for program in ("posternd", "postern-worker", "postern-ike", "postern"):

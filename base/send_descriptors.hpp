@@ -1,0 +1,17 @@
+// Bytes and descriptors in one message over a Unix socket.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include <sys/types.h>
+
+namespace postern {
+
+inline constexpr std::size_t max_sent_descriptors = 8;
+
+// sendmsg() with `descriptors` as SCM_RIGHTS; they are borrowed, none is fine. Never blocks and raises no SIGPIPE: the
+// result is sendmsg's, with errno. EINVAL: more descriptors than max_sent_descriptors.
+[[nodiscard]] ssize_t send_descriptors(int socket, std::span<const std::byte> bytes, std::span<const int> descriptors);
+
+}  // namespace postern

@@ -139,8 +139,11 @@ void Outbound::poll_held(Time now) {
       return true;
     }
     const auto wait = send(held.packet);
-    if (wait) held.reason = *wait;
-    return !wait;
+    if (!wait) return true;
+    held.reason = *wait;
+    // Asked again: the first question may have come while one that led to nothing was still fresh.
+    if (*wait == Drop::no_outbound_sa) context_.egress.acquire(held.packet.flow, held.packet.bytes());
+    return false;
   };
   looping_ = true;  // a packet that is looped now could have to be held, and the queue must not grow in its sweep
   held_.sweep(now, try_to_send, [&](const HeldPacket& held) { context_.drop(held.packet, held.reason); });

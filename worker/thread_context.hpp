@@ -73,7 +73,7 @@ struct ThreadContext {
   std::uint64_t now_ns = 0;     // CLOCK_MONOTONIC at the start of this round
   std::uint32_t input_vrf = 0;  // plain side of the packets that are taken now
   QuestionLimiter resolves{200'000'000};
-  QuestionLimiter acquires{1'000'000'000};
+  QuestionLimiter acquires{200'000'000};
 
   void drop(Drop reason, std::uint64_t packets = 1) {
     count(counters.drops[static_cast<std::size_t>(reason)], packets);

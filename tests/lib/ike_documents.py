@@ -96,8 +96,8 @@ def _ikev2(ikes: list[str], psk: str, local_id: str | None, remote_id: str | lis
 # -- what a node says
 
 def ike_sas(node: Node) -> list[dict]:
-    """Of `show crypto ikev2 session detail`: established IKE SAs, with "children"."""
-    return [sa for session in node.show("crypto", "ikev2", "session", "detail")["sessions"] for sa in session["sas"] if sa["state"] == "READY"]
+    """Of `show crypto ikev2 session`: established IKE SAs, with "children"."""
+    return [sa for session in node.show("crypto", "ikev2", "session")["sessions"] for sa in session["sas"] if sa["state"] == "READY"]
 
 
 def children(node: Node) -> list[dict]:

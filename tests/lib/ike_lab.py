@@ -107,7 +107,8 @@ class IkeLab(Gateways):
         for network in lab.inside_addresses(side) + ["192.0.2.0/24", "2001:db8:ff::/64", "10.99.0.0/24"]:
             (where.ip6 if ":" in network else where.ip)("rule", "add", "to", network.replace(".0.1/", ".0.0/").replace("::1/", "::/"),
                                                         "lookup", "main", "pref", "100")
-        return StrongSwan(self, where, label or f"swan{side}", **options)
+        far = tuple(inside(3 - side, flow) for flow in ("map4", "map6", "tunnel4", "tunnel6"))
+        return StrongSwan(self, where, label or f"swan{side}", reach=far, **options)
 
     def connection(self, side: int, name: str = "net", flow: str = "map4", family: int = 4, **options) -> Connection:
         """strongSwan's view of the flow, at gateway `side`."""

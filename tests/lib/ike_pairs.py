@@ -8,7 +8,7 @@ import traffic
 import lab
 from ike_lab import PSK, IkeLab
 from ike_documents import ike_sas, wait_down, wait_up
-from lab import OUT4
+from lab import OUT4, OUT6
 from netns import wait_until
 from node import child_pids, gone
 from strongswan import Connection
@@ -90,6 +90,7 @@ class PosternPair(IkeLab):
         super().__init__(scratch)
         try:
             self.n2.ip("route", "add", "10.1.0.0/16", "via", OUT4[1])
+            self.n2.ip6("route", "add", "2001:db8:1::/64", "via", OUT6[1])
             self.left, self.right = (self.node(side, ike_documents.gateway_document(side, flows=flows, **document)) for side in (1, 2))
             if start:
                 self.right.start()

@@ -168,12 +168,13 @@ class Charon:
 
 
 class StrongSwan(Charon):
-    """One charon. `options` go into its section of strongswan.conf; `log` is the level of its log by group."""
+    """One charon. `options` go into its section of strongswan.conf; `log` is the level of its log by group; networks of `reach` are
+    routed to it whether it has an SA for them or not."""
 
     def __init__(self, lab: Lab, namespace: Namespace, label: str = "swan", *, options: dict | None = None, log: dict | None = None,
-                 plugins: str = PLUGINS):
+                 plugins: str = PLUGINS, reach: tuple[str, ...] = ()):
         super().__init__(label)
-        self.lab, self.namespace = lab, namespace
+        self.lab, self.namespace, self.reach = lab, namespace, reach
         self.home = lab.scratch / label
         self.home.mkdir(parents=True, exist_ok=True)
         self.process: Process | None = None
@@ -207,6 +208,9 @@ class StrongSwan(Charon):
             notify.wait_ready(self.process, seconds)
         finally:
             notify.close()
+        # charon routes into its TUN device as well, but a moment after it told the peer that the SA is up.
+        for network in self.reach:
+            (self.namespace.ip6 if ":" in network else self.namespace.ip)("route", "replace", network, "dev", "ipsec0")
         self._vici = self.control()
         for connection in list(self._loaded.values()):
             self.load(connection)

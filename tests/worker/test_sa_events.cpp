@@ -129,6 +129,8 @@ TEST_CASE("acquire: a packet without an SA asks with its addresses and ports, an
   CHECK(wanted.source_port == 1024);
   CHECK(wanted.destination_port == 443);
   CHECK(wanted.ports_known);
+  node.pipeline->poll_held(Clock::now());
+  CHECK(node.egress.acquires.size() == 2);  // it still waits: the thread's limiter decides how often that is passed on
   node.add(sa_parameters(SaDirection::outbound));
   node.pipeline->poll_held(Clock::now());
   CHECK(node.egress.wire.size() == 1);

@@ -146,14 +146,14 @@ def test_two_peers_and_two_tunnels(scratch):
 
 def test_two_rules_are_two_children(scratch):
     """Each permit rule of the list is a flow of its own: two children of one IKE SA."""
-    rules = [{"action": "permit", "protocol": "ip", "source": "10.1.0.0/16", "destination": one} for one in ("10.2.0.0/24", "10.2.1.0/24")]
+    rules = [{"action": "permit", "protocol": "ip", "source": one, "destination": "10.2.0.0/16"} for one in ("10.1.0.0/24", "10.1.1.0/24")]
     with SwanLab(scratch, flows=("map4",), acl4=rules) as made:
-        made.peer.load(made.connection(2, children={"c": {"local_ts": ["10.2.0.0/24"]}, "d": {"local_ts": ["10.2.1.0/24"]}}))
-        made.hB.ip("address", "add", "10.2.1.2/16", "dev", "eth0")
-        for address in ("10.2.0.2", "10.2.1.2"):
-            assert traffic.ping(made.hA, address, 1, wait=5) == 1
+        made.peer.load(made.connection(2, children={"c": {"remote_ts": ["10.1.0.0/24"]}, "d": {"remote_ts": ["10.1.1.0/24"]}}))
+        made.hA.ip("address", "add", "10.1.1.2/16", "dev", "eth0")
+        for address in ("10.1.0.2", "10.1.1.2"):
+            assert traffic.ping(made.hA, lab.host(2, "map4"), 1, wait=5, source=address) == 1
         assert len(ike_sas(made.left)) == 1 and len(children(made.left)) == 2
-        assert {one["remote_ts"][0]["from"] for one in children(made.left)} == {"10.2.0.0", "10.2.1.0"}
+        assert {one["local_ts"][0]["from"] for one in children(made.left)} == {"10.1.0.0", "10.1.1.0"}
 
 
 def test_postern_with_postern(scratch):

@@ -206,6 +206,7 @@ class Manager {
     std::string connection, child;
   };
   std::unordered_map<std::uint32_t, FlowOwner> flows_;
+  std::set<std::string> outlived_;  // connections whose flows SAs of an earlier life serve
   std::set<std::pair<Time, Key>> session_timers_;
   std::set<std::pair<Time, std::string>> wish_timers_;
   std::deque<Batch> batches_;

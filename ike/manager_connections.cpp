@@ -99,9 +99,10 @@ void Manager::policy_changed(const Connection& before, const Connection* after, 
   }
 }
 
-// No other IKE SA of any connection is left with this peer: only then may we say so (RFC 7296 §2.4).
+// No other IKE SA of any connection is left with this peer: only then may we say so (RFC 7296 §2.4). The peer would end
+// the child SAs of an earlier life with it, which carry traffic until the new ones do.
 bool Manager::alone_with(const Connection& connection, Key self) const {
-  return std::ranges::none_of(sessions_, [&](const auto& row) {
+  return !outlived_.contains(connection.name) && std::ranges::none_of(sessions_, [&](const auto& row) {
     const auto& other = row.second.session->connection();
     return row.first != self && !row.second.closing && other != nullptr && same_path(*other, connection);
   });
@@ -178,6 +179,7 @@ void Manager::failed(Wish& wish, Time now) {
 }
 
 void Manager::set_up(Wish& wish) {
+  outlived_.erase(wish.connection->name);
   wish.failures = 0;
   wish.not_before = {};
 }
@@ -232,11 +234,14 @@ void Manager::on_acquire(std::uint32_t flow, Time now) {
 
 void Manager::on_survivors(const std::set<std::uint32_t>& flows, std::span<const std::uint32_t> spis, Time now) {
   spis_.set_foreign(spis);
+  outlived_.clear();
   for (const std::uint32_t flow : flows) {
     const auto owner = flows_.find(flow);
     if (owner == flows_.end()) continue;
     const auto wish = wishes_.find(owner->second.connection);
-    if (wish != wishes_.end()) want(wish->second, {owner->second.child}, now, jittered(std::chrono::milliseconds(500)));
+    if (wish == wishes_.end()) continue;
+    outlived_.insert(owner->second.connection);
+    want(wish->second, {owner->second.child}, now, jittered(std::chrono::milliseconds(500)));
   }
 }
 

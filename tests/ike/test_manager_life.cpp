@@ -145,6 +145,27 @@ TEST_CASE("INITIAL_CONTACT: a peer that comes back replaces what it had, without
   CHECK(!lab.b.world.installed.contains(old));
 }
 
+TEST_CASE("INITIAL_CONTACT: not said while SAs of an earlier life carry traffic, which the peer would end") {
+  Lab lab;
+  lab.policies();
+  lab.a.manager->on_acquire(1, lab.now);
+  lab.run(1s);
+  const auto old = lab.b.world.installed.begin()->first;
+  lab.a.restart(lab.limits);
+  lab.a.policy({Lab::of_a()}, lab.now);
+  const std::uint32_t spis[] = {0x1234};
+  lab.a.manager->on_survivors({1}, spis, lab.now);
+  lab.run(2s);
+  CHECK(lab.a.established(lab.now) == 1);
+  CHECK(lab.b.established(lab.now) == 2);
+  CHECK(lab.b.world.installed.contains(old));
+  lab.a.restart(lab.limits);  // and without survivors it is said again
+  lab.a.policy({Lab::of_a()}, lab.now);
+  lab.a.manager->on_acquire(1, lab.now);
+  lab.run(1s);
+  CHECK(!lab.b.world.installed.contains(old));
+}
+
 TEST_CASE("INITIAL_CONTACT: an attempt that was long on its way does not say that it is the first") {
   Lab lab;
   lab.policies();

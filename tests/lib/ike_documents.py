@@ -100,8 +100,9 @@ def ike_sas(node: Node) -> list[dict]:
     return [sa for session in node.show("crypto", "ikev2", "session")["sessions"] for sa in session["sas"] if sa["state"] == "READY"]
 
 
-def children(node: Node) -> list[dict]:
-    return [child for sa in ike_sas(node) for child in sa["children"]]
+def children(node: Node, lingering: bool = False) -> list[dict]:
+    """Child SAs that send. The inbound SA of one that was rekeyed or deleted may linger a while for packets on their way."""
+    return [child for sa in ike_sas(node) for child in sa["children"] if child["outbound"] or lingering]
 
 
 def wait_up(node: Node, count: int = 1, seconds: float = 8) -> list[dict]:

@@ -37,6 +37,7 @@ class IkeLab(Gateways):
         self.nat_side = {None: 0, "left": 1, "right": 2}[nat]
         self.nat: Namespace | None = None
         self._captures = 0
+        self.streams: list[NumberedStream] = []
         super().__init__(scratch, **options)
 
     def _build(self, *words) -> None:
@@ -89,7 +90,15 @@ class IkeLab(Gateways):
 
     def stream(self, flow: str = "map4", back: bool = False, rate: int = 20000, size: int = 200) -> "NumberedStream":
         ends = (self.hB, self.hA) if back else (self.hA, self.hB)
-        return NumberedStream(*ends, lab.host(1 if back else 2, flow), rate, size)
+        self.streams.append(NumberedStream(*ends, lab.host(1 if back else 2, flow), rate, size))
+        return self.streams[-1]
+
+    def end_streams(self) -> None:
+        """Those of a test that failed: their packets would go on asking for SAs."""
+        for one in self.streams:
+            one.sender.end()
+            one.receiver.end()
+        self.streams.clear()
 
     @contextlib.contextmanager
     def lost(self, where: Namespace, *rules: str):

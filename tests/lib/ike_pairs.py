@@ -1,4 +1,5 @@
 """Labs in which Postern negotiates: with strongSwan at the right gateway (SwanLab), or with itself (PosternPair)."""
+import json
 import os
 import pathlib
 import signal
@@ -20,6 +21,7 @@ class SwanLab(IkeLab):
     def __init__(self, scratch: pathlib.Path, nat: str | None = None, right: dict | None = None, start: bool = True, **document):
         super().__init__(scratch, nat)
         self._options = document
+        self._deep = False
         try:
             self.left = self.node(1, self.document())
             self.peer = self.swan(2, **(right or {}))
@@ -46,6 +48,8 @@ class SwanLab(IkeLab):
         """The node's document; every SA that was up is gone afterwards on both sides."""
         self.down()
         self.left.apply(self.document(**document))
+        if self._deep:
+            self._deep_tap()  # posternd sets it back whenever it plans
 
     def up(self, by: str, flow: str = "map4", name: str = "net", count: int = 1) -> dict:
         """Set up by "postern" (with a packet from hA) or by "strongswan"; strongSwan's view of the IKE SA."""
@@ -65,6 +69,32 @@ class SwanLab(IkeLab):
             self.left.postern("clear", "crypto", "session")
         wait_down(self.left)
         self.peer.wait_none()
+
+    def deep_buffers(self) -> None:
+        """Queues between the programs hold a second of a stream: on a busy machine none of them loses a packet for want of a
+        CPU, and what is lost all the same is the fault of what is tested. Again after a start of posternd or charon."""
+        self.peer.deep_buffers()
+        self._deep = True
+        self._deep_tap()
+
+    def _deep_tap(self) -> None:
+        self.n1.ip("link", "set", f"pn-{self.left.name}", "txqueuelen", "20000")
+
+    def losses(self) -> dict:
+        """Where packets were lost, as far as anybody counted them: to be printed beside a stream that lost some."""
+        view = self.left.dataplane()
+        found = {f"{row['reason']}": row["kernel"] + row["worker"] for row in view["drops"] if row["kernel"] + row["worker"]}
+        for device in view["devices"]:
+            found |= {f"{device['name']} {key}": queue[key] for queue in device["queues"]
+                      for key in ("kernel_rx_dropped", "kernel_rx_ring_full", "kernel_rx_fill_empty", "tx_refused") if queue.get(key)}
+        for where in (self.hA, self.n1, self.n2, self.hB):
+            for line in where.run("nstat", "-az", "UdpRcvbufErrors", "UdpSndbufErrors", "Udp6RcvbufErrors").stdout.splitlines()[1:]:
+                name, count, _ = line.split()
+                found |= {f"{where.label} {name}": int(count)} if int(count) else {}
+            for link in json.loads(where.ip("-j", "-s", "link", "show")):
+                for way in ("rx", "tx"):
+                    found |= {f"{where.label} {link['ifname']} {way}": link["stats64"][way]["dropped"]} if link["stats64"][way]["dropped"] else {}
+        return found
 
     def kill_ike(self) -> int:
         """kill -9 of the node's IKE daemon; its pid."""

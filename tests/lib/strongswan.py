@@ -255,9 +255,16 @@ class StrongSwan(Charon):
         pidfd = _libc.syscall(_PIDFD_OPEN, self.process.pid, 0)
         assert pidfd >= 0, os.strerror(ctypes.get_errno())
         for entry in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
-            if not os.readlink(entry).startswith("socket:"):
+            # A descriptor of a control connection may be closed while we look.
+            try:
+                kind = os.readlink(entry)
+            except FileNotFoundError:
+                continue
+            if not kind.startswith("socket:"):
                 continue
             copy = _libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
+            if copy < 0:
+                continue
             with contextlib.suppress(OSError), socket.socket(fileno=copy) as one:
                 if one.family in (socket.AF_INET, socket.AF_INET6):
                     one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)

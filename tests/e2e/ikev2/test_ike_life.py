@@ -17,9 +17,15 @@ RATE = 20000
 
 @pytest.fixture(scope="module")
 def world(module_scratch):
-    with SwanLab(module_scratch, flows=("map4",)) as made:
-        made.peer.deep_buffers()
+    with SwanLab(module_scratch, flows=("map4",), dataplane={"umem_frames": 32768, "ring_entries": 16384}) as made:
+        made.deep_buffers()
         yield made
+
+
+@pytest.fixture(autouse=True)
+def no_stream_is_left(world):
+    yield
+    world.end_streams()
 
 
 def established(world, by: str = "postern", **options) -> dict:
@@ -31,9 +37,9 @@ def spis(world) -> set[str]:
     return {child["esp_spi_in"] for child in children(world.left)}
 
 
-def assert_nothing_lost(got: dict, least: int = 20000) -> None:
-    assert got["sent"] >= least and got["send_seconds"] * RATE < got["sent"] * 1.1, f"the rate was held: {got}"
-    assert got["lost"] == got["wrong"] == got["duplicate"] == 0, got
+def assert_nothing_lost(world, got: dict, least: int = 20000) -> None:
+    assert got["sent"] >= least and got["send_seconds"] * RATE < got["sent"] * 1.1, f"the rate was held: {got}; counted: {world.losses()}"
+    assert got["lost"] == got["wrong"] == got["duplicate"] == 0, f"{got}; counted: {world.losses()}"
 
 
 def rekeyed_under_load(world, begin, changed, back: bool, rekeys: int = 1) -> ike_wire.Wire:
@@ -48,7 +54,7 @@ def rekeyed_under_load(world, begin, changed, back: bool, rekeys: int = 1) -> ik
         stream.more(10000)
         got = stream.finish()
         wire = ike_wire.read(capture.frames())
-    assert_nothing_lost(got)
+    assert_nothing_lost(world, got)
     return wire
 
 
@@ -59,7 +65,8 @@ def test_child_rekeyed_by_strongswan(world, esp, back):
     established(world, esp=esp)
     wire = rekeyed_under_load(world, lambda: world.peer.rekey(child="c"), lambda: _only(spis(world)), back, rekeys=2)
     assert len(wire.exchanges(CREATE_CHILD)) == 2
-    wait_until(lambda: len(children(world.left)) == 1 == len(world.peer.children()), 12, "the old child SAs are deleted")
+    assert len(children(world.left)) == 1 == len(world.peer.children())
+    assert len(children(world.left, lingering=True)) == 3, "packets of the old ones may still be on their way"
     if "x25519" in esp:
         assert children(world.left)[0]["pfs_group"] == 31 and world.peer.children()[0]["dh-group"] == "CURVE_25519"
     world.ping_both()
@@ -68,8 +75,8 @@ def test_child_rekeyed_by_strongswan(world, esp, back):
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
 @pytest.mark.parametrize("esp", ["aes256gcm16", "aes128gcm16-ecp256"])
 def test_child_rekeyed_by_postern(world, esp, back):
-    """The volume lifetime's smallest value is over after less than a second of the stream, again and again."""
-    established(world, esp=esp, association={"lifetime_kilobytes": 2560})
+    """The volume lifetime is over after less than two seconds of the stream, again and again."""
+    established(world, esp=esp, association={"lifetime_kilobytes": 6000})
     first = spis(world)
     with world.capture("udp port 4500 and udp[8:4] = 0") as capture:
         stream = world.stream(back=back, rate=RATE)
@@ -79,7 +86,7 @@ def test_child_rekeyed_by_postern(world, esp, back):
         stream.more(10000)
         got = stream.finish()
         wire = ike_wire.read(capture.frames())
-    assert_nothing_lost(got)
+    assert_nothing_lost(world, got)
     asked = wire.exchanges(CREATE_CHILD)
     assert len(asked) >= 2 and {one.source for one in asked} == {lab.OUT4[1]}
     if "ecp256" in esp:
@@ -115,7 +122,7 @@ def test_ike_rekeyed_by_postern(world):
         stream.more(10000)
         got = stream.finish()
         wire = ike_wire.read(capture.frames())
-    assert_nothing_lost(got)
+    assert_nothing_lost(world, got)
     assert {one.source for one in wire.exchanges(CREATE_CHILD)} == {lab.OUT4[1]}
     assert spis(world) == children_before and len(world.peer.established()) == 1
 
@@ -130,7 +137,7 @@ def test_both_rekey_the_child_at_once(world):
         world.peer.rekey(child="c")
         stream.more(6000)
     got = stream.finish()
-    assert_nothing_lost(got)
+    assert_nothing_lost(world, got)
     assert first.isdisjoint(spis(world))
     wait_until(lambda: len(children(world.left)) == 1 == len(world.peer.children()), 12, "one child SA remains")
     world.ping_both()
@@ -184,7 +191,7 @@ def test_peer_restarted(world):
     before = spis(world)
     world.peer.kill()
     world.peer.start()
-    world.peer.deep_buffers()
+    world.deep_buffers()
     world.peer.initiate("net")
     wait_until(lambda: len(ike_sas(world.left)) == 1 and spis(world).isdisjoint(before), 8, "the old SA is gone")
     world.ping_both()
@@ -197,7 +204,7 @@ def test_dead_peer_is_detected(world):
     world.peer.kill()
     wait_until(lambda: not children(world.left) or spis(world).isdisjoint(before), 45, "liveness gave up")
     world.peer.start()
-    world.peer.deep_buffers()
+    world.deep_buffers()
     traffic.ping_until(world.hA, lab.host(2, "map4"), 20)
     world.ping_both()
 
@@ -214,8 +221,9 @@ def test_a_silent_but_living_peer_is_not_given_up(world):
 
 
 def test_ike_daemon_killed(world):
-    """Its child SAs go on undisturbed; the new daemon sets up anew, and no packet is lost on the way."""
-    established(world)
+    """Its child SAs go on undisturbed; the new daemon sets up anew, and no packet is lost on the way. (With `unique = replace`
+    strongSwan itself would end what is up before it answers.)"""
+    established(world, swan={"more": {"unique": "never"}})
     before = spis(world)
     killed = ike_pid(world.left)
     stream = world.stream(rate=RATE)
@@ -226,8 +234,7 @@ def test_ike_daemon_killed(world):
     wait_until(lambda: len(children(world.left)) == 1 and spis(world).isdisjoint(before), 15, "re-established")
     stream.more(8000)
     got = stream.finish()
-    assert_nothing_lost(got)
-    wait_until(lambda: len(world.peer.established()) == 1, 12, "strongSwan keeps one IKE SA")
+    assert_nothing_lost(world, got)
     world.ping_both()
 
 
@@ -239,9 +246,10 @@ def test_posternd_killed_and_started(world):
     world.left.kill_daemon()
     stream.more(4000)
     world.left.start()
-    stream.more(8000)
+    world.deep_buffers()
+    stream.more(12000)
     got = stream.finish()
-    assert_nothing_lost(got)
+    assert_nothing_lost(world, got)
     wait_until(lambda: len(children(world.left)) == 1, 15, "an SA that IKE knows")
     world.ping_both()
     world.down()

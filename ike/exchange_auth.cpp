@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/selectors.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
@@ -87,6 +88,20 @@ Result<void> add_auth(const SessionCore& core, Message& message, const Secret& k
   const Bytes bytes = auth.bytes();
   message.add(PayloadType::auth, AuthPayload{AuthMethod::psk, Octets(bytes.begin(), bytes.end())});
   return {};
+}
+
+// How well a connection fits the flow that the request asks for: exactly, in part, or not at all.
+int fit(const Connection& connection, const Message& request) {
+  const auto* const tsi = request.find<TsPayload>(PayloadType::ts_initiator);
+  const auto* const tsr = request.find<TsPayload>(PayloadType::ts_responder);
+  if (tsi == nullptr || tsr == nullptr) return 0;
+  int best = 0;
+  for (const ChildPolicy& child : connection.children) {
+    if (child.remote == tsi->selectors && child.local == tsr->selectors) return 2;
+    const bool meets = !narrow(tsi->selectors, child.remote).empty() && !narrow(tsr->selectors, child.local).empty();
+    best = std::max(best, meets ? 1 : 0);
+  }
+  return best;
 }
 
 void refuse_authentication(SessionCore& core, const Message& request, Failure failure) {
@@ -189,11 +204,11 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   auto between = candidates(core, identity_of(id), request.find<IdPayload>(PayloadType::id_responder));
   if (!between) return refuse_authentication(core, request, between.error());
   if (between->size() > max_candidates) between->resize(max_candidates);
-  const auto good = std::ranges::find_if(*between, [&](const auto& one) {
-    return auth != nullptr && verifies(core, one->remote_key, state.request, state.nonce_r, true, id, *auth);
+  std::erase_if(*between, [&](const auto& one) {
+    return auth == nullptr || !verifies(core, one->remote_key, state.request, state.nonce_r, true, id, *auth);
   });
-  if (good == between->end()) return refuse_authentication(core, request, wrong_key(identity_of(id), false));
-  core.connection = *good;
+  if (between->empty()) return refuse_authentication(core, request, wrong_key(identity_of(id), false));
+  core.connection = *std::ranges::max_element(*between, {}, [&](const auto& one) { return fit(*one, request); });
   core.remote_identity = identity_of(id);
   Message reply = core.answer(request);
   const IdPayload own = core.connection->local_identity.payload();

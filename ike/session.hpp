@@ -72,7 +72,7 @@ struct SessionView {
 
 struct Lifetimes {  // patience of one session, the same for all; tests shorten nothing: their clock is their own
   Duration first_retransmit = std::chrono::milliseconds(500);
-  std::uint32_t retransmits = 7;                         // by doubling: gives up after about a minute
+  std::uint32_t retransmits = 6;                         // by doubling: gives up after a minute
   Duration half_open = std::chrono::seconds(30);         // a responder without IKE_AUTH
   Duration old_child_linger = std::chrono::seconds(10);  // inbound SA after its successor carries traffic
   Duration closing = std::chrono::seconds(10);

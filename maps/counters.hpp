@@ -48,7 +48,7 @@ struct alignas(64) ThreadCounters {
   Counter held;                    // gauge: waiting in hold queues now
   Counter captured, capture_lost;  // records given to, and refused by, a running capture
   Counter wakeups, system_calls;   // io_uring_enter calls, and those that slept
-  Counter handed, helped;  // packets of its own that another thread sealed or opened, and of others that it did
+  Counter handed, helped;          // packets of its own that another thread sealed or opened, and of others that it did
   std::array<DeviceCounters, max_worker_devices> devices;
 };
 

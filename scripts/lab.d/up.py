@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Makes the lab that stays: see scripts/up. Uses the labs of tests/lib with fixed names and without their clean-up."""
 import pathlib
+import secrets
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/lib"))
 
 import down
+import ike_documents
 import lab
 import traffic
 from netns import CommandFailed
@@ -26,11 +28,25 @@ def refuse_if_others() -> None:
             sys.exit(f"up: a node called {name} runs here, and it is not the lab's; stop it first")
 
 
-def build() -> tuple[lab.Gateways, list]:
-    flows = lab.fresh_flows()
+def negotiated_document(side: int, key: str) -> dict:
+    """IKEv2: the maps' IKE SA knows its peer by address, the tunnels' by name, so that both can live between two addresses."""
+    document = ike_documents.gateway_document(
+        side, ike=["aes256gcm16-prfsha384-ecp384", "aes256-sha256-ecp256"], esp=["aes256gcm16", "aes256-sha256"], psk=key,
+        flows=("map4", "map6", "tunnel4", "tunnel6"), remote_id=[lab.OUT4[3 - side], lab.OUT6[3 - side]], plain_side="auto")
+    maps = document["ikev2"]["profiles"][0]
+    document["ikev2"]["profiles"].append({
+        **maps, "name": "TUNNELS", "identity_local": {"fqdn": f"tunnels.n{side}.example"},
+        "match": {"identity_remote": [{"fqdn": f"tunnels.n{3 - side}.example"}]}})
+    document["ipsec"]["profiles"][0]["ikev2_profile"] = "TUNNELS"
+    return document
+
+
+def build(manual: bool) -> tuple[lab.Gateways, list]:
+    flows, key = lab.fresh_flows(), secrets.token_hex(24)
     made = lab.Gateways(HOME, prefix=down.PREFIX)
     try:
-        nodes = [made.node(side, lab.gateway_document(side, flows, plain_side="auto"), name=f"N{side}", detached=True) for side in (1, 2)]
+        documents = [lab.gateway_document(side, flows, plain_side="auto") if manual else negotiated_document(side, key) for side in (1, 2)]
+        nodes = [made.node(side, document, name=f"N{side}", detached=True) for side, document in enumerate(documents, 1)]
         for node in nodes:
             node.start(30)
             (HOME / f"{node.name}.pid").write_text(f"{node.process.pid}\n")
@@ -65,8 +81,9 @@ def main() -> None:
     down.remove()
     refuse_if_others()
     HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
-    say("namespaces hA - N1 - W - N2 - hB, keys, nodes")
-    made, nodes = build()
+    manual = sys.argv[1:] == ["--manual"]
+    say(f"namespaces hA - N1 - W - N2 - hB, nodes, {'manual keys' if manual else 'keys by IKEv2'}")
+    made, nodes = build(manual)
     try:
         check_ping(made)
         figures = measure(made)
@@ -82,6 +99,7 @@ def main() -> None:
     say(f"result: crypto map {figures['map4']:.2f} Gb/s, tunnel {figures['tunnel4']:.2f} Gb/s, both nodes on this machine")
     print(f"""Try next (as root):
   {PROGRAMS}/postern --node N1 show crypto ipsec sa
+  {PROGRAMS}/postern --node N1 show crypto ikev2 sa          # empty with --manual
   {PROGRAMS}/postern --node N1 show dataplane
   ip netns exec {down.PREFIX}W tcpdump -ni w1 -c 5 &  ip netns exec {down.PREFIX}hA ping -c 5 {lab.host(2, 'map4')}     # ESP on the wire
   ./scripts/down                                            # removes all of it""")

@@ -77,6 +77,11 @@ class SwanLab(IkeLab):
         self._deep = True
         self._deep_tap()
 
+    def shallow_tap(self) -> None:
+        """The steer TAP's queue as posternd makes it (loader/devices.hpp)."""
+        self._deep = False
+        self.n1.ip("link", "set", f"pn-{self.left.name}", "txqueuelen", "512")
+
     def _deep_tap(self) -> None:
         self.n1.ip("link", "set", f"pn-{self.left.name}", "txqueuelen", "20000")
 

@@ -37,8 +37,8 @@ def spis(world) -> set[str]:
     return {child["esp_spi_in"] for child in children(world.left)}
 
 
-def assert_nothing_lost(world, got: dict, least: int = 20000) -> None:
-    assert got["sent"] >= least and got["send_seconds"] * RATE < got["sent"] * 1.1, f"the rate was held: {got}; counted: {world.losses()}"
+def assert_nothing_lost(world, got: dict, least: int = 20000, rate: int = RATE) -> None:
+    assert got["sent"] >= least and got["send_seconds"] * rate < got["sent"] * 1.1, f"the rate was held: {got}; counted: {world.losses()}"
     assert got["lost"] == got["wrong"] == got["duplicate"] == 0, f"{got}; counted: {world.losses()}"
 
 
@@ -239,18 +239,21 @@ def test_ike_daemon_killed(world):
 
 
 def test_posternd_killed_and_started(world):
-    """The worker and its SAs live on; so may postern-ike. Nothing is lost, and afterwards negotiation works."""
+    """The worker and its SAs live on, and so does postern-ike. Nothing is lost, and afterwards negotiation works. With the steer
+    TAP's own queue, since the kernel drops what is queued when posternd sets it back; so the rate is lower."""
     established(world)
-    stream = world.stream(rate=RATE)
-    stream.more(4000)
+    world.shallow_tap()
+    before = spis(world)
+    stream = world.stream(rate=5000)
+    stream.more(1000)
     world.left.kill_daemon()
-    stream.more(4000)
+    stream.more(1000)
     world.left.start()
-    world.deep_buffers()
-    stream.more(12000)
+    stream.more(2000)
     got = stream.finish()
-    assert_nothing_lost(world, got)
-    wait_until(lambda: len(children(world.left)) == 1, 15, "an SA that IKE knows")
+    world.deep_buffers()
+    assert_nothing_lost(world, got, 4000, 5000)
+    wait_until(lambda: spis(world) == before, 15, "the SA that IKE knew")
     world.ping_both()
     world.down()
     assert world.ping(count=1, wait=5) == 1

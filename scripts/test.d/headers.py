@@ -24,7 +24,7 @@ ALLOWED = {
     "maps": ["base/*"],
     "worker": ["base/*", "crypto/*", "maps/*"],
     "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL],
-    "loader": ["base/*", "config/*", "maps/*", "crypto/packet_cipher.hpp", *CHANNEL, *POLICY],
+    "loader": ["base/*", "config/*", "maps/*", "crypto/packet_cipher.hpp", *CHANNEL, *POLICY, "worker/loop_policy.hpp"],
     "cli": ["base/*", "config/*", "maps/abi.h", "maps/drops.hpp", "maps/counters.hpp", "worker/sa_channel.hpp"],
 }
 

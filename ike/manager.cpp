@@ -98,7 +98,10 @@ void Manager::perform(Key key, Action& action, Time now) {
     }
     void operator()(AddSession& a) const { manager.do_add(a, now); }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
-    void operator()(const Event& a) const { effects.tell(a); }
+    void operator()(const Event& a) const {
+      if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
+      effects.tell(a);
+    }
     void operator()(const Closed&) const { manager.do_closed(key, now); }
   };
   std::visit(Doer{*this, key, now, *setup_.effects}, action);
@@ -107,7 +110,11 @@ void Manager::perform(Key key, Action& action, Time now) {
 void Manager::do_install(Key key, InstallChild& child, Time now) {
   const auto installed = setup_.effects->install(child);
   children_[child.id] = {key, child.connection->name, child.policy.name};
-  if (installed) return;
+  if (installed) {
+    if (const auto wish = wishes_.find(child.connection->name); wish != wishes_.end())
+      wish->second.refused.erase(child.policy.name);
+    return;
+  }
   with(key, now,
        [&](Session& session) { return session.on_install_failed(child.id, installed.error().message(), now); });
 }
@@ -147,7 +154,8 @@ void Manager::settle(Key key, Time now) {
     entry->established = now;
     if (const auto& connection = entry->session->connection())
       if (const auto wish = wishes_.find(connection->name); wish != wishes_.end()) {
-        set_up(wish->second);
+        wish->second.failures = 0;
+        wish->second.not_before = {};
         schedule(wish->second, now + setup_.limits.duplicate_patience);
       }
   }

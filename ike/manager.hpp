@@ -129,13 +129,18 @@ class Manager {
     Key session = 0;
     std::string connection, name;
   };
+  struct Pause {  // of a child that the peer would not make
+    std::uint32_t failures = 0;
+    Time until{};
+  };
   // A connection of the policy, and what we owe it.
   struct Wish {
     std::shared_ptr<const Connection> connection;
     std::set<std::string> children;  // to be set up at the next attempt
     std::uint32_t failures = 0;      // in a row
     Time not_before{};               // no attempt earlier
-    std::optional<Time> due;         // attempt or review then
+    std::map<std::string, Pause> refused;
+    std::optional<Time> due;  // attempt or review then
     Time last_duplicate{};
   };
   struct Batch {
@@ -178,6 +183,9 @@ class Manager {
   void review(Wish& wish, Time now);
   void close_duplicate(Wish& wish, Time now);
   void failed(Wish& wish, Time now);
+  void child_failed(const Event& event, Time now);
+  [[nodiscard]] Duration back_off(std::uint32_t failures);
+  [[nodiscard]] static bool paused(const Wish& wish, const std::string& child, Time now);
   [[nodiscard]] bool alone_with(const Connection& connection, Key self) const;
   void set_up(Wish& wish);
   void policy_changed(const Connection& before, const Connection* after, Time now);

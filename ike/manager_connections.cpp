@@ -66,7 +66,7 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
     Wish& wish = at->second;
     const bool edited = !fresh && !(*wish.connection == *connection);
     wish.connection = connection;
-    if (edited) wish.failures = 0, wish.not_before = {};  // what failed may work now
+    if (edited) set_up(wish);  // what failed may work now
     if (connection->initiate == Initiate::always && (fresh || edited))
       want(wish, {}, now, jittered(std::chrono::milliseconds(200)));
   }
@@ -163,25 +163,40 @@ void Manager::review(Wish& wish, Time now) {
     const auto up = established_of(wish.connection->name);
     const auto live = up.empty() ? std::set<std::string>() : live_children(sessions_.at(up.front()).session->view(now));
     for (const std::string& name : child_names(*wish.connection))
-      if (!live.contains(name)) wish.children.insert(name);
+      if (!live.contains(name) && !paused(wish, name, now)) wish.children.insert(name);
   }
   if (wish.children.empty()) return;
   if (now < wish.not_before) return schedule(wish, wish.not_before);
   attempt(wish, now);
 }
 
-void Manager::failed(Wish& wish, Time now) {
-  const auto steps = std::min(wish.failures, 16U);
-  ++wish.failures;
-  const Duration full =
-      std::min<Duration>(setup_.limits.first_retry * (std::int64_t{1} << steps), setup_.limits.last_retry);
-  wish.not_before = now + jittered(full);
+Duration Manager::back_off(std::uint32_t failures) {
+  const Duration full = setup_.limits.first_retry * (std::int64_t{1} << std::min(failures, 16U));
+  return jittered(std::min(full, setup_.limits.last_retry));
 }
 
+void Manager::failed(Wish& wish, Time now) { wish.not_before = now + back_off(wish.failures++); }
+
+// The IKE SA stands, the flow has no SA: traffic that goes on must not ask the peer several times a second.
+void Manager::child_failed(const Event& event, Time now) {
+  const auto known = wishes_.find(event.connection);
+  if (known == wishes_.end() || known->second.connection->child(event.child) == nullptr) return;
+  Wish& wish = known->second;
+  Pause& pause = wish.refused[event.child];
+  pause.until = now + back_off(pause.failures++);
+  if (wish.connection->initiate == Initiate::always) schedule(wish, pause.until);
+}
+
+bool Manager::paused(const Wish& wish, const std::string& child, Time now) {
+  const auto pause = wish.refused.find(child);
+  return pause != wish.refused.end() && now < pause->second.until;
+}
+
+// A fresh start: no back-off is owed.
 void Manager::set_up(Wish& wish) {
-  outlived_.erase(wish.connection->name);
   wish.failures = 0;
   wish.not_before = {};
+  wish.refused.clear();
 }
 
 // Both ends began at once, or the peer came back without INITIAL_CONTACT. Both IKE SAs may live (RFC 7296 §2.8 leaves
@@ -229,6 +244,7 @@ void Manager::on_acquire(std::uint32_t flow, Time now) {
   if (owner == flows_.end()) return;
   const auto wish = wishes_.find(owner->second.connection);
   if (wish == wishes_.end() || now < wish->second.not_before) return;  // traffic that goes on asks again
+  if (paused(wish->second, owner->second.child, now)) return;
   want(wish->second, {owner->second.child}, now, Duration::zero());
 }
 
@@ -260,7 +276,7 @@ Manager::Count Manager::clear_sessions(const Filter& filter, Time now) {
       chosen.push_back(key);
   for (const Key key : chosen) close(key, now, true);
   for (auto& [name, wish] : wishes_)
-    if (matches(filter, *wish.connection)) set_up(wish);  // a fresh start: no back-off is owed
+    if (matches(filter, *wish.connection)) set_up(wish);
   return {static_cast<std::uint32_t>(chosen.size()), static_cast<std::uint32_t>(chosen.size())};
 }
 

@@ -66,6 +66,30 @@ TEST_CASE("on traffic: what failed waits out its back-off, then traffic may ask 
   lab.check_up();
 }
 
+TEST_CASE("a child that the peer refuses waits out a back-off of its own, and comes once the peer permits it") {
+  for (const Initiate initiate : {Initiate::on_traffic, Initiate::always}) {
+    Lab lab;
+    auto ours = Lab::of_a(), theirs = Lab::of_b();
+    ours.initiate = initiate;
+    theirs.children.front().proposals = {{{crypto::Cipher::aes_cbc, 192, crypto::Integrity::hmac_sha1_96}, false}};
+    lab.a.policy({ours}, lab.now);
+    lab.b.policy({theirs}, lab.now);
+    for (int second = 0; second < 300; ++second) {
+      lab.a.manager->on_acquire(1, lab.now);
+      lab.run(1s);
+    }
+    CHECK(lab.a.established(lab.now) == 1);
+    CHECK(lab.a.world.count(EventKind::attempt_failed) >= 5);
+    CHECK(lab.a.world.count(EventKind::attempt_failed) < 30);
+    lab.b.policy({Lab::of_b()}, lab.now);
+    for (int second = 0; second < 61; ++second) {
+      if (initiate == Initiate::on_traffic) lab.a.manager->on_acquire(1, lab.now);
+      lab.run(1s);
+    }
+    lab.check_up();
+  }
+}
+
 TEST_CASE("a connection that leaves the policy ends, and the peer is told; an edited one stays") {
   Lab lab;
   lab.policies();

@@ -31,11 +31,21 @@ class Capture:
         if self._stopped:
             return
         self._stopped = True
+        wait_until(self._caught_up, 20, "tcpdump has written all that it was given")
         self._process.signal(signal.SIGINT)
         self._process.wait(20)
         dropped = re.search(r"(\d+) packets? dropped by kernel", self._process.log())
         assert dropped, f"tcpdump ended without its figures: {self._process.log()}"
         assert int(dropped[1]) == 0, f"the capture itself lost {dropped[1]} packets"
+
+    def _caught_up(self) -> bool:
+        """SIGUSR1 makes tcpdump say what it has written and what the kernel has kept for it so far."""
+        figures = re.compile(r"(\d+) packets? captured, (\d+) packets? received by filter")
+        said = len(figures.findall(self._process.log()))
+        self._process.signal(signal.SIGUSR1)
+        wait_until(lambda: len(figures.findall(self._process.log())) > said or not self._process.running(), 10, "tcpdump's figures")
+        written, kept = figures.findall(self._process.log())[-1]
+        return int(written) >= int(kept)
 
     def frames(self) -> list:
         self.stop()

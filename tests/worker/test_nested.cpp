@@ -5,7 +5,7 @@
 namespace postern::test {
 namespace {
 
-constexpr std::uint32_t tunnel_flow = 5, map_flow = 50, other_flow = 51;
+constexpr std::uint32_t tunnel_flow = 5, map_flow = 50;
 constexpr std::uint32_t out_interface = 3;  // of harness adjacencies
 
 Prefix prefix(std::string_view text) { return *Prefix::parse(text); }

@@ -325,7 +325,6 @@ TEST_CASE("SAD: threads look up while SAs come and go") {
       table.sad->online(thread);
       for (int round = 0; round < 20; ++round) {
         for (int i = 0; i < 32; ++i) {
-          SaParameters p;
           const auto n = static_cast<std::uint32_t>(random() % sas);
           if (InboundSa* sa = table.sad->inbound({0, 0x2000 + n, address("192.0.2.2"), IpProto::esp})) {
             wrong += sa->spi != 0x2000 + n || sa->slot->parameters.spi != 0x2000 + n || sa->replay->window.size() != 64;

@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/registers.hpp"
+
 namespace postern {
 namespace {
 
@@ -69,6 +71,7 @@ class Arena {
 
 void wipe(MutableBytes bytes) {
   if (!bytes.empty()) explicit_bzero(bytes.data(), bytes.size());
+  clear_vector_registers();  // where memcpy() left parts of it
 }
 
 bool equal_in_constant_time(Bytes a, Bytes b) {

@@ -9,7 +9,7 @@
 
 namespace postern {
 
-// Overwrites memory in a way the compiler keeps.
+// Overwrites memory in a way the compiler keeps, and the vector registers, where copying left parts of it.
 void wipe(MutableBytes bytes);
 
 // Equal in a time that depends on the sizes alone.

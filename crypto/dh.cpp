@@ -9,7 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
-#include "crypto/registers.hpp"
+#include "base/registers.hpp"
 #include "crypto/transforms.hpp"
 
 namespace postern::crypto {

@@ -5,11 +5,11 @@
 #include <cstring>
 #include <optional>
 
+#include "base/registers.hpp"
 #include "base/secret.hpp"
 #include "crypto/hmac.hpp"
 #include "crypto/openssl_cipher.hpp"
 #include "crypto/random.hpp"
-#include "crypto/registers.hpp"
 #include "crypto/transforms.hpp"
 
 namespace postern::crypto {

@@ -4,9 +4,9 @@
 #include <utility>
 #include <variant>
 
+#include "base/registers.hpp"
 #include "crypto/ipsec_mb_engine.hpp"
 #include "crypto/openssl_engine.hpp"
-#include "crypto/registers.hpp"
 
 namespace postern::crypto {
 

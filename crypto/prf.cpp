@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/registers.hpp"
 #include "crypto/hmac.hpp"
-#include "crypto/registers.hpp"
 
 namespace postern::crypto {
 namespace {

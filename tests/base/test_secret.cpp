@@ -39,6 +39,20 @@ std::string smaps_field(const void* at, const std::string& field) {
   return {};
 }
 
+#if defined(__x86_64__)
+TEST_CASE("wipe: what copying left in a vector register is gone too") {
+  if (!__builtin_cpu_supports("avx")) return;
+  alignas(16) std::array<unsigned char, 16> key, seen{};
+  key.fill(0x5a);
+  asm volatile("vmovdqu %0, %%xmm15" : : "m"(key) : "xmm15");
+  asm volatile("vmovdqu %%xmm15, %0" : "=m"(seen));
+  CHECK(seen == key);
+  wipe(std::as_writable_bytes(std::span(key)));
+  asm volatile("vmovdqu %%xmm15, %0" : "=m"(seen));
+  CHECK(seen == std::array<unsigned char, 16>{});
+}
+#endif
+
 TEST_CASE("Secret: holds its bytes, copies and moves") {
   const Secret a = Secret::copy_of(as_bytes("correct horse"));
   CHECK(a.size() == 13);

@@ -1,6 +1,6 @@
-#include "crypto/registers.hpp"
+#include "base/registers.hpp"
 
-namespace postern::crypto {
+namespace postern {
 namespace {
 
 #define POSTERN_LOW_REGISTERS                                                                                         \
@@ -35,4 +35,4 @@ void clear_vector_registers() {
 #endif
 }
 
-}  // namespace postern::crypto
+}  // namespace postern

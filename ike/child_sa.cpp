@@ -9,15 +9,11 @@
 namespace postern::ike {
 namespace {
 
-std::string joined(const std::vector<std::string>& lines) { return fmt::format("{}", fmt::join(lines, "; ")); }
-
-std::string joined(std::span<const Selector> selectors) {
+std::string listed(std::span<const Selector> selectors) {
   std::string out;
   for (const Selector& one : selectors) out += (out.empty() ? "" : ", ") + text(one);
   return out;
 }
-
-Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
 
 // What both ends agreed on, whoever began.
 struct Agreed {
@@ -59,7 +55,7 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   const bool encapsulates = core.nat_local || core.nat_remote || core.connection->force_encapsulation;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
                          made.remote, core.local, core.remote, encapsulates, made.outbound, std::move(keys)});
-  core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", joined(made.local), joined(made.remote)));
+  core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
   return core.children.back().id;
 }
@@ -94,10 +90,10 @@ ChildRefusal refusal(NotifyType notify, FailureKind kind, std::string summary, s
 ChildRefusal no_flow(const Connection& connection, const ChildOffer& offer) {
   ChildRefusal out = refusal(NotifyType::ts_unacceptable, FailureKind::selectors, "no flow between these selectors",
                              "permit the flow in the crypto map's access list, or change the peer's selectors");
-  out.failure.offered = fmt::format("{} <-> {}", joined(offer.tsr->selectors), joined(offer.tsi->selectors));
+  out.failure.offered = fmt::format("{} <-> {}", listed(offer.tsr->selectors), listed(offer.tsi->selectors));
   for (const ChildPolicy& policy : connection.children)
-    out.failure.accepted += fmt::format("{}{} <-> {}", out.failure.accepted.empty() ? "" : "; ", joined(policy.local),
-                                        joined(policy.remote));
+    out.failure.accepted += fmt::format("{}{} <-> {}", out.failure.accepted.empty() ? "" : "; ", listed(policy.local),
+                                        listed(policy.remote));
   out.failure.differs =
       fmt::format("selectors: the peer asks for {}, we permit {}", out.failure.offered, out.failure.accepted);
   return out;
@@ -120,8 +116,7 @@ ChildRefusal no_proposal(const SaPayload& offer, const ChildPolicy& policy) {
 ChildRefusal wrong_group(crypto::DhGroup wanted) {
   ChildRefusal out = refusal(NotifyType::invalid_ke_payload, FailureKind::no_common_child_proposal,
                              "the key exchange is of another group than PFS wants", "");
-  out.data.resize(2);
-  ByteWriter(out.data).u16(static_cast<std::uint16_t>(wanted));
+  out.data = group_octets(wanted);
   return out;
 }
 
@@ -235,7 +230,7 @@ Failure refused_by_peer(const ChildAttempt& attempt, const NotifyPayload& error)
     out.remedy = "compare the transform sets and PFS groups of both ends";
   } else if (error.type == NotifyType::ts_unacceptable) {
     out.kind = FailureKind::selectors;
-    out.offered = fmt::format("{} <-> {}", joined(attempt.local), joined(attempt.remote));
+    out.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
     out.remedy = "the access lists of both ends must mirror each other";
   }
   return out;

@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::uint16_t ike_port = 500, nat_port = 4500;
 
-std::string joined(const std::vector<std::string>& lines) { return fmt::format("{}", fmt::join(lines, "; ")); }
-
-Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
-
 // §2.23. With encapsulation forced the source hash is wrong on purpose, so that the peer sees a NAT too (IKE-41).
 void add_nat_detection(const SessionCore& core, Message& message, bool forced) {
   const std::uint64_t i = core.spi_i, r = message.header.response ? core.spi_r : 0;
@@ -166,9 +162,7 @@ void refuse_init(SessionCore& core, NotifyType why, Octets data) {
 void refuse_negotiation(SessionCore& core, const SaPayload& offer, std::span<const IkeProposal> accepted,
                         const NegotiateFailure& failure) {
   if (failure.error == NegotiateError::invalid_ke) {
-    Octets group(2);
-    ByteWriter(group).u16(static_cast<std::uint16_t>(failure.group));
-    return refuse_init(core, NotifyType::invalid_ke_payload, std::move(group));
+    return refuse_init(core, NotifyType::invalid_ke_payload, group_octets(failure.group));
   }
   core.attempt_failed(accepted.empty() ? no_connection(core, offer) : no_common(offer, accepted));
   refuse_init(core, NotifyType::no_proposal_chosen, {});

@@ -12,8 +12,6 @@ constexpr std::uint32_t max_rounds = 3;
 constexpr auto temporary_wait = std::chrono::seconds(1);
 constexpr auto retry_wait = std::chrono::seconds(10);
 
-Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
-
 Octets spi_octets(std::uint64_t spi) {
   Octets out(8);
   ByteWriter(out).u64(spi);
@@ -147,9 +145,7 @@ void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
   if (!spi || !nonce_r) return core.refuse(request, NotifyType::temporary_failure);
   const auto chosen = choose_ike(*sa, current(core)->proposals, ke->group, spi_octets(*spi));
   if (!chosen && chosen.error().error == NegotiateError::invalid_ke) {
-    Octets group(2);
-    ByteWriter(group).u16(static_cast<std::uint16_t>(chosen.error().group));
-    return core.refuse(request, NotifyType::invalid_ke_payload, std::move(group));
+    return core.refuse(request, NotifyType::invalid_ke_payload, group_octets(chosen.error().group));
   }
   if (!chosen || chosen->peer_spi.size() != 8) return core.refuse(request, NotifyType::no_proposal_chosen);
   Message reply = core.answer(request);

@@ -203,6 +203,16 @@ void SessionCore::drop_children(const std::string& why, bool forget) {
   children.clear();
 }
 
+Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }
+
+Octets group_octets(crypto::DhGroup group) {
+  Octets out(2);
+  ByteWriter(out).u16(static_cast<std::uint16_t>(group));
+  return out;
+}
+
+std::string joined(const std::vector<std::string>& lines) { return fmt::format("{}", fmt::join(lines, "; ")); }
+
 std::shared_ptr<const Connection> current(const SessionCore& core) {
   for (const auto& one : core.setup.surroundings->connections(core.setup.fvrf, core.local.address, core.remote.address))
     if (one->name == core.connection->name) return one;

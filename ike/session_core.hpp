@@ -193,6 +193,12 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   State state_;
 };
 
+[[nodiscard]] Octets octets(Bytes bytes);
+// The data of INVALID_KE_PAYLOAD (RFC 7296 §1.2): the group that is wanted.
+[[nodiscard]] Octets group_octets(crypto::DhGroup group);
+// Lines of an offer, for a Failure.
+[[nodiscard]] std::string joined(const std::vector<std::string>& lines);
+
 // Our limits on proposals of a rekey: what the connection says now, or what it said when it is gone.
 [[nodiscard]] std::shared_ptr<const Connection> current(const SessionCore& core);
 

@@ -50,6 +50,7 @@ function(postern_test NAME)
   add_executable(${NAME} ${ARG_SOURCES} ${PROJECT_SOURCE_DIR}/tests/doctest_main.cpp)
   list(TRANSFORM ARG_USES PREPEND postern_)
   target_link_libraries(${NAME} PRIVATE postern_options ${ARG_USES} ${ARG_LIBRARIES} doctest::doctest)
+  target_compile_options(${NAME} PRIVATE -O1)  # nobody waits for a test's own code, but everybody for its compiler
   add_test(NAME ${NAME} COMMAND ${NAME})
 endfunction()
 

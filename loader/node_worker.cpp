@@ -180,7 +180,7 @@ void Node::check_worker() {
   loop_->after(heartbeat, [this] { check_worker(); });
   if (!worker_) return;
   const auto answered = worker_->link.refresh_counters();
-  unanswered_ = answered ? 0 : unanswered_ + 1;
+  unanswered_ = answered ? 0 : worker_->link.silent() ? most_unanswered : unanswered_ + 1;
   if (unanswered_ < most_unanswered) return;
   unanswered_ = 0;
   worker_lost("it does not answer: " + answered.error().message());

@@ -11,8 +11,6 @@
 namespace postern::loader {
 namespace {
 
-// Building XSK rings of a large UMEM may take a while on a busy machine.
-constexpr int answer_ms = 5000;
 // A question that is no work; who does not answer it hangs.
 constexpr int heartbeat_answer_ms = 1500;
 
@@ -34,7 +32,9 @@ Result<Reply> WorkerLink::ask(const char* what, ChannelType type, const T& body,
                               int patience_ms) {
   std::span<const std::byte> bytes;
   if constexpr (!std::is_same_v<T, Nothing>) bytes = std::as_bytes(std::span(&body, 1));
+  if (silent_) return fail(std::string("worker: ") + what + ": it has not answered before", ETIMEDOUT);
   auto reply = channel_.ask_bytes(type, bytes, fds, patience_ms);
+  silent_ = !reply && reply.error().code == ETIMEDOUT && patience_ms >= answer_ms;
   if (!reply) return fail(std::string("worker: ") + what + ": " + reply.error().what, reply.error().code);
   return reply;
 }

@@ -60,15 +60,23 @@ class WorkerLink {
   [[nodiscard]] Result<void> refresh_counters();
   [[nodiscard]] Result<void> shutdown();
 
+  // A question timed out: it hangs. Every further one is refused at once, so that a plan of many steps does not wait for
+  // each of them.
+  [[nodiscard]] bool silent() const { return silent_; }
+
   [[nodiscard]] Result<std::vector<ChannelMessage>> take_events() { return channel_.take_events(); }
 
  private:
   explicit WorkerLink(Fd socket) : channel_(std::move(socket)) {}
   template <class T>
   [[nodiscard]] Result<Reply> ask(const char* what, ChannelType type, const T& body, std::span<const int> fds = {},
-                                  int patience_ms = 5000);  // rings of a large UMEM take a while on a busy machine
+                                  int patience_ms = answer_ms);
+
+  // Building XSK rings of a large UMEM may take a while on a busy machine.
+  static constexpr int answer_ms = 4000;
 
   SaChannel channel_;
+  bool silent_ = false;
 };
 
 }  // namespace postern::loader

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,7 @@ class Runner:
     def __init__(self, full: bool, select: str | None):
         self.full, self.select = full, select
         self.failed_logs: list[str] = []  # of a stage that writes several
+        self.idle_builds: subprocess.Popen | None = None
         LOGS.mkdir(parents=True, exist_ok=True)
 
     def command(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600) -> int:
@@ -94,6 +96,20 @@ class Runner:
 
     def build(self, stage: str, preset: str, targets: list[str] = ()) -> Counts:
         return self.check(stage, ["scripts/build", preset, *targets])
+
+    def begin_idle_builds(self, builds: list[tuple[str, list[str]]]) -> None:
+        """Builds of later stages, in the time that the tests leave: class SCHED_IDLE, so that no test waits for a compiler."""
+        steps = " && ".join(" ".join(["scripts/build", preset, *targets]) for preset, targets in builds)
+        log = (LOGS / "idle-builds.log").open("wb")
+        self.idle_builds = subprocess.Popen(["chrt", "--idle", "0", "sh", "-c", steps], cwd=TOP, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, start_new_session=True)
+
+    def end_idle_builds(self) -> None:
+        """What they have not done goes on in its own stage, which also tells what failed."""
+        if self.idle_builds and self.idle_builds.poll() is None:
+            os.killpg(self.idle_builds.pid, signal.SIGTERM)
+            self.idle_builds.wait()
+        self.idle_builds = None
 
     def fuzz(self, stage: str) -> Counts:
         """All fuzzers at once: there are as many as cores. A new input that grows coverage stays out of the tree."""
@@ -141,13 +157,15 @@ STAGES = {
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 900, but="tests/e2e/ikev2"),
     "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 900),
     "vm": lambda r, s: r.pytest(s, "tests/vm", 600),
-    "build-asan": lambda r, s: r.build(s, "asan", SANITIZED),
+    "build-asan": lambda r, s: r.build(s, *BUILDS[s]),
     "units-asan": lambda r, s: r.ctest(s, "asan", SANITIZED),
-    "build-fuzz": lambda r, s: r.build(s, "fuzz", FUZZERS),
+    "build-fuzz": lambda r, s: r.build(s, *BUILDS[s]),
     "fuzz": lambda r, s: r.fuzz(s),
 }
 NEEDS = {"units": "build-release", "scapy": "build-release", "worker-io": "build-release", "e2e": "build-release", "ikev2": "build-release", "vm": "build-release", "headers": "build-release",
          "docs": "build-release", "units-asan": "build-asan", "fuzz": "build-fuzz"}
+QUIET = ("scapy", "worker-io", "e2e", "ikev2", "vm")  # they wait more than they compute
+BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", FUZZERS)}
 TESTS = ("docs", "units", "scapy", "worker-io", "e2e", "ikev2", "vm")  # where a pattern that names no stage is looked for
 
 
@@ -183,6 +201,11 @@ def main() -> int:
             old.unlink()
         print(f"==> [{number}/{len(stages)}] {stage} ...", flush=True)
         start = time.monotonic()
+        later = [BUILDS[name] for name in stages[number:] if name in BUILDS]
+        if stage in QUIET and later and not runner.idle_builds:
+            runner.begin_idle_builds(later)
+        elif stage not in QUIET:
+            runner.end_idle_builds()
         if NEEDS.get(stage) in failed_stages:
             counts = Counts(failed=1)
             print(f"    not run: {NEEDS[stage]} failed")

@@ -134,7 +134,7 @@ def test_hung_worker_is_replaced(pair, scratch):
     """It lives and does nothing: found out, replaced, nothing in clear meanwhile, and no sequence number used twice."""
     hung = pair.left.worker_pid()
     with Capture(pair.w, "w1", scratch / "w1.pcap") as capture:
-        stream = traffic.Stream(pair.hA, pair.hB, lab.host(2, "map4"), count=4500, rate=300, quiet=14)
+        stream = traffic.Stream(pair.hA, pair.hB, lab.host(2, "map4"), count=15000, rate=300, quiet=30)
         wait_until(lambda: capture.bytes_captured() > 50_000, 10, "the stream is on the wire")
         os.kill(hung, signal.SIGSTOP)
         wait_until(lambda: gone(hung), 14, "the hung worker is ended")

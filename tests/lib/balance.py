@@ -62,7 +62,7 @@ def settled_excess(node: Node) -> dict[str, int]:
     """excess() once nothing is on its way: zero, or what it stays at. An idle worker takes back what AF_XDP has sent once a
     second, and holds packets for as long."""
     try:
-        wait_until(lambda: not any(excess(node).values()), 4, "settles")
+        wait_until(lambda: not any(excess(node).values()), 4, "settles", patience=1)
     except AssertionError:
         pass
     return excess(node)

@@ -42,7 +42,7 @@ class Stream:
         self.sender.wait(self._seconds * 3 + 20)
         sent = json.loads(self.sender.log().splitlines()[-1])
         try:
-            wait_until(lambda: not self.receiver.running(), 5, "the receiver saw the end of the stream")
+            wait_until(lambda: not self.receiver.running(), 5, "the receiver saw the end of the stream", patience=1)
         except AssertionError:
             self.receiver.signal(15)  # nothing at all arrived: it waits for a first packet
             self.receiver.wait(5)

@@ -60,8 +60,8 @@ class WorkerLink {
   [[nodiscard]] Result<void> refresh_counters();
   [[nodiscard]] Result<void> shutdown();
 
-  // A question timed out: it hangs. Every further one is refused at once, so that a plan of many steps does not wait for
-  // each of them.
+  // A question timed out: it hangs. Every further one is refused at once, so that a plan of many steps does not wait
+  // for each of them.
   [[nodiscard]] bool silent() const { return silent_; }
 
   [[nodiscard]] Result<std::vector<ChannelMessage>> take_events() { return channel_.take_events(); }

@@ -2,15 +2,16 @@
 
 namespace postern {
 
-std::uint64_t sum_bytes(Bytes bytes, std::uint64_t start) {
-  // 32-bit words into 64-bit lanes: no carry is lost below 2^32 words, and the compiler vectorises it.
-  const std::byte* p = bytes.data();
-  std::size_t left = bytes.size();
-  std::uint64_t lanes[8] = {};
-  for (; left >= 32; left -= 32, p += 32) {
-    std::uint32_t words[8];
+namespace {
+
+// 32-bit words into 64-bit lanes: no carry is lost below 2^32 words, and the compiler vectorises it.
+[[gnu::always_inline]] inline std::uint64_t sum_lanes(const std::byte* p, std::size_t left, std::uint64_t start) {
+  constexpr std::size_t words_at_once = 16;
+  std::uint64_t lanes[words_at_once] = {};
+  for (; left >= sizeof(std::uint32_t) * words_at_once; left -= 64, p += 64) {
+    std::uint32_t words[words_at_once];
     std::memcpy(words, p, sizeof words);
-    for (std::size_t i = 0; i < 8; ++i) lanes[i] += words[i];
+    for (std::size_t i = 0; i < words_at_once; ++i) lanes[i] += words[i];
   }
   std::uint64_t sum = (start >> 32) + (start & 0xffffffffU);
   for (const std::uint64_t lane : lanes) sum += (lane >> 32) + (lane & 0xffffffffU);
@@ -23,6 +24,23 @@ std::uint64_t sum_bytes(Bytes bytes, std::uint64_t start) {
   if (left != 0) std::memcpy(&tail, p, left);
   return sum + tail;
 }
+
+std::uint64_t sum_portable(const std::byte* p, std::size_t size, std::uint64_t start) {
+  return sum_lanes(p, size, start);
+}
+
+#ifdef __x86_64__
+[[gnu::target("avx2")]] std::uint64_t sum_avx2(const std::byte* p, std::size_t size, std::uint64_t start) {
+  return sum_lanes(p, size, start);
+}
+const auto sum_here = __builtin_cpu_supports("avx2") ? sum_avx2 : sum_portable;
+#else
+const auto sum_here = sum_portable;
+#endif
+
+}  // namespace
+
+std::uint64_t sum_bytes(Bytes bytes, std::uint64_t start) { return sum_here(bytes.data(), bytes.size(), start); }
 
 std::uint64_t pseudo_header_sum(const std::byte* ip, Family family, std::uint8_t protocol, std::uint32_t upper_bytes) {
   const Bytes addresses = family == Family::v4 ? Bytes(ip + 12, 8) : Bytes(ip + 8, 32);

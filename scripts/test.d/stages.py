@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The stages of scripts/test: a progress line for each, its output in build/test-logs, and one closing line of counts."""
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
@@ -116,32 +117,27 @@ class Runner:
         self.idle_builds = None
 
     def fuzz(self, stage: str) -> Counts:
-        """All fuzzers at once: there are as many as cores. A new input that grows coverage stays out of the tree."""
+        """Each fuzzer for its time, as many at once as there are cores. A new input that grows coverage stays out of the tree."""
         seconds = 600 if self.full else 60
         targets = sorted(path for path in (TOP / "build/fuzz/bin").glob("fuzz_*") if os.access(path, os.X_OK))
         if not targets:
             (LOGS / f"{stage}.log").write_text("no fuzz_* in build/fuzz/bin\n")
             return Counts(failed=1)
-        running = []
-        for target in targets:
-            corpus = LOGS / f"corpus-{target.name}"
-            corpus.mkdir(exist_ok=True)
-            seeds = TOP / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
-            words = [target, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1",
-                     f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
-            log = (LOGS / f"{stage}-{target.name}.log").open("wb")
-            running.append((target.name, subprocess.Popen([str(word) for word in words], cwd=TOP, stdout=log, stderr=subprocess.STDOUT)))
-        counts = Counts()
-        for name, process in running:
-            try:
-                good = process.wait(seconds + 120) == 0
-            except subprocess.TimeoutExpired:
-                process.kill()
-                good = False
-            counts += Counts(passed=1) if good else Counts(failed=1)
-            if not good:
-                self.failed_logs.append(f"{stage}-{name}")
-        return counts
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            return sum(pool.map(lambda target: self.fuzz_one(stage, target, seconds), targets), Counts())
+
+    def fuzz_one(self, stage: str, target: pathlib.Path, seconds: int) -> Counts:
+        corpus = LOGS / f"corpus-{target.name}"
+        corpus.mkdir(exist_ok=True)
+        seeds = TOP / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
+        words = [target, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1",
+                 f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
+        log = f"{stage}-{target.name}"
+        (LOGS / f"{log}.log").unlink(missing_ok=True)
+        if self.command(log, words, limit=seconds + 120) == 0:
+            return Counts(passed=1)
+        self.failed_logs.append(log)
+        return Counts(failed=1)
 
 
 # The rooms that read bytes of peers and operators, and that share memory between threads. The other units run in release alone.

@@ -81,7 +81,8 @@ void expand(const TransformSizes& sizes, const Transform& transform, Bytes ciphe
 
 }  // namespace
 
-Result<EspKey> EspKey::create(const Transform& transform, Bytes cipher_key, Bytes integrity_key) {
+Result<EspKey> EspKey::create(const Transform& transform, Bytes cipher_key, Bytes integrity_key,
+                              bool extended_sequence) {
   POSTERN_TRY(sizes, sizes_of(transform));
   if (cipher_key.size() != sizes.key_bytes)
     return fail("the ESP cipher key has " + std::to_string(cipher_key.size()) + " bytes; the transform takes " +
@@ -92,6 +93,7 @@ Result<EspKey> EspKey::create(const Transform& transform, Bytes cipher_key, Byte
   POSTERN_TRY(slot, KeyPool::instance().take());
   EspKey key(transform, sizes, slot);
   expand(sizes, transform, cipher_key, integrity_key, *slot);
+  slot->extended_sequence = extended_sequence;
   return key;
 }
 

@@ -12,6 +12,7 @@
 namespace postern::crypto {
 
 inline constexpr std::size_t esp_header_bytes = 8;
+inline constexpr std::size_t sequence_high_bytes = 4;
 inline constexpr std::size_t max_esp_bytes = 65535;  // ipsec-mb's lanes count in 16 bits
 inline constexpr std::size_t aead_salt_bytes = 4;
 inline constexpr std::size_t max_cipher_key_bytes = 32;  // without the salt
@@ -33,6 +34,7 @@ struct alignas(64) EspKey::Expanded {
   std::uint16_t iv_bytes = 0;
   std::uint16_t icv_bytes = 0;
   std::uint16_t block_bytes = 0;
+  bool extended_sequence = false;
   std::array<std::byte, aead_salt_bytes> salt{};
   std::array<std::byte, max_cipher_key_bytes> cipher_key{};  // OpenSSL expands AES's for each batch
   HmacKey hmac;
@@ -78,6 +80,34 @@ struct AeadNonce {
     std::memcpy(bytes.data() + sizeof first, &last, sizeof last);
   }
   [[nodiscard]] const unsigned char* data() const { return reinterpret_cast<const unsigned char*>(bytes.data()); }
+};
+
+// RFC 4303 §2.2.1: the half of an extended sequence number that is not in the packet, as the ICV covers it.
+inline void put_sequence_high(const EspJob& job, std::byte* out) {
+  const auto high = __builtin_bswap32(static_cast<std::uint32_t>(job.sequence >> 32));
+  std::memcpy(out, &high, sizeof high);
+}
+
+// RFC 4106 §5, RFC 7634 §2.1: SPI and sequence number, of 4 bytes or, extended, of 8.
+class AeadAad {
+ public:
+  explicit AeadAad(const EspJob& job) : data_(job.esp), size_(esp_header_bytes) {
+    if (!job.key->expanded().extended_sequence) return;
+    std::memcpy(extended_.data(), job.esp, 4);
+    put_sequence_high(job, extended_.data() + 4);
+    std::memcpy(extended_.data() + 8, job.esp + 4, 4);
+    data_ = extended_.data();
+    size_ = extended_.size();
+  }
+  AeadAad(const AeadAad&) = delete;
+  AeadAad& operator=(const AeadAad&) = delete;
+  [[nodiscard]] const std::byte* data() const { return data_; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+
+ private:
+  const std::byte* data_;
+  std::size_t size_;
+  std::array<std::byte, esp_header_bytes + sequence_high_bytes> extended_;
 };
 
 // RFC 4106 §3.1, RFC 7634 §2: the IV is the sequence number, so it cannot come twice under one key.

@@ -113,6 +113,10 @@ void fill(IMB_JOB& out, const EspJob& job, std::byte* tag) {
   out.msg_len_to_cipher_in_bytes = layout.ciphertext_bytes;
   out.hash_start_src_offset_in_bytes = 0;
   out.msg_len_to_hash_in_bytes = job.size - key.icv_bytes;  // RFC 4303 §3.3.2.1: SPI through next header
+  if (key.extended_sequence) {  // §2.2.1: and the high half, which lies where the ICV will, as long as it is hashed
+    put_sequence_high(job, layout.icv);
+    out.msg_len_to_hash_in_bytes += sequence_high_bytes;
+  }
   out.iv = octets(layout.iv);
   out.iv_len_in_bytes = key.iv_bytes;
   out.auth_tag_output = octets(tag);
@@ -143,6 +147,7 @@ struct IpsecMbEngine::State {
   std::array<IMB_JOB, max_batch> burst{};
   std::array<EspJob*, max_batch> members{};
   std::array<std::array<std::byte, max_tag_bytes>, max_batch> tags{};
+  std::array<std::array<std::byte, max_tag_bytes>, max_batch> received{};  // ICVs with extended sequence numbers
 
   void run(std::span<EspJob> jobs, Direction direction) {
     for (; !jobs.empty(); jobs = jobs.subspan(std::min(jobs.size(), max_batch)))
@@ -193,20 +198,29 @@ void IpsecMbEngine::State::seal_group(const CbcGroup& group, std::size_t count) 
   for (std::size_t i = 0; i < count; ++i) {
     const EspLayout layout = layout_of(*members[i]);
     std::memcpy(layout.iv, ivs.take(), IvPool::iv_bytes);
-    fill(burst[i], *members[i], layout.icv);
+    fill(burst[i], *members[i], members[i]->key->expanded().extended_sequence ? tags[i].data() : layout.icv);
   }
   if (!encrypt(group, count) || !authenticate(group, count)) return;
-  for (std::size_t i = 0; i < count; ++i) members[i]->ok = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    const EspKey::Expanded& key = members[i]->key->expanded();
+    if (key.extended_sequence) std::memcpy(layout_of(*members[i]).icv, tags[i].data(), key.icv_bytes);
+    members[i]->ok = true;
+  }
 }
 
 // RFC 4303 §3.4.4.1: the ICV is checked first; what fails is never decrypted.
 void IpsecMbEngine::State::open_group(const CbcGroup& group, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) fill(burst[i], *members[i], tags[i].data());
+  for (std::size_t i = 0; i < count; ++i) {
+    const EspKey::Expanded& key = members[i]->key->expanded();
+    if (key.extended_sequence) std::memcpy(received[i].data(), layout_of(*members[i]).icv, key.icv_bytes);
+    fill(burst[i], *members[i], tags[i].data());
+  }
   if (!authenticate(group, count)) return;
   std::size_t authentic = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t icv_bytes = members[i]->key->expanded().icv_bytes;
-    if (!icv_matches(layout_of(*members[i]).icv, tags[i].data(), icv_bytes)) continue;
+    const EspKey::Expanded& key = members[i]->key->expanded();
+    const std::byte* const icv = key.extended_sequence ? received[i].data() : layout_of(*members[i]).icv;
+    if (!icv_matches(icv, tags[i].data(), key.icv_bytes)) continue;
     if (authentic != i) {
       burst[authentic] = burst[i];
       members[authentic] = members[i];
@@ -254,15 +268,17 @@ void IpsecMbEngine::State::run_gcm(const EspJob& job, const EspLayout& layout, c
                                    Direction direction) {
   const EspKey::Expanded& key = job.key->expanded();
   const GcmFunctions& functions = gcm[(key.key_bytes - 16U) / 8];
+  const AeadAad aad(job);
   gcm_context_data context;
   (direction == Direction::seal ? functions.encrypt : functions.decrypt)(
       gcm_key(key), &context, octets(layout.ciphertext), octets(layout.ciphertext), layout.ciphertext_bytes,
-      nonce.data(), octets(job.esp), esp_header_bytes, octets(tag), aead_tag_bytes);
+      nonce.data(), octets(aad.data()), aad.size(), octets(tag), aead_tag_bytes);
 }
 
 // The library does such a job at once, whatever else it has: it is the one that comes back.
 bool IpsecMbEngine::State::run_chacha(const EspJob& job, const EspLayout& layout, const AeadNonce& nonce,
                                       std::byte* tag, Direction direction) {
+  const AeadAad aad(job);
   IMB_JOB& out = *IMB_GET_NEXT_JOB(wide.get());
   const bool seals = direction == Direction::seal;
   out.cipher_mode = IMB_CIPHER_CHACHA20_POLY1305;
@@ -277,8 +293,8 @@ bool IpsecMbEngine::State::run_chacha(const EspJob& job, const EspLayout& layout
   out.msg_len_to_cipher_in_bytes = out.msg_len_to_hash_in_bytes = layout.ciphertext_bytes;
   out.iv = nonce.data();
   out.iv_len_in_bytes = 12;
-  out.u.CHACHA20_POLY1305.aad = job.esp;
-  out.u.CHACHA20_POLY1305.aad_len_in_bytes = esp_header_bytes;
+  out.u.CHACHA20_POLY1305.aad = aad.data();
+  out.u.CHACHA20_POLY1305.aad_len_in_bytes = aad.size();
   out.auth_tag_output = octets(tag);
   out.auth_tag_output_len_in_bytes = aead_tag_bytes;
   const IMB_JOB* const done = IMB_SUBMIT_JOB_NOCHECK(wide.get());

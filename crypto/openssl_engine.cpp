@@ -33,8 +33,10 @@ using Digest = std::array<std::byte, max_digest_bytes>;
 
 void authenticate(const EspJob& job, Digest& out) {
   const EspKey::Expanded& key = job.key->expanded();
-  const Bytes covered(job.esp, job.size - key.icv_bytes);
-  hmac(key.hash, key.hmac, {&covered, 1}, out.data());
+  std::array<std::byte, sequence_high_bytes> high;
+  put_sequence_high(job, high.data());
+  const std::array<Bytes, 2> covered = {Bytes(job.esp, job.size - key.icv_bytes), high};
+  hmac(key.hash, key.hmac, std::span(covered).first(key.extended_sequence ? 2 : 1), out.data());
 }
 
 }  // namespace
@@ -77,8 +79,8 @@ bool OpenSslEngine::State::seal_aead(const EspJob& job, OpenSslCipher& cipher) {
   const AeadNonce nonce = start_aead_seal(job);
   const EspKey::Expanded& key = job.key->expanded();
   const EspLayout layout = layout_of(job);
-  return cipher.start(key.cipher_key.data(), nonce.bytes.data()) &&
-         cipher.process(nullptr, job.esp, esp_header_bytes) &&
+  const AeadAad aad(job);
+  return cipher.start(key.cipher_key.data(), nonce.bytes.data()) && cipher.process(nullptr, aad.data(), aad.size()) &&
          cipher.process(layout.ciphertext, layout.ciphertext, layout.ciphertext_bytes) && cipher.finish() &&
          cipher.get_tag(layout.icv, key.icv_bytes);
 }
@@ -87,8 +89,8 @@ bool OpenSslEngine::State::open_aead(const EspJob& job, OpenSslCipher& cipher) {
   const AeadNonce nonce = start_aead_open(job);
   const EspKey::Expanded& key = job.key->expanded();
   const EspLayout layout = layout_of(job);
-  return cipher.start(key.cipher_key.data(), nonce.bytes.data()) &&
-         cipher.process(nullptr, job.esp, esp_header_bytes) &&
+  const AeadAad aad(job);
+  return cipher.start(key.cipher_key.data(), nonce.bytes.data()) && cipher.process(nullptr, aad.data(), aad.size()) &&
          cipher.process(layout.ciphertext, layout.ciphertext, layout.ciphertext_bytes) &&
          cipher.expect_tag(layout.icv, key.icv_bytes) && cipher.finish();
 }

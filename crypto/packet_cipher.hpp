@@ -5,6 +5,8 @@
 //
 //   | SPI (4) | sequence, low 32 bits (4) | IV | ciphertext: payload, padding, pad length, next header | ICV |
 //   ^ esp                                                                                      size bytes ^
+//
+// With extended sequence numbers (RFC 4303 §2.2.1) the high 32 bits are not in the packet, but the ICV covers them.
 #pragma once
 
 #include <cstddef>
@@ -46,8 +48,10 @@ struct TransformSizes {
 // memory is also wiped in the child of a fork, where every job with such a key fails.
 class EspKey {
  public:
-  // `cipher_key` and `integrity_key` have exactly sizes_of()'s lengths; anything else is an error.
-  [[nodiscard]] static Result<EspKey> create(const Transform& transform, Bytes cipher_key, Bytes integrity_key);
+  // `cipher_key` and `integrity_key` have exactly sizes_of()'s lengths; anything else is an error. `extended_sequence`:
+  // ICVs cover all 64 bits of EspJob::sequence.
+  [[nodiscard]] static Result<EspKey> create(const Transform& transform, Bytes cipher_key, Bytes integrity_key,
+                                             bool extended_sequence = false);
   EspKey(EspKey&&) noexcept;
   EspKey& operator=(EspKey&&) noexcept;
   ~EspKey();

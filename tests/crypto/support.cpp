@@ -112,8 +112,8 @@ Keys random_keys(const Transform& transform, std::mt19937_64& random) {
   return {transform, random_buffer(sizes->key_bytes, random), random_buffer(sizes->integrity_key_bytes, random)};
 }
 
-EspKey make_key(const Keys& keys) {
-  auto key = EspKey::create(keys.transform, keys.cipher, keys.integrity);
+EspKey make_key(const Keys& keys, bool extended_sequence) {
+  auto key = EspKey::create(keys.transform, keys.cipher, keys.integrity, extended_sequence);
   REQUIRE(key);
   return std::move(*key);
 }
@@ -157,6 +157,27 @@ bool open_one(EspEngine& engine, const EspKey& key, Buffer& packet) {
 Buffer reference_seal(const Keys& keys, Bytes clear, Bytes iv, std::size_t header_bytes) {
   return keys.transform.cipher == Cipher::aes_cbc ? reference_cbc(keys, clear, iv, header_bytes)
                                                   : reference_aead(keys, clear, iv, header_bytes);
+}
+
+// RFC 4106 §5, RFC 7634 §2.1: an AEAD has SPI, high half and low half as its additional data. With an authenticator
+// apart the high half stands behind what is sent (RFC 4303 §2.2.1).
+Buffer reference_seal_extended(const Keys& keys, Bytes clear, Bytes iv, std::uint64_t sequence) {
+  std::array<std::byte, 4> high;
+  store_be32(high.data(), static_cast<std::uint32_t>(sequence >> 32));
+  if (keys.transform.integrity == Integrity::none) {
+    Buffer longer(clear.begin(), clear.end());
+    longer.insert(longer.begin() + 4, high.begin(), high.end());
+    Buffer out = reference_seal(keys, longer, iv, 12);
+    out.erase(out.begin() + 4, out.begin() + 8);
+    return out;
+  }
+  Buffer out = reference_seal(keys, clear, iv);
+  const MacRow& mac = *std::ranges::find(macs, keys.transform.integrity, &MacRow::integrity);
+  Buffer covered(out.begin(), out.end() - static_cast<std::ptrdiff_t>(mac.icv_bytes));
+  covered.insert(covered.end(), high.begin(), high.end());
+  const Buffer digest = reference_hmac(mac.digest, keys.integrity, covered);
+  std::memcpy(out.data() + out.size() - mac.icv_bytes, digest.data(), mac.icv_bytes);
+  return out;
 }
 
 Buffer reference_hmac(const char* digest, Bytes key, Bytes data) {

@@ -40,7 +40,7 @@ struct Keys {
   Buffer cipher, integrity;
 };
 [[nodiscard]] Keys random_keys(const Transform& transform, std::mt19937_64& random);
-[[nodiscard]] EspKey make_key(const Keys& keys);
+[[nodiscard]] EspKey make_key(const Keys& keys, bool extended_sequence = false);
 
 // A packet in the clear, laid out for seal(): room for IV and ICV, `payload_bytes` of payload, RFC 4303 §2.4 padding.
 [[nodiscard]] Buffer clear_packet(const TransformSizes& sizes, std::size_t payload_bytes, std::uint32_t spi,
@@ -55,6 +55,9 @@ struct Keys {
 // The whole packet that sealing `clear` with the IV in `iv` must give; `header_bytes` stand before the IV. Shares no
 // code with the engines.
 [[nodiscard]] Buffer reference_seal(const Keys& keys, Bytes clear, Bytes iv, std::size_t header_bytes = 8);
+
+// The same with extended sequence numbers (RFC 4303 §2.2.1): the ICV covers the high half of `sequence` too.
+[[nodiscard]] Buffer reference_seal_extended(const Keys& keys, Bytes clear, Bytes iv, std::uint64_t sequence);
 
 // HMAC by EVP's own call; `digest` is "SHA1" to "SHA512".
 [[nodiscard]] Buffer reference_hmac(const char* digest, Bytes key, Bytes data);

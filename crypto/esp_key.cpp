@@ -6,7 +6,7 @@
 
 #include "base/log.hpp"
 #include "crypto/expanded_key.hpp"
-#include "crypto/ipsec_mb_engine.hpp"
+#include "crypto/ipsec_mb_keys.hpp"
 #include "crypto/transforms.hpp"
 
 namespace postern::crypto {
@@ -59,24 +59,28 @@ void release(EspKey::Expanded* slot) {
   KeyPool::instance().give_back(slot);
 }
 
-void expand(const TransformSizes& sizes, const Transform& transform, Bytes cipher_key, Bytes integrity_key,
-            EspKey::Expanded& out) {
-  const bool aead = is_aead(transform.cipher);
-  const Bytes bare_key = aead ? cipher_key.first(cipher_key.size() - aead_salt_bytes) : cipher_key;
+Result<void> expand_integrity(Integrity integrity, Bytes key, EspKey::Expanded& out) {
+  out.integrity = integrity;
+  if (is_block_mac(integrity)) return expand_block_mac(integrity, key, out.block_mac);
+  if (const auto hash = hash_of(integrity)) expand_hmac(*hash, key, out.hmac);
+  return {};
+}
+
+Result<void> expand(const TransformSizes& sizes, const Transform& transform, Bytes cipher_key, Bytes integrity_key,
+                    EspKey::Expanded& out) {
+  const Bytes bare_key = cipher_key.first(cipher_key.size() - sizes.salt_bytes);
   out.cipher = transform.cipher;
   out.key_bytes = static_cast<std::uint16_t>(bare_key.size());
   out.iv_bytes = sizes.iv_bytes;
   out.icv_bytes = sizes.icv_bytes;
   out.block_bytes = sizes.block_bytes;
+  out.salt_bytes = sizes.salt_bytes;
   std::ranges::copy(bare_key, out.cipher_key.begin());
-  if (aead) {
-    std::ranges::copy(cipher_key.last(aead_salt_bytes), out.salt.begin());
-  } else {
-    out.hash = *hash_of(transform.integrity);  // sizes_of() has refused a cipher with neither
-    expand_hmac(out.hash, integrity_key, out.hmac);
-  }
-  expand_for_ipsec_mb(transform.cipher, bare_key, out.ipsec_mb);
+  std::ranges::copy(cipher_key.last(sizes.salt_bytes), out.salt.begin());
+  POSTERN_CHECK(expand_integrity(transform.integrity, integrity_key, out));
+  expand_for_ipsec_mb(out);
   out.state = EspKey::Expanded::State::ready;
+  return {};
 }
 
 }  // namespace
@@ -92,9 +96,21 @@ Result<EspKey> EspKey::create(const Transform& transform, Bytes cipher_key, Byte
                 " bytes; the transform takes " + std::to_string(sizes.integrity_key_bytes));
   POSTERN_TRY(slot, KeyPool::instance().take());
   EspKey key(transform, sizes, slot);
-  expand(sizes, transform, cipher_key, integrity_key, *slot);
+  POSTERN_CHECK(expand(sizes, transform, cipher_key, integrity_key, *slot));
   slot->extended_sequence = extended_sequence;
   return key;
+}
+
+Result<EspKey> EspKey::create_authenticator(Integrity integrity, Bytes key) {
+  POSTERN_TRY(sizes, integrity_sizes_of(integrity));
+  if (key.size() != sizes.integrity_key_bytes)
+    return fail("the authenticator key has " + std::to_string(key.size()) + " bytes; the transform takes " +
+                std::to_string(sizes.integrity_key_bytes));
+  const Transform transform{Cipher::none, 0, integrity};
+  POSTERN_TRY(slot, KeyPool::instance().take());
+  EspKey out(transform, sizes, slot);
+  POSTERN_CHECK(expand(sizes, transform, {}, key, *slot));
+  return out;
 }
 
 EspKey::EspKey(const Transform& transform, const TransformSizes& sizes, Expanded* expanded)

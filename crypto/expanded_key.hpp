@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "crypto/block_mac.hpp"
 #include "crypto/hmac.hpp"
 #include "crypto/packet_cipher.hpp"
 
@@ -14,14 +15,15 @@ namespace postern::crypto {
 inline constexpr std::size_t esp_header_bytes = 8;
 inline constexpr std::size_t sequence_high_bytes = 4;
 inline constexpr std::size_t max_esp_bytes = 65535;  // ipsec-mb's lanes count in 16 bits
-inline constexpr std::size_t aead_salt_bytes = 4;
+inline constexpr std::size_t max_salt_bytes = 4;
 inline constexpr std::size_t max_cipher_key_bytes = 32;  // without the salt
 
-// ipsec-mb's schedules in its own layout; crypto/ipsec_mb_engine.cpp alone knows it. AES-CBC: the encryption rounds,
-// then the decryption rounds; AES-GCM: struct gcm_key_data; ChaCha20-Poly1305 has none.
+// ipsec-mb's schedules in its own layout; crypto/ipsec_mb_keys.hpp alone knows it. Ciphers that have none leave it
+// zero.
 struct IpsecMbSchedule {
-  static constexpr std::size_t rounds_bytes = 256;
-  alignas(64) std::array<std::byte, 1024> bytes{};
+  alignas(64) std::array<std::byte, 1024> cipher{};
+  static constexpr std::size_t mac_bytes = 176;
+  alignas(16) std::array<std::byte, mac_bytes> mac{};  // the rounds of BlockMacKey::cipher
 };
 
 struct alignas(64) EspKey::Expanded {
@@ -29,15 +31,17 @@ struct alignas(64) EspKey::Expanded {
   enum class State : std::uint32_t { wiped = 0, ready = 0x6b657973 };
   State state = State::wiped;
   Cipher cipher = Cipher::none;
-  Hash hash = Hash::sha256;  // of an AES-CBC key
-  std::uint16_t key_bytes = 0;
+  Integrity integrity = Integrity::none;
+  std::uint16_t key_bytes = 0;  // without the salt
   std::uint16_t iv_bytes = 0;
   std::uint16_t icv_bytes = 0;
   std::uint16_t block_bytes = 0;
+  std::uint16_t salt_bytes = 0;
   bool extended_sequence = false;
-  std::array<std::byte, aead_salt_bytes> salt{};
-  std::array<std::byte, max_cipher_key_bytes> cipher_key{};  // OpenSSL expands AES's for each batch
-  HmacKey hmac;
+  std::array<std::byte, max_salt_bytes> salt{};
+  std::array<std::byte, max_cipher_key_bytes> cipher_key{};  // OpenSSL expands it for each batch
+  HmacKey hmac;                                              // of HMACs
+  BlockMacKey block_mac;                                     // of AES-XCBC and AES-CMAC
   IpsecMbSchedule ipsec_mb;
 
   [[nodiscard]] std::size_t overhead() const { return esp_header_bytes + iv_bytes + icv_bytes; }
@@ -58,24 +62,32 @@ struct EspLayout {
   return {iv, iv + key.iv_bytes, job.size - key.overhead(), job.esp + job.size - key.icv_bytes};
 }
 
-// A live key, at least one block, a whole number of blocks.
+// A live key that is not an authenticator's, at least one block, a whole number of blocks.
 [[nodiscard]] inline bool well_formed(const EspJob& job) {
   const EspKey::Expanded& key = job.key->expanded();
-  if (key.state != EspKey::Expanded::State::ready) return false;
+  if (key.state != EspKey::Expanded::State::ready || key.cipher == Cipher::none) return false;
   if (job.size > max_esp_bytes || job.size < key.overhead() + key.block_bytes) return false;
-  return ((job.size - key.overhead()) & (key.block_bytes - 1U)) == 0;  // 4 or 16
+  return ((job.size - key.overhead()) & (key.block_bytes - 1U)) == 0;  // 4, 8 or 16
 }
 
-// RFC 4106 §4, RFC 7634 §2: salt | IV. Stored as the library loads it, 8 bytes and then 4: other halves would stall on
-// store forwarding.
-struct AeadNonce {
-  alignas(16) std::array<std::byte, 16> bytes;  // 12 count
+[[nodiscard]] inline bool well_formed(const MacJob& job) {
+  const EspKey::Expanded& key = job.key->expanded();
+  return key.state == EspKey::Expanded::State::ready && key.integrity != Integrity::none && job.size != 0 &&
+         job.size <= max_esp_bytes;
+}
 
-  AeadNonce(const EspKey::Expanded& key, std::uint64_t iv_as_stored) {
+// RFC 4106 §4, RFC 7634 §2, RFC 4309 §4: salt | IV. RFC 3686 §4: the same and a block counter that begins at one.
+// Stored as the library loads it, 8 bytes and then 4: other halves would stall on store forwarding.
+struct Nonce {
+  alignas(16) std::array<std::byte, 16> bytes;  // the first 11 or 12 count, of a counter block all
+
+  Nonce() = default;
+  Nonce(const EspKey::Expanded& key, std::uint64_t iv_as_stored) {
     std::uint32_t salt;
     std::memcpy(&salt, key.salt.data(), sizeof salt);
-    const std::uint64_t first = salt | iv_as_stored << 32;
-    const auto last = static_cast<std::uint32_t>(iv_as_stored >> 32);
+    const unsigned salt_bits = key.salt_bytes * 8U;
+    const std::uint64_t first = salt | iv_as_stored << salt_bits;
+    const std::uint64_t last = iv_as_stored >> (64 - salt_bits) | std::uint64_t{1} << 56;
     std::memcpy(bytes.data(), &first, sizeof first);
     std::memcpy(bytes.data() + sizeof first, &last, sizeof last);
   }
@@ -88,7 +100,7 @@ inline void put_sequence_high(const EspJob& job, std::byte* out) {
   std::memcpy(out, &high, sizeof high);
 }
 
-// RFC 4106 §5, RFC 7634 §2.1: SPI and sequence number, of 4 bytes or, extended, of 8.
+// RFC 4106 §5, RFC 4309 §5, RFC 7634 §2.1: SPI and sequence number, of 4 bytes or, extended, of 8.
 class AeadAad {
  public:
   explicit AeadAad(const EspJob& job) : data_(job.esp), size_(esp_header_bytes) {
@@ -110,20 +122,21 @@ class AeadAad {
   std::array<std::byte, esp_header_bytes + sequence_high_bytes> extended_;
 };
 
-// RFC 4106 §3.1, RFC 7634 §2: the IV is the sequence number, so it cannot come twice under one key.
-[[nodiscard]] inline AeadNonce start_aead_seal(const EspJob& job) {
+// RFC 4106 §3.1, RFC 3686 §3.1, RFC 4309 §3.1, RFC 7634 §2: the IV is the sequence number, so it cannot come twice
+// under one key.
+[[nodiscard]] inline Nonce start_seal(const EspJob& job) {
   const std::uint64_t iv = __builtin_bswap64(job.sequence);
   std::memcpy(job.esp + esp_header_bytes, &iv, sizeof iv);
   return {job.key->expanded(), iv};
 }
 
-[[nodiscard]] inline AeadNonce start_aead_open(const EspJob& job) {
+[[nodiscard]] inline Nonce start_open(const EspJob& job) {
   std::uint64_t iv;
   std::memcpy(&iv, job.esp + esp_header_bytes, sizeof iv);
   return {job.key->expanded(), iv};
 }
 
-// Constant time: every byte is looked at. `bytes` is 12, 16, 24 or 32.
+// Constant time: every byte is looked at. `bytes` is 8, 12, 16, 24 or 32.
 [[nodiscard]] inline bool icv_matches(const std::byte* a, const std::byte* b, std::size_t bytes) {
   const auto difference_at = [&](std::size_t offset) {
     std::uint64_t x, y;

@@ -1,10 +1,11 @@
-// OpenSSL's SHA contexts are used directly, though declared deprecated: they are plain structs, so a keyed state is
-// copied with no allocation, which EVP_MAC_init() and EVP_MD_CTX_copy_ex() of 3.0 make for every packet.
+// OpenSSL's SHA and MD5 contexts are used directly, though declared deprecated: they are plain structs, so a keyed
+// state is copied with no allocation, which EVP_MAC_init() and EVP_MD_CTX_copy_ex() of 3.0 make for every packet.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "crypto/hmac.hpp"
 
 #include <cstring>
 
+#include <openssl/md5.h>
 #include <openssl/sha.h>
 
 namespace postern::crypto {
@@ -54,6 +55,23 @@ struct Sha384 : Sha512 {
   static void start(Context& c) { SHA384_Init(&c); }
   static void update(Context& c, Bytes in) { SHA384_Update(&c, in.data(), in.size()); }
   static void finish(Context& c, std::byte* out) { SHA384_Final(octets(out), &c); }
+};
+
+struct Md5 {
+  using Context = MD5_CTX;
+  static constexpr std::size_t block = MD5_CBLOCK, digest = MD5_DIGEST_LENGTH;
+  static void start(Context& c) { MD5_Init(&c); }
+  static void update(Context& c, Bytes in) { MD5_Update(&c, in.data(), in.size()); }
+  static void finish(Context& c, std::byte* out) { MD5_Final(octets(out), &c); }
+  static void load(Context& c, const std::byte* in) {
+    std::array<std::uint32_t, 4> h;
+    std::memcpy(h.data(), in, sizeof h);
+    c.A = h[0], c.B = h[1], c.C = h[2], c.D = h[3];
+  }
+  static void store(const Context& c, std::byte* out) {
+    const std::array<std::uint32_t, 4> h = {c.A, c.B, c.C, c.D};
+    std::memcpy(out, h.data(), sizeof h);
+  }
 };
 
 template <class Algorithm>
@@ -111,6 +129,7 @@ std::size_t digest_bytes(Hash hash) {
     case Hash::sha1: return Sha1::digest;
     case Hash::sha256: return Sha256::digest;
     case Hash::sha384: return Sha384::digest;
+    case Hash::md5: return Md5::digest;
     case Hash::sha512: break;
   }
   return Sha512::digest;
@@ -122,6 +141,9 @@ std::optional<Hash> hash_of(Integrity integrity) {
     case Integrity::hmac_sha256_128: return Hash::sha256;
     case Integrity::hmac_sha384_192: return Hash::sha384;
     case Integrity::hmac_sha512_256: return Hash::sha512;
+    case Integrity::hmac_md5_96: return Hash::md5;
+    case Integrity::aes_xcbc_96:
+    case Integrity::aes_cmac_96:
     case Integrity::none: break;
   }
   return std::nullopt;
@@ -133,6 +155,7 @@ void expand_hmac(Hash hash, Bytes key, HmacKey& out) {
     case Hash::sha256: return expand<Sha256>(key, out);
     case Hash::sha384: return expand<Sha384>(key, out);
     case Hash::sha512: return expand<Sha512>(key, out);
+    case Hash::md5: return expand<Md5>(key, out);
   }
 }
 
@@ -142,6 +165,7 @@ void hmac(Hash hash, const HmacKey& key, std::span<const Bytes> parts, std::byte
     case Hash::sha256: return authenticate<Sha256>(key, parts, out);
     case Hash::sha384: return authenticate<Sha384>(key, parts, out);
     case Hash::sha512: return authenticate<Sha512>(key, parts, out);
+    case Hash::md5: return authenticate<Md5>(key, parts, out);
   }
 }
 

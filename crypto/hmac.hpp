@@ -14,15 +14,15 @@
 
 namespace postern::crypto {
 
-enum class Hash : std::uint8_t { sha1, sha256, sha384, sha512 };
+enum class Hash : std::uint8_t { sha1, sha256, sha384, sha512, md5 };
 
 inline constexpr std::size_t max_digest_bytes = 64;
 [[nodiscard]] std::size_t digest_bytes(Hash hash);
-// Nothing for Integrity::none.
+// Nothing for Integrity::none and for what is no HMAC.
 [[nodiscard]] std::optional<Hash> hash_of(Integrity integrity);
 
-// The hash's chaining value after the block key^ipad, and after key^opad: 5 or 8 words of 32 bits, or 8 of 64, in host
-// order; the form that both OpenSSL's contexts and ipsec-mb's jobs take.
+// The hash's chaining value after the block key^ipad, and after key^opad: 4, 5 or 8 words of 32 bits, or 8 of 64, in
+// host order; the form that both OpenSSL's contexts and ipsec-mb's jobs take.
 struct HmacKey {
   static constexpr std::size_t state_bytes = 64;
   alignas(16) std::array<std::byte, state_bytes> inner{};

@@ -15,7 +15,6 @@
 namespace postern::crypto {
 namespace {
 
-constexpr std::size_t salt_bytes = 4;
 constexpr std::size_t max_plain_bytes = 65535;
 
 Error no_cipher() { return {"OpenSSL refused an IKE message", 0}; }
@@ -23,7 +22,11 @@ Error no_cipher() { return {"OpenSSL refused an IKE message", 0}; }
 }  // namespace
 
 Result<TransformSizes> ike_sizes_of(const Transform& transform) {
+  const NamedTransform* const row = find_cipher(transform.cipher, transform.key_bits);
+  if (row == nullptr || row->ike_word.empty()) return fail("not a cipher of IKE");
   POSTERN_TRY(sizes, sizes_of(transform));
+  if (transform.integrity != Integrity::none && find_integrity(transform.integrity)->ike_word.empty())
+    return fail("not an authenticator of IKE");
   if (is_aead(transform.cipher)) sizes.block_bytes = 1;  // RFC 5282 §3: no alignment, unlike ESP
   return sizes;
 }
@@ -102,7 +105,7 @@ Result<IkeCipher> IkeCipher::create(const Transform& transform, Bytes cipher_key
   auto implementation = std::make_unique<Implementation>();
   implementation->transform = transform;
   implementation->sizes = sizes;
-  const std::size_t salt = is_aead(transform.cipher) ? salt_bytes : 0;
+  const std::size_t salt = sizes.salt_bytes;
   implementation->cipher_key = Secret::copy_of(cipher_key.first(cipher_key.size() - salt));
   implementation->salt = Secret::copy_of(cipher_key.last(salt));
   implementation->hash = hash_of(transform.integrity);

@@ -1,5 +1,5 @@
-// The ipsec-mb backend of EspEngine: AES and HMAC over many packets at once. Room-private; packet_cipher.hpp has the
-// contract.
+// The ipsec-mb backend of EspEngine: ciphers and authenticators over many packets at once. Room-private;
+// packet_cipher.hpp has the contract.
 #pragma once
 
 #include <memory>
@@ -20,6 +20,7 @@ class IpsecMbEngine {
 
   void seal(std::span<EspJob> jobs);
   void open(std::span<EspJob> jobs);
+  void authenticate(std::span<MacJob> jobs);
   [[nodiscard]] std::string name() const;
 
  private:
@@ -27,8 +28,5 @@ class IpsecMbEngine {
   explicit IpsecMbEngine(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
-
-// Writes the schedules of `key`, which is without salt; leaves them zero where ipsec-mb does not run. Any thread.
-void expand_for_ipsec_mb(Cipher cipher, Bytes key, IpsecMbSchedule& out);
 
 }  // namespace postern::crypto

@@ -5,6 +5,8 @@
 
 #include <openssl/evp.h>
 
+#include "base/secret.hpp"
+
 namespace postern::crypto {
 namespace {
 
@@ -17,9 +19,25 @@ const unsigned char* octets(const std::byte* p) { return reinterpret_cast<const 
 
 constexpr std::array<std::byte, 32> zeros{};  // no cipher has a longer key or IV
 
+// DES is 3DES with three equal keys (start() sees to it): the legacy provider, which alone has DES-CBC, is a file that
+// a sandboxed process cannot load.
 std::string name_of(Cipher cipher, std::size_t key_bits) {
-  if (cipher == Cipher::chacha20_poly1305) return "ChaCha20-Poly1305";
-  return "AES-" + std::to_string(key_bits) + (cipher == Cipher::aes_gcm_16 ? "-GCM" : "-CBC");
+  const std::string aes = "AES-" + std::to_string(key_bits);
+  switch (cipher) {
+    case Cipher::none:
+    case Cipher::null:
+    case Cipher::aes_ccm_8:
+    case Cipher::aes_ccm_12:
+    case Cipher::aes_ccm_16: break;
+    case Cipher::aes_cbc: return aes + "-CBC";
+    case Cipher::aes_ctr: return aes + "-CTR";
+    case Cipher::aes_gcm_16:
+    case Cipher::aes_gmac: return aes + "-GCM";
+    case Cipher::chacha20_poly1305: return "ChaCha20-Poly1305";
+    case Cipher::triple_des_cbc:
+    case Cipher::des_cbc: return "DES-EDE3-CBC";
+  }
+  return "cipher of this kind";
 }
 
 }  // namespace
@@ -32,6 +50,7 @@ Result<OpenSslCipher> OpenSslCipher::create(Cipher cipher, std::size_t key_bits,
   OpenSslCipher out;
   out.context_.reset(EVP_CIPHER_CTX_new());
   out.direction_ = direction;
+  out.is_des_ = cipher == Cipher::des_cbc;
   if (!algorithm || !out.context_ ||
       EVP_CipherInit_ex2(out.context_.get(), algorithm.get(), octets(zeros.data()), octets(zeros.data()),
                          std::to_underlying(direction), nullptr) != 1)
@@ -43,8 +62,18 @@ Result<OpenSslCipher> OpenSslCipher::create(Cipher cipher, std::size_t key_bits,
 bool OpenSslCipher::start(const std::byte* key, const std::byte* iv) {
   const std::byte* const new_key = keyed_ == key ? nullptr : key;
   keyed_ = key;
+  if (is_des_ && new_key != nullptr) return start_des(new_key, iv);
   return EVP_CipherInit_ex2(context_.get(), nullptr, octets(new_key), octets(iv), std::to_underlying(direction_),
                             nullptr) == 1;
+}
+
+bool OpenSslCipher::start_des(const std::byte* key, const std::byte* iv) {
+  std::array<std::byte, 24> thrice;
+  for (std::size_t i = 0; i < thrice.size(); ++i) thrice[i] = key[i % 8];
+  const bool started = EVP_CipherInit_ex2(context_.get(), nullptr, octets(thrice.data()), octets(iv),
+                                          std::to_underlying(direction_), nullptr) == 1;
+  wipe(thrice);
+  return started;
 }
 
 bool OpenSslCipher::process(std::byte* out, const std::byte* in, std::size_t size) {

@@ -19,11 +19,12 @@ class OpenSslCipher {
  public:
   enum class Direction : int { decrypt = 0, encrypt = 1 };  // as EVP_CipherInit_ex() counts
 
-  // Error: OpenSSL does not have it.
+  // `cipher` is one that encrypts, and not AES-CCM (crypto/ccm.hpp); AES-GMAC is AES-GCM. Error: OpenSSL does not have
+  // it.
   [[nodiscard]] static Result<OpenSslCipher> create(Cipher cipher, std::size_t key_bits, Direction direction);
 
-  // Ready for one packet with this IV or nonce. `key` is the bare key, without salt; at the address of the last one it
-  // is the same, and not expanded again.
+  // Ready for one packet with this IV or nonce; AES-CTR takes the first counter block. `key` is the bare key, without
+  // salt; at the address of the last one it is the same, and not expanded again.
   [[nodiscard]] bool start(const std::byte* key, const std::byte* iv);
   // `out` null: additional authenticated data.
   [[nodiscard]] bool process(std::byte* out, const std::byte* in, std::size_t size);
@@ -34,11 +35,14 @@ class OpenSslCipher {
   void forget();
 
  private:
+  [[nodiscard]] bool start_des(const std::byte* key, const std::byte* iv);
+
   struct Free {
     void operator()(EVP_CIPHER_CTX* context) const;
   };
   std::unique_ptr<EVP_CIPHER_CTX, Free> context_;
   Direction direction_ = Direction::encrypt;
+  bool is_des_ = false;
   const std::byte* keyed_ = nullptr;
 };
 

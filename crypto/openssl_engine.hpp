@@ -1,5 +1,5 @@
-// The OpenSSL backend of EspEngine, for CPUs that ipsec-mb does not serve. Room-private; packet_cipher.hpp has the
-// contract.
+// The OpenSSL backend of EspEngine, for CPUs and transforms that ipsec-mb does not serve. Room-private;
+// packet_cipher.hpp has the contract.
 #pragma once
 
 #include <memory>
@@ -19,6 +19,7 @@ class OpenSslEngine {
 
   void seal(std::span<EspJob> jobs);
   void open(std::span<EspJob> jobs);
+  void authenticate(std::span<MacJob> jobs);
   [[nodiscard]] std::string name() const;
 
  private:

@@ -44,6 +44,11 @@ void EspEngine::open(std::span<EspJob> jobs) {
   clear_vector_registers();
 }
 
+void EspEngine::authenticate(std::span<MacJob> jobs) {
+  std::visit([&](auto& backend) { backend.authenticate(jobs); }, implementation_->backend);
+  clear_vector_registers();
+}
+
 std::string_view EspEngine::name() const { return implementation_->name; }
 
 }  // namespace postern::crypto

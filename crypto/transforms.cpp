@@ -6,39 +6,51 @@
 namespace postern::crypto {
 namespace {
 
-using Cipher::aes_cbc, Cipher::aes_gcm_16, Cipher::chacha20_poly1305;
-using Integrity::hmac_sha1_96, Integrity::hmac_sha256_128, Integrity::hmac_sha384_192, Integrity::hmac_sha512_256;
-constexpr Cipher no_cipher = Cipher::none;
-constexpr Integrity no_integrity = Integrity::none;
+using enum Cipher;
+using Auth = Integrity;
 
-// RFC 3602 (AES-CBC), RFC 4106 (AES-GCM with a 16-byte ICV), RFC 7634 (ChaCha20-Poly1305), RFC 2404 (HMAC-SHA-1-96),
-// RFC 4868 (HMAC-SHA-2). Weak as RFC 8221 §6 sees it: HMAC-SHA-1 is on its way out.
+// RFC 3602 (AES-CBC), 4106 (AES-GCM with a 16-byte ICV), 4543 (AES-GMAC), 4309 (AES-CCM), 3686 (AES-CTR), 7634
+// (ChaCha20-Poly1305), 2451 (3DES), 2405 (DES), 2410 (NULL); RFC 4868 (HMAC-SHA-2), 2404 (HMAC-SHA-1-96), 2403
+// (HMAC-MD5-96), 3566 (AES-XCBC-MAC-96), 4494 (AES-CMAC-96). Weak as the guide and RFC 8221 §5 and §6 see it.
 //
-//  name, alias                              what it is                                     IKE: number, name, word,
-//  weak
-//    sizes: key, authenticator key, IV, ICV, block
-constexpr std::array<NamedTransform, 11> rows = {{
-    {"esp-aes", "esp-aes 128", aes_cbc, 128, no_integrity, 12, "AES-CBC", "aes-cbc-128", false, {16, 0, 16, 0, 16}},
-    {"esp-192-aes", "esp-aes 192", aes_cbc, 192, no_integrity, 12, "AES-CBC", "aes-cbc-192", false, {24, 0, 16, 0, 16}},
-    {"esp-256-aes", "esp-aes 256", aes_cbc, 256, no_integrity, 12, "AES-CBC", "aes-cbc-256", false, {32, 0, 16, 0, 16}},
-    {"esp-gcm", "esp-gcm 128", aes_gcm_16, 128, no_integrity, 20, "AES-GCM", "aes-gcm-128", false, {20, 0, 8, 16, 4}},
-    {"esp-gcm 192", "", aes_gcm_16, 192, no_integrity, 20, "AES-GCM", "aes-gcm-192", false, {28, 0, 8, 16, 4}},
-    {"esp-gcm 256", "", aes_gcm_16, 256, no_integrity, 20, "AES-GCM", "aes-gcm-256", false, {36, 0, 8, 16, 4}},
-    {"esp-chacha20-poly1305",
-     "",
-     chacha20_poly1305,
-     256,
-     no_integrity,
-     28,
-     "CHACHA20-POLY1305",
-     "chacha20-poly1305",
-     false,
-     {36, 0, 8, 16, 4}},
-    {"esp-sha256-hmac", "", no_cipher, 0, hmac_sha256_128, 12, "SHA256", "sha256", false, {0, 32, 0, 16, 0}},
-    {"esp-sha384-hmac", "", no_cipher, 0, hmac_sha384_192, 13, "SHA384", "sha384", false, {0, 48, 0, 24, 0}},
-    {"esp-sha512-hmac", "", no_cipher, 0, hmac_sha512_256, 14, "SHA512", "sha512", false, {0, 64, 0, 32, 0}},
-    {"esp-sha-hmac", "", no_cipher, 0, hmac_sha1_96, 2, "SHA96", "sha1", true, {0, 20, 0, 12, 0}},
+//  name, alias, what it is;  IKE: number, name, word;  weak, strength
+//    sizes: key, authenticator key, IV, ICV, block, salt
+// clang-format off
+constexpr std::array<NamedTransform, 32> rows = {{
+    {"esp-aes", "esp-aes 128", aes_cbc, 128, {}, 12, "AES-CBC", "aes-cbc-128", false, 128, {16, 0, 16, 0, 16, 0}},
+    {"esp-192-aes", "esp-aes 192", aes_cbc, 192, {}, 12, "AES-CBC", "aes-cbc-192", false, 192, {24, 0, 16, 0, 16, 0}},
+    {"esp-256-aes", "esp-aes 256", aes_cbc, 256, {}, 12, "AES-CBC", "aes-cbc-256", false, 256, {32, 0, 16, 0, 16, 0}},
+    {"esp-gcm", "esp-gcm 128", aes_gcm_16, 128, {}, 20, "AES-GCM", "aes-gcm-128", false, 128, {20, 0, 8, 16, 4, 4}},
+    {"esp-gcm 192", "", aes_gcm_16, 192, {}, 20, "AES-GCM", "aes-gcm-192", false, 192, {28, 0, 8, 16, 4, 4}},
+    {"esp-gcm 256", "", aes_gcm_16, 256, {}, 20, "AES-GCM", "aes-gcm-256", false, 256, {36, 0, 8, 16, 4, 4}},
+    {"esp-chacha20-poly1305", "", chacha20_poly1305, 256, {}, 28, "CHACHA20-POLY1305", "chacha20-poly1305", false, 256, {36, 0, 8, 16, 4, 4}},
+    {"esp-aes-ccm", "esp-aes-ccm 128", aes_ccm_16, 128, {}, 16, "AES-CCM", "", false, 128, {19, 0, 8, 16, 4, 3}},
+    {"esp-aes-ccm 192", "", aes_ccm_16, 192, {}, 16, "AES-CCM", "", false, 192, {27, 0, 8, 16, 4, 3}},
+    {"esp-aes-ccm 256", "", aes_ccm_16, 256, {}, 16, "AES-CCM", "", false, 256, {35, 0, 8, 16, 4, 3}},
+    {"esp-aes-ccm-12", "esp-aes-ccm-12 128", aes_ccm_12, 128, {}, 15, "AES-CCM-12", "", false, 128, {19, 0, 8, 12, 4, 3}},
+    {"esp-aes-ccm-12 192", "", aes_ccm_12, 192, {}, 15, "AES-CCM-12", "", false, 192, {27, 0, 8, 12, 4, 3}},
+    {"esp-aes-ccm-12 256", "", aes_ccm_12, 256, {}, 15, "AES-CCM-12", "", false, 256, {35, 0, 8, 12, 4, 3}},
+    {"esp-aes-ccm-8", "esp-aes-ccm-8 128", aes_ccm_8, 128, {}, 14, "AES-CCM-8", "", false, 128, {19, 0, 8, 8, 4, 3}},
+    {"esp-aes-ccm-8 192", "", aes_ccm_8, 192, {}, 14, "AES-CCM-8", "", false, 192, {27, 0, 8, 8, 4, 3}},
+    {"esp-aes-ccm-8 256", "", aes_ccm_8, 256, {}, 14, "AES-CCM-8", "", false, 256, {35, 0, 8, 8, 4, 3}},
+    {"esp-aes-ctr", "esp-aes-ctr 128", aes_ctr, 128, {}, 13, "AES-CTR", "", false, 128, {20, 0, 8, 0, 4, 4}},
+    {"esp-aes-ctr 192", "", aes_ctr, 192, {}, 13, "AES-CTR", "", false, 192, {28, 0, 8, 0, 4, 4}},
+    {"esp-aes-ctr 256", "", aes_ctr, 256, {}, 13, "AES-CTR", "", false, 256, {36, 0, 8, 0, 4, 4}},
+    {"esp-3des", "", triple_des_cbc, 192, {}, 3, "3DES", "", true, 112, {24, 0, 8, 0, 8, 0}},
+    {"esp-des", "", des_cbc, 64, {}, 2, "DES", "", true, 56, {8, 0, 8, 0, 8, 0}},
+    {"esp-gmac", "esp-gmac 128", aes_gmac, 128, {}, 21, "AES-GMAC", "", true, 0, {20, 0, 8, 16, 4, 4}},
+    {"esp-gmac 192", "", aes_gmac, 192, {}, 21, "AES-GMAC", "", true, 0, {28, 0, 8, 16, 4, 4}},
+    {"esp-gmac 256", "", aes_gmac, 256, {}, 21, "AES-GMAC", "", true, 0, {36, 0, 8, 16, 4, 4}},
+    {"esp-null", "", null, 0, {}, 11, "NULL", "", true, 0, {0, 0, 0, 0, 4, 0}},
+    {"esp-sha256-hmac", "", none, 0, Auth::hmac_sha256_128, 12, "SHA256", "sha256", false, 128, {0, 32, 0, 16, 0}},
+    {"esp-sha384-hmac", "", none, 0, Auth::hmac_sha384_192, 13, "SHA384", "sha384", false, 192, {0, 48, 0, 24, 0}},
+    {"esp-sha512-hmac", "", none, 0, Auth::hmac_sha512_256, 14, "SHA512", "sha512", false, 256, {0, 64, 0, 32, 0}},
+    {"esp-aes-cmac", "", none, 0, Auth::aes_cmac_96, 8, "AES-CMAC", "", false, 96, {0, 16, 0, 12, 0}},
+    {"esp-aes-xcbc-mac", "", none, 0, Auth::aes_xcbc_96, 5, "AES-XCBC", "", false, 96, {0, 16, 0, 12, 0}},
+    {"esp-sha-hmac", "", none, 0, Auth::hmac_sha1_96, 2, "SHA96", "sha1", true, 96, {0, 20, 0, 12, 0}},
+    {"esp-md5-hmac", "", none, 0, Auth::hmac_md5_96, 1, "MD596", "", true, 96, {0, 16, 0, 12, 0}},
 }};
+// clang-format on
 
 constexpr std::array<NamedPrf, 4> prfs = {{
     {Prf::hmac_sha256, "SHA256", "sha256", 32, false},
@@ -88,9 +100,11 @@ const NamedTransform* find_integrity(Integrity integrity) {
   return find(rows, [&](const NamedTransform& r) { return !is_cipher(r) && r.integrity == integrity; });
 }
 const NamedTransform* find_ike_cipher(std::string_view word) {
+  if (word.empty()) return nullptr;
   return find(rows, [&](const NamedTransform& r) { return is_cipher(r) && r.ike_word == word; });
 }
 const NamedTransform* find_ike_integrity(std::string_view word) {
+  if (word.empty()) return nullptr;
   return find(rows, [&](const NamedTransform& r) { return !is_cipher(r) && r.ike_word == word; });
 }
 
@@ -103,7 +117,9 @@ const NamedTransform* find_cipher_by_ike_id(std::uint16_t id, std::optional<std:
 const NamedTransform* find_integrity_by_ike_id(std::uint16_t id) {
   return find(rows, [&](const NamedTransform& r) { return !is_cipher(r) && r.ike_id == id; });
 }
-bool has_key_length_attribute(Cipher cipher) { return cipher == aes_cbc || cipher == aes_gcm_16; }
+bool has_key_length_attribute(Cipher cipher) {
+  return std::ranges::count_if(rows, [&](const NamedTransform& r) { return is_cipher(r) && r.cipher == cipher; }) > 1;
+}
 
 std::uint16_t ike_id(Cipher cipher) {
   const NamedTransform* const row = first_of(cipher);
@@ -119,13 +135,27 @@ bool is_aead(Cipher cipher) {
   return row != nullptr && row->sizes.icv_bytes != 0;
 }
 
+bool iv_must_not_repeat(Cipher cipher) {
+  const NamedTransform* const row = first_of(cipher);
+  return row != nullptr && row->sizes.salt_bytes != 0;
+}
+
+namespace {
+
+Error no_such_key_length(const Transform& transform) {
+  const NamedTransform* const row = first_of(transform.cipher);
+  if (row == nullptr) return {"no such cipher", 0};
+  const std::string lengths =
+      has_key_length_attribute(transform.cipher) ? "128, 192 or 256" : std::to_string(row->key_bits);
+  return {std::string(row->ike_name) + " keys have " + lengths + " bits, not " + std::to_string(transform.key_bits), 0};
+}
+
+}  // namespace
+
 Result<TransformSizes> sizes_of(const Transform& transform) {
-  if (transform.cipher == Cipher::none) return fail("ESP without a cipher (esp-null) is not offered");
+  if (transform.cipher == Cipher::none) return fail("an authenticator without a cipher: ESP has esp-null for that");
   const NamedTransform* const cipher = find_cipher(transform.cipher, transform.key_bits);
-  if (cipher == nullptr)
-    return fail(transform.cipher == chacha20_poly1305
-                    ? "ChaCha20-Poly1305 keys have 256 bits, not " + std::to_string(transform.key_bits)
-                    : "AES keys have 128, 192 or 256 bits, not " + std::to_string(transform.key_bits));
+  if (cipher == nullptr) return std::unexpected(no_such_key_length(transform));
   TransformSizes sizes = cipher->sizes;
   if (is_aead(transform.cipher)) {
     if (transform.integrity != Integrity::none)
@@ -133,10 +163,16 @@ Result<TransformSizes> sizes_of(const Transform& transform) {
     return sizes;
   }
   const NamedTransform* const integrity = find_integrity(transform.integrity);
-  if (integrity == nullptr) return fail("AES-CBC without an ESP authenticator is not offered");
+  if (integrity == nullptr) return fail(std::string(cipher->ike_name) + " without an ESP authenticator is not offered");
   sizes.integrity_key_bytes = integrity->sizes.integrity_key_bytes;
   sizes.icv_bytes = integrity->sizes.icv_bytes;
   return sizes;
+}
+
+Result<TransformSizes> integrity_sizes_of(Integrity integrity) {
+  const NamedTransform* const row = find_integrity(integrity);
+  if (row == nullptr) return fail("no such authenticator");
+  return row->sizes;
 }
 
 Result<Transform> combine(std::span<const std::string_view> words) {

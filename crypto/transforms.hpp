@@ -24,9 +24,10 @@ struct NamedTransform {
   Integrity integrity = Integrity::none;
   std::uint16_t ike_id = 0;   // IANA, "Transform Type 1" or "Transform Type 3"
   std::string_view ike_name;  // `show crypto ikev2 sa`: "AES-CBC", "SHA256"
-  std::string_view ike_word;  // a word of an IKEv2 proposal: "aes-cbc-256", "sha256"
+  std::string_view ike_word;  // a word of an IKEv2 proposal: "aes-cbc-256"; empty where IKE itself does not use it
   bool weak = false;
-  TransformSizes sizes;  // what this word adds
+  std::uint16_t strength = 0;  // bits against a key search, 0 for what does not encrypt; authenticators: of the ICV
+  TransformSizes sizes;        // what this word adds
 };
 
 // Ciphers first, then authenticators.
@@ -41,8 +42,8 @@ struct NamedTransform {
 [[nodiscard]] const NamedTransform* find_ike_cipher(std::string_view word);
 [[nodiscard]] const NamedTransform* find_ike_integrity(std::string_view word);
 
-// IKEv2's numbers. `key_bits`: the Key Length attribute. It is required of AES and forbidden for ChaCha20-Poly1305 (RFC
-// 7296 §3.3.5, RFC 7634 §4); nullptr when it is not as it must be.
+// IKEv2's numbers. `key_bits`: the Key Length attribute. It is required of AES and forbidden for ciphers that have but
+// one length: DES, 3DES, NULL, ChaCha20-Poly1305 (RFC 7296 §3.3.5, RFC 7634 §4); nullptr when it is not as it must be.
 [[nodiscard]] const NamedTransform* find_cipher_by_ike_id(std::uint16_t id, std::optional<std::uint16_t> key_bits);
 [[nodiscard]] const NamedTransform* find_integrity_by_ike_id(std::uint16_t id);
 [[nodiscard]] bool has_key_length_attribute(Cipher cipher);
@@ -51,6 +52,8 @@ struct NamedTransform {
 [[nodiscard]] std::uint16_t ike_id(Integrity integrity);
 
 [[nodiscard]] bool is_aead(Cipher cipher);
+// A second packet with the IV of another, under one key, gives both away: AEADs and AES-CTR. Never with manual keys.
+[[nodiscard]] bool iv_must_not_repeat(Cipher cipher);
 
 // The combination that a transform set's words make: at most one cipher and one authenticator, and what sizes_of()
 // accepts.

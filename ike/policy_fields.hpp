@@ -1,10 +1,11 @@
 // The fields of a Policy and of everything in it, each struct listed once for both directions of policy_link. And which
-// numbers are enumerators: a switch without default, so that a new one is not forgotten.
+// numbers are enumerators: by the table of transforms, or a switch without default, so that a new one is not forgotten.
 #pragma once
 
 #include <concepts>
 #include <type_traits>
 
+#include "crypto/transforms.hpp"
 #include "ike/policy.hpp"
 
 namespace postern::ike {
@@ -199,25 +200,8 @@ constexpr bool known(IdType value) {
   }
   return false;
 }
-constexpr bool known(crypto::Cipher value) {
-  switch (value) {
-    case crypto::Cipher::none: return false;
-    case crypto::Cipher::aes_cbc:
-    case crypto::Cipher::aes_gcm_16:
-    case crypto::Cipher::chacha20_poly1305: return true;
-  }
-  return false;
-}
-constexpr bool known(crypto::Integrity value) {
-  switch (value) {
-    case crypto::Integrity::none:
-    case crypto::Integrity::hmac_sha1_96:
-    case crypto::Integrity::hmac_sha256_128:
-    case crypto::Integrity::hmac_sha384_192:
-    case crypto::Integrity::hmac_sha512_256: return true;
-  }
-  return false;
-}
+inline bool known(crypto::Cipher value) { return crypto::ike_id(value) != 0; }
+inline bool known(crypto::Integrity value) { return value == crypto::Integrity::none || crypto::ike_id(value) != 0; }
 constexpr bool known(crypto::Prf value) {
   switch (value) {
     case crypto::Prf::hmac_sha1:

@@ -42,8 +42,8 @@ TEST_CASE("extended numbers: every transform and batch width, against the refere
         engine.seal(batch.jobs);
         REQUIRE(batch.all_ok());
         for (std::size_t i = 0; i < width; ++i)
-          REQUIRE(batch.packets[i] == test::reference_seal_extended(keys, batch.clear[i],
-                                                                    iv_of(key, batch.packets[i]), batch.numbers[i]));
+          REQUIRE(batch.packets[i] ==
+                  test::reference_seal_extended(keys, batch.clear[i], iv_of(key, batch.packets[i]), batch.numbers[i]));
         engine.open(batch.jobs);
         REQUIRE(batch.all_ok());
         for (std::size_t i = 0; i < width; ++i)
@@ -105,9 +105,9 @@ TEST_CASE("extended numbers: both forms in one batch") {
       REQUIRE(batch.all_ok());
       for (std::size_t i = 0; i < batch.jobs.size(); ++i) {
         const Bytes iv = iv_of(plain, batch.packets[i]);
-        REQUIRE(batch.packets[i] ==
-                (i % 3 == 0 ? test::reference_seal(keys, batch.clear[i], iv)
-                            : test::reference_seal_extended(keys, batch.clear[i], iv, batch.numbers[i])));
+        REQUIRE(batch.packets[i] == (i % 3 == 0
+                                         ? test::reference_seal(keys, batch.clear[i], iv)
+                                         : test::reference_seal_extended(keys, batch.clear[i], iv, batch.numbers[i])));
       }
       engine.open(batch.jobs);
       REQUIRE(batch.all_ok());

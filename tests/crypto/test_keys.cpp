@@ -163,12 +163,17 @@ std::size_t occurrences(const Needle& needle) {
 TEST_CASE("keys: after use and destruction no key byte is left in the process") {
   if (sanitized) return;
   std::mt19937_64 random(24);
+  Transform last;
   for (const Transform& transform : test::all_transforms) {
+    const bool seen = transform.cipher == last.cipher && transform.key_bits == last.key_bits;
+    last = transform;
+    if (seen && transform.cipher != Cipher::null) continue;  // each cipher once, each authenticator with NULL
     for (EspEngine& engine : test::engines()) {
       CAPTURE(engine.name());
       CAPTURE(text(transform));
       test::Keys keys = test::random_keys(transform, random);
-      const Needle cipher_needle(Bytes(keys.cipher).first(16));
+      const Bytes secret = keys.cipher.empty() ? keys.integrity : keys.cipher;
+      const Needle cipher_needle(secret.first(std::min<std::size_t>(secret.size(), 16)));
       CHECK(occurrences(cipher_needle) >= 1);  // the search finds what is there: the caller's copy
       {
         const EspKey key = test::make_key(keys);
@@ -181,7 +186,7 @@ TEST_CASE("keys: after use and destruction no key byte is left in the process") 
         CHECK(std::ranges::all_of(jobs, &EspJob::ok));
         wipe(keys.cipher);
         wipe(keys.integrity);
-        CHECK(occurrences(cipher_needle) >= 1);  // the slot of the live key
+        if (transform.cipher != Cipher::null) CHECK(occurrences(cipher_needle) >= 1);  // the slot of the live key
       }
       CHECK(occurrences(cipher_needle) == 0);
     }
@@ -191,7 +196,7 @@ TEST_CASE("keys: after use and destruction no key byte is left in the process") 
 TEST_CASE("IKE keys: after use and destruction no key byte is left in the process") {
   if (sanitized) return;
   std::mt19937_64 random(27);
-  for (const Transform& transform : test::all_transforms) {
+  for (const Transform& transform : test::ike_transforms) {
     CAPTURE(text(transform));
     test::Keys keys = test::random_keys(transform, random);
     const Needle cipher_needle(Bytes(keys.cipher).first(16));
@@ -275,7 +280,7 @@ TEST_CASE("engines: nothing is allocated while packets pass, good and bad") {
     }
     std::vector<Buffer> packets;
     std::vector<EspJob> jobs;
-    for (std::size_t i = 0; i < 64; ++i)
+    for (std::size_t i = 0; i < keys.size(); ++i)
       packets.push_back(test::clear_packet(keys[i % keys.size()].sizes(), random() % 1400, 256, 1, random));
     for (std::size_t i = 0; i < packets.size(); ++i) jobs.push_back(test::job_for(keys[i % keys.size()], packets[i]));
 
@@ -291,7 +296,7 @@ TEST_CASE("engines: nothing is allocated while packets pass, good and bad") {
     const std::size_t during = allocations - before;
     CAPTURE(engine.name());
     CHECK(during == 0);
-    CHECK(opened == 200 * 63);
+    CHECK(opened == 200 * (packets.size() - 1));
     const std::size_t control = allocations;
     Buffer counted(10);
     CHECK(allocations > control);  // the counter counts

@@ -24,10 +24,20 @@ TEST_CASE("transforms: sizes of every combination on offer") {
       {{Cipher::aes_cbc, 256, Integrity::hmac_sha384_192}, {32, 48, 16, 24, 16}},
       {{Cipher::aes_cbc, 128, Integrity::hmac_sha512_256}, {16, 64, 16, 32, 16}},
       {{Cipher::aes_cbc, 256, Integrity::hmac_sha512_256}, {32, 64, 16, 32, 16}},
-      {{Cipher::aes_gcm_16, 128, Integrity::none}, {20, 0, 8, 16, 4}},
-      {{Cipher::aes_gcm_16, 192, Integrity::none}, {28, 0, 8, 16, 4}},
-      {{Cipher::aes_gcm_16, 256, Integrity::none}, {36, 0, 8, 16, 4}},
-      {{Cipher::chacha20_poly1305, 256, Integrity::none}, {36, 0, 8, 16, 4}},
+      {{Cipher::aes_gcm_16, 128, Integrity::none}, {20, 0, 8, 16, 4, 4}},
+      {{Cipher::aes_gcm_16, 192, Integrity::none}, {28, 0, 8, 16, 4, 4}},
+      {{Cipher::aes_gcm_16, 256, Integrity::none}, {36, 0, 8, 16, 4, 4}},
+      {{Cipher::chacha20_poly1305, 256, Integrity::none}, {36, 0, 8, 16, 4, 4}},
+      {{Cipher::aes_gmac, 128, Integrity::none}, {20, 0, 8, 16, 4, 4}},
+      {{Cipher::aes_gmac, 256, Integrity::none}, {36, 0, 8, 16, 4, 4}},
+      {{Cipher::aes_ccm_8, 128, Integrity::none}, {19, 0, 8, 8, 4, 3}},
+      {{Cipher::aes_ccm_12, 192, Integrity::none}, {27, 0, 8, 12, 4, 3}},
+      {{Cipher::aes_ccm_16, 256, Integrity::none}, {35, 0, 8, 16, 4, 3}},
+      {{Cipher::aes_ctr, 128, Integrity::hmac_sha256_128}, {20, 32, 8, 16, 4, 4}},
+      {{Cipher::aes_ctr, 256, Integrity::aes_xcbc_96}, {36, 16, 8, 12, 4, 4}},
+      {{Cipher::triple_des_cbc, 192, Integrity::hmac_md5_96}, {24, 16, 8, 12, 8}},
+      {{Cipher::des_cbc, 64, Integrity::hmac_md5_96}, {8, 16, 8, 12, 8}},
+      {{Cipher::null, 0, Integrity::aes_cmac_96}, {0, 16, 0, 12, 4}},
   };
   for (const Row& row : rows) {
     CAPTURE(text(row.transform));
@@ -38,6 +48,7 @@ TEST_CASE("transforms: sizes of every combination on offer") {
     CHECK(sizes->iv_bytes == row.sizes.iv_bytes);
     CHECK(sizes->icv_bytes == row.sizes.icv_bytes);
     CHECK(sizes->block_bytes == row.sizes.block_bytes);
+    CHECK(sizes->salt_bytes == row.sizes.salt_bytes);
   }
 }
 
@@ -48,6 +59,16 @@ TEST_CASE("transforms: what is not offered says why") {
   };
   const Row rows[] = {
       {{Cipher::none, 0, Integrity::none}, "without a cipher"},
+      {{Cipher::null, 0, Integrity::none}, "NULL without an ESP authenticator"},
+      {{Cipher::aes_ctr, 128, Integrity::none}, "AES-CTR without an ESP authenticator"},
+      {{Cipher::des_cbc, 64, Integrity::none}, "DES without an ESP authenticator"},
+      {{Cipher::des_cbc, 56, Integrity::hmac_sha1_96}, "64 bits, not 56"},
+      {{Cipher::triple_des_cbc, 128, Integrity::hmac_sha1_96}, "192 bits"},
+      {{Cipher::null, 128, Integrity::hmac_sha1_96}, "NULL keys have 0 bits"},
+      {{Cipher::aes_gmac, 128, Integrity::hmac_sha1_96}, "AES-GMAC authenticates by itself"},
+      {{Cipher::aes_ccm_16, 128, Integrity::hmac_sha1_96}, "AES-CCM authenticates by itself"},
+      {{Cipher{200}, 128, Integrity::hmac_sha1_96}, "no such cipher"},
+      {{Cipher::aes_cbc, 128, Integrity{200}}, "without an ESP authenticator"},
       {{Cipher::none, 0, Integrity::hmac_sha256_128}, "without a cipher"},
       {{Cipher::aes_cbc, 128, Integrity::none}, "without an ESP authenticator"},
       {{Cipher::aes_cbc, 0, Integrity::hmac_sha1_96}, "128, 192 or 256"},
@@ -75,8 +96,8 @@ TEST_CASE("transforms: names are found exactly, and are unique") {
     CHECK(seen.insert(named.alias).second);
     CHECK(find_transform(named.alias) == &named);
   }
-  for (const std::string_view bad : {"", "esp", "esp-aes ", "ESP-AES", "esp-des", "esp-seal", "esp-null", "esp-aes-256",
-                                     "esp-192-gcm", "esp-chacha20", "esp-aes  256"})
+  for (const std::string_view bad : {"", "esp", "esp-aes ", "ESP-AES", "esp-seal", "esp-des 56", "esp-aes-256",
+                                     "esp-null 128", "esp-192-gcm", "esp-chacha20", "esp-aes  256"})
     CHECK(find_transform(bad) == nullptr);
 }
 
@@ -100,6 +121,13 @@ TEST_CASE("transforms: words combine to what they print as") {
        {Cipher::aes_cbc, 192, Integrity::hmac_sha384_192},
        "esp-192-aes esp-sha384-hmac"},
       {{"esp-chacha20-poly1305"}, {Cipher::chacha20_poly1305, 256, Integrity::none}, "esp-chacha20-poly1305"},
+      {{"esp-gmac 128"}, {Cipher::aes_gmac, 128, Integrity::none}, "esp-gmac"},
+      {{"esp-aes-ccm-8 256"}, {Cipher::aes_ccm_8, 256, Integrity::none}, "esp-aes-ccm-8 256"},
+      {{"esp-md5-hmac", "esp-3des"}, {Cipher::triple_des_cbc, 192, Integrity::hmac_md5_96}, "esp-3des esp-md5-hmac"},
+      {{"esp-null", "esp-aes-xcbc-mac"}, {Cipher::null, 0, Integrity::aes_xcbc_96}, "esp-null esp-aes-xcbc-mac"},
+      {{"esp-aes-ctr 256", "esp-aes-cmac"},
+       {Cipher::aes_ctr, 256, Integrity::aes_cmac_96},
+       "esp-aes-ctr 256 esp-aes-cmac"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.prints);
@@ -119,7 +147,14 @@ TEST_CASE("transforms: words combine to what they print as") {
                                                        {"esp-gcm", "esp-aes"},
                                                        {"esp-chacha20-poly1305", "esp-sha256-hmac"},
                                                        {"esp-chacha20-poly1305", "esp-gcm"},
-                                                       {"esp-aes", "esp-md5-hmac"}})
+                                                       {"esp-null"},
+                                                       {"esp-aes-ctr"},
+                                                       {"esp-3des"},
+                                                       {"esp-gmac", "esp-md5-hmac"},
+                                                       {"esp-aes-ccm-8", "esp-aes-cmac"},
+                                                       {"esp-des", "esp-3des", "esp-md5-hmac"},
+                                                       {"esp-null", "esp-gcm"},
+                                                       {"esp-aes", "esp-blake2-hmac"}})
     CHECK_FALSE(combine(bad));
 }
 
@@ -138,7 +173,18 @@ TEST_CASE("transforms: IKEv2's numbers, both ways") {
                       {20, 128, Cipher::aes_gcm_16, 128, "AES-GCM", "aes-gcm-128"},
                       {20, 192, Cipher::aes_gcm_16, 192, "AES-GCM", "aes-gcm-192"},
                       {20, 256, Cipher::aes_gcm_16, 256, "AES-GCM", "aes-gcm-256"},
-                      {28, {}, Cipher::chacha20_poly1305, 256, "CHACHA20-POLY1305", "chacha20-poly1305"}};
+                      {28, {}, Cipher::chacha20_poly1305, 256, "CHACHA20-POLY1305", "chacha20-poly1305"},
+                      // Of ESP alone: no word of an IKEv2 proposal.
+                      {2, {}, Cipher::des_cbc, 64, "DES", ""},
+                      {3, {}, Cipher::triple_des_cbc, 192, "3DES", ""},
+                      {11, {}, Cipher::null, 0, "NULL", ""},
+                      {13, 128, Cipher::aes_ctr, 128, "AES-CTR", ""},
+                      {13, 256, Cipher::aes_ctr, 256, "AES-CTR", ""},
+                      {14, 128, Cipher::aes_ccm_8, 128, "AES-CCM-8", ""},
+                      {15, 192, Cipher::aes_ccm_12, 192, "AES-CCM-12", ""},
+                      {16, 256, Cipher::aes_ccm_16, 256, "AES-CCM", ""},
+                      {21, 128, Cipher::aes_gmac, 128, "AES-GMAC", ""},
+                      {21, 256, Cipher::aes_gmac, 256, "AES-GMAC", ""}};
   for (const Row& row : rows) {
     CAPTURE(row.word);
     const NamedTransform* const found = find_cipher_by_ike_id(row.id, row.key_bits);
@@ -146,7 +192,8 @@ TEST_CASE("transforms: IKEv2's numbers, both ways") {
     CHECK(found->cipher == row.cipher);
     CHECK(found->key_bits == row.bits);
     CHECK(found == find_cipher(row.cipher, row.bits));
-    CHECK(found == find_ike_cipher(row.word));
+    CHECK(found->ike_word == row.word);
+    if (!row.word.empty()) CHECK(found == find_ike_cipher(row.word));
     CHECK(ike_id(row.cipher) == row.id);
     CHECK(ike_name(row.cipher) == row.shows);
     CHECK(has_key_length_attribute(row.cipher) == row.key_bits.has_value());
@@ -156,7 +203,12 @@ TEST_CASE("transforms: IKEv2's numbers, both ways") {
   CHECK(find_cipher_by_ike_id(20, {}) == nullptr);
   CHECK(find_cipher_by_ike_id(12, 160) == nullptr);
   CHECK(find_cipher_by_ike_id(28, 256) == nullptr);
-  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 2, 3, 11, 13, 14, 18, 19, 23, 30})
+  CHECK(find_cipher_by_ike_id(2, 64) == nullptr);
+  CHECK(find_cipher_by_ike_id(3, 192) == nullptr);
+  CHECK(find_cipher_by_ike_id(11, 0) == nullptr);
+  CHECK(find_cipher_by_ike_id(21, {}) == nullptr);
+  CHECK(find_cipher_by_ike_id(13, {}) == nullptr);
+  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 1, 4, 7, 17, 18, 19, 22, 23, 30})
     for (const std::optional<std::uint16_t> bits : {std::optional<std::uint16_t>(), std::optional<std::uint16_t>(128)})
       CHECK(find_cipher_by_ike_id(id, bits) == nullptr);
   CHECK(find_ike_cipher("aes-cbc-196") == nullptr);
@@ -196,7 +248,11 @@ TEST_CASE("transforms: IKEv2's authenticators and PRFs, both ways") {
     CHECK(prf->bytes == prf_bytes(row.prf));
     CHECK(ike_name(row.prf) == row.prf_shows);
   }
-  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 1, 3, 5, 8, 15})
+  CHECK(find_integrity_by_ike_id(1) == find_integrity(Integrity::hmac_md5_96));
+  CHECK(find_integrity_by_ike_id(5) == find_integrity(Integrity::aes_xcbc_96));
+  CHECK(find_integrity_by_ike_id(8) == find_integrity(Integrity::aes_cmac_96));
+  CHECK(find_ike_integrity("") == nullptr);
+  for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 3, 4, 6, 7, 9, 15})
     CHECK(find_integrity_by_ike_id(id) == nullptr);
   for (const std::uint16_t id : std::initializer_list<std::uint16_t>{0, 1, 3, 4, 8}) CHECK(find_prf(id) == nullptr);
   CHECK(find_prf("md5") == nullptr);
@@ -233,11 +289,28 @@ TEST_CASE("transforms: groups by number and by name") {
   CHECK(ike_name(DhGroup::none) == "none");
 }
 
-TEST_CASE("transforms: AEAD") {
-  CHECK(is_aead(Cipher::aes_gcm_16));
-  CHECK(is_aead(Cipher::chacha20_poly1305));
-  CHECK_FALSE(is_aead(Cipher::aes_cbc));
-  CHECK_FALSE(is_aead(Cipher::none));
+TEST_CASE("transforms: AEADs, and whose IV must not come twice") {
+  for (const Cipher cipher : {Cipher::aes_gcm_16, Cipher::chacha20_poly1305, Cipher::aes_gmac, Cipher::aes_ccm_8,
+                              Cipher::aes_ccm_12, Cipher::aes_ccm_16}) {
+    CHECK(is_aead(cipher));
+    CHECK(iv_must_not_repeat(cipher));
+  }
+  for (const Cipher cipher :
+       {Cipher::none, Cipher::null, Cipher::aes_cbc, Cipher::aes_ctr, Cipher::triple_des_cbc, Cipher::des_cbc}) {
+    CHECK_FALSE(is_aead(cipher));
+    CHECK(iv_must_not_repeat(cipher) == (cipher == Cipher::aes_ctr));
+  }
+}
+
+// RFC 8221 §5, §6 and the guide's table of weak algorithms, written down a second time.
+TEST_CASE("transforms: what is weak") {
+  const std::set<std::string_view> weak = {"esp-3des",     "esp-des",      "esp-null",     "esp-gmac",
+                                           "esp-gmac 192", "esp-gmac 256", "esp-sha-hmac", "esp-md5-hmac"};
+  for (const NamedTransform& row : named_transforms()) {
+    CAPTURE(row.name);
+    CHECK(row.weak == weak.contains(row.name));
+    CHECK((row.strength == 0) == (row.cipher == Cipher::null || row.cipher == Cipher::aes_gmac));
+  }
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include "crypto/transforms.hpp"
+#include "ike/keys.hpp"
 #include "proposals.hpp"
 
 namespace postern::ike {
@@ -96,6 +98,59 @@ TEST_CASE("negotiate: ESP") {
       choose_esp(esp_offer({encr(20, 256), esn(1)}), Esps{{esp_gcm.transform, true}}, {}, none, 0x55667788, true);
   REQUIRE(extended);
   CHECK(extended->suite.extended_sequence);
+}
+
+// IANA's numbers and RFC 7296 §3.3.5's Key Length attribute, written down a second time; and what KEYMAT holds for one
+// direction (RFC 4106 §8.1, RFC 4543 §5.4, RFC 4309 §4, RFC 3686 §5.1, RFC 7634 §2: the salt behind the key).
+TEST_CASE("negotiate: ESP: every transform of the table, offered and accepted") {
+  struct Row {
+    crypto::Transform transform;
+    std::uint16_t encryption;
+    std::optional<std::uint16_t> key_bits;
+    std::uint16_t integrity;  // 0: none
+    std::size_t cipher_bytes, integrity_bytes;
+  };
+  constexpr auto none = Integrity::none;
+  const Row rows[] = {
+      {{Cipher::des_cbc, 64, Integrity::hmac_md5_96}, 2, {}, 1, 8, 16},
+      {{Cipher::triple_des_cbc, 192, sha1}, 3, {}, 2, 24, 20},
+      {{Cipher::null, 0, Integrity::hmac_sha384_192}, 11, {}, 13, 0, 48},
+      {{Cipher::aes_cbc, 192, Integrity::aes_xcbc_96}, 12, 192, 5, 24, 16},
+      {{Cipher::aes_ctr, 128, sha256}, 13, 128, 12, 20, 32},
+      {{Cipher::aes_ctr, 256, Integrity::aes_cmac_96}, 13, 256, 8, 36, 16},
+      {{Cipher::aes_ccm_8, 128, none}, 14, 128, 0, 19, 0},
+      {{Cipher::aes_ccm_12, 192, none}, 15, 192, 0, 27, 0},
+      {{Cipher::aes_ccm_16, 256, none}, 16, 256, 0, 35, 0},
+      {{Cipher::aes_gcm_16, 192, none}, 20, 192, 0, 28, 0},
+      {{Cipher::aes_gmac, 128, none}, 21, 128, 0, 20, 0},
+      {{Cipher::aes_gmac, 256, none}, 21, 256, 0, 36, 0},
+      {{Cipher::chacha20_poly1305, 256, none}, 28, {}, 0, 36, 0},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(crypto::text(row.transform));
+    std::vector<Transform> expected = {encr(row.encryption, row.key_bits)};
+    if (row.integrity != 0) expected.push_back(integ(row.integrity));
+    expected.push_back(esn(0));
+    const SaPayload ours = offer_esp(Esps{{row.transform, false}}, 0x11223344, {});
+    REQUIRE(ours.proposals.size() == 1);
+    CHECK(ours.proposals[0].transforms == expected);
+    const auto chosen = choose_esp(ours, Esps{esp_cbc, {row.transform, false}}, {}, DhGroup::none, 0x55667788, true);
+    REQUIRE(chosen);
+    CHECK(chosen->suite.transform == row.transform);
+    CHECK(accept_esp(chosen->answer, ours, true));
+    CHECK_FALSE(choose_esp(ours, Esps{esp_cbc}, {}, DhGroup::none, 0x55667788, true));
+    // Another key length, one where there is none, none where there is one.
+    expected[0].key_bits = row.key_bits ? std::optional<std::uint16_t>() : 128;
+    CHECK_FALSE(choose_esp(esp_offer(expected), Esps{{row.transform, false}}, {}, DhGroup::none, 0x55667788, true));
+
+    const auto keys = derive_child_keys(row.transform, Prf::hmac_sha256, Secret::copy_of(octets("0102")), octets("aa"),
+                                        octets("bb"), nullptr);
+    REQUIRE(keys);
+    for (const Secret* const key : {&keys->initiator_cipher, &keys->responder_cipher})
+      CHECK(key->size() == row.cipher_bytes);
+    for (const Secret* const key : {&keys->initiator_integrity, &keys->responder_integrity})
+      CHECK(key->size() == row.integrity_bytes);
+  }
 }
 
 TEST_CASE("negotiate: ESP: a peer's SPI, and protocols beside ESP") {

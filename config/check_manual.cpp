@@ -1,5 +1,5 @@
 // Crypto map entries and tunnels: lists and modes of both types, and what manual keying demands: one permit rule, one
-// set that is no AEAD, keys of the algorithms' lengths.
+// set whose IV may begin anew, keys of the algorithms' lengths.
 #include "config/check.hpp"
 #include "crypto/transforms.hpp"
 
@@ -26,19 +26,24 @@ void check_key(Check& check, const Secret& key, std::size_t wanted, const std::s
       fmt::format("{} bytes, {} hex digits, for transform set {} ({} )", wanted, 2 * wanted, set.name, transforms));
 }
 
+// A key is there exactly when the set has the algorithm, "a cipher" or "an authenticator", whose key has `wanted`
+// bytes.
+void check_part(Check& check, const Secret& key, std::size_t wanted, const std::string& path, const TransformSet& set,
+                const char* algorithm) {
+  const bool is_given = given(check, path);
+  if (wanted != 0 && !is_given)
+    check.report.error(path, fmt::format("is missing: transform set {} has {}", set.name, algorithm),
+                       fmt::format("{} hex digits", 2 * wanted));
+  if (wanted == 0 && is_given)
+    check.report.error(path, fmt::format("transform set {} does not have {} with a key", set.name, algorithm),
+                       "leave the key out");
+  if (wanted != 0 && is_given) check_key(check, key, wanted, path, set);
+}
+
 void check_direction(Check& check, const ManualSa& sa, const std::string& path, const TransformSet& set) {
   const crypto::TransformSizes sizes = crypto::sizes_of(set.transform).value_or(crypto::TransformSizes{});  // checked
-  check_key(check, sa.cipher_key, sizes.key_bytes, path + "/cipher", set);
-  const std::string authenticator = path + "/authenticator";
-  const bool has_authenticator = given(check, authenticator);
-  if (sizes.integrity_key_bytes != 0 && !has_authenticator)
-    check.report.error(authenticator, fmt::format("is missing: transform set {} has an authenticator", set.name),
-                       fmt::format("{} hex digits", 2 * sizes.integrity_key_bytes));
-  if (sizes.integrity_key_bytes == 0 && has_authenticator)
-    check.report.error(authenticator, fmt::format("transform set {} has no authenticator", set.name),
-                       "leave the key out");
-  if (has_authenticator && sizes.integrity_key_bytes != 0)
-    check_key(check, sa.integrity_key, sizes.integrity_key_bytes, authenticator, set);
+  check_part(check, sa.cipher_key, sizes.key_bytes, path + "/cipher", set, "a cipher");
+  check_part(check, sa.integrity_key, sizes.integrity_key_bytes, path + "/authenticator", set, "an authenticator");
 }
 
 bool broken(const Check& check, const std::string& set_name) {
@@ -55,10 +60,10 @@ void check_keys(Check& check, const std::string& set_name, const ManualKeys& key
                 const std::string& keys_path) {
   if (broken(check, set_name)) return;
   const TransformSet& set = *find_named(check.document.transform_sets, set_name);
-  if (crypto::is_aead(set.transform.cipher))
+  if (crypto::iv_must_not_repeat(set.transform.cipher))
     return check.report.error(where,
-                              fmt::format("transform set {} is an AEAD ({}): with manual keys every start would "
-                                          "begin at the same nonce, and nonce reuse breaks the cipher",
+                              fmt::format("transform set {} ({}) counts its nonces: with manual keys every start would "
+                                          "begin at the same one, and nonce reuse breaks the cipher",
                                           set.name, crypto::text(set.transform)),
                               "esp-aes with an authenticator, or keys by IKE");
   check_direction(check, keys.inbound, keys_path + "/inbound/esp", set);

@@ -22,7 +22,7 @@ ManualSa convert_direction(const json& direction, const std::string& path, Conve
   const json& esp = direction["esp"];
   ManualSa out;
   out.spi = esp["spi"];
-  out.cipher_key = convert_key(esp["cipher"], path + "/esp/cipher", conversion);
+  if (esp.contains("cipher")) out.cipher_key = convert_key(esp["cipher"], path + "/esp/cipher", conversion);
   if (esp.contains("authenticator"))
     out.integrity_key = convert_key(esp["authenticator"], path + "/esp/authenticator", conversion);
   return out;

@@ -63,7 +63,8 @@ json render_acl(const Acl& acl) {
 }
 
 json render_direction(const ManualSa& sa) {
-  json esp = {{"spi", sa.spi}, {"cipher", masked_secret}};
+  json esp = {{"spi", sa.spi}};
+  if (!sa.cipher_key.empty() || sa.integrity_key.empty()) esp["cipher"] = masked_secret;  // esp-null has none
   if (!sa.integrity_key.empty()) esp["authenticator"] = masked_secret;
   return {{"esp", std::move(esp)}};
 }

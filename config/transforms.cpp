@@ -10,18 +10,14 @@ namespace postern::config {
 namespace {
 
 // Names of the guide that this version does not offer, with the reason; matched by their first word.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 13> unavailable = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 9> unavailable = {{
     {"esp-seal", "SEAL is a vendor's own cipher that nobody else can speak"},
+    {"esp-rfc1829", "RFC 1829 encrypts without an authenticator, which lets anyone alter packets"},
     {"ah-md5-hmac", "AH is not available in this version"},
     {"ah-sha-hmac", "AH is not available in this version"},
     {"ah-sha256-hmac", "AH is not available in this version"},
     {"ah-sha384-hmac", "AH is not available in this version"},
     {"ah-sha512-hmac", "AH is not available in this version"},
-    {"esp-des", "DES is not available in this version"},
-    {"esp-3des", "3DES is not available in this version"},
-    {"esp-md5-hmac", "HMAC-MD5 is not available in this version"},
-    {"esp-null", "ESP without encryption is not available in this version"},
-    {"esp-gmac", "GMAC is not available in this version"},
     {"comp-lzs", "compression is not available in this version"},
     {"comp-deflate", "compression is not available in this version"},
 }};
@@ -53,12 +49,25 @@ void check_combination(const ResolvedTransforms& set, const std::string& path, R
                  fmt::format("{} alone", cipher));
   }
   if (t.cipher == crypto::Cipher::none)
-    report.error(path, "an authenticator without a cipher", "esp-aes and an authenticator");
+    report.error(path, "an authenticator without a cipher", "esp-aes beside it, or esp-null, which does not encrypt");
+  if (t.cipher == crypto::Cipher::null && t.integrity == crypto::Integrity::none)
+    report.error(path, "esp-null without an authenticator protects nothing", "esp-sha256-hmac beside it");
   // TS-30 allows encryption alone; RFC 4303 §2.8 warns of it, and the data plane does not offer it.
-  if (!aead && t.cipher != crypto::Cipher::none && t.integrity == crypto::Integrity::none)
-    report.error(path,
-                 "a cipher without an authenticator lets anyone alter packets, and is not available in this version",
+  else if (!aead && t.cipher != crypto::Cipher::none && t.integrity == crypto::Integrity::none)
+    report.error(path, "a cipher without an authenticator lets anyone alter packets, and is not offered",
                  "esp-sha256-hmac beside it");
+}
+
+void warn_of_weak(const crypto::NamedTransform& row, const std::string& path, Report& report) {
+  if (!row.weak) return;
+  if (row.cipher == crypto::Cipher::none)
+    report.warning(path, fmt::format("{} is weak and deprecated", row.name), "esp-sha256-hmac");
+  else if (row.strength == 0)
+    report.warning(path, fmt::format("{} does not encrypt: anyone on the way can read the packets", row.name),
+                   "esp-gcm");
+  else
+    report.warning(path, fmt::format("{} is weak and deprecated: {} bits of strength", row.name, row.strength),
+                   "esp-aes, esp-gcm");
 }
 
 }  // namespace
@@ -77,7 +86,7 @@ ResolvedTransforms resolve_transforms(const std::vector<std::string>& texts, con
     if (std::exchange(is_cipher ? cipher_seen : authenticator_seen, true))
       report.error(here, is_cipher ? "a second cipher in one set" : "a second authenticator in one set",
                    "one transform of each class");
-    if (row->weak) report.warning(here, fmt::format("{} is weak and deprecated", row->name), "esp-sha256-hmac");
+    warn_of_weak(*row, here, report);
     out.names.emplace_back(row->name);
     if (is_cipher) {
       out.transform.cipher = row->cipher;

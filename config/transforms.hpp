@@ -1,4 +1,4 @@
-// Transform sets as the guide spells them (TS-13..18, TS-26). The words themselves: crypto/transforms.hpp.
+// Transform sets as the guide spells them (TS-13..28). The words themselves: crypto/transforms.hpp.
 #pragma once
 
 #include <string>

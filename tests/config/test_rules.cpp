@@ -1,4 +1,4 @@
-// The fourth gate: MAN-01..14, TS-05, TS-06, TS-08, TS-13..18, TS-26, TS-28, TS-31, TS-35, TS-38, SV-06. Each bad row
+// The fourth gate: MAN-01..14, TS-05, TS-06, TS-08, TS-13..28, TS-31, TS-35, TS-38, SV-06. Each bad row
 // beside a good.
 #include "crypto/transforms.hpp"
 #include "maps/abi.h"
@@ -24,11 +24,12 @@ json with_set(json transforms, json mode = "tunnel") {
   return document;
 }
 
-// Every key of entry 0 with so many bytes; no authenticator for 0.
+// Every key of entry 0 with so many bytes; no key for 0.
 json with_key_bytes(json document, std::size_t cipher, std::size_t authenticator) {
   for (const char* const direction : {"inbound", "outbound"}) {
     json& sa = document["crypto_maps"][0]["entries"][0]["session_key"][direction]["esp"];
     sa["cipher"] = std::string(cipher * 2, 'a');
+    if (cipher == 0) sa.erase("cipher");
     sa["authenticator"] = std::string(authenticator * 2, 'b');
     if (authenticator == 0) sa.erase("authenticator");
   }
@@ -71,7 +72,9 @@ TEST_CASE("MAN-07: key lengths by algorithm") {
   };
   const Row rows[] = {{{"esp-aes", "esp-sha256-hmac"}, 16, 32},  {{"esp-aes 128", "esp-sha-hmac"}, 16, 20},
                       {{"esp-aes 192", "esp-sha-hmac"}, 24, 20}, {{"esp-aes 256", "esp-sha256-hmac"}, 32, 32},
-                      {{"esp-aes", "esp-sha384-hmac"}, 16, 48},  {{"esp-256-aes", "esp-sha512-hmac"}, 32, 64}};
+                      {{"esp-aes", "esp-sha384-hmac"}, 16, 48},  {{"esp-256-aes", "esp-sha512-hmac"}, 32, 64},
+                      {{"esp-des", "esp-md5-hmac"}, 8, 16},      {{"esp-3des", "esp-sha-hmac"}, 24, 20},
+                      {{"esp-3des", "esp-aes-cmac"}, 24, 16},    {{"esp-aes", "esp-aes-xcbc-mac"}, 16, 16}};
   for (const Row& row : rows) {
     CAPTURE(row.transforms.dump());
     const auto document = with_set(row.transforms);
@@ -79,7 +82,7 @@ TEST_CASE("MAN-07: key lengths by algorithm") {
     for (const std::size_t wrong : {row.cipher - 1, row.cipher + 1, row.cipher + 8, row.cipher * 2})
       check_refused(with_key_bytes(document, wrong, row.authenticator), esp + "/cipher",
                     std::to_string(row.cipher) + " bytes");
-    for (const std::size_t wrong : {row.authenticator - 1, row.authenticator + 1, std::size_t{16}})
+    for (const std::size_t wrong : {row.authenticator - 1, row.authenticator + 1, std::size_t{15}})
       check_refused(with_key_bytes(document, row.cipher, wrong), esp + "/authenticator",
                     std::to_string(row.authenticator) + " bytes");
   }
@@ -93,15 +96,27 @@ TEST_CASE("MAN-07: digits that are none") {
   check_accepted(good_with(esp + "/cipher", "00112233445566778899AABBCCDDEEFF"));
 }
 
+TEST_CASE("MAN-07, TS-25: esp-null has no cipher key, and everything else has one") {
+  const auto null = with_set({"esp-null", "esp-sha256-hmac"});
+  check_accepted(with_key_bytes(null, 0, 32));
+  check_refused(with_key_bytes(null, 16, 32), esp + "/cipher", "leave the key out");
+  check_refused(with_key_bytes(null, 0, 20), esp + "/authenticator", "32 bytes");
+  check_refused(with_key_bytes(good(), 0, 32), esp + "/cipher", "is missing");
+}
+
 TEST_CASE("MAN-08: an authenticator key goes with an authenticator") {
   check_refused(with_key_bytes(good(), 16, 0), esp + "/authenticator", "is missing");
   check_refused(with_key_bytes(good(), 16, 0), entry + "/session_key/outbound/esp/authenticator", "is missing");
   check_accepted(with_key_bytes(good(), 16, 32));
 }
 
-TEST_CASE("MAN-13: an AEAD with manual keys is refused for its nonce, and is fine where nothing uses it") {
-  for (const char* const transform : {"esp-gcm", "esp-gcm 128", "esp-gcm 192", "esp-gcm 256", "esp-chacha20-poly1305"})
-    check_refused(with_set(json::array({transform})), entry + "/transform_set", "nonce reuse");
+TEST_CASE("MAN-13: an AEAD or AES-CTR with manual keys is refused for its nonce, and is fine where nothing uses it") {
+  for (const crypto::NamedTransform& word : crypto::named_transforms()) {
+    if (!crypto::iv_must_not_repeat(word.cipher)) continue;
+    json set = json::array({std::string(word.name)});
+    if (!crypto::is_aead(word.cipher)) set.push_back("esp-sha256-hmac");
+    check_refused(with_set(set), entry + "/transform_set", "nonce reuse");
+  }
   auto tunnel = good();
   tunnel["ipsec"]["transform_sets"][0]["transforms"] = {"esp-gcm"};
   check_refused(tunnel, "/tunnels/0/protection/profile", "nonce reuse");
@@ -110,7 +125,7 @@ TEST_CASE("MAN-13: an AEAD with manual keys is refused for its nonce, and is fin
   check_accepted(unused);
 }
 
-TEST_CASE("TS-13..18, TS-26, TS-28: transforms") {
+TEST_CASE("TS-13..28: transforms") {
   struct Row {
     json transforms;
     const char* path;
@@ -129,10 +144,15 @@ TEST_CASE("TS-13..18, TS-26, TS-28: transforms") {
       {{"esp-aes 512", "esp-sha-hmac"}, "/0", "not a known transform"},
       {{"esp-blowfish", "esp-sha-hmac"}, "/0", "esp-aes 256"},
       {{"esp-seal", "esp-sha-hmac"}, "/0", "vendor"},
-      {{"esp-3des", "esp-sha-hmac"}, "/0", "not available in this version"},
-      {{"esp-aes", "esp-md5-hmac"}, "/1", "not available in this version"},
-      {{"esp-null", "esp-sha-hmac"}, "/0", "not available in this version"},
-      {{"esp-gmac 128"}, "/0", "not available in this version"},
+      {{"esp-rfc1829"}, "/0", "RFC 1829"},
+      {{"esp-3des"}, "", "without an authenticator"},
+      {{"esp-aes-ctr 256"}, "", "without an authenticator"},
+      {{"esp-null"}, "", "protects nothing"},
+      {{"esp-null", "esp-aes", "esp-sha256-hmac"}, "/1", "second cipher"},
+      {{"esp-gmac 128", "esp-sha256-hmac"}, "", "esp-gmac authenticates by itself"},
+      {{"esp-aes-ccm-8 256", "esp-aes-cmac"}, "", "esp-aes-ccm-8 256 authenticates by itself"},
+      {{"esp-des 56", "esp-sha-hmac"}, "/0", "not a known transform"},
+      {{"esp-null 128", "esp-sha-hmac"}, "/0", "not a known transform"},
   };
   for (const Row& row : bad) {
     CAPTURE(row.transforms.dump());
@@ -153,8 +173,10 @@ TEST_CASE("TS-18, TS-24: every word of the table of algorithms makes a transform
       if (spelling.empty()) continue;
       CAPTURE(spelling);
       json set = json::array({std::string(spelling)});
-      if (word.cipher == crypto::Cipher::none) set.push_back("esp-aes");
-      if (word.cipher == crypto::Cipher::aes_cbc) set.push_back("esp-sha256-hmac");
+      if (word.cipher == crypto::Cipher::none)
+        set.push_back("esp-aes");
+      else if (!crypto::is_aead(word.cipher))
+        set.push_back("esp-sha256-hmac");
       auto document = good();
       document["ipsec"]["transform_sets"].push_back({{"name", "W"}, {"transforms", set}});
       const auto loaded = load(document);
@@ -175,6 +197,17 @@ TEST_CASE("TS-31: a weak algorithm works and is warned of once, with its path") 
   CHECK(loaded->warnings[0].text().starts_with("%Warning: "));
   CHECK(loaded->warnings[0].message.find("esp-sha-hmac is weak") != std::string::npos);
   CHECK(load(good())->warnings.empty());
+  const auto warning = [](const char* word) {
+    const auto weak =
+        load(with_key_bytes(with_set({word, "esp-sha256-hmac"}), crypto::find_transform(word)->sizes.key_bytes, 32));
+    if (!weak) FAIL(to_text(weak.error()));
+    REQUIRE(weak->warnings.size() == 1);
+    CHECK(weak->warnings[0].path == "/ipsec/transform_sets/1/transforms/0");
+    return weak->warnings[0].message;
+  };
+  CHECK(warning("esp-des").find("56 bits") != std::string::npos);
+  CHECK(warning("esp-3des").find("112 bits") != std::string::npos);
+  CHECK(warning("esp-null").find("esp-null does not encrypt") != std::string::npos);
 }
 
 TEST_CASE("TS-35, TS-38: profiles") {

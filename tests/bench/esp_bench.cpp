@@ -30,8 +30,13 @@ constexpr crypto::Transform transforms[] = {
     {crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha384_192},
     {crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha512_256},
     {crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none},
+    {crypto::Cipher::aes_gcm_16, 192, crypto::Integrity::none},
     {crypto::Cipher::aes_gcm_16, 256, crypto::Integrity::none},
     {crypto::Cipher::chacha20_poly1305, 256, crypto::Integrity::none},
+    {crypto::Cipher::aes_ccm_16, 128, crypto::Integrity::none},
+    {crypto::Cipher::aes_ccm_16, 256, crypto::Integrity::none},
+    {crypto::Cipher::aes_gmac, 128, crypto::Integrity::none},
+    {crypto::Cipher::aes_gmac, 256, crypto::Integrity::none},
 };
 
 using Run = std::function<void(std::span<crypto::EspJob>)>;

@@ -14,8 +14,8 @@ struct Reference {
   std::function<void(std::span<crypto::EspJob>)> seal, open;
 };
 
-// One cipher key (AES of 128 or 256 bits, ChaCha20), with an HMAC key for CBC, used for every packet. The process ends
-// when the library refuses.
+// One cipher key (AES, ChaCha20; of AES-CCM 128 or 256 bits), with an HMAC key for CBC, used for every packet. The
+// process ends when the library refuses.
 [[nodiscard]] Reference ipsec_mb_reference(const crypto::Transform& transform, Bytes cipher_key, Bytes integrity_key);
 [[nodiscard]] Reference openssl_reference(const crypto::Transform& transform, Bytes cipher_key, Bytes integrity_key);
 

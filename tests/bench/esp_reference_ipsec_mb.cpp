@@ -66,6 +66,43 @@ struct Bare {
     }
   }
 
+  void gmac_packets(std::span<EspJob> jobs, aes_gmac_init_t init, aes_gmac_update_t update,
+                    aes_gmac_finalize_t finalize) {
+    gcm_context_data context;
+    for (const EspJob& job : jobs) {
+      init(&gcm, &context, nonce.data(), nonce.size());
+      update(&gcm, &context, octets(job.esp), job.size - 16);
+      finalize(&gcm, &context, octets(job.esp + job.size - 16), 16);
+    }
+  }
+
+  void ccm_packets(std::span<EspJob> jobs, bool seal) {
+    std::size_t done = 0;
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+      const EspJob& job = jobs[i];
+      IMB_JOB& out = *IMB_GET_NEXT_JOB(mgr);
+      out.enc_keys = out.dec_keys = encryption.data();
+      out.key_len_in_bytes = aes_bytes;
+      out.src = octets(job.esp + 16);
+      out.dst = octets(job.esp + 16);
+      out.cipher_start_src_offset_in_bytes = out.hash_start_src_offset_in_bytes = 0;
+      out.msg_len_to_cipher_in_bytes = out.msg_len_to_hash_in_bytes = job.size - 32;
+      out.iv = nonce.data();
+      out.iv_len_in_bytes = 11;
+      out.u.CCM.aad = job.esp;
+      out.u.CCM.aad_len_in_bytes = 8;
+      out.auth_tag_output = seal ? octets(job.esp + job.size - 16) : tags[i].data();
+      out.auth_tag_output_len_in_bytes = 16;
+      out.cipher_mode = IMB_CIPHER_CCM;
+      out.hash_alg = IMB_AUTH_AES_CCM;
+      out.cipher_direction = seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+      out.chain_order = seal ? IMB_ORDER_HASH_CIPHER : IMB_ORDER_CIPHER_HASH;
+      for (IMB_JOB* ready = IMB_SUBMIT_JOB_NOCHECK(mgr); ready != nullptr; ready = IMB_GET_COMPLETED_JOB(mgr)) ++done;
+    }
+    while (IMB_FLUSH_JOB(mgr) != nullptr) ++done;
+    if (done != jobs.size()) std::abort();
+  }
+
   void chacha_packets(std::span<EspJob> jobs, bool seal) {
     for (const EspJob& job : jobs) {
       IMB_JOB& out = *IMB_GET_NEXT_JOB(mgr);
@@ -129,12 +166,24 @@ Reference ipsec_mb_reference(const crypto::Transform& transform, Bytes cipher_ke
   IMB_MGR* const mgr = bare->mgr;
   const bool is_128 = transform.key_bits == 128;
   bare->aes_bytes = transform.key_bits / 8U;
+  const std::size_t length = (bare->aes_bytes - 16) / 8;
+  const bool is_gmac = transform.cipher == crypto::Cipher::aes_gmac;
+  if (is_gmac || transform.cipher == crypto::Cipher::aes_gcm_16) {
+    const std::array<aes_gcm_pre_t, 3> expand = {mgr->gcm128_pre, mgr->gcm192_pre, mgr->gcm256_pre};
+    expand[length](cipher_key.data(), &bare->gcm);
+  }
   if (transform.cipher == crypto::Cipher::aes_gcm_16) {
-    (is_128 ? mgr->gcm128_pre : mgr->gcm256_pre)(cipher_key.data(), &bare->gcm);
-    const auto encrypt = is_128 ? mgr->gcm128_enc : mgr->gcm256_enc;
-    const auto decrypt = is_128 ? mgr->gcm128_dec : mgr->gcm256_dec;
+    const auto encrypt = std::array{mgr->gcm128_enc, mgr->gcm192_enc, mgr->gcm256_enc}[length];
+    const auto decrypt = std::array{mgr->gcm128_dec, mgr->gcm192_dec, mgr->gcm256_dec}[length];
     return {"bare ipsec-mb GCM call", [bare, encrypt](std::span<EspJob> jobs) { bare->gcm_packets(jobs, encrypt); },
             [bare, decrypt](std::span<EspJob> jobs) { bare->gcm_packets(jobs, decrypt); }};
+  }
+  if (is_gmac) {
+    const auto init = std::array{mgr->gmac128_init, mgr->gmac192_init, mgr->gmac256_init}[length];
+    const auto update = std::array{mgr->gmac128_update, mgr->gmac192_update, mgr->gmac256_update}[length];
+    const auto finalize = std::array{mgr->gmac128_finalize, mgr->gmac192_finalize, mgr->gmac256_finalize}[length];
+    const auto run = [=](std::span<EspJob> jobs) { bare->gmac_packets(jobs, init, update, finalize); };
+    return {"bare ipsec-mb GMAC calls", run, run};
   }
   if (transform.cipher == crypto::Cipher::chacha20_poly1305) {
     std::ranges::copy(cipher_key.first(bare->chacha.size()), bare->chacha.begin());
@@ -142,6 +191,9 @@ Reference ipsec_mb_reference(const crypto::Transform& transform, Bytes cipher_ke
             [bare](std::span<EspJob> jobs) { bare->chacha_packets(jobs, false); }};
   }
   (is_128 ? mgr->keyexp_128 : mgr->keyexp_256)(cipher_key.data(), bare->encryption.data(), bare->decryption.data());
+  if (transform.cipher == crypto::Cipher::aes_ccm_16)
+    return {"bare ipsec-mb job loop", [bare](std::span<EspJob> jobs) { bare->ccm_packets(jobs, true); },
+            [bare](std::span<EspJob> jobs) { bare->ccm_packets(jobs, false); }};
   bare->mac = *std::ranges::find(macs, transform.integrity, &Mac::integrity);
   bare->hmac_key(integrity_key);
   return {"bare ipsec-mb job loop", [bare](std::span<EspJob> jobs) { bare->job_loop(jobs, true); },

@@ -38,11 +38,19 @@ struct Bare {
   EVP_MAC* algorithm = EVP_MAC_fetch(nullptr, "HMAC", nullptr);
   EVP_MAC_CTX* mac = EVP_MAC_CTX_new(algorithm);
   std::size_t icv_bytes = 16;
+  bool is_ccm = false, is_gmac = false;
   std::array<unsigned char, 16> nonce{};
 
-  Bare(const EVP_CIPHER* cipher, Bytes key) {
-    must(EVP_CipherInit_ex(sealing, cipher, nullptr, octets(key.data()), nonce.data(), 1));
-    must(EVP_CipherInit_ex(opening, cipher, nullptr, octets(key.data()), nonce.data(), 0));
+  explicit Bare(const EVP_CIPHER* cipher, Bytes key, crypto::Cipher kind)
+      : is_ccm(kind == crypto::Cipher::aes_ccm_16), is_gmac(kind == crypto::Cipher::aes_gmac) {
+    for (EVP_CIPHER_CTX* const context : {sealing, opening}) {
+      must(EVP_CipherInit_ex(context, cipher, nullptr, nullptr, nullptr, context == sealing ? 1 : 0));
+      if (!is_ccm) continue;
+      must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, 11, nullptr));
+      must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, nullptr));
+    }
+    must(EVP_CipherInit_ex(sealing, nullptr, nullptr, octets(key.data()), nonce.data(), 1));
+    must(EVP_CipherInit_ex(opening, nullptr, nullptr, octets(key.data()), nonce.data(), 0));
     must(EVP_CIPHER_CTX_set_padding(sealing, 0));
     must(EVP_CIPHER_CTX_set_padding(opening, 0));
   }
@@ -69,9 +77,13 @@ struct Bare {
     std::byte* const body = job.esp + 16;
     std::byte* const icv = job.esp + job.size - 16;
     must(EVP_CipherInit_ex(context, nullptr, nullptr, nullptr, nonce.data(), seal ? 1 : 0));
-    must(EVP_CipherUpdate(context, nullptr, &written, octets(job.esp), 8));
-    must(EVP_CipherUpdate(context, octets(body), &written, octets(body), static_cast<int>(job.size - 32)));
     if (!seal) must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, icv));
+    if (is_ccm) must(EVP_CipherUpdate(context, nullptr, &written, nullptr, static_cast<int>(job.size - 32)));
+    must(EVP_CipherUpdate(context, nullptr, &written, octets(job.esp), 8));
+    const int result_of_text = EVP_CipherUpdate(context, is_gmac ? nullptr : octets(body), &written, octets(body),
+                                                static_cast<int>(job.size - 32));
+    if (is_ccm && !seal) return;  // the verdict is given already
+    must(result_of_text);
     // The packet was sealed under another nonce: the verdict is not the reference's business, the work is.
     const int result = EVP_CipherFinal_ex(context, octets(icv), &written);
     if (!seal) return;
@@ -102,21 +114,25 @@ struct Bare {
 }  // namespace
 
 Reference openssl_reference(const crypto::Transform& transform, Bytes cipher_key, Bytes integrity_key) {
-  const bool is_128 = transform.key_bits == 128;
+  const std::string aes = "AES-" + std::to_string(transform.key_bits) + "-";
+  const auto cipher = [](const std::string& name) {
+    const EVP_CIPHER* const found = EVP_get_cipherbyname(name.c_str());
+    if (found == nullptr) std::abort();
+    return found;
+  };
   if (transform.cipher != crypto::Cipher::aes_cbc) {
-    const bool is_gcm = transform.cipher == crypto::Cipher::aes_gcm_16;
-    const auto bare = std::make_shared<Bare>(!is_gcm  ? EVP_chacha20_poly1305()
-                                             : is_128 ? EVP_aes_128_gcm()
-                                                      : EVP_aes_256_gcm(),
-                                             cipher_key);
+    const bool is_chacha = transform.cipher == crypto::Cipher::chacha20_poly1305;
+    const char* const mode = transform.cipher == crypto::Cipher::aes_ccm_16 ? "CCM" : "GCM";
+    const auto bare =
+        std::make_shared<Bare>(is_chacha ? EVP_chacha20_poly1305() : cipher(aes + mode), cipher_key, transform.cipher);
     const auto run = [bare](bool seal) {
       return [bare, seal](std::span<EspJob> jobs) {
         for (const EspJob& job : jobs) bare->aead_packet(job, seal ? bare->sealing : bare->opening, seal);
       };
     };
-    return {is_gcm ? "bare EVP GCM calls" : "bare EVP ChaCha20-Poly1305 calls", run(true), run(false)};
+    return {std::string("bare EVP ") + (is_chacha ? "ChaCha20-Poly1305" : mode) + " calls", run(true), run(false)};
   }
-  const auto bare = std::make_shared<Bare>(is_128 ? EVP_aes_128_cbc() : EVP_aes_256_cbc(), cipher_key);
+  const auto bare = std::make_shared<Bare>(cipher(aes + "CBC"), cipher_key, transform.cipher);
   bare->hmac_key(transform.integrity, integrity_key);
   const auto run = [bare](bool seal) {
     return [bare, seal](std::span<EspJob> jobs) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "crypto/transforms.hpp"
 #include "worker/coalesce.hpp"
 #include "worker/inbound.hpp"
 #include "worker/parse.hpp"
@@ -17,7 +18,7 @@
 namespace postern {
 namespace {
 
-constexpr std::uint32_t frame_count = 256, frame_bytes = 4096, slot_count = 8;
+constexpr std::uint32_t frame_count = 256, frame_bytes = 4096, slot_count = 64;
 
 [[noreturn]] void broken() { std::abort(); }
 
@@ -57,7 +58,21 @@ struct Sink final : Egress {
   void unresolved(const AdjacencyKey&, bool) override {}
 };
 
-SaParameters parameters(SaDirection direction, std::uint32_t flow, bool gcm, bool udp, bool outer_v6) {
+// Every cipher of the table in a flow of its own, over IPv4 and without UDP, beside authenticators in turn; behind them
+// a flow in UDP and one over IPv6.
+const std::size_t ciphers = static_cast<std::size_t>(std::ranges::count_if(
+    crypto::named_transforms(), [](const crypto::NamedTransform& row) { return row.cipher != crypto::Cipher::none; }));
+const auto udp_flow = static_cast<std::uint32_t>(ciphers + 1), v6_flow = udp_flow + 1, last_flow = v6_flow;
+
+crypto::Transform transform_of(std::uint32_t flow) {
+  const auto words = crypto::named_transforms();  // ciphers first
+  const crypto::NamedTransform& cipher = words[flow % ciphers];
+  if (crypto::is_aead(cipher.cipher)) return {cipher.cipher, cipher.key_bits, crypto::Integrity::none};
+  return {cipher.cipher, cipher.key_bits, words[ciphers + flow % (words.size() - ciphers)].integrity};
+}
+
+SaParameters parameters(SaDirection direction, std::uint32_t flow) {
+  const bool udp = flow == udp_flow, outer_v6 = flow == v6_flow;
   SaParameters p;
   p.direction = direction;
   p.spi = 0x1000 + flow;
@@ -69,8 +84,7 @@ SaParameters parameters(SaDirection direction, std::uint32_t flow, bool gcm, boo
   p.udp_encapsulation = udp;
   p.local_port = p.remote_port = 4500;
   p.df = flow % 2 == 0 ? DfPolicy::clear : DfPolicy::copy;
-  p.transform = gcm ? crypto::Transform{crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none}
-                    : crypto::Transform{crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96};
+  p.transform = transform_of(flow);
   const auto sizes = *crypto::sizes_of(p.transform);
   p.cipher_key_bytes = sizes.key_bytes;
   p.integrity_key_bytes = sizes.integrity_key_bytes;
@@ -94,9 +108,9 @@ struct Target {
   Target()
       : sad(*Sad::create({slots.get(), slot_count}, 1)),
         engine(*crypto::EspEngine::create(crypto::EngineKind::openssl)) {
-    for (std::uint32_t flow = 1; flow <= 4; ++flow) {
-      const auto in = parameters(SaDirection::inbound, flow, flow <= 2, flow == 3, flow == 4);
-      const auto out = parameters(SaDirection::outbound, flow, flow <= 2, flow == 3, flow == 4);
+    for (std::uint32_t flow = 1; flow <= last_flow; ++flow) {
+      const auto in = parameters(SaDirection::inbound, flow);
+      const auto out = parameters(SaDirection::outbound, flow);
       const auto slot = sad->install(out);
       if (!slot || !sad->install(in) || !sad->bind_flow(flow, *slot)) broken();
       Adjacency next;
@@ -151,19 +165,22 @@ struct Target {
   }
 };
 
-// `data` is what lies under the cipher, trailer and all; sealed with the right key of flow 1 (AES-GCM).
-void inbound_sealed(Target& target, Bytes data) {
-  const std::size_t plain = std::clamp<std::size_t>(data.size() / 4 * 4, 4, 2000);
-  std::vector<std::byte> packet(20 + 8 + 8 + plain + 16);
+// `data` is what lies under the cipher, trailer and all; sealed with the right key.
+void inbound_sealed(Target& target, Bytes data, std::size_t flow) {
+  const crypto::EspKey& key = target.keys[flow - 1];
+  const crypto::TransformSizes& sizes = key.sizes();
+  const std::size_t block = sizes.block_bytes, front = 20 + 8U + sizes.iv_bytes;
+  const std::size_t plain = std::clamp<std::size_t>(data.size() / block * block, block, 2000 / block * block);
+  std::vector<std::byte> packet(front + plain + sizes.icv_bytes);
   packet[0] = std::byte{0x45};
   store_be16(packet.data() + 2, static_cast<std::uint16_t>(packet.size()));
   packet[9] = std::byte{50};
   store_be32(packet.data() + 12, 0xc0000201);
   store_be32(packet.data() + 16, 0xc0000202);
-  store_be32(packet.data() + 20, 0x1001);
+  store_be32(packet.data() + 20, static_cast<std::uint32_t>(0x1000 + flow));
   store_be32(packet.data() + 24, 1);
-  std::memcpy(packet.data() + 36, data.data(), std::min(plain, data.size()));
-  crypto::EspJob job{&target.keys[0], packet.data() + 20, static_cast<std::uint32_t>(packet.size() - 20), 1, false};
+  std::memcpy(packet.data() + front, data.data(), std::min(plain, data.size()));
+  crypto::EspJob job{&key, packet.data() + 20, static_cast<std::uint32_t>(packet.size() - 20), 1, false};
   target.engine.seal(std::span(&job, 1));
   target.inbound(packet);
 }
@@ -186,11 +203,11 @@ void inbound_changed(Target& target, Bytes data, std::uint32_t flow) {
 void run(Target& target, Bytes data) {
   if (data.size() < 2) return;
   const auto choice = std::to_integer<std::uint32_t>(data[0]);
-  const std::uint32_t flow = choice / 8 % 4 + 1;
+  const std::uint32_t flow = choice / 8 % last_flow + 1;
   const Bytes rest = data.subspan(1);
   switch (choice % 5) {
     case 0: target.inbound(rest); break;
-    case 1: inbound_sealed(target, rest); break;
+    case 1: inbound_sealed(target, rest, choice / 8 % ciphers + 1); break;
     case 2: inbound_changed(target, rest, flow); break;
     case 3: target.outbound(rest, flow, (choice & 128) != 0); break;
     default: {

@@ -6,8 +6,9 @@ import os
 import pathlib
 import secrets
 
-CIPHER_BYTES = {"esp-aes": 16, "esp-aes 192": 24, "esp-aes 256": 32}
-AUTH_BYTES = {"esp-sha-hmac": 20, "esp-sha256-hmac": 32}
+CIPHER_BYTES = {"esp-aes": 16, "esp-aes 192": 24, "esp-aes 256": 32, "esp-3des": 24, "esp-des": 8, "esp-null": 0}
+AUTH_BYTES = {"esp-sha-hmac": 20, "esp-sha256-hmac": 32, "esp-sha384-hmac": 48, "esp-sha512-hmac": 64, "esp-md5-hmac": 16,
+              "esp-aes-xcbc-mac": 16, "esp-aes-cmac": 16}
 SCAPY_AUTH = {"esp-sha-hmac": "HMAC-SHA1-96", "esp-sha256-hmac": "SHA2-256-128"}
 
 
@@ -20,7 +21,8 @@ class Sa:
     transforms: tuple[str, str] = ("esp-aes", "esp-sha256-hmac")
 
     def as_json(self) -> dict:
-        return {"esp": {"spi": self.spi, "cipher": self.cipher_key.hex(), "authenticator": self.auth_key.hex()}}
+        cipher = {"cipher": self.cipher_key.hex()} if self.cipher_key else {}
+        return {"esp": {"spi": self.spi, **cipher, "authenticator": self.auth_key.hex()}}
 
 
 def fresh_sa(spi: int, transforms: tuple[str, str] = ("esp-aes", "esp-sha256-hmac")) -> Sa:

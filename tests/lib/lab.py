@@ -29,8 +29,10 @@ class Flows:
         return [sa for pair in (self.map4, self.map6, self.tunnel4, self.tunnel6) for sa in (pair.to_right, pair.to_left)]
 
 
-def fresh_flows(transforms: tuple[str, str] = TRANSFORMS) -> Flows:
-    return Flows(*(fresh_pair(spi, transforms) for spi in (0x1001, 0x1101, 0x2001, 0x2101)))
+def fresh_flows(*transforms: tuple[str, str]) -> Flows:
+    """Of one transform set for all, or of four."""
+    sets = transforms if len(transforms) == 4 else 4 * (transforms or (TRANSFORMS,))
+    return Flows(*(fresh_pair(spi, one) for spi, one in zip((0x1001, 0x1101, 0x2001, 0x2101), sets)))
 
 
 def host(side: int, flow: str) -> str:
@@ -39,22 +41,24 @@ def host(side: int, flow: str) -> str:
     return f"10.{number}.0.2" if flow.endswith("4") else f"2001:db8:{number}::2"
 
 
-def gateway_document(side: int, flows: Flows, *, plain_side: str = "tap", transforms: tuple[str, str] = TRANSFORMS,
+def gateway_document(side: int, flows: Flows, *, plain_side: str = "tap", transforms: tuple[str, str] | None = None,
                      cross: bool = False, **more) -> dict:
-    """The document of N1 (side 1) or N2 (side 2). `cross`: the tunnels are 6in4 and 4in6."""
+    """The document of N1 (side 1) or N2 (side 2). `transforms`: others than those of the flows' keys. `cross`: the tunnels are 6in4 and 4in6."""
+    of_map4, of_map6, of_tunnel4, of_tunnel6 = (transforms or pair.to_right.transforms
+                                                for pair in (flows.map4, flows.map6, flows.tunnel4, flows.tunnel6))
     left, other = side == 1, 3 - side
     document = documents.empty(f"N{side}")
     document["dataplane"] = {"plain_side": plain_side, **more}
     documents.map_entry(document, "M4", 10, documents.permit("101", f"10.{side}.0.0/16", f"10.{other}.0.0/16"), OUT4[other],
-                        flows.map4.session_key(left), transforms)
+                        flows.map4.session_key(left), of_map4)
     documents.map_entry(document, "M6", 10, documents.permit("V6", f"2001:db8:{side}::/64", f"2001:db8:{other}::/64"), OUT6[other],
-                        flows.map6.session_key(left), transforms)
+                        flows.map6.session_key(left), of_map6)
     documents.interface(document, "out0", [f"{OUT4[side]}/24", f"{OUT6[side]}/64"], crypto_map="M4", ipv6_crypto_map="M6")
     documents.interface(document, "in0", inside_addresses(side), inside=True)
-    outer4 = dict(source=OUT4[side], destination=OUT4[other], transforms=transforms)
-    outer6 = dict(source=OUT6[side], destination=OUT6[other], transforms=transforms)
-    inner4 = dict(addresses=[f"172.16.0.{side}/30"], routes=[f"10.{other + 2}.0.0/16"], keys=flows.tunnel4.session_key(left))
-    inner6 = dict(addresses=[f"2001:db8:a::{side}/64"], routes=[f"2001:db8:{other + 2}::/64"], keys=flows.tunnel6.session_key(left))
+    outer4 = dict(source=OUT4[side], destination=OUT4[other])
+    outer6 = dict(source=OUT6[side], destination=OUT6[other])
+    inner4 = dict(addresses=[f"172.16.0.{side}/30"], routes=[f"10.{other + 2}.0.0/16"], keys=flows.tunnel4.session_key(left), transforms=of_tunnel4)
+    inner6 = dict(addresses=[f"2001:db8:a::{side}/64"], routes=[f"2001:db8:{other + 2}::/64"], keys=flows.tunnel6.session_key(left), transforms=of_tunnel6)
     documents.tunnel(document, 0, mode="ipsec ipv6 v4-overlay" if cross else "ipsec ipv4", **inner4, **(outer6 if cross else outer4))
     documents.tunnel(document, 1, mode="ipsec ipv4 v6-overlay" if cross else "ipsec ipv6", **inner6, **(outer4 if cross else outer6))
     return document

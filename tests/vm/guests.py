@@ -5,12 +5,16 @@ import pathlib
 from image import GUEST, Image
 from kernel import Kernel
 
-ESP_MODULES = """esp4 esp6 xfrm_user gcm ghash-generic ctr seqiv sha512_generic drbg authenc echainiv""".split()
+ESP_MODULES = """esp4 esp6 xfrm_user gcm ghash-generic ctr seqiv sha512_generic drbg authenc echainiv
+                 md5 xcbc cmac des_generic crypto_null""".split()
 PEER_MODULES = ["virtio_net", "virtio_pci", *ESP_MODULES]
 NODE_MODULES = ["veth", "tun", "sch_ingress", "cls_bpf", *ESP_MODULES]
 STACK_MODULES = [*NODE_MODULES, "bonding", "8021q", "vrf", "bridge"]
 GUEST_MAC = "52:54:00:00:00:02"
-KERNEL_AUTH = {"esp-sha-hmac": ("hmac(sha1)", 96), "esp-sha256-hmac": ("hmac(sha256)", 128)}
+KERNEL_AUTH = {"esp-sha-hmac": ("hmac(sha1)", 96), "esp-sha256-hmac": ("hmac(sha256)", 128), "esp-sha384-hmac": ("hmac(sha384)", 192),
+               "esp-sha512-hmac": ("hmac(sha512)", 256), "esp-md5-hmac": ("hmac(md5)", 96), "esp-aes-xcbc-mac": ("xcbc(aes)", 96),
+               "esp-aes-cmac": ("cmac(aes)", 96)}
+KERNEL_CIPHER = {"esp-3des": "cbc(des3_ede)", "esp-des": "cbc(des)", "esp-null": "ecb(cipher_null)"}  # else cbc(aes)
 
 
 def environment(values: dict) -> str:

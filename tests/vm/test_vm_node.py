@@ -4,7 +4,7 @@ import pytest
 import kernel
 import lab
 from balance import wrong
-from guests import KERNEL_AUTH, node_image
+from guests import KERNEL_AUTH, KERNEL_CIPHER, node_image
 from node import PROGRAMS
 from run_vm import Guest
 
@@ -14,21 +14,27 @@ CHECKS = ["map, IPv4", "map, IPv6", "tunnel, IPv4", "tunnel, IPv6", "map, from t
 
 
 def values(flows: lab.Flows) -> dict:
-    name, bits = KERNEL_AUTH[flows.map4.to_left.transforms[1]]
-    made = {"AUTH": name, "AUTH_BITS": bits}
+    made = {}
     for flow in ("map4", "map6", "tunnel4", "tunnel6"):
+        cipher, authenticator = getattr(flows, flow).to_left.transforms
+        name, bits = KERNEL_AUTH[authenticator]
+        made |= {f"{flow.upper()}_AUTHENTICATOR": name, f"{flow.upper()}_ICV_BITS": bits,
+                 f"{flow.upper()}_CIPHER": KERNEL_CIPHER.get(cipher, "cbc(aes)")}
         for side, sa in (("LEFT", getattr(flows, flow).to_left), ("RIGHT", getattr(flows, flow).to_right)):
             made |= {f"{flow.upper()}_{side}_SPI": sa.spi, f"{flow.upper()}_{side}_ENC": "0x" + sa.cipher_key.hex(),
                      f"{flow.upper()}_{side}_AUTH": "0x" + sa.auth_key.hex()}
     return made
 
 
-@pytest.fixture(scope="module", params=[("tap", ("esp-aes", "esp-sha256-hmac")), ("af_xdp", ("esp-aes 256", "esp-sha-hmac"))],
+@pytest.fixture(scope="module", params=[("tap", ("esp-aes", "esp-sha256-hmac")), ("af_xdp", ("esp-aes 256", "esp-sha-hmac")),
+                                        ("tap", ("esp-3des", "esp-md5-hmac"), ("esp-null", "esp-sha512-hmac"), ("esp-des", "esp-aes-xcbc-mac"),
+                                         ("esp-aes 192", "esp-aes-cmac"))],
                 ids=lambda p: f"{p[0]} {p[1][1]}")
 def outcome(request):
-    plain_side, transforms = request.param
-    flows = lab.fresh_flows(transforms)
-    document = lab.gateway_document(1, flows, plain_side=plain_side, transforms=transforms)
+    """One transform set for all flows, or one for each."""
+    plain_side, *transforms = request.param
+    flows = lab.fresh_flows(*transforms)
+    document = lab.gateway_document(1, flows, plain_side=plain_side)
     debian = kernel.obtain()
     with node_image(debian, values(flows), document, PROGRAMS) as image, Guest(debian, image, memory=1024) as guest:
         guest.wait_for("BOOTED", 60)

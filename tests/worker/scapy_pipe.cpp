@@ -1,7 +1,7 @@
 // esp_pipe: the pipeline behind standard input and output, so that an ESP that shares no code with ours can talk to it.
 //
-//   esp_pipe key=value ...     keys: spi transform cipher auth local remote udp window df ecn dscp ttl mtu engine
-//   in:   out HEX              a plain IP packet to seal          in HEX   a packet of the cipher side to open
+//   esp_pipe key=value ...     keys: spi transform (WORD+WORD) cipher auth local remote udp window df ecn dscp ttl mtu
+//   engine in:   out HEX              a plain IP packet to seal          in HEX   a packet of the cipher side to open
 //   out:  one line for each: any of "wire HEX", "plain HEX", "icmp HEX", "drop NAME" in the order in which they
 //   happened
 //
@@ -11,9 +11,11 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <ranges>
 #include <string>
 #include <vector>
 
+#include "crypto/transforms.hpp"
 #include "reference.hpp"
 #include "worker/pipeline.hpp"
 #include "worker/sad.hpp"
@@ -53,25 +55,13 @@ std::uint32_t number(const Options& options, const char* key, std::uint32_t othe
   return static_cast<std::uint32_t>(std::stoul(found->second, nullptr, 0));
 }
 
-crypto::Transform transform_of(const std::string& name) {
-  constexpr auto cbc = crypto::Cipher::aes_cbc, gcm = crypto::Cipher::aes_gcm_16;
-  constexpr auto chacha = crypto::Cipher::chacha20_poly1305;
-  constexpr auto sha1 = crypto::Integrity::hmac_sha1_96, sha256 = crypto::Integrity::hmac_sha256_128;
-  constexpr auto sha384 = crypto::Integrity::hmac_sha384_192, sha512 = crypto::Integrity::hmac_sha512_256;
-  const std::map<std::string, crypto::Transform> known = {{"cbc128-sha1", {cbc, 128, sha1}},
-                                                          {"cbc192-sha1", {cbc, 192, sha1}},
-                                                          {"cbc256-sha1", {cbc, 256, sha1}},
-                                                          {"cbc128-sha256", {cbc, 128, sha256}},
-                                                          {"cbc192-sha256", {cbc, 192, sha256}},
-                                                          {"cbc256-sha256", {cbc, 256, sha256}},
-                                                          {"cbc128-sha384", {cbc, 128, sha384}},
-                                                          {"cbc256-sha384", {cbc, 256, sha384}},
-                                                          {"cbc128-sha512", {cbc, 128, sha512}},
-                                                          {"cbc256-sha512", {cbc, 256, sha512}},
-                                                          {"chacha", {chacha, 256, crypto::Integrity::none}},
-                                                          {"gcm128", {gcm, 128, crypto::Integrity::none}},
-                                                          {"gcm256", {gcm, 256, crypto::Integrity::none}}};
-  return known.at(name);
+// Words of a transform set, with a + between them.
+crypto::Transform transform_of(const std::string& words) {
+  std::vector<std::string_view> split;
+  for (const auto word : std::views::split(std::string_view(words), '+')) split.emplace_back(word);
+  const auto transform = crypto::combine(split);
+  if (!transform) throw std::runtime_error(transform.error().message());
+  return *transform;
 }
 
 template <std::size_t N>

@@ -28,6 +28,11 @@ TRANSFORMS = {
     "gcm128": ("AES-GCM", 20, "NULL", 0),
     "gcm256": ("AES-GCM", 36, "NULL", 0),
 }
+WORDS = {  # of a transform set
+    "cbc128-sha1": "esp-aes+esp-sha-hmac", "cbc192-sha1": "esp-aes 192+esp-sha-hmac", "cbc256-sha1": "esp-aes 256+esp-sha-hmac",
+    "cbc128-sha256": "esp-aes+esp-sha256-hmac", "cbc192-sha256": "esp-aes 192+esp-sha256-hmac",
+    "cbc256-sha256": "esp-aes 256+esp-sha256-hmac", "gcm128": "esp-gcm", "gcm256": "esp-gcm 256",
+}
 FAMILIES = list(itertools.product((4, 6), (4, 6)))  # outer, inner
 OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8:ff::1", "2001:db8:ff::2")}
 INNER = {4: ("10.1.0.2", "10.2.0.2"), 6: ("2001:db8:1::2", "2001:db8:2::2")}
@@ -42,8 +47,8 @@ class Pipe:
         self.cipher_key, self.auth_key = bytes(range(1, key_bytes + 1)), bytes(range(101, 101 + auth_bytes))
         self.outer, self.udp = outer, udp
         self.local, self.remote = OUTER[outer]
-        arguments = {"spi": SPI, "transform": transform, "local": self.local, "remote": self.remote,
-                     "cipher": self.cipher_key.hex(), **options}
+        arguments = {"spi": SPI, "transform": WORDS.get(transform, transform), "local": self.local, "remote": self.remote,
+                     **({"cipher": self.cipher_key.hex()} if key_bytes else {}), **options}
         if auth_bytes:
             arguments["auth"] = self.auth_key.hex()
         if udp:

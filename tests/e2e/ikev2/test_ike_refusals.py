@@ -108,12 +108,14 @@ def test_no_common_ike_proposal(world, by, theirs, differs):
 
 
 @BOTH
-def test_no_common_child_proposal(world, by):
-    """The IKE SA may live, the child does not."""
-    world.configure(swan={"esp_proposals": ["aes256-sha512"]})
+@pytest.mark.parametrize("ours, theirs, differs", [("aes128-sha256", "aes256-sha512", "encryption"), ("null-sha256", "aes128-sha256", "encryption"),
+                                                  ("3des-md5", "3des-sha1", "integrity"), ("aes128ccm8", "aes128ccm16", "encryption")])
+def test_no_common_child_proposal(world, by, ours, theirs, differs):
+    """TS-36: no part of a set is agreed on alone. The IKE SA may live, the child does not."""
+    world.configure(esp=ours, swan={"esp_proposals": [theirs]})
     row = refused(world, by, "no_common_child_proposal")
     if by == "strongswan":
-        assert "encryption" in row["differs"]
+        assert differs in row["differs"]
     then_works(world, by)
 
 

@@ -134,6 +134,14 @@ static __always_inline struct postern_flow_verdict classify(const struct postern
   return found;
 }
 
+/*
+ * RFC 4301 §6.2: an ICMP error that is of no flow by its own addresses is of the one that the packet it quotes is
+ * about. `asked` is that packet as the policy shall see it.
+ */
+SUBPROGRAM int classify_quoted(const struct postern_flow_key* asked, __u64 bytes) {
+  return asked ? (int)classify(asked, bytes).flow : 0;
+}
+
 /* The flow as its answers' policy sees it: an inbound packet is matched by the mirror of the outbound rule (TS-09). */
 static __always_inline void mirror(struct postern_flow_key* flow) {
   const struct postern_address source = flow->source;

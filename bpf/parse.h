@@ -27,9 +27,9 @@ struct packet {
   struct postern_flow_key flow; /* as on the wire; generation 0 */
   __be32 spi;                   /* of ESP, or of UDP data longer than 8 bytes (RFC 3948 §2.1); 0: none */
   __be32 flow_label;            /* IPv6: the first four bytes of its header, without the version */
+  __u16 network;                /* offset of the IP header */
   __u16 transport;              /* offset of what follows the IP headers */
   __u16 transport_bytes;        /* from there to the end that the IP header tells */
-  __u8 network;                 /* offset of the IP header */
   __u8 family;                  /* 4 or 6; 0: not IP */
   __u8 fragment;                /* enum fragment */
   __u8 hop_limit;
@@ -111,6 +111,7 @@ static __always_inline int parse_transport(const void* data, const void* data_en
 }
 
 static __always_inline int parse_ipv4(const void* data, const void* data_end, struct packet* packet) {
+  if (packet->network > MAX_HEADER_BYTES) return PARSE_MALFORMED;
   const struct iphdr* ip = data + packet->network;
   if ((const void*)(ip + 1) > data_end) return PARSE_TRUNCATED;
   const __u32 header_bytes = ip->ihl * 4;
@@ -168,6 +169,7 @@ static __always_inline int skip_extensions(const void* data, const void* data_en
 }
 
 static __always_inline int parse_ipv6(const void* data, const void* data_end, struct packet* packet) {
+  if (packet->network > MAX_HEADER_BYTES) return PARSE_MALFORMED;
   const struct ipv6hdr* ip = data + packet->network;
   if ((const void*)(ip + 1) > data_end) return PARSE_TRUNCATED;
   if (ip->version != 6) return PARSE_MALFORMED;
@@ -214,6 +216,38 @@ static __always_inline int parse(const void* data, const void* data_end, struct 
   if (type != bpf_htons(ETH_P_IP) && type != bpf_htons(ETH_P_IPV6)) return PARSED_NOT_IP;
   packet->family = type == bpf_htons(ETH_P_IP) ? 4 : 6;
   return parse_ip(data, data_end, packet);
+}
+
+/* RFC 792, RFC 4443 §2.1: an ICMP error, which quotes the packet that it is about. worker/icmp_quote.cpp has the same
+ * list. */
+#define ICMP_HEADER_BYTES 8
+
+static __always_inline __u8 icmp_type(const struct packet* packet) { return bpf_ntohs(packet->flow.source_port) >> 8; }
+
+static __always_inline int is_icmp_error(const struct packet* packet) {
+  if (packet->fragment == FRAGMENT_LATER) return 0;
+  const __u8 type = icmp_type(packet);
+  if (packet->family == 6) return packet->flow.protocol == PROTOCOL_ICMPV6 && type < 128;
+  return packet->flow.protocol == IPPROTO_ICMP && ((type >= 3 && type <= 5) || type == 11 || type == 12);
+}
+
+/* "Fragmentation needed" or Packet Too Big. */
+static __always_inline int is_path_mtu_message(const struct packet* packet) {
+  const __u16 type_and_code = bpf_ntohs(packet->flow.source_port);
+  return is_icmp_error(packet) && type_and_code == (packet->family == 4 ? 0x0304 : 0x0200);
+}
+
+/*
+ * The packet that an ICMP error quotes, as it went by: of its UDP data there may be nothing. Call it in a global
+ * function, like parse().
+ */
+static __always_inline int parse_quoted(const void* data, const void* data_end, const struct packet* error,
+                                        struct packet* quoted) {
+  quoted->network = error->transport + ICMP_HEADER_BYTES;
+  quoted->family = error->family;
+  const int parsed = parse_ip(data, data_end, quoted);
+  const int saw_ports = quoted->flow.source_port || quoted->flow.destination_port;
+  return parsed == PARSE_TRUNCATED && quoted->flow.protocol == IPPROTO_UDP && saw_ports ? PARSED : parsed;
 }
 
 static __always_inline int is_multicast(const struct postern_address* address) {

@@ -36,6 +36,30 @@ static __always_inline int parse_skb(struct __sk_buff* skb, struct packet* packe
   return parse_linear(skb, packet);
 }
 
+/* Global, as parse_linear(). */
+__noinline int parse_quoted_linear(struct __sk_buff* skb, const struct packet* error, struct packet* quoted) {
+  if (!error || !quoted) return PARSE_MALFORMED;
+  return parse_quoted((void*)(long)skb->data, (void*)(long)skb->data_end, error, quoted);
+}
+
+/*
+ * The flow of the packet that an ICMP error is about, asked about as its answer. What cannot be read could be a packet
+ * of any flow: UNREADABLE_QUOTE.
+ */
+#define UNREADABLE_QUOTE 0xffffffffU
+static __always_inline __u32 flow_of_quoted(struct __sk_buff* skb, const struct packet* error) {
+  struct packet quoted = {};
+  int parsed = parse_quoted_linear(skb, error, &quoted);
+  if (parsed == PARSE_TRUNCATED && !bpf_skb_pull_data(skb, skb->len < 1200 ? skb->len : 1200)) {
+    __builtin_memset(&quoted, 0, sizeof quoted);
+    parsed = parse_quoted_linear(skb, error, &quoted);
+  }
+  if (parsed != PARSED) return UNREADABLE_QUOTE;
+  mirror(&quoted.flow);
+  quoted.flow.generation = error->flow.generation;
+  return classify_quoted(&quoted.flow, skb->len);
+}
+
 static __always_inline int send_outside(struct __sk_buff* skb, const struct postern_interface* interface) {
   if (skb->mark == POSTERN_MARK) return POSTERN_VERDICT_exempt;
   struct packet packet = {};
@@ -46,6 +70,8 @@ static __always_inline int send_outside(struct __sk_buff* skb, const struct post
   packet.flow.generation = interface->generation;
   struct postern_stamp stamp = {.generation = interface->generation, .ifindex = skb->ifindex};
   stamp.flow = classify(&packet.flow, skb->len).flow;
+  if (!stamp.flow && is_icmp_error(&packet)) stamp.flow = flow_of_quoted(skb, &packet);
+  if (stamp.flow == UNREADABLE_QUOTE) return drop(POSTERN_DROP_unparseable);
   if (!stamp.flow) return POSTERN_VERDICT_pass;
   if (is_multicast(&packet.flow.destination) || is_broadcast(&packet.flow.destination))
     return drop(POSTERN_DROP_multicast_not_protected);

@@ -30,6 +30,27 @@ static __always_inline int receive_esp(struct xdp_md* ctx, const struct postern_
   return POSTERN_VERDICT_to_worker;
 }
 
+/* Global, as parse_frame(). */
+__noinline int parse_quoted_frame(struct xdp_md* ctx, const struct packet* error, struct packet* quoted) {
+  if (!error || !quoted) return PARSE_MALFORMED;
+  return parse_quoted((void*)(long)ctx->data, (void*)(long)ctx->data_end, error, quoted);
+}
+
+/* "Too big" about ESP that we sent, plain or in UDP: the worker knows whether it did (RFC 4301 §8.2). */
+static __always_inline int receive_path_mtu(struct xdp_md* ctx, const struct postern_interface* interface,
+                                            const struct packet* packet) {
+  struct packet quoted = {};
+  if (parse_quoted_frame(ctx, packet, &quoted) != PARSED || !quoted.spi) return POSTERN_VERDICT_pass;
+  const int encapsulated =
+      quoted.flow.protocol == IPPROTO_UDP &&
+      (quoted.flow.source_port == bpf_htons(PORT_IKE_NAT) || quoted.flow.destination_port == bpf_htons(PORT_IKE_NAT));
+  if (quoted.flow.protocol != IPPROTO_ESP && !encapsulated) return POSTERN_VERDICT_pass;
+  if (!is_local(interface->vrf, &quoted.flow.source)) return POSTERN_VERDICT_pass;
+  if (interface->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
+  if (queue_slot(interface, ctx->rx_queue_index) == NO_QUEUE) return drop(POSTERN_DROP_no_queue_owner);
+  return POSTERN_VERDICT_to_worker;
+}
+
 /* What is addressed to the node itself. POSTERN_VERDICT_pass: nothing special, policy decides. */
 static __always_inline int receive_local(struct xdp_md* ctx, const struct postern_interface* interface,
                                          const struct packet* packet) {
@@ -46,6 +67,7 @@ static __always_inline int receive_local(struct xdp_md* ctx, const struct poster
     if (packet->transport_bytes < 8) return drop(POSTERN_DROP_esp_runt);
     return receive_esp(ctx, interface, packet);
   }
+  if (is_path_mtu_message(packet)) return receive_path_mtu(ctx, interface, packet);
   if (protocol != IPPROTO_UDP) return POSTERN_VERDICT_pass;
   if (port == bpf_htons(PORT_IKE)) return POSTERN_VERDICT_exempt;
   if (packet->spi) return receive_esp(ctx, interface, packet);
@@ -56,6 +78,17 @@ static __always_inline int is_dhcp_reply(const struct packet* packet, int local)
   if (has_udp_ports(packet, PORT_DHCP_SERVER, PORT_DHCP_CLIENT))
     return local || is_broadcast(&packet->flow.destination);
   return local && has_udp_ports(packet, PORT_DHCPV6_SERVER, PORT_DHCPV6_CLIENT);
+}
+
+/*
+ * RFC 4301 §6.1: an ICMP error in clear about a packet that leaves protected. Nobody outside has seen that packet, so
+ * the error is made up, and obeying it is a service to whoever did so.
+ */
+static __always_inline int receive_clear_error(struct xdp_md* ctx, const struct packet* error) {
+  struct packet quoted = {};
+  if (parse_quoted_frame(ctx, error, &quoted) != PARSED) return drop(POSTERN_DROP_unparseable);
+  quoted.flow.generation = error->flow.generation;
+  return classify_quoted(&quoted.flow, 0) ? drop(POSTERN_DROP_clear_text) : POSTERN_VERDICT_pass;
 }
 
 static __always_inline int receive_outside(struct xdp_md* ctx, const struct postern_interface* interface,
@@ -72,7 +105,8 @@ static __always_inline int receive_outside(struct xdp_md* ctx, const struct post
   mirror(&packet->flow);
   packet->flow.generation = interface->generation;
   const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
-  return found.flow ? drop(POSTERN_DROP_clear_text) : POSTERN_VERDICT_pass;
+  if (found.flow) return drop(POSTERN_DROP_clear_text);
+  return is_icmp_error(packet) ? receive_clear_error(ctx, packet) : POSTERN_VERDICT_pass;
 }
 
 /* The interface by which the kernel would forward the packet; 0: it would not, or has more to do than forward. */

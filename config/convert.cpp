@@ -73,10 +73,18 @@ const json& list_of(const json& object, const char* key) {
   return member == object.end() ? none : *member;
 }
 
-DfBit df_of(const json& object, DfBit inherited) {
-  const auto member = object.find("df_bit");
-  if (member == object.end()) return inherited;
-  return *member == "set" ? DfBit::set : *member == "clear" ? DfBit::clear : DfBit::copy;
+Encapsulation convert_encapsulation(const json& object, Encapsulation out) {
+  if (const auto df = object.find("df_bit"); df != object.end())
+    out.df = *df == "set" ? DfBit::set : *df == "clear" ? DfBit::clear : DfBit::copy;
+  if (const auto ecn = object.find("ecn"); ecn != object.end())
+    out.ecn = *ecn == "discard" ? Ecn::discard : Ecn::propagate;
+  if (const auto dscp = object.find("dscp"); dscp != object.end())
+    out.dscp = dscp->is_string() ? std::nullopt : std::optional(dscp->get<std::uint8_t>());
+  if (const auto mss = object.find("tcp_mss"); mss != object.end())
+    out.tcp_mss = *mss == "auto" ? tcp_mss_auto : *mss == "off" ? std::uint16_t{0} : mss->get<std::uint16_t>();
+  if (const auto when = object.find("fragmentation"); when != object.end())
+    out.fragmentation = *when == "after-encryption" ? Fragmentation::after : Fragmentation::before;
+  return out;
 }
 
 Document convert(const json& in, const LoadOptions& options, Report& report) {
@@ -87,19 +95,19 @@ Document convert(const json& in, const LoadOptions& options, Report& report) {
   out.version = in["version"];
   out.system = convert_system(object_of(in, "system"));
   out.dataplane = convert_dataplane(object_of(in, "dataplane"));
-  out.ipsec.df = df_of(global, DfBit::copy);
-  out.ipsec.ecn = global.value("ecn", "propagate") == "discard" ? Ecn::discard : Ecn::propagate;
+  out.ipsec.encapsulation = convert_encapsulation(global, {});
+  out.ipsec.path_mtu_aging_s = global.value("path_mtu_aging", out.ipsec.path_mtu_aging_s);
   out.vrfs = convert_vrfs(list_of(in, "vrfs"));
   out.acls = convert_acls(list_of(in, "acls"), conversion);
   out.transform_sets = convert_transform_sets(list_of(ipsec, "transform_sets"), conversion);
   out.ipsec.sa = convert_security_association(ipsec);
   if (!out.ipsec.sa.lifetime_s) out.ipsec.sa.lifetime_s = IpsecGlobal{}.sa.lifetime_s;
   if (!out.ipsec.sa.lifetime_kb) out.ipsec.sa.lifetime_kb = IpsecGlobal{}.sa.lifetime_kb;
-  out.profiles = convert_profiles(list_of(ipsec, "profiles"), conversion);
+  out.profiles = convert_profiles(list_of(ipsec, "profiles"), out.ipsec.encapsulation, conversion);
   out.ikev2 = convert_ikev2(object_of(in, "ikev2"), conversion);
-  out.crypto_maps = convert_crypto_maps(list_of(in, "crypto_maps"), out.ipsec.df, conversion);
+  out.crypto_maps = convert_crypto_maps(list_of(in, "crypto_maps"), out.ipsec.encapsulation, conversion);
   out.interfaces = convert_interfaces(list_of(in, "interfaces"), conversion);
-  out.tunnels = convert_tunnels(list_of(in, "tunnels"), out.ipsec.df, conversion);
+  out.tunnels = convert_tunnels(list_of(in, "tunnels"), out, conversion);
   return out;
 }
 

@@ -27,17 +27,20 @@ struct Conversion {
 
 [[nodiscard]] std::vector<Acl> convert_acls(const nlohmann::json& acls, Conversion& conversion);
 [[nodiscard]] std::vector<TransformSet> convert_transform_sets(const nlohmann::json& sets, Conversion& conversion);
-[[nodiscard]] std::vector<IpsecProfile> convert_profiles(const nlohmann::json& profiles, Conversion& conversion);
+[[nodiscard]] std::vector<IpsecProfile> convert_profiles(const nlohmann::json& profiles, const Encapsulation& inherited,
+                                                         Conversion& conversion);
 [[nodiscard]] Ikev2 convert_ikev2(const nlohmann::json& ikev2, Conversion& conversion);
 [[nodiscard]] SecurityAssociation convert_security_association(const nlohmann::json& object);
 // A group on offer by its number, or its error.
 [[nodiscard]] std::optional<crypto::DhGroup> convert_group(std::uint32_t number, const std::string& path,
                                                            Report& report);
-[[nodiscard]] std::vector<CryptoMap> convert_crypto_maps(const nlohmann::json& maps, DfBit df, Conversion& conversion);
-[[nodiscard]] std::vector<Tunnel> convert_tunnels(const nlohmann::json& tunnels, DfBit df, Conversion& conversion);
+[[nodiscard]] std::vector<CryptoMap> convert_crypto_maps(const nlohmann::json& maps, const Encapsulation& inherited,
+                                                         Conversion& conversion);
+[[nodiscard]] std::vector<Tunnel> convert_tunnels(const nlohmann::json& tunnels, const Document& around,
+                                                  Conversion& conversion);
 
-// "df_bit" of `object`, or `inherited`.
-[[nodiscard]] DfBit df_of(const nlohmann::json& object, DfBit inherited);
+// What `object` says of it; the rest is inherited.
+[[nodiscard]] Encapsulation convert_encapsulation(const nlohmann::json& object, Encapsulation inherited);
 // The array under `key`, or an empty one.
 [[nodiscard]] const nlohmann::json& list_of(const nlohmann::json& object, const char* key);
 

@@ -96,7 +96,8 @@ std::vector<std::string> sets_of(const json& entry) {
   return {};
 }
 
-MapEntry convert_entry(const json& entry, const std::string& path, DfBit df, Conversion& conversion) {
+MapEntry convert_entry(const json& entry, const std::string& path, const Encapsulation& inherited,
+                       Conversion& conversion) {
   MapEntry out;
   const std::string peer = entry["peer"];
   out.sequence = entry["sequence"];
@@ -111,7 +112,7 @@ MapEntry convert_entry(const json& entry, const std::string& path, DfBit df, Con
   out.pfs = convert_pfs(entry, path, conversion);
   out.sa = convert_security_association(entry);
   out.initiate = initiate_of(entry, Initiate::on_traffic);
-  out.df = df_of(entry, df);
+  out.encapsulation = convert_encapsulation(entry, inherited);
   convert_udp(entry, out);
   return out;
 }
@@ -152,7 +153,7 @@ void convert_protection(const json& tunnel, const std::string& path, Tunnel& out
   if (out.ikev2_profile) conversion.report.error(path + "/ikev2_profile", "session_key is given too", "one of the two");
 }
 
-Tunnel convert_tunnel(const json& tunnel, const std::string& path, DfBit df, Conversion& conversion) {
+Tunnel convert_tunnel(const json& tunnel, const std::string& path, const Document& around, Conversion& conversion) {
   Tunnel out;
   const std::string destination = tunnel["destination"];
   out.number = tunnel["number"];
@@ -167,7 +168,9 @@ Tunnel convert_tunnel(const json& tunnel, const std::string& path, DfBit df, Con
   convert_protection(tunnel, path + "/protection", out, conversion);
   convert_udp(tunnel, out);
   out.ttl = tunnel.value("ttl", out.ttl);
-  out.df = df_of(tunnel, df);
+  const IpsecProfile* const profile = find_named(around.profiles, out.profile);
+  out.encapsulation =
+      convert_encapsulation(tunnel, profile == nullptr ? around.ipsec.encapsulation : profile->encapsulation);
   out.mtu = tunnel.value("mtu", out.mtu);
   for (const json& route : list_of(tunnel, "routes")) {
     const std::string text = route;
@@ -199,7 +202,8 @@ std::vector<TransformSet> convert_transform_sets(const json& sets, Conversion& c
   return out;
 }
 
-std::vector<IpsecProfile> convert_profiles(const json& profiles, Conversion& conversion) {
+std::vector<IpsecProfile> convert_profiles(const json& profiles, const Encapsulation& inherited,
+                                           Conversion& conversion) {
   std::vector<IpsecProfile> out;
   for (const json& profile : profiles) {
     const std::string path = at("/ipsec/profiles/{}", out.size());
@@ -210,6 +214,7 @@ std::vector<IpsecProfile> convert_profiles(const json& profiles, Conversion& con
     made.pfs = convert_pfs(profile, path, conversion);
     made.sa = convert_security_association(profile);
     made.initiate = initiate_of(profile, Initiate::always);
+    made.encapsulation = convert_encapsulation(profile, inherited);
   }
   return out;
 }
@@ -226,23 +231,24 @@ SecurityAssociation convert_security_association(const json& object) {
   return out;
 }
 
-std::vector<CryptoMap> convert_crypto_maps(const json& maps, DfBit df, Conversion& conversion) {
+std::vector<CryptoMap> convert_crypto_maps(const json& maps, const Encapsulation& inherited, Conversion& conversion) {
   std::vector<CryptoMap> out;
   for (const json& map : maps) {
     CryptoMap& made = out.emplace_back();
     const std::string path = at("/crypto_maps/{}", out.size() - 1);
     made.name = map["name"];
     for (const json& entry : map["entries"])
-      made.entries.push_back(convert_entry(entry, at("{}/entries/{}", path, made.entries.size()), df, conversion));
+      made.entries.push_back(
+          convert_entry(entry, at("{}/entries/{}", path, made.entries.size()), inherited, conversion));
     made.family = family_of(map, made.entries);
   }
   return out;
 }
 
-std::vector<Tunnel> convert_tunnels(const json& tunnels, DfBit df, Conversion& conversion) {
+std::vector<Tunnel> convert_tunnels(const json& tunnels, const Document& around, Conversion& conversion) {
   std::vector<Tunnel> out;
   for (const json& tunnel : tunnels)
-    out.push_back(convert_tunnel(tunnel, at("/tunnels/{}", out.size()), df, conversion));
+    out.push_back(convert_tunnel(tunnel, at("/tunnels/{}", out.size()), around, conversion));
   return out;
 }
 

@@ -21,6 +21,7 @@ enum class XdpMode : std::uint8_t { automatic, native, generic };
 enum class OnStop : std::uint8_t { block, release };
 enum class DfBit : std::uint8_t { copy, set, clear };
 enum class Ecn : std::uint8_t { propagate, discard };
+enum class Fragmentation : std::uint8_t { before, after };  // encryption
 
 // TCP/UDP ports, host order, inclusive. `neq` of the guide becomes two ranges in the loader.
 struct PortRange {
@@ -67,6 +68,18 @@ struct ManualKeys {
   bool operator==(const ManualKeys&) const = default;
 };
 
+// RFC 4301 §8 and §5.1.2.1: how packets are put into their outer header. What is not given is inherited: tunnel, its
+// profile, ipsec.global; map entry, ipsec.global.
+inline constexpr std::uint16_t tcp_mss_auto = 0xffff;
+struct Encapsulation {
+  DfBit df = DfBit::copy;
+  Ecn ecn = Ecn::propagate;
+  std::optional<std::uint8_t> dscp;  // left out: copied
+  std::uint16_t tcp_mss = 0;         // 0: off; tcp_mss_auto: what fits
+  Fragmentation fragmentation = Fragmentation::before;
+  bool operator==(const Encapsulation&) const = default;
+};
+
 // Lifetimes and windows of negotiated SAs; what is not given is inherited (TS-62): entry, profile, ipsec, built-in.
 struct SecurityAssociation {
   std::optional<std::uint32_t> lifetime_s;
@@ -89,7 +102,7 @@ struct MapEntry {
   std::optional<crypto::DhGroup> pfs;
   SecurityAssociation sa;
   Initiate initiate = Initiate::on_traffic;
-  DfBit df = DfBit::copy;
+  Encapsulation encapsulation;
   bool udp_encapsulation = false;  // manual SAs only by the operator's word, there is nobody to detect NAT
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
   bool operator==(const MapEntry&) const = default;
@@ -127,7 +140,7 @@ struct Tunnel {
   bool udp_encapsulation = false;
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
   std::uint8_t ttl = 255;
-  DfBit df = DfBit::copy;
+  Encapsulation encapsulation;
   std::uint32_t mtu = 0;           // 0: from the path MTU and the transform (SV-19)
   std::vector<Prefix> routes;      // prefixes routed into the tunnel, each with its unreachable twin
   std::optional<std::string> vrf;  // inside VRF
@@ -142,6 +155,7 @@ struct IpsecProfile {
   std::optional<crypto::DhGroup> pfs;
   SecurityAssociation sa;
   Initiate initiate = Initiate::always;  // SV-07
+  Encapsulation encapsulation;           // of its tunnels
   bool operator==(const IpsecProfile&) const = default;
 };
 
@@ -171,8 +185,8 @@ struct Dataplane {
 };
 
 struct IpsecGlobal {
-  DfBit df = DfBit::copy;
-  Ecn ecn = Ecn::propagate;
+  Encapsulation encapsulation;
+  std::uint32_t path_mtu_aging_s = 600;
   SecurityAssociation sa{3600, 4608000, std::nullopt, std::nullopt};  // lifetimes are always there
   bool operator==(const IpsecGlobal&) const = default;
 };

@@ -90,6 +90,16 @@ json render_sa(const SecurityAssociation& sa) {
   return out;
 }
 
+void render_encapsulation(json& out, const Encapsulation& encapsulation) {
+  out["df_bit"] = text_of(encapsulation.df);
+  out["ecn"] = encapsulation.ecn == Ecn::discard ? "discard" : "propagate";
+  out["dscp"] = encapsulation.dscp ? json(*encapsulation.dscp) : json("copy");
+  out["tcp_mss"] = encapsulation.tcp_mss == tcp_mss_auto ? json("auto")
+                   : encapsulation.tcp_mss == 0          ? json("off")
+                                                         : json(encapsulation.tcp_mss);
+  out["fragmentation"] = encapsulation.fragmentation == Fragmentation::after ? "after-encryption" : "before-encryption";
+}
+
 // What MapEntry and IpsecProfile have in common.
 template <class T>
 void render_negotiation(json& out, const T& object) {
@@ -104,8 +114,8 @@ json render_map(const CryptoMap& map) {
     json& out = entries.emplace_back(json{{"sequence", entry.sequence},
                                           {"type", entry.negotiated ? "ipsec-isakmp" : "ipsec-manual"},
                                           {"match_address", entry.acl},
-                                          {"peer", entry.peer.text()},
-                                          {"df_bit", text_of(entry.df)}});
+                                          {"peer", entry.peer.text()}});
+    render_encapsulation(out, entry.encapsulation);
     if (entry.negotiated) {
       out["transform_sets"] = entry.transform_sets;
       out["initiate"] = text_of(entry.initiate);
@@ -155,8 +165,8 @@ json render_tunnel(const Tunnel& tunnel) {
               {"destination", tunnel.destination.text()},
               {"protection", render_protection(tunnel)},
               {"ttl", tunnel.ttl},
-              {"df_bit", text_of(tunnel.df)},
               {"routes", texts(tunnel.routes)}};
+  render_encapsulation(out, tunnel.encapsulation);
   if (tunnel.mtu != 0) out["mtu"] = tunnel.mtu;
   if (tunnel.vrf) out["vrf"] = *tunnel.vrf;
   render_udp(out, tunnel);
@@ -171,14 +181,15 @@ json render_ipsec(const Document& document) {
   for (const IpsecProfile& profile : document.profiles) {
     json& out = profiles.emplace_back(json{
         {"name", profile.name}, {"transform_sets", profile.transform_sets}, {"initiate", text_of(profile.initiate)}});
+    render_encapsulation(out, profile.encapsulation);
     render_negotiation(out, profile);
   }
-  return {
-      {"global",
-       {{"df_bit", text_of(document.ipsec.df)}, {"ecn", document.ipsec.ecn == Ecn::discard ? "discard" : "propagate"}}},
-      {"security_association", render_sa(document.ipsec.sa)},
-      {"transform_sets", std::move(sets)},
-      {"profiles", std::move(profiles)}};
+  json global = {{"path_mtu_aging", document.ipsec.path_mtu_aging_s}};
+  render_encapsulation(global, document.ipsec.encapsulation);
+  return {{"global", std::move(global)},
+          {"security_association", render_sa(document.ipsec.sa)},
+          {"transform_sets", std::move(sets)},
+          {"profiles", std::move(profiles)}};
 }
 
 json render_dataplane(const Dataplane& d) {

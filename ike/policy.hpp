@@ -27,6 +27,11 @@ struct ChildPlace {
   std::uint8_t ttl = 255;
   DfPolicy df = DfPolicy::copy;
   EcnPolicy ecn = EcnPolicy::propagate;
+  FragmentPolicy fragmentation = FragmentPolicy::before;
+  bool dscp_copy = true;
+  std::uint8_t dscp = 0;
+  std::uint16_t tcp_mss = 0;
+  std::uint32_t path_mtu_aging_s = 600;
   bool operator==(const ChildPlace&) const = default;
 };
 

@@ -28,6 +28,11 @@ void fields(Codec& codec, T& place) {
   codec("ttl", place.ttl);
   codec("df", place.df);
   codec("ecn", place.ecn);
+  codec("fragmentation", place.fragmentation);
+  codec("dscp_copy", place.dscp_copy);
+  codec("dscp", place.dscp);
+  codec("tcp_mss", place.tcp_mss);
+  codec("path_mtu_aging_s", place.path_mtu_aging_s);
 }
 
 template <class Codec, IsOneOf<Selector> T>
@@ -170,6 +175,13 @@ constexpr bool known(EcnPolicy value) {
   switch (value) {
     case EcnPolicy::propagate:
     case EcnPolicy::discard: return true;
+  }
+  return false;
+}
+constexpr bool known(FragmentPolicy value) {
+  switch (value) {
+    case FragmentPolicy::before:
+    case FragmentPolicy::after: return true;
   }
   return false;
 }

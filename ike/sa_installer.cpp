@@ -36,6 +36,11 @@ void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
   p.mode = SaMode::tunnel;
   p.df = place.df;
   p.ecn = place.ecn;
+  p.fragmentation = place.fragmentation;
+  p.dscp_copy = place.dscp_copy;
+  p.dscp = place.dscp;
+  p.tcp_mss = place.tcp_mss;
+  p.path_mtu_aging_s = place.path_mtu_aging_s;
   p.deliver = place.deliver;
   p.ttl = place.ttl;
   p.replay_window = place.replay_window;

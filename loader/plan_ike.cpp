@@ -177,12 +177,18 @@ class IkePlanner {
     out.idle_s = inherited(levels, &config::SecurityAssociation::idle_s, out.idle_s);
     out.place.replay_window =
         inherited(levels, &config::SecurityAssociation::replay_window, document_.dataplane.replay_window);
-    out.place.ecn = document_.ipsec.ecn == config::Ecn::discard ? EcnPolicy::discard : EcnPolicy::propagate;
+    out.place.path_mtu_aging_s = document_.ipsec.path_mtu_aging_s;
     return out;
   }
 
-  static DfPolicy df_of(config::DfBit df) {
-    return df == config::DfBit::set ? DfPolicy::set : df == config::DfBit::clear ? DfPolicy::clear : DfPolicy::copy;
+  static void set_encapsulation(ike::ChildPlace& place, const config::Encapsulation& encapsulation) {
+    const EncapsulationPolicy policy = policy_of(encapsulation);
+    place.df = policy.df;
+    place.ecn = policy.ecn;
+    place.fragmentation = policy.fragmentation;
+    place.dscp_copy = policy.dscp_copy;
+    place.dscp = policy.dscp;
+    place.tcp_mss = policy.tcp_mss;
   }
 
   Result<void> add_map(const config::Interface& interface, const LinkFacts& link, const std::string& name) {
@@ -219,7 +225,7 @@ class IkePlanner {
       one.place.ifindex = link.ifindex;
       one.place.inside_vrf = table_of(document_, interface.vrf);
       one.place.path_mtu = std::min(link.mtu, largest_path_mtu);
-      one.place.df = df_of(entry.df);
+      set_encapsulation(one.place, entry.encapsulation);
       made->children.push_back(std::move(one));
     }
     if (!made->children.empty())
@@ -253,7 +259,7 @@ class IkePlanner {
     one.place.inside_vrf = table_of(document_, tunnel.vrf);
     one.place.path_mtu = std::min(outside->mtu, largest_path_mtu);
     one.place.ttl = tunnel.ttl;
-    one.place.df = df_of(tunnel.df);
+    set_encapsulation(one.place, tunnel.encapsulation);
     made->children.push_back(std::move(one));
     out_.policy.connections.push_back(std::make_shared<const ike::Connection>(std::move(*made)));
   }

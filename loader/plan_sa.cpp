@@ -31,10 +31,18 @@ DfPolicy df_of(config::DfBit df) {
 }
 
 // What both directions and both owners have in common.
-SaParameters common_parameters(const config::Document& document, const config::TransformSet& set) {
+SaParameters common_parameters(const config::Document& document, const config::TransformSet& set,
+                               const config::Encapsulation& encapsulation) {
   SaParameters parameters;
   parameters.mode = SaMode::tunnel;
-  parameters.ecn = document.ipsec.ecn == config::Ecn::discard ? EcnPolicy::discard : EcnPolicy::propagate;
+  const EncapsulationPolicy policy = policy_of(encapsulation);
+  parameters.df = policy.df;
+  parameters.ecn = policy.ecn;
+  parameters.fragmentation = policy.fragmentation;
+  parameters.dscp_copy = policy.dscp_copy;
+  parameters.dscp = policy.dscp;
+  parameters.tcp_mss = policy.tcp_mss;
+  parameters.path_mtu_aging_s = document.ipsec.path_mtu_aging_s;
   parameters.transform = set.transform;
   parameters.replay_window = 0;  // no anti-replay with manual keys (MAN-10)
   return parameters;
@@ -148,10 +156,21 @@ TrafficSelector reversed(const TrafficSelector& s) {
           s.destination_port_last, s.source_port_first, s.source_port_last, s.protocol};
 }
 
+EncapsulationPolicy policy_of(const config::Encapsulation& in) {
+  static_assert(config::tcp_mss_auto == mss_of_path);
+  EncapsulationPolicy out;
+  out.df = df_of(in.df);
+  out.ecn = in.ecn == config::Ecn::discard ? EcnPolicy::discard : EcnPolicy::propagate;
+  out.fragmentation = in.fragmentation == config::Fragmentation::after ? FragmentPolicy::after : FragmentPolicy::before;
+  out.dscp_copy = !in.dscp;
+  out.dscp = in.dscp.value_or(0);
+  out.tcp_mss = in.tcp_mss;
+  return out;
+}
+
 Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& key) {
-  SaParameters common = common_parameters(input.document, input.set);
+  SaParameters common = common_parameters(input.document, input.set, input.entry.encapsulation);
   common.deliver = DeliverTo::map_interface;
-  common.df = df_of(input.entry.df);
   common.ifindex = input.link.ifindex;
   common.fvrf = input.fvrf;
   common.local = input.local;
@@ -168,9 +187,8 @@ Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& ke
 Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input) {
   const config::TransformSet* const set = set_of(input.document, input.tunnel);
   if (set == nullptr) return fail(input.tunnel.device() + ": its profile or transform set does not exist");
-  SaParameters common = common_parameters(input.document, *set);
+  SaParameters common = common_parameters(input.document, *set, input.tunnel.encapsulation);
   common.deliver = DeliverTo::tunnel;
-  common.df = df_of(input.tunnel.df);
   common.ttl = input.tunnel.ttl;
   common.ifindex = input.device.ifindex;
   common.fvrf = input.fvrf;
@@ -229,7 +247,9 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
     return false;
   if (p.direction != installed.direction || p.mode != installed.mode || p.df != installed.df ||
       p.ecn != installed.ecn || p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation ||
-      p.ttl != installed.ttl || p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||
+      p.fragmentation != installed.fragmentation || p.dscp_copy != installed.dscp_copy || p.dscp != installed.dscp ||
+      p.tcp_mss != installed.tcp_mss || p.path_mtu_aging_s != installed.path_mtu_aging_s || p.ttl != installed.ttl ||
+      p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||
       p.local_port != installed.local_port || p.remote_port != installed.remote_port ||
       !(p.transform == installed.transform) || p.replay_window != installed.replay_window)
     return false;

@@ -23,6 +23,17 @@ namespace postern::loader {
 [[nodiscard]] Result<std::vector<TrafficSelector>> selectors_of(const std::vector<const config::Ace*>& permits);
 [[nodiscard]] TrafficSelector reversed(const TrafficSelector& selector);
 
+// As an SA is told about it.
+struct EncapsulationPolicy {
+  DfPolicy df;
+  EcnPolicy ecn;
+  FragmentPolicy fragmentation;
+  bool dscp_copy;
+  std::uint8_t dscp;
+  std::uint16_t tcp_mss;
+};
+[[nodiscard]] EncapsulationPolicy policy_of(const config::Encapsulation& encapsulation);
+
 struct MapSaInput {
   const config::Document& document;
   const config::MapEntry& entry;

@@ -133,7 +133,7 @@ json pfs_of(const json& child) {
 json mtu_json(const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const std::uint32_t device_mtu = context.outside == nullptr ? 0 : context.outside->mtu;
-  const std::uint32_t path = flow.outbound ? flow.outbound->parameters.path_mtu : device_mtu;
+  const std::uint32_t path = flow.outbound ? flow.outbound->path_mtu : device_mtu;
   const std::string idb = context.outside == nullptr ? flow.interface : context.outside->name;
   return {{"plaintext", flow.plaintext_mtu}, {"path", path}, {"ip", device_mtu}, {"idb", idb}};
 }

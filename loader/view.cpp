@@ -175,6 +175,10 @@ NegotiatedFlows negotiated_flows(const SharedMemory& memory) {
   return out;
 }
 
+std::uint32_t plaintext_mtu_of(const SaParameters& p, std::uint32_t path_mtu) {
+  return plaintext_mtu(p.transform, p.remote.family(), p.udp_encapsulation, path_mtu).value_or(0);
+}
+
 void add_negotiated(const ViewSources& from, const NegotiatedFlows& all, FlowView& flow, std::uint64_t now_ns) {
   const auto known = all.find(flow.flow);
   if (known == all.end()) return;
@@ -184,9 +188,7 @@ void add_negotiated(const ViewSources& from, const NegotiatedFlows& all, FlowVie
   };
   take(known->second.inbound, flow.inbound);
   take(known->second.outbound, flow.outbound);
-  if (!flow.outbound) return;
-  const SaParameters& p = flow.outbound->parameters;
-  flow.plaintext_mtu = plaintext_mtu(p.transform, p.remote.family(), p.udp_encapsulation, p.path_mtu).value_or(0);
+  if (flow.outbound) flow.plaintext_mtu = plaintext_mtu_of(flow.outbound->parameters, flow.outbound->path_mtu);
 }
 
 bool is_negotiated(const config::Document& document, const PlannedFlow& flow) {
@@ -218,7 +220,7 @@ FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uin
   }
   if (const PlannedSaPair* const pair = from.plan.find_pair(planned.sa_pair)) {
     const SaParameters& p = pair->outbound.parameters;
-    flow.plaintext_mtu = plaintext_mtu(p.transform, p.remote.family(), p.udp_encapsulation, p.path_mtu).value_or(0);
+    flow.plaintext_mtu = plaintext_mtu_of(p, flow.outbound ? flow.outbound->path_mtu : p.path_mtu);
   }
   return flow;
 }
@@ -233,6 +235,7 @@ SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_n
   wipe(view.parameters.integrity_key);
   view.next_sequence = slot.next_sequence.load(std::memory_order_relaxed);
   view.highest_sequence = slot.highest_sequence.load(std::memory_order_relaxed);
+  view.path_mtu = LearnedPathMtu::least(read(slot.path_mtu), slot.parameters.path_mtu, now_ns);
   view.packets = read(slot.packets);
   view.bytes = read(slot.bytes);
   view.errors = read(slot.errors);

@@ -238,6 +238,11 @@ struct postern_count {
   X(oversize, "received packet is larger than a packet buffer")                        \
   X(nat_keepalive, "NAT keepalive (RFC 3948 §2.3): nothing to do")                     \
   X(ike_message, "IKE (zero SPI) where the worker expects ESP")                        \
+  X(icmp_embedded, "ICMP error about a packet that its SA does not protect")           \
+  X(path_mtu_learned, "ICMP path MTU message about a packet of an SA: obeyed")         \
+  X(path_mtu_refused, "ICMP path MTU message that does not make a path smaller")       \
+  X(path_mtu_forged, "ICMP path MTU message about no packet that an SA sent")          \
+  X(path_mtu_flood, "ICMP path MTU messages, too many to look at")                     \
   X(nested_too_deep, "protected, or addressed to this node, more often than allowed")
 enum postern_drop {
 #define POSTERN_ENUM(name, text) POSTERN_DROP_##name,

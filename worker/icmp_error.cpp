@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "worker/checksum.hpp"
+#include "worker/icmp_quote.hpp"
 
 namespace postern {
 namespace {
 
-constexpr std::size_t icmp_header = 8;
 constexpr std::size_t max_icmpv4_error_bytes = 576;
 constexpr std::uint32_t ipv6_min_mtu = 1280;
 constexpr std::uint8_t own_ttl = 64;
@@ -19,14 +19,14 @@ struct IcmpMessage {
   std::uint32_t word = 0;
 };
 
+constexpr std::uint8_t icmpv6_redirect = 137;
+
 bool is_icmp_error(Bytes packet, const IpInfo& info) {
   const bool v4 = info.family == Family::v4;
   if (info.protocol != static_cast<std::uint8_t>(v4 ? IpProto::icmp : IpProto::icmpv6)) return false;
   if (info.upper_bytes() == 0) return true;  // what it is cannot be seen
   const auto type = std::to_integer<std::uint8_t>(packet[info.network_bytes]);
-  // RFC 792: unreachable 3, quench 4, redirect 5, time exceeded 11, parameter problem 12. RFC 4443 §2.1: errors are
-  // below 128.
-  return v4 ? (type >= 3 && type <= 5) || type == 11 || type == 12 : type < 128 || type == 137;
+  return is_icmp_error_type(info.family, type) || (!v4 && type == icmpv6_redirect);
 }
 
 bool is_one_host(const IpAddress& address) {
@@ -92,6 +92,15 @@ Bytes write_error(Bytes packet, const IpInfo& info, const IcmpMessage& message, 
 }
 
 }  // namespace
+
+bool ErrorBudget::take(Time now) {
+  const double gained = std::chrono::duration<double>(now - last_).count() * per_second;
+  tokens_ = std::min<double>(burst, tokens_ + gained);
+  last_ = now;
+  if (tokens_ < 1) return false;
+  tokens_ -= 1;
+  return true;
+}
 
 bool may_answer(Bytes packet, const IpInfo& info, bool packet_too_big) {
   if (!info.has_upper_header() || is_icmp_error(packet, info)) return false;

@@ -11,10 +11,22 @@
 #include <cstdint>
 
 #include "base/bytes.hpp"
+#include "base/clock.hpp"
 #include "base/net_types.hpp"
 #include "worker/parse.hpp"
 
 namespace postern {
+
+// RFC 1812 §4.3.2.8, RFC 4443 §2.4(f): ICMP errors are rate-limited by a token bucket.
+class ErrorBudget {
+ public:
+  static constexpr std::uint32_t burst = 100, per_second = 200;
+  [[nodiscard]] bool take(Time now);
+
+ private:
+  double tokens_ = burst;
+  Time last_{};
+};
 
 // RFC 4443 §2.4(c): as much as fits into the minimum IPv6 MTU. IPv4: RFC 1812 §4.3.2.3, no more than 576.
 inline constexpr std::size_t max_icmp_error_bytes = 1280;

@@ -2,6 +2,8 @@
 
 #include "worker/checksum.hpp"
 #include "worker/ecn.hpp"
+#include "worker/icmp_quote.hpp"
+#include "worker/tcp_mss.hpp"
 
 namespace postern {
 namespace {
@@ -26,6 +28,7 @@ void set_ecn(std::byte* ip, Family family, std::uint8_t ecn) {
 
 Inbound::Inbound(PipelineContext& context, const TeamMember& team)
     : context_(context),
+      path_mtu_(context.sad),
       queue_(context.engine, context.counters, team, false),
       pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())) {}
 
@@ -77,7 +80,9 @@ std::expected<InnerPlain, Drop> parse_esp_trailer(Bytes plain) {
 
 void Inbound::packet(Packet packet, std::uint32_t fvrf) {
   const auto esp = parse_outer_esp(packet.bytes());
-  if (!esp) return context_.drop(packet, esp.error());
+  if (!esp)
+    return context_.drop(packet,
+                         is_icmp(packet.bytes()) ? path_mtu_.take(packet.bytes(), fvrf, Clock::now()) : esp.error());
   InboundSa* const sa = context_.sad.inbound({fvrf, esp->spi, esp->destination, IpProto::esp});
   if (sa == nullptr) return context_.drop(packet, Drop::no_sa);
   if (const auto refused = refuse_early(*sa, *esp)) {
@@ -229,11 +234,23 @@ std::expected<IpInfo, Drop> Inbound::decapsulate(Pending& pending) const {
   const Family family = plain->next_header == ipv4_in_esp ? Family::v4 : Family::v6;
   if (!info || info->family != family) return std::unexpected(Drop::bad_inner);
   packet.size = info->total_bytes;
-  if (!sa.selectors->permit(packet.bytes(), *info)) return std::unexpected(Drop::selector);
+  if (const Drop refused = refused_by(*sa.selectors, packet.bytes(), *info); refused != Drop::none)
+    return std::unexpected(refused);
   const auto ecn = ecn_at_egress(info->traffic_class, pending.traffic_class, sa.ecn);
   if (!ecn) return std::unexpected(Drop::ecn_invalid);
   if (*ecn != (info->traffic_class & 3)) set_ecn(packet.data(), family, *ecn);
+  if (sa.tcp_mss != 0 && is_syn(packet.bytes(), *info)) clamp_mss(packet.bytes(), *info, mss_limit(sa, *info));
   return *info;
+}
+
+// The peer's host shall send what fits the way back: that is ours, so the limit is that of the SA we answer by. Asked
+// for SYNs alone.
+std::uint16_t Inbound::mss_limit(const InboundSa& sa, const IpInfo& info) const {
+  if (sa.tcp_mss != mss_of_path) return sa.tcp_mss;
+  const SaParameters& p = sa.slot->parameters;
+  const OutboundSa* const answers = context_.sad.outbound(p.flow);
+  const std::uint32_t path = answers == nullptr ? p.path_mtu : path_mtu_of(*answers);
+  return mss_of(info.family, (answers == nullptr ? sa.overhead : answers->overhead).plaintext_mtu(path));
 }
 
 // RFC 4301 §5.2: ESP inside, addressed to this node, is ours to open too. In UDP only to the port of NAT traversal: the
@@ -273,6 +290,7 @@ void Inbound::blame(Pending& pending, Drop reason) {
     case Drop::replayed:
     case Drop::too_old: add(slot.replay_drops); break;
     case Drop::bad_icv: add(slot.integrity_drops); break;
+    case Drop::icmp_embedded:
     case Drop::selector: add(slot.selector_drops); break;
     default: break;
   }

@@ -12,6 +12,7 @@
 #include "worker/context.hpp"
 #include "worker/loop_queue.hpp"
 #include "worker/parse.hpp"
+#include "worker/path_mtu.hpp"
 #include "worker/sa.hpp"
 
 namespace postern {
@@ -70,6 +71,7 @@ class Inbound {
   void advance_window(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
   [[nodiscard]] std::expected<IpInfo, Drop> decapsulate(Pending& pending) const;
   void deliver_run(std::span<Pending> run);
+  [[nodiscard]] std::uint16_t mss_limit(const InboundSa& sa, const IpInfo& info) const;
   [[nodiscard]] const InboundSa* nested(const Pending& pending, const IpInfo& inner) const;
   void loop(const Pending& pending);
   void take_loops();
@@ -77,6 +79,7 @@ class Inbound {
   void blame(Pending& pending, Drop reason);
 
   PipelineContext& context_;
+  PathMtu path_mtu_;
   std::size_t delivered_ = 0;
   BatchQueue queue_;
   std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;  // beside the jobs of each batch of the queue

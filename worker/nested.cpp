@@ -46,8 +46,9 @@ std::uint32_t Outbound::path_through(std::uint32_t flow, std::uint32_t mtu) cons
   const OutboundSa* const sa = context_.sad.outbound(flow);
   if (sa == nullptr) return mtu;
   const SaParameters& parameters = sa->slot->parameters;
+  const std::uint32_t learned = path_mtu_of(*sa);
   const auto next = context_.adjacencies.find({parameters.fvrf, parameters.remote});
-  const std::uint32_t path = next && next->mtu != 0 ? std::min<std::uint32_t>(sa->path_mtu, next->mtu) : sa->path_mtu;
+  const std::uint32_t path = next && next->mtu != 0 ? std::min<std::uint32_t>(learned, next->mtu) : learned;
   return std::min(mtu, sa->overhead.plaintext_mtu(path));
 }
 

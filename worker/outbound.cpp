@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "worker/icmp_quote.hpp"
 #include "worker/outer_header.hpp"
+#include "worker/tcp_mss.hpp"
 
 namespace postern {
 
@@ -47,7 +49,7 @@ std::optional<Drop> Outbound::find_route(std::uint32_t flow) {
     context_.egress.unresolved(key, false);
     return Drop::no_adjacency;
   }
-  const std::uint32_t path = sa->path_mtu;
+  const std::uint32_t path = path_mtu_of(*sa);
   std::uint32_t outer_mtu = adjacency->mtu == 0 ? path : std::min<std::uint32_t>(path, adjacency->mtu);
   const std::uint32_t nested = context_.policy == nullptr ? 0 : nested_in(*sa, adjacency->ifindex, flow);
   if (nested != 0) outer_mtu = path_through(nested, outer_mtu);
@@ -69,13 +71,20 @@ void Outbound::send_routed(Packet packet) {
   packet.size = info->total_bytes;  // Ethernet pads short frames
   if (route_.nested_in != 0 && packet.loops == max_packet_loops)
     return context_.drop(packet, Drop::nested_too_deep, *route_.sa->slot);
-  if (!route_.sa->selectors->permit(packet.bytes(), *info)) {
+  if (const Drop refused = refused_by(*route_.sa->selectors, packet.bytes(), *info); refused != Drop::none) {
     route_.sa->slot->selector_drops.fetch_add(1, std::memory_order_relaxed);
-    return context_.drop(packet, Drop::selector, *route_.sa->slot);
+    return context_.drop(packet, refused, *route_.sa->slot);
   }
   if (packet.bypassed_kernel && !forward_hop(packet, *info)) return;
+  if (route_.sa->tcp_mss != 0 && is_syn(packet.bytes(), *info))
+    clamp_mss(packet.bytes(), *info, mss_limit(info->family));
   if (packet.size > route_.plaintext_mtu) return oversize(packet, *info);
   encapsulate(packet, *info, false);
+}
+
+std::uint16_t Outbound::mss_limit(Family family) const {
+  const std::uint16_t most = route_.sa->tcp_mss;
+  return most == mss_of_path ? mss_of(family, route_.plaintext_mtu) : most;
 }
 
 // What the kernel's forwarding would have done. False: the packet's time is over, and it is gone.

@@ -20,17 +20,6 @@
 
 namespace postern {
 
-// RFC 1812 §4.3.2.8, RFC 4443 §2.4(f): ICMP errors are rate-limited by a token bucket.
-class ErrorBudget {
- public:
-  static constexpr std::uint32_t burst = 100, per_second = 200;
-  [[nodiscard]] bool take(Time now);
-
- private:
-  double tokens_ = burst;
-  Time last_{};
-};
-
 class Outbound {
  public:
   Outbound(PipelineContext& context, const PipelineConfig& config);
@@ -83,12 +72,14 @@ class Outbound {
   [[nodiscard]] std::optional<Drop> send(Packet packet);             // a reason to wait; else the packet is taken
   void send_routed(Packet packet);
   [[nodiscard]] bool forward_hop(Packet& packet, IpInfo& info);
+  [[nodiscard]] std::uint16_t mss_limit(Family family) const;
   void encapsulate(Packet packet, const IpInfo& info, bool cut_outer);
   void hold(const Packet& packet, Drop reason);
 
   // oversize.cpp: what does not fit.
   void oversize(Packet packet, const IpInfo& info);
   [[nodiscard]] bool may_cut_outer(const IpInfo& info) const;
+  [[nodiscard]] bool cut_after(const Packet& packet) const;
   void send_fragments(Bytes ip_packet, const IpInfo& info, const Packet& like);
   void answer_too_big(Bytes ip_packet, const IpInfo& info);
   void answer_hop_limit(const Packet& packet, const IpInfo& info);

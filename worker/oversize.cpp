@@ -9,21 +9,12 @@ constexpr std::uint32_t ipv6_min_mtu = 1280;
 
 }  // namespace
 
-bool ErrorBudget::take(Time now) {
-  const double gained = std::chrono::duration<double>(now - last_).count() * per_second;
-  tokens_ = std::min<double>(burst, tokens_ + gained);
-  last_ = now;
-  if (tokens_ < 1) return false;
-  tokens_ -= 1;
-  return true;
-}
-
 void Outbound::oversize(Packet packet, const IpInfo& info) {
-  if (!info.dont_fragment) {
+  if (!info.dont_fragment && !cut_after(packet)) {
     send_fragments(packet.bytes(), info, packet);
     return context_.frames.give(packet.frame);
   }
-  if (may_cut_outer(info)) return encapsulate(packet, info, true);
+  if (!info.dont_fragment || may_cut_outer(info)) return encapsulate(packet, info, true);
   answer_too_big(packet.bytes(), info);
   context_.drop(packet, Drop::too_big);
 }
@@ -33,6 +24,14 @@ void Outbound::oversize(Packet packet, const IpInfo& info) {
 bool Outbound::may_cut_outer(const IpInfo& info) const {
   if (info.family == Family::v6) return info.total_bytes <= ipv6_min_mtu;
   return route_.sa->df == DfPolicy::clear;
+}
+
+// Of a packet that may be cut: whether the other end of the tunnel puts it together, not the host behind it. Only where
+// the outer packet may be cut too, and the whole of it fits our frame.
+bool Outbound::cut_after(const Packet& packet) const {
+  const OutboundSa& sa = *route_.sa;
+  const std::uint32_t behind = sa.overhead.trailer_bytes(packet.size) + sa.overhead.icv_bytes;
+  return sa.fragmentation == FragmentPolicy::after && sa.df != DfPolicy::set && packet.tailroom() >= behind;
 }
 
 // `like` lends flow and device; its frame stays the caller's. The one packet becomes plan->count, or a drop.

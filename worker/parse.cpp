@@ -10,14 +10,17 @@ namespace {
 
 std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
 
-std::optional<IpInfo> parse_v4(Bytes packet) {
+// What parse_ip() asks of a packet's length.
+enum class Extent : std::uint8_t { whole, beginning };
+
+std::optional<IpInfo> parse_v4(Bytes packet, Extent extent) {
   if (packet.size() < ipv4_min_header) return std::nullopt;
   const std::byte* const ip = packet.data();
   IpInfo info;
   info.network_bytes = static_cast<std::uint16_t>((u8_at(ip) & 0x0f) * 4);
   info.total_bytes = load_be16(ip + 2);
-  if (info.network_bytes < ipv4_min_header || info.total_bytes < info.network_bytes || info.total_bytes > packet.size())
-    return std::nullopt;
+  if (info.network_bytes < ipv4_min_header || info.total_bytes < info.network_bytes) return std::nullopt;
+  if (packet.size() < (extent == Extent::whole ? info.total_bytes : info.network_bytes)) return std::nullopt;
   const std::uint16_t fragment = load_be16(ip + 6);
   info.traffic_class = u8_at(ip + 1);
   info.dont_fragment = (fragment & 0x4000) != 0;
@@ -30,6 +33,7 @@ std::optional<IpInfo> parse_v4(Bytes packet) {
 
 // RFC 8200 §4: the walk ends at the first header that is not an extension header, or at a later fragment's data.
 bool walk_extension_headers(Bytes packet, IpInfo& info) {
+  const auto end = static_cast<std::uint32_t>(std::min<std::size_t>(packet.size(), info.total_bytes));
   std::uint32_t at = ipv6_header;
   for (unsigned count = 0;; ++count) {
     const bool fragment = info.protocol == static_cast<std::uint8_t>(IpProto::fragment);
@@ -37,10 +41,10 @@ bool walk_extension_headers(Bytes packet, IpInfo& info) {
         info.protocol != static_cast<std::uint8_t>(IpProto::routing) &&
         info.protocol != static_cast<std::uint8_t>(IpProto::destination_options))
       break;
-    if (count == max_extension_headers || info.total_bytes - at < 8) return false;
+    if (count == max_extension_headers || end - at < 8) return false;
     const std::byte* const header = packet.data() + at;
     const std::uint32_t size = fragment ? 8 : 8 + 8 * std::uint32_t{u8_at(header + 1)};
-    if (info.total_bytes - at < size) return false;
+    if (end - at < size) return false;
     info.protocol = u8_at(header);
     at += size;
     if (!fragment) continue;
@@ -54,13 +58,13 @@ bool walk_extension_headers(Bytes packet, IpInfo& info) {
   return true;
 }
 
-std::optional<IpInfo> parse_v6(Bytes packet) {
+std::optional<IpInfo> parse_v6(Bytes packet, Extent extent) {
   if (packet.size() < ipv6_header) return std::nullopt;
   const std::byte* const ip = packet.data();
   IpInfo info;
   info.family = Family::v6;
   info.total_bytes = ipv6_header + load_be16(ip + 4);
-  if (info.total_bytes > packet.size()) return std::nullopt;
+  if (extent == Extent::whole && info.total_bytes > packet.size()) return std::nullopt;
   info.traffic_class = static_cast<std::uint8_t>(load_be16(ip) >> 4);
   info.dont_fragment = true;
   info.protocol = u8_at(ip + 6);
@@ -69,16 +73,19 @@ std::optional<IpInfo> parse_v6(Bytes packet) {
   return info;
 }
 
-}  // namespace
-
-std::optional<IpInfo> parse_ip(Bytes packet) {
+std::optional<IpInfo> parse(Bytes packet, Extent extent) {
   if (packet.empty()) return std::nullopt;
   switch (u8_at(packet.data()) >> 4) {
-    case 4: return parse_v4(packet);
-    case 6: return parse_v6(packet);
+    case 4: return parse_v4(packet, extent);
+    case 6: return parse_v6(packet, extent);
     default: return std::nullopt;
   }
 }
+
+}  // namespace
+
+std::optional<IpInfo> parse_ip(Bytes packet) { return parse(packet, Extent::whole); }
+std::optional<IpInfo> parse_ip_beginning(Bytes packet) { return parse(packet, Extent::beginning); }
 
 IpAddress source_of(const std::byte* ip, Family family) {
   if (family == Family::v4) return IpAddress::v4(load_be32(ip + 12));

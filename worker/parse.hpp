@@ -39,6 +39,10 @@ struct IpInfo {
 // allowed. ESP and AH end the walk: they are the upper layer here.
 [[nodiscard]] std::optional<IpInfo> parse_ip(Bytes packet);
 
+// The same of a packet of which perhaps only the beginning is there: all its IP headers, and info.network_bytes is
+// inside `packet`; total_bytes may be more than was given.
+[[nodiscard]] std::optional<IpInfo> parse_ip_beginning(Bytes packet);
+
 // Of a packet that parse_ip() accepted, or that holds at least its fixed header.
 [[nodiscard]] IpAddress source_of(const std::byte* ip, Family family);
 [[nodiscard]] IpAddress destination_of(const std::byte* ip, Family family);

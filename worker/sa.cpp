@@ -72,7 +72,7 @@ Rule check_keys(const SaParameters& p) {
 // A struct from another process: an enum may hold any byte.
 Rule check_enums(const SaParameters& p) {
   if (p.direction > SaDirection::outbound || p.mode > SaMode::transport || p.df > DfPolicy::clear ||
-      p.ecn > EcnPolicy::discard || p.deliver > DeliverTo::map_interface)
+      p.ecn > EcnPolicy::discard || p.fragmentation > FragmentPolicy::after || p.deliver > DeliverTo::map_interface)
     return fail("SA: a parameter has a value outside its enumeration");
   return {};
 }
@@ -135,6 +135,7 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->limited = has_lifetime(p);
   sa->ifindex = p.ifindex;
   sa->local_port = p.local_port;
+  sa->tcp_mss = p.tcp_mss;
   sa->udp_encapsulation = p.udp_encapsulation;
   sa->ecn = p.ecn;
   sa->deliver = p.deliver;
@@ -154,6 +155,8 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->dscp = static_cast<std::uint8_t>(p.dscp << 2);
   sa->df = p.df;
   sa->ecn = p.ecn;
+  sa->fragmentation = p.fragmentation;
+  sa->tcp_mss = p.tcp_mss;
   sa->udp_encapsulation = p.udp_encapsulation;
   sa->limited = has_lifetime(p);
   sa->spi = __builtin_bswap32(p.spi);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/clock.hpp"
 #include "base/net_types.hpp"
 #include "base/result.hpp"
 #include "crypto/packet_cipher.hpp"
@@ -90,6 +91,7 @@ struct alignas(64) InboundSa {
   EspOverhead overhead;
   std::uint32_t ifindex = 0;
   std::uint16_t local_port = 0;
+  std::uint16_t tcp_mss = 0;
   bool udp_encapsulation = false;
   bool limited = false;  // a lifetime is set
   EcnPolicy ecn = EcnPolicy::propagate;
@@ -118,8 +120,10 @@ struct alignas(64) OutboundSa {
   Family outer = Family::v4;
   DfPolicy df = DfPolicy::copy;
   EcnPolicy ecn = EcnPolicy::propagate;
+  FragmentPolicy fragmentation = FragmentPolicy::before;
   bool udp_encapsulation = false;
   bool limited = false;
+  std::uint16_t tcp_mss = 0;
   // Second line: the outer headers, lengths, marks and checksums zero.
   OuterTemplate header{};
   std::uint32_t header_sum = 0;  // one's complement sum of the IPv4 header's constant part
@@ -131,6 +135,12 @@ struct alignas(64) OutboundSa {
   ~OutboundSa();
 };
 static_assert(sizeof(OutboundSa) <= 128);
+
+// The largest outer packet now: as configured, or as an ICMP error told.
+[[nodiscard]] inline std::uint32_t path_mtu_of(const OutboundSa& sa) {
+  const std::uint64_t learned = sa.slot->path_mtu.load(std::memory_order_relaxed);
+  return learned == LearnedPathMtu::none ? sa.path_mtu : LearnedPathMtu::least(learned, sa.path_mtu, monotonic_ns());
+}
 
 // What install() refuses, with the value and what is allowed. Nothing of the keys is in the text.
 [[nodiscard]] Result<void> validate(const SaParameters& parameters);

@@ -21,7 +21,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 2;
+inline constexpr std::uint32_t sa_state_version = 3;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
@@ -32,6 +32,7 @@ enum class SaDirection : std::uint8_t { inbound, outbound };
 enum class SaMode : std::uint8_t { tunnel, transport };
 enum class DfPolicy : std::uint8_t { copy, set, clear };     // RFC 4301 §8.1
 enum class EcnPolicy : std::uint8_t { propagate, discard };  // RFC 6040 normal mode; discard: the outer mark is ignored
+enum class FragmentPolicy : std::uint8_t { before, after };  // encapsulation: the inner packet is cut, or the outer one
 enum class DeliverTo : std::uint8_t { tunnel, map_interface };
 enum class SaInstaller : std::uint8_t { posternd, ike };
 
@@ -53,7 +54,8 @@ struct SaParameters {
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
   bool udp_encapsulation = false;  // RFC 3948
-  bool dscp_copy = true;           // else `dscp`
+  FragmentPolicy fragmentation = FragmentPolicy::before;
+  bool dscp_copy = true;  // else `dscp`
   std::uint8_t dscp = 0;
   std::uint8_t ttl = 255;           // outer TTL or hop limit
   std::uint8_t selector_count = 0;  // 0: any-any of both families
@@ -66,6 +68,8 @@ struct SaParameters {
   IpAddress local, remote;          // outer addresses: ours, the peer's
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order
   std::uint32_t path_mtu = 1500;                  // largest outer packet
+  std::uint32_t path_mtu_aging_s = 600;  // RFC 1191 §6.3, RFC 8201 §4: how long a smaller one counts that was learned
+  std::uint16_t tcp_mss = 0;             // most that a SYN may announce; 0: as it is; mss_of_path
   // Lifetimes in inner packets and bytes; 0: none. Soft: the installer is told (SaExpiry). Hard: it is told and further
   // packets are dropped (sa_expired). Sequence numbers end by themselves, they never wrap.
   std::uint64_t soft_packets = 0, soft_bytes = 0;
@@ -90,6 +94,22 @@ inline constexpr std::uint64_t sequence_warning = 0xe0000000U;
 
 enum class SlotPhase : std::uint32_t { free = 0, installing = 1, live = 2, retired = 3 };
 
+// SaParameters.tcp_mss: what fits the path, without cutting or telling anybody.
+inline constexpr std::uint16_t mss_of_path = 0xffff;
+
+// RFC 4301 §8.2: a path MTU that an ICMP error told, and until when it counts. One word, so that both change together.
+struct LearnedPathMtu {
+  static constexpr std::uint64_t none = 0;
+  [[nodiscard]] static constexpr std::uint64_t pack(std::uint16_t mtu, std::uint64_t until_ns) {
+    return until_ns / 1'000'000 << 16 | mtu;
+  }
+  // Of a path that is `path_mtu` wide by itself; `now_ns` is CLOCK_MONOTONIC.
+  [[nodiscard]] static constexpr std::uint32_t least(std::uint64_t word, std::uint32_t path_mtu, std::uint64_t now_ns) {
+    const std::uint32_t mtu = word & 0xffff;
+    return mtu != 0 && mtu < path_mtu && now_ns / 1'000'000 < word >> 16 ? mtu : path_mtu;
+  }
+};
+
 struct alignas(64) SaSlot {
   std::atomic<SlotPhase> phase;
   std::atomic<std::uint32_t> reuse;  // grows each time the slot is taken: names an SA together with its index
@@ -101,6 +121,7 @@ struct alignas(64) SaSlot {
   alignas(64) std::atomic<std::uint64_t> next_sequence;
   std::atomic<std::uint64_t>
       bound_order;  // outbound: parameters.flow goes into the SA that was bound last; 0: never bound
+  std::atomic<std::uint64_t> path_mtu;  // outbound: LearnedPathMtu
 
   // Inbound: highest authenticated number; the window's bits live in the worker's own memory.
   alignas(64) std::atomic<std::uint64_t> highest_sequence;

@@ -22,6 +22,12 @@ struct Binding {
   std::atomic<Binding*> next{nullptr};
 };
 
+// What an outbound SA's packets say of it.
+struct Sender {
+  OutboundSa* sa = nullptr;
+  std::atomic<Sender*> next{nullptr};
+};
+
 // A fixed table of chains: one writer, any number of readers, no tombstones and no rebuilding.
 template <class Node>
 class Chains {
@@ -65,7 +71,7 @@ void wipe_parameters(SaSlot& slot) {
 void reset_numbers(SaSlot& slot) {
   for (auto* counter :
        {&slot.packets, &slot.bytes, &slot.errors, &slot.replay_drops, &slot.integrity_drops, &slot.selector_drops,
-        &slot.dummy_packets, &slot.last_used_ns, &slot.highest_sequence, &slot.bound_order})
+        &slot.dummy_packets, &slot.last_used_ns, &slot.highest_sequence, &slot.bound_order, &slot.path_mtu})
     counter->store(0, std::memory_order_relaxed);
   slot.next_sequence.store(1, std::memory_order_relaxed);  // RFC 4303 §2.2
   slot.told.store(0, std::memory_order_relaxed);
@@ -75,6 +81,7 @@ void reset_numbers(SaSlot& slot) {
 struct Owned {
   std::unique_ptr<InboundSa> inbound;
   std::unique_ptr<OutboundSa> outbound;
+  std::unique_ptr<Sender> sender;  // of `outbound`
   std::vector<Binding*> bindings;  // of this outbound SA
 };
 
@@ -90,12 +97,18 @@ struct Retired {
 
 struct Sad::Implementation {
   Implementation(std::span<SaSlot> state, std::uint32_t threads)
-      : slots(state), quiescence(threads), inbound(state.size()), outbound(state.size()), owned(state.size()) {}
+      : slots(state),
+        quiescence(threads),
+        inbound(state.size()),
+        outbound(state.size()),
+        senders(state.size()),
+        owned(state.size()) {}
 
   std::span<SaSlot> slots;
   Quiescence quiescence;
   Chains<InboundSa> inbound;
   Chains<Binding> outbound;
+  Chains<Sender> senders;
   std::vector<Owned> owned;  // by slot
   std::vector<Retired> retired;
   std::uint64_t bind_order = 0;
@@ -116,6 +129,15 @@ struct Sad::Implementation {
     for (InboundSa* sa = inbound.first(hash_of(key.spi, key.destination)); sa != nullptr;
          sa = sa->next.load(std::memory_order_acquire))
       if (sa->spi == key.spi && sa->fvrf == key.fvrf && sa->destination == key.destination) return sa;
+    return nullptr;
+  }
+  [[nodiscard]] OutboundSa* find_sender(const SaKey& key) const {
+    if (key.protocol != IpProto::esp) return nullptr;
+    for (Sender* at = senders.first(hash_of(key.spi, key.destination)); at != nullptr;
+         at = at->next.load(std::memory_order_acquire)) {
+      const SaParameters& p = at->sa->slot->parameters;
+      if (p.spi == key.spi && p.fvrf == key.fvrf && p.remote == key.destination) return at->sa;
+    }
     return nullptr;
   }
   [[nodiscard]] Binding* find(std::uint32_t flow) const {
@@ -140,6 +162,8 @@ struct Sad::Implementation {
     if (slot.parameters.direction == SaDirection::outbound) {
       POSTERN_TRY(sa, make_outbound(slot));
       owned[index].outbound = std::move(sa);
+      owned[index].sender = std::make_unique<Sender>();
+      owned[index].sender->sa = owned[index].outbound.get();
       return {};
     }
     POSTERN_TRY(sa, make_inbound(slot));
@@ -149,6 +173,18 @@ struct Sad::Implementation {
   void publish(std::uint32_t index) {
     InboundSa* const sa = owned[index].inbound.get();
     if (sa != nullptr) inbound.link(hash_of(sa->spi, sa->destination), sa);
+    Sender* const sender = owned[index].sender.get();
+    if (sender != nullptr) senders.link(hash_of_sender(index), sender);
+  }
+  [[nodiscard]] std::uint32_t hash_of_sender(std::uint32_t index) const {
+    return hash_of(slots[index].parameters.spi, slots[index].parameters.remote);
+  }
+
+  // A rekey does not change the path.
+  static void inherit_path_mtu(const SaSlot& from, SaSlot& to) {
+    const SaParameters &old = from.parameters, &fresh = to.parameters;
+    if (old.local == fresh.local && old.remote == fresh.remote && old.fvrf == fresh.fvrf)
+      to.path_mtu.store(from.path_mtu.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
 
   void bind(std::uint32_t flow, std::uint32_t index) {
@@ -161,6 +197,7 @@ struct Sad::Implementation {
       std::erase(owned[binding->slot].bindings, binding);
     }
     const std::uint32_t before = binding->slot;
+    if (!fresh && before != index) inherit_path_mtu(slots[before], slots[index]);
     binding->slot = index;
     owned[index].bindings.push_back(binding);
     binding->sa.store(owned[index].outbound.get(), std::memory_order_release);
@@ -266,6 +303,7 @@ Result<void> Sad::remove(std::uint32_t index) {
   SaSlot& slot = sad.slots[index];
   slot.phase.store(SlotPhase::retired, std::memory_order_release);
   if (InboundSa* const sa = sad.owned[index].inbound.get()) sad.inbound.unlink(hash_of(sa->spi, sa->destination), sa);
+  if (Sender* const sender = sad.owned[index].sender.get()) sad.senders.unlink(sad.hash_of_sender(index), sender);
   while (!sad.owned[index].bindings.empty()) sad.unbind(sad.owned[index].bindings.back());
   Retired entry;
   entry.owned = std::exchange(sad.owned[index], {});
@@ -343,6 +381,7 @@ void Sad::tell_again(SaInstaller installer) {
 }
 
 InboundSa* Sad::inbound(const SaKey& key) const { return implementation_->find(key); }
+OutboundSa* Sad::sender(const SaKey& at_remote) const { return implementation_->find_sender(at_remote); }
 
 OutboundSa* Sad::outbound(std::uint32_t flow) const {
   const Binding* const binding = implementation_->find(flow);

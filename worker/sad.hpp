@@ -63,6 +63,8 @@ class Sad {
   // either.
   [[nodiscard]] InboundSa* inbound(const SaKey& key) const;
   [[nodiscard]] OutboundSa* outbound(std::uint32_t flow) const;
+  // The outbound SA whose packets carry this SPI to `remote`, bound to a flow or not.
+  [[nodiscard]] OutboundSa* sender(const SaKey& at_remote) const;
   // Worker thread `thread` holds no SA pointer now. Threads begin offline; one about to sleep calls offline(), and
   // online() when it wakes.
   void quiescent(std::uint32_t thread);

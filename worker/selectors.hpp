@@ -37,6 +37,7 @@ class CompiledSelectors {
     if (wholly_[info.family == Family::v6]) return true;
     return match(selector_view(packet, info));
   }
+  [[nodiscard]] bool match(const SelectorView& view) const;
 
  private:
   struct Row {
@@ -45,8 +46,6 @@ class CompiledSelectors {
     std::uint8_t protocol;
     Family family;  // a v6 range holds the v4-mapped space too, and must not match it
   };
-  [[nodiscard]] bool match(const SelectorView& view) const;
-
   std::vector<Row> rows_;
   bool wholly_[2] = {true, true};  // IPv4, IPv6: some selector takes every packet of the family
 };

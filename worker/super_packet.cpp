@@ -2,6 +2,7 @@
 // tunnel.
 #include <algorithm>
 
+#include "worker/icmp_quote.hpp"
 #include "worker/outbound.hpp"
 
 namespace postern {
@@ -55,7 +56,8 @@ void Outbound::oversize_from_queue(const VnetHeader& offload, Bytes ip_packet, c
     if (*wait == Drop::no_outbound_sa) context_.egress.acquire(like.flow, whole);
     return context_.count_drop(*wait);
   }
-  if (!route_.sa->selectors->permit(whole, info)) return context_.count_drop(Drop::selector);
+  if (const Drop refused = refused_by(*route_.sa->selectors, whole, info); refused != Drop::none)
+    return context_.count_drop(refused);
   if (!info.dont_fragment) return send_fragments(whole, info, like);
   answer_too_big(whole, info);
   context_.count_drop(Drop::too_big);

@@ -35,7 +35,11 @@ TEST_CASE("render: what is rendered is the same document again") {
   rich["dataplane"] = {
       {"plain_side", "af_xdp"}, {"xdp_mode", "native"}, {"on_stop", "release"}, {"workers", 3}, {"crypto", "openssl"}};
   rich["vrfs"] = {{{"name", "blue"}, {"table", 100}}};
-  rich["ipsec"]["global"] = {{"df_bit", "set"}, {"ecn", "discard"}};
+  rich["ipsec"]["global"] = {{"df_bit", "set"},   {"ecn", "discard"},      {"dscp", 46},
+                             {"tcp_mss", "auto"}, {"path_mtu_aging", 300}, {"fragmentation", "after-encryption"}};
+  rich["ipsec"]["profiles"][0]["tcp_mss"] = 1300;
+  rich["crypto_maps"][0]["entries"][0]["dscp"] = "copy";
+  rich["crypto_maps"][0]["entries"][0]["tcp_mss"] = "off";
   rich["acls"].push_back(json::parse(R"({"name": "MIX", "rules": [
     {"action": "deny", "protocol": "tcp", "source": "any", "destination": "host 10.9.0.1", "destination_ports": "neq 22"},
     {"action": "permit", "protocol": "udp", "source": "10.1.0.1 0.0.255.254", "destination": "10.0.0.0 0.255.255.255", "source_ports": "eq 5 9", "destination_ports": "lt 9"},

@@ -3,6 +3,7 @@ import random
 
 import pytest
 from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.packet import Raw
 
 import lab
@@ -12,10 +13,11 @@ from peer import QUIET, ScapyLab
 
 @pytest.fixture(scope="module")
 def world(module_scratch):
-    """map4 is UDP-encapsulated, tunnel4 is not."""
+    """map4 and map6 are UDP-encapsulated, tunnel4 is not."""
     flows = lab.fresh_flows()
     document = lab.gateway_document(1, flows)
-    document["crypto_maps"][0]["entries"][0]["udp_encapsulation"] = {"local_port": 4500, "remote_port": 40123}
+    for one in document["crypto_maps"]:
+        one["entries"][0]["udp_encapsulation"] = {"local_port": 4500, "remote_port": 40123}
     with ScapyLab(module_scratch, document, flows) as made:
         yield made
 
@@ -50,6 +52,20 @@ def test_fragments_of_encapsulated_esp(world):
     for piece in pieces:
         world.peer.send(piece)
     assert len(pieces) > 1 and world.host.first(lambda one: payload in bytes(one)) is not None
+
+
+def test_fragments_of_encapsulated_esp_over_ipv6(world):
+    """RFC 8200 4.5: whole datagrams with a checksum, cut by the peer; and one whose pieces are not all there."""
+    payload = world.mark() + bytes(1300)
+    esp = esp_bytes(association(world.pair("map6").to_left, lab.OUT6[2], lab.OUT6[1]).encrypt(world.inner("map6", True, payload), seq_num=1))
+    udp = bytes(IPv6(src=lab.OUT6[2], dst=lab.OUT6[1]) / UDP(sport=40123, dport=4500) / Raw(esp))[40:]
+    cut = fragment6(IPv6(src=lab.OUT6[2], dst=lab.OUT6[1]) / IPv6ExtHdrFragment(id=random.getrandbits(32), nh=17) / Raw(udp), 700)
+    world.host.drain()
+    for piece in cut[1:]:
+        world.peer.send(piece)
+    assert world.host.first(lambda one: payload in bytes(one), QUIET) is None
+    world.peer.send(cut[0])
+    assert len(cut) > 1 and world.host.first(lambda one: payload in bytes(one)) is not None
 
 
 def recv_errors(world) -> list[int]:

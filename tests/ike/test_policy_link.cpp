@@ -34,7 +34,20 @@ Connection connection(const std::string& name, std::string_view key) {
   child.lifetime_s = 120;
   child.lifetime_bytes = 1ULL << 40;
   child.idle_s = 60;
-  child.place = {7, DeliverTo::map_interface, 3, 100, 1400, 128, 64, DfPolicy::clear, EcnPolicy::discard};
+  child.place = {7,
+                 DeliverTo::map_interface,
+                 3,
+                 100,
+                 1400,
+                 128,
+                 64,
+                 DfPolicy::clear,
+                 EcnPolicy::discard,
+                 FragmentPolicy::after,
+                 false,
+                 46,
+                 1300,
+                 900};
   Connection out;
   out.name = name;
   out.interface = "out0";

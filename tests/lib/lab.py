@@ -89,6 +89,10 @@ class Gateways(Lab):
                 end.offloads_off("eth0")
                 gateway.offloads_off("in0")
             self._address(side, end, gateway)
+        self._connect()
+
+    def _connect(self) -> None:
+        """What W is."""
         self.bridge(self.w, "br0", ["w1", "w2"])
 
     def _address(self, side: int, end: Namespace, gateway: Namespace) -> None:
@@ -129,3 +133,28 @@ class Pairing(Gateways):
         except BaseException:
             self.close()
             raise
+
+
+class RoutedPairing(Pairing):
+    """W is a router, and the cable from it to N2 carries less than the one to N1: N1 learns of that from W alone. W stands for
+    either gateway at the other (proxy ARP, proxy NDP), so that addresses and documents are those of the bridge."""
+    FAR_MTU = 1400
+    W4, W6 = "192.0.2.254", "2001:db8:ff::fe"
+
+    def _connect(self) -> None:
+        self.w.router()
+        for side, port in ((1, "w1"), (2, "w2")):
+            self.w.sysctl(f"net.ipv4.conf.{port}.proxy_arp", 1)
+            self.w.sysctl(f"net.ipv6.conf.{port}.proxy_ndp", 1)
+            self.w.sysctl(f"net.ipv4.neigh.{port}.proxy_delay", 0)
+            self.w.sysctl(f"net.ipv6.neigh.{port}.proxy_delay", 0)
+            self.w.ip("address", "add", f"{self.W4}/32", "dev", port)
+            self.w.ip6("address", "add", f"{self.W6}/128", "dev", port, "nodad")
+            self.w.ip("route", "add", OUT4[side], "dev", port)
+            self.w.ip6("route", "add", OUT6[side], "dev", port)
+            self.w.ip6("neigh", "add", "proxy", OUT6[3 - side], "dev", port)
+        # Every message counts here.
+        self.w.sysctl("net.ipv4.icmp_ratelimit", 0)
+        self.w.sysctl("net.ipv6.icmp.ratelimit", 0)
+        self.w.ip("link", "set", "w2", "mtu", self.FAR_MTU)
+        self.n2.ip("link", "set", "out0", "mtu", self.FAR_MTU)

@@ -36,7 +36,7 @@ constexpr const char* base = R"({
        "authentication": {"local": {"method": "pre-share"}, "remote": {"method": "pre-share", "key": "inline key"}}}]},
   "crypto_maps": [{"name": "M1", "entries": [
     {"sequence": 10, "type": "ipsec-isakmp", "match_address": "101", "peer": "192.0.2.2", "transform_sets": ["G", "C"],
-     "pfs": "group20", "df_bit": "set", "security_association": {"lifetime_kilobytes": "disable", "replay_window": 128}}]}],
+     "pfs": "group20", "df_bit": "set", "ecn": "discard", "dscp": 46, "tcp_mss": "auto", "fragmentation": "after-encryption", "security_association": {"lifetime_kilobytes": "disable", "replay_window": 128}}]}],
   "interfaces": [{"name": "out0", "addresses": ["192.0.2.1/24"], "crypto_map": "M1"}],
   "tunnels": [{"number": 0, "mode": "ipsec dual-overlay", "source": "out0", "destination": "192.0.2.2", "ttl": 64,
                "protection": {"profile": "P1"}}]
@@ -135,6 +135,12 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
   CHECK(all.place.path_mtu == 1500);
   CHECK(all.place.replay_window == 128);
   CHECK(all.place.df == DfPolicy::set);
+  CHECK(all.place.ecn == EcnPolicy::discard);
+  CHECK(all.place.fragmentation == FragmentPolicy::after);
+  CHECK_FALSE(all.place.dscp_copy);
+  CHECK(all.place.dscp == 46);
+  CHECK(all.place.tcp_mss == mss_of_path);
+  CHECK(all.place.path_mtu_aging_s == 600);
 }
 
 TEST_CASE("a negotiated tunnel is one connection with one child, any to any of what it carries (SV-02, SV-07)") {

@@ -68,6 +68,7 @@ static long search_step(__u32 step __attribute__((unused)), struct candidates* i
   const struct postern_ace_key key = {.generation = in->generation, .index = word * 64 + lowest_bit(bits)};
   const struct postern_ace* ace = bpf_map_lookup_elem(&aces, &key);
   if (!ace) return 1;
+  if (ace->log && in->found.logged == POSTERN_NO_ACE) in->found.logged = key.index;
   if (ace->action == POSTERN_PERMIT) {
     in->found.flow = ace->flow;
     in->found.ace = key.index;
@@ -106,7 +107,7 @@ static __always_inline void find_by_tables(const struct postern_flow_key* flow, 
 }
 
 SUBPROGRAM int classify_by_tables(const struct postern_flow_key* flow, struct postern_flow_verdict* out) {
-  struct candidates in = {.generation = flow->generation, .found.ace = POSTERN_NO_ACE};
+  struct candidates in = {.generation = flow->generation, .found = {.ace = POSTERN_NO_ACE, .logged = POSTERN_NO_ACE}};
   find_by_tables(flow, &in);
   *out = in.found;
   return 0;
@@ -140,6 +141,65 @@ static __always_inline struct postern_flow_verdict classify(const struct postern
  */
 SUBPROGRAM int classify_quoted(const struct postern_flow_key* asked, __u64 bytes) {
   return asked ? (int)classify(asked, bytes).flow : 0;
+}
+
+/* Who sent a packet that a rule with `log` matched; zero but for POSTERN_LOG_INPUT. */
+struct log_source {
+  __u32 ifindex;
+  __u8 mac[6];
+  __u8 mirrored;
+};
+
+/* Counts the packet; the first of its flow is told at once. A full ring loses the record, not the count. */
+SUBPROGRAM int log_match(const struct postern_flow_key* flow, __u32 index, const struct log_source* from) {
+  const struct postern_ace_key rule = {.generation = flow->generation, .index = index};
+  const struct postern_ace* ace = bpf_map_lookup_elem(&aces, &rule);
+  if (!ace) return 0;
+  struct postern_log_key key = {.flow = *flow, .ace = index, .mirrored = from->mirrored};
+  if (ace->log == POSTERN_LOG_INPUT) {
+    key.ifindex = from->ifindex;
+    __builtin_memcpy(key.mac, from->mac, sizeof key.mac);
+  }
+  struct postern_log_count* known = bpf_map_lookup_elem(&log_flows, &key);
+  if (known) {
+    __sync_fetch_and_add(&known->packets, 1);
+    return 0;
+  }
+  const struct postern_log_count first = {.packets = 1};
+  if (bpf_map_update_elem(&log_flows, &key, &first, BPF_NOEXIST)) return 0;
+  bpf_ringbuf_output(&log_records, &key, sizeof key, 0);
+  return 0;
+}
+
+static __always_inline struct postern_fragment_key fragment_key(const struct packet* packet, enum postern_hook hook) {
+  const struct postern_fragment_key key = {.generation = packet->flow.generation,
+                                           .source = packet->flow.source,
+                                           .destination = packet->flow.destination,
+                                           .identification = packet->identification,
+                                           .protocol = packet->flow.protocol,
+                                           .hook = hook};
+  return key;
+}
+
+/* A first fragment passes in clear: its packet's others may follow. */
+SUBPROGRAM int remember_fragment(const struct packet* packet, enum postern_hook hook) {
+  const struct postern_fragment_key key = fragment_key(packet, hook);
+  const struct postern_fragment first = {.until_ns = bpf_ktime_get_ns() + POSTERN_FRAGMENT_NS,
+                                         .bytes = packet->transport_bytes};
+  bpf_map_update_elem(&fragments, &key, &first, BPF_ANY);
+  return 0;
+}
+
+/*
+ * Of a later fragment that addresses and protocol alone would protect: POSTERN_VERDICT_pass when its first fragment
+ * passed in clear and is not overwritten, else a drop (RFC 4301 §7.4).
+ */
+SUBPROGRAM int follow_fragment(const struct packet* packet, enum postern_hook hook) {
+  const struct postern_fragment_key key = fragment_key(packet, hook);
+  const struct postern_fragment* first = bpf_map_lookup_elem(&fragments, &key);
+  if (!first || first->until_ns < bpf_ktime_get_ns()) return drop(POSTERN_DROP_fragment_unknown);
+  if (packet->fragment_offset < first->bytes) return drop(POSTERN_DROP_fragment_overlap);
+  return POSTERN_VERDICT_pass;
 }
 
 /* The flow as its answers' policy sees it: an inbound packet is matched by the mirror of the outbound rule (TS-09). */

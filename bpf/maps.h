@@ -45,6 +45,14 @@ POSTERN_MAP(ace_hits, BPF_MAP_TYPE_PERCPU_HASH, struct postern_ace_key, struct p
             BPF_F_NO_PREALLOC);
 POSTERN_MAP(flow_cache, BPF_MAP_TYPE_LRU_HASH, struct postern_flow_key, struct postern_flow_verdict,
             POSTERN_MAX_FLOW_CACHE, 0);
+POSTERN_MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct postern_fragment_key, struct postern_fragment,
+            POSTERN_MAX_FRAGMENTS, 0);
+POSTERN_MAP(log_flows, BPF_MAP_TYPE_LRU_HASH, struct postern_log_key, struct postern_log_count, POSTERN_MAX_LOG_FLOWS,
+            0);
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, POSTERN_LOG_RING_BYTES);
+} log_records __weak SEC(".maps"); /* of struct postern_log_key */
 
 POSTERN_MAP(verdicts, BPF_MAP_TYPE_PERCPU_HASH, struct postern_verdict_key, struct postern_count,
             POSTERN_MAX_INTERFACES * 3 * POSTERN_VERDICT_COUNT, BPF_F_NO_PREALLOC);

@@ -19,7 +19,16 @@ enum parse_result {
   PARSED_NOT_IP, /* ARP and all that no policy speaks of */
   PARSE_TRUNCATED,
   PARSE_MALFORMED,
+  PARSE_TINY_FRAGMENT,    /* RFC 1858 §3, RFC 3128 */
+  PARSE_OVERLAP_FRAGMENT, /* RFC 1858 §4, RFC 4301 §7.2 */
 };
+
+/* Why a packet that could not be parsed is dropped. */
+static __always_inline int drop_unparsed(int parsed) {
+  if (parsed == PARSE_TINY_FRAGMENT) return drop(POSTERN_DROP_fragment_tiny);
+  if (parsed == PARSE_OVERLAP_FRAGMENT) return drop(POSTERN_DROP_fragment_overlap);
+  return drop(POSTERN_DROP_unparseable);
+}
 
 enum fragment { FRAGMENT_NONE, FRAGMENT_FIRST, FRAGMENT_LATER };
 
@@ -27,6 +36,8 @@ struct packet {
   struct postern_flow_key flow; /* as on the wire; generation 0 */
   __be32 spi;                   /* of ESP, or of UDP data longer than 8 bytes (RFC 3948 §2.1); 0: none */
   __be32 flow_label;            /* IPv6: the first four bytes of its header, without the version */
+  __be32 identification;        /* of a fragment; IPv4: in the first two bytes */
+  __u16 fragment_offset;        /* bytes */
   __u16 network;                /* offset of the IP header */
   __u16 transport;              /* offset of what follows the IP headers */
   __u16 transport_bytes;        /* from there to the end that the IP header tells */
@@ -34,6 +45,7 @@ struct packet {
   __u8 fragment;                /* enum fragment */
   __u8 hop_limit;
   __u8 traffic_class;
+  __u8 link_group; /* 1: the Ethernet destination is a group: also a broadcast of one subnet shows */
 };
 
 #define MAX_VLAN_TAGS 2
@@ -68,6 +80,12 @@ static __always_inline int has_ports(__u8 protocol) {
          protocol == PROTOCOL_UDPLITE;
 }
 
+/* Of the transport header, what a first fragment must hold and no later one may touch (RFC 3128: all of TCP's). */
+static __always_inline __u16 least_header(__u8 protocol) {
+  if (protocol == IPPROTO_TCP) return 20;
+  return protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP ? 12 : 8;
+}
+
 static __always_inline int is_extension(__u8 protocol) {
   return protocol == PROTOCOL_HOP_BY_HOP || protocol == PROTOCOL_ROUTING || protocol == PROTOCOL_FRAGMENT ||
          protocol == PROTOCOL_DESTINATION_OPTIONS;
@@ -89,6 +107,8 @@ static __always_inline void map_v4(struct postern_address* address, __be32 v4) {
 static __always_inline int parse_transport(const void* data, const void* data_end, struct packet* packet) {
   const __u8 protocol = packet->flow.protocol;
   if (packet->transport > MAX_HEADER_BYTES) return PARSE_MALFORMED;
+  if (packet->fragment == FRAGMENT_FIRST && packet->transport_bytes < least_header(protocol))
+    return PARSE_TINY_FRAGMENT;
   const __be16* at = data + packet->transport;
   if (has_ports(protocol)) {
     if (packet->transport_bytes < 8) return PARSE_MALFORMED;
@@ -130,6 +150,8 @@ static __always_inline int parse_ipv4(const void* data, const void* data_end, st
     packet->fragment = FRAGMENT_LATER;
   else if (fragment & 0x2000)
     packet->fragment = FRAGMENT_FIRST;
+  packet->fragment_offset = (fragment & 0x1fff) * 8;
+  packet->identification = ip->id;
   return PARSED;
 }
 
@@ -147,9 +169,11 @@ static __always_inline int skip_extension(const void* data, const void* data_end
   const struct ipv6_fragment* header = data + packet->transport;
   if ((const void*)(header + 1) > data_end) return PARSE_TRUNCATED;
   __u16 bytes = sizeof *header;
-  if (packet->flow.protocol == PROTOCOL_FRAGMENT)
-    packet->fragment = header->offset_and_more & bpf_htons(0xfff8) ? FRAGMENT_LATER : FRAGMENT_FIRST;
-  else
+  if (packet->flow.protocol == PROTOCOL_FRAGMENT) {
+    packet->fragment_offset = bpf_ntohs(header->offset_and_more) & 0xfff8;
+    packet->fragment = packet->fragment_offset ? FRAGMENT_LATER : FRAGMENT_FIRST;
+    packet->identification = header->identification;
+  } else
     bytes = (((const struct ipv6_extension*)header)->units + 1) * 8;
   if (bytes > packet->transport_bytes) return PARSE_MALFORMED;
   packet->flow.protocol = header->next_header;
@@ -195,13 +219,14 @@ static __always_inline int parse_ip(const void* data, const void* data_end, stru
   FORGET_PATH();
   if (packet->fragment != FRAGMENT_LATER) return parse_transport(data, data_end, packet);
   packet->flow.fragment = 1;
-  return PARSED;
+  return packet->fragment_offset < least_header(packet->flow.protocol) ? PARSE_OVERLAP_FRAGMENT : PARSED;
 }
 
 /* Call it in a global function: see FORGET_PATH. */
 static __always_inline int parse(const void* data, const void* data_end, struct packet* packet) {
   const struct ethhdr* ethernet = data;
   if ((const void*)(ethernet + 1) > data_end) return PARSE_TRUNCATED;
+  packet->link_group = ethernet->h_dest[0] & 1;
   __be16 type = ethernet->h_proto;
   __u32 offset = sizeof *ethernet;
   for (int i = 0; i < MAX_VLAN_TAGS; ++i) {

@@ -18,6 +18,11 @@ static __always_inline int is_broadcast(const struct postern_address* address) {
   return is_v4_mapped(address) && ((const __u32*)address)[3] == 0xffffffffU;
 }
 
+/* More than one receiver, which no SA of a crypto map has (TS-11). */
+static __always_inline int is_group(const struct packet* packet) {
+  return packet->link_group || is_multicast(&packet->flow.destination) || is_broadcast(&packet->flow.destination);
+}
+
 static __always_inline int is_link_local(const struct postern_address* address) {
   return address->bytes[0] == 0xfe && (address->bytes[1] & 0xc0) == 0x80;
 }

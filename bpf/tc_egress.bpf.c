@@ -65,16 +65,29 @@ static __always_inline int send_outside(struct __sk_buff* skb, const struct post
   struct packet packet = {};
   const int parsed = parse_skb(skb, &packet);
   if (parsed == PARSED_NOT_IP) return POSTERN_VERDICT_exempt;
-  if (parsed != PARSED) return drop(POSTERN_DROP_unparseable);
+  if (parsed != PARSED) return drop_unparsed(parsed);
   if (is_neighbour_discovery(&packet) || is_dhcp_request(interface, &packet)) return POSTERN_VERDICT_exempt;
   packet.flow.generation = interface->generation;
   struct postern_stamp stamp = {.generation = interface->generation, .ifindex = skb->ifindex};
-  stamp.flow = classify(&packet.flow, skb->len).flow;
+  const struct postern_flow_verdict found = classify(&packet.flow, skb->len);
+  if (found.logged != POSTERN_NO_ACE) {
+    const struct log_source from = {.ifindex = skb->ingress_ifindex};
+    log_match(&packet.flow, found.logged, &from);
+  }
+  stamp.flow = found.flow;
   if (!stamp.flow && is_icmp_error(&packet)) stamp.flow = flow_of_quoted(skb, &packet);
   if (stamp.flow == UNREADABLE_QUOTE) return drop(POSTERN_DROP_unparseable);
-  if (!stamp.flow) return POSTERN_VERDICT_pass;
-  if (is_multicast(&packet.flow.destination) || is_broadcast(&packet.flow.destination))
-    return drop(POSTERN_DROP_multicast_not_protected);
+  if (!stamp.flow) {
+    if (packet.fragment == FRAGMENT_FIRST && interface->flags & POSTERN_IF_PORTS)
+      remember_fragment(&packet, POSTERN_HOOK_TC_EGRESS);
+    return POSTERN_VERDICT_pass;
+  }
+  if (packet.fragment == FRAGMENT_LATER && interface->flags & POSTERN_IF_PORTS) {
+    /* One whose first fragment did not pass in clear is protected, in whatever order they come. */
+    const int followed = follow_fragment(&packet, POSTERN_HOOK_TC_EGRESS);
+    if (followed != drop(POSTERN_DROP_fragment_unknown)) return followed;
+  }
+  if (is_group(&packet)) return drop(POSTERN_DROP_multicast_not_protected);
   if (interface->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
   if (skb->vlan_present && bpf_skb_vlan_pop(skb)) return drop(POSTERN_DROP_unparseable);
   if (stamp_frame(skb, &stamp)) return drop(POSTERN_DROP_no_frame);

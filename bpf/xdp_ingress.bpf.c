@@ -91,10 +91,38 @@ static __always_inline int receive_clear_error(struct xdp_md* ctx, const struct 
   return classify_quoted(&quoted.flow, 0) ? drop(POSTERN_DROP_clear_text) : POSTERN_VERDICT_pass;
 }
 
+static __always_inline void log_frame(struct xdp_md* ctx, const struct packet* packet, __u32 ace, int mirrored) {
+  const __u8* source = (void*)(long)ctx->data + 6;
+  if ((const void*)(source + 6) > (void*)(long)ctx->data_end) return;
+  struct log_source from = {.ifindex = ctx->ingress_ifindex, .mirrored = mirrored};
+  __builtin_memcpy(from.mac, source, sizeof from.mac);
+  log_match(&packet->flow, ace, &from);
+}
+
+/* What mirrored policy says about a packet that came in clear (TS-09). */
+static __always_inline int judge_clear(struct xdp_md* ctx, const struct postern_interface* interface,
+                                       struct packet* packet) {
+  const int group = is_group(packet);
+  mirror(&packet->flow);
+  packet->flow.generation = interface->generation;
+  const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
+  if (found.logged != POSTERN_NO_ACE) log_frame(ctx, packet, found.logged, 1);
+  if (!found.flow) {
+    const int decision = is_icmp_error(packet) ? receive_clear_error(ctx, packet) : POSTERN_VERDICT_pass;
+    if (decision == POSTERN_VERDICT_pass && packet->fragment == FRAGMENT_FIRST && interface->flags & POSTERN_IF_PORTS)
+      remember_fragment(packet, POSTERN_HOOK_XDP_INGRESS);
+    return decision;
+  }
+  if (group) return drop(POSTERN_DROP_multicast_not_protected);
+  if (packet->fragment == FRAGMENT_LATER && interface->flags & POSTERN_IF_PORTS)
+    return follow_fragment(packet, POSTERN_HOOK_XDP_INGRESS);
+  return drop(POSTERN_DROP_clear_text);
+}
+
 static __always_inline int receive_outside(struct xdp_md* ctx, const struct postern_interface* interface,
                                            struct packet* packet, int parsed) {
   if (parsed == PARSED_NOT_IP) return POSTERN_VERDICT_exempt;
-  if (parsed != PARSED) return interface->generation ? drop(POSTERN_DROP_unparseable) : POSTERN_VERDICT_pass;
+  if (parsed != PARSED) return interface->generation ? drop_unparsed(parsed) : POSTERN_VERDICT_pass;
   const int local = is_local(interface->vrf, &packet->flow.destination);
   if (local) {
     const int decision = receive_local(ctx, interface, packet);
@@ -102,11 +130,7 @@ static __always_inline int receive_outside(struct xdp_md* ctx, const struct post
   }
   if (!interface->generation) return POSTERN_VERDICT_pass;
   if (is_neighbour_discovery(packet) || is_dhcp_reply(packet, local)) return POSTERN_VERDICT_exempt;
-  mirror(&packet->flow);
-  packet->flow.generation = interface->generation;
-  const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
-  if (found.flow) return drop(POSTERN_DROP_clear_text);
-  return is_icmp_error(packet) ? receive_clear_error(ctx, packet) : POSTERN_VERDICT_pass;
+  return judge_clear(ctx, interface, packet);
 }
 
 /* The interface by which the kernel would forward the packet; 0: it would not, or has more to do than forward. */
@@ -131,20 +155,26 @@ static __always_inline __u32 route(struct xdp_md* ctx, const struct packet* pack
 static __always_inline int forward_inside(struct xdp_md* ctx, const struct postern_interface* interface,
                                           struct packet* packet, int parsed) {
   if (parsed != PARSED || packet->hop_limit <= 1) return POSTERN_VERDICT_pass;
-  if (is_multicast(&packet->flow.destination) || is_broadcast(&packet->flow.destination)) return POSTERN_VERDICT_pass;
+  if (is_group(packet)) return POSTERN_VERDICT_pass;
   if (is_local(interface->vrf, &packet->flow.destination)) return POSTERN_VERDICT_pass;
   struct postern_stamp stamp = {.ifindex = route(ctx, packet)};
+  __u32 logged = POSTERN_NO_ACE;
   const struct postern_interface* out = find_interface(stamp.ifindex);
   if (!out) return POSTERN_VERDICT_pass;
   if (out->flags & POSTERN_IF_TUNNEL) {
     stamp.flow = out->flow;
   } else if (out->flags & POSTERN_IF_OUTSIDE && out->generation) {
+    /* Its first fragment may be on the kernel's way, behind which TC egress remembers it. */
+    if (packet->fragment == FRAGMENT_LATER && out->flags & POSTERN_IF_PORTS) return POSTERN_VERDICT_pass;
     stamp.generation = packet->flow.generation = out->generation;
-    stamp.flow = classify(&packet->flow, bpf_xdp_get_buff_len(ctx)).flow;
+    const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
+    stamp.flow = found.flow;
+    logged = found.logged;
   }
   if (!stamp.flow) return POSTERN_VERDICT_pass;
   if (out->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
   if (queue_slot(interface, ctx->rx_queue_index) == NO_QUEUE) return POSTERN_VERDICT_pass;
+  if (logged != POSTERN_NO_ACE) log_frame(ctx, packet, logged, 0);
   return stamp_metadata(ctx, &stamp) ? POSTERN_VERDICT_pass : POSTERN_VERDICT_to_worker;
 }
 

@@ -9,7 +9,10 @@ namespace {
 
 using nlohmann::json;
 
+// OPAQUE: what has no ports to show (RFC 4301 §4.4.1.1).
 std::string ident(const json& object) {
+  if (object.value("opaque", false))
+    return fmt::format("{}/{}/opaque", address_and_mask(text(object, "prefix")), number(object, "proto"));
   return selector(text(object, "prefix"), number(object, "proto"), number(object, "port"));
 }
 

@@ -29,7 +29,9 @@ std::string access_list(const json& entry, bool v6) {
   std::string out = v6 ? "IPv6 access list" + space + name + "\n" : "Extended IP access list" + space + name + "\n";
   for (const json& rule : list(acl, "rules")) {
     const std::string what = fmt::format("{} {} {} {}", text(rule, "action"), text(rule, "proto"),
-                                         side(rule, "src", "src_ports"), side(rule, "dst", "dst_ports"));
+                                         side(rule, "src", "src_ports"), side(rule, "dst", "dst_ports")) +
+                             (rule.value("fragments", false) ? " fragments" : "") +
+                             (rule.contains("log") ? " " + text(rule, "log") : "");
     out += v6 ? fmt::format("  {} sequence {}\n", what, number(rule, "sequence"))
               : fmt::format("  access-list{}{} {}\n", space, name, what);
   }

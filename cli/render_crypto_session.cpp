@@ -34,9 +34,9 @@ std::string render_flow(const json& flow, bool ikev2, bool detail) {
   const std::string local = text(flow, "local"), remote = text(flow, "remote");
   const auto protocol = number(flow, "protocol");
   const std::string name = protocol != 0 ? fmt::format("{}", protocol) : is_v6(local) ? "ipv6" : "ip";
-  std::string out = fmt::format("  IPSEC FLOW: {} {}{} {}{} {}{}\n", text(flow, "action"), name, ikev2 ? " " : "",
+  std::string out = fmt::format("  IPSEC FLOW: {} {}{} {}{} {}{}{}\n", text(flow, "action"), name, ikev2 ? " " : "",
                                 address_and_mask(local), ports(list(flow, "local_ports")), address_and_mask(remote),
-                                ports(list(flow, "remote_ports")));
+                                ports(list(flow, "remote_ports")), flow.value("fragments", false) ? " fragments" : "");
   std::string idents;
   for (const json& pair : list(flow, "true_ident"))
     idents += fmt::format("    {} -> {}\n", selector(text(pair, "local"), 0, 0), selector(text(pair, "remote"), 0, 0));

@@ -17,6 +17,7 @@ System convert_system(const json& in) {
   System out;
   out.hostname = in.value("hostname", out.hostname);
   out.log_level = in.value("log_level", out.log_level);
+  out.acl_log_interval_s = in.value("acl_log_interval_s", out.acl_log_interval_s);
   return out;
 }
 

@@ -57,6 +57,11 @@ Ace convert_rule(const json& rule, const std::string& path, Family family, Conve
   convert_side(rule, "destination", path, family, conversion, out.destination, out.destination_wildcard);
   out.source_ports = convert_ports(rule, "source_ports", path, out.protocol, conversion);
   out.destination_ports = convert_ports(rule, "destination_ports", path, out.protocol, conversion);
+  out.fragments = rule.value("fragments", false);
+  if (out.fragments && (!out.source_ports.empty() || !out.destination_ports.empty()))
+    conversion.report.error(path + "/fragments", "non-initial fragments have no ports",
+                            "a rule with fragments and without source_ports and destination_ports");
+  if (rule.contains("log")) out.log = rule["log"] == "input" ? AceLog::input : AceLog::match;
   return out;
 }
 

@@ -80,8 +80,8 @@ void check_type(const json& entry, bool negotiated, const std::string& path, Rep
       report.error(path + "/transform_set", "transform_sets is given too", "one of the two");
     return;
   }
-  refuse({"ikev2_profile", "pfs", "security_association", "initiate"}, "a manual entry has no negotiation",
-         "type ipsec-isakmp, or leave it out");
+  refuse({"ikev2_profile", "pfs", "security_association", "initiate", "separate_fragment_sa"},
+         "a manual entry has no negotiation", "type ipsec-isakmp, or leave it out");
   refuse({"transform_sets"}, "a manual entry has exactly one transform set; a choice of sets needs IKE",
          "transform_set");
   if (!entry.contains("transform_set")) report.error(path + "/transform_set", "is missing", "one transform set");
@@ -113,6 +113,7 @@ MapEntry convert_entry(const json& entry, const std::string& path, const Encapsu
   out.sa = convert_security_association(entry);
   out.initiate = initiate_of(entry, Initiate::on_traffic);
   out.encapsulation = convert_encapsulation(entry, inherited);
+  out.separate_fragment_sa = entry.value("separate_fragment_sa", true);
   convert_udp(entry, out);
   return out;
 }

@@ -22,6 +22,7 @@ enum class OnStop : std::uint8_t { block, release };
 enum class DfBit : std::uint8_t { copy, set, clear };
 enum class Ecn : std::uint8_t { propagate, discard };
 enum class Fragmentation : std::uint8_t { before, after };  // encryption
+enum class AceLog : std::uint8_t { none, match, input };    // `log`, `log-input` (TS-12)
 
 // TCP/UDP ports, host order, inclusive. `neq` of the guide becomes two ranges in the loader.
 struct PortRange {
@@ -36,6 +37,8 @@ struct Ace {
   std::uint8_t protocol = 0;
   Prefix source, destination;                              // "any" is 0.0.0.0/0 or ::/0 by the list's family
   std::vector<PortRange> source_ports, destination_ports;  // empty: any
+  bool fragments = false;                                  // matches non-initial fragments and nothing else (TS-04)
+  AceLog log = AceLog::none;
   // A discontiguous IPv4 wildcard mask (set bits: don't care), host order; only in a list that nothing binds (TS-06).
   std::optional<std::uint32_t> source_wildcard, destination_wildcard;
   bool operator==(const Ace&) const = default;
@@ -103,7 +106,8 @@ struct MapEntry {
   SecurityAssociation sa;
   Initiate initiate = Initiate::on_traffic;
   Encapsulation encapsulation;
-  bool udp_encapsulation = false;  // manual SAs only by the operator's word, there is nobody to detect NAT
+  bool separate_fragment_sa = true;  // rules with ports: non-initial fragments in SAs of their own (RFC 4301 §7.2)
+  bool udp_encapsulation = false;    // manual SAs only by the operator's word, there is nobody to detect NAT
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
   bool operator==(const MapEntry&) const = default;
 };
@@ -168,6 +172,7 @@ struct Vrf {
 struct System {
   std::string hostname;
   std::string log_level = "info";
+  std::uint32_t acl_log_interval_s = 300;
   bool operator==(const System&) const = default;
 };
 

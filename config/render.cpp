@@ -53,6 +53,8 @@ json render_rule(const Ace& rule, Family family) {
   render_side(out, "destination", rule.destination, rule.destination_wildcard);
   if (!rule.source_ports.empty()) out["source_ports"] = ports_text(rule.source_ports);
   if (!rule.destination_ports.empty()) out["destination_ports"] = ports_text(rule.destination_ports);
+  if (rule.fragments) out["fragments"] = true;
+  if (rule.log != AceLog::none) out["log"] = rule.log == AceLog::input ? json("input") : json(true);
   return out;
 }
 
@@ -119,6 +121,7 @@ json render_map(const CryptoMap& map) {
     if (entry.negotiated) {
       out["transform_sets"] = entry.transform_sets;
       out["initiate"] = text_of(entry.initiate);
+      out["separate_fragment_sa"] = entry.separate_fragment_sa;
       render_negotiation(out, entry);
     } else {
       out["transform_set"] = entry.transform_sets.front();
@@ -220,7 +223,7 @@ json list(const std::vector<T>& all, Render render_one) {
 }  // namespace
 
 json render(const Document& document) {
-  json system = {{"log_level", document.system.log_level}};
+  json system = {{"log_level", document.system.log_level}, {"acl_log_interval_s", document.system.acl_log_interval_s}};
   if (!document.system.hostname.empty()) system["hostname"] = document.system.hostname;
   return {{"version", document.version},
           {"system", std::move(system)},

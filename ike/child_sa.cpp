@@ -65,12 +65,22 @@ struct Match {
   std::vector<Selector> local, remote;
 };
 
+// R43-02: an OPAQUE selector names packets without visible ports, which a flow for them takes; any other skips it and
+// goes on with the next, because an SA for it would hold nothing else.
+std::vector<Selector> that_suit(const ChildPolicy& policy, std::span<const Selector> offered) {
+  std::vector<Selector> out;
+  for (const Selector& one : offered)
+    if (is_opaque(one) == policy.later_fragments) out.push_back(one);
+  return out;
+}
+
 // The flows of this peer that the offer fits (CM-16), those that have no SA yet first. A rekey is for the same flow.
 std::vector<Match> matches_of(const SessionCore& core, const Connection& connection, const ChildOffer& offer) {
   std::vector<Match> fresh, served;
   for (const ChildPolicy& policy : connection.children) {
     if (offer.replaces != nullptr && offer.replaces->policy.name != policy.name) continue;
-    Match match{&policy, narrow(offer.tsr->selectors, policy.local), narrow(offer.tsi->selectors, policy.remote)};
+    Match match{&policy, narrow(that_suit(policy, offer.tsr->selectors), policy.local),
+                narrow(that_suit(policy, offer.tsi->selectors), policy.remote)};
     if (match.local.empty() || match.remote.empty()) continue;
     (core.has_child(policy.name) ? served : fresh).push_back(std::move(match));
   }

@@ -6,9 +6,11 @@
 namespace postern::ike {
 namespace {
 
+// What `initiate always` means. Later fragments come rarely, and not every peer has SAs for them.
 std::vector<std::string> child_names(const Connection& connection) {
   std::vector<std::string> out;
-  for (const ChildPolicy& child : connection.children) out.push_back(child.name);
+  for (const ChildPolicy& child : connection.children)
+    if (!child.later_fragments) out.push_back(child.name);
   return out;
 }
 

@@ -42,6 +42,7 @@ struct ChildPolicy {
   std::vector<EspProposal> proposals;   // 1..6, in order
   std::vector<crypto::DhGroup> pfs;     // empty: none asked for
   bool transport = false;
+  bool later_fragments = false;  // selectors with OPAQUE ports; set up by traffic alone
   std::uint32_t lifetime_s = 3600;
   std::uint64_t lifetime_bytes = 0;  // 0: no volume lifetime
   std::uint32_t idle_s = 0;          // 0: never

@@ -93,6 +93,7 @@ void fields(Codec& codec, T& child) {
   codec("proposals", child.proposals);
   codec("pfs", child.pfs);
   codec("transport", child.transport);
+  codec("later_fragments", child.later_fragments);
   codec("lifetime_s", child.lifetime_s);
   codec("lifetime_bytes", child.lifetime_bytes);
   codec("idle_s", child.idle_s);

@@ -20,7 +20,7 @@ struct Box {
 Box box_of(const Selector& s) {
   Box box{s.protocol, s.protocol, s.first_port, s.last_port, s.first, s.last};
   if (s.protocol == 0) box.last_protocol = no_protocol;
-  if (s.first_port == 65535 && s.last_port == 0)
+  if (is_opaque(s))
     box.first_port = box.last_port = opaque_port;
   else if (s.first_port == 0 && s.last_port == 65535)
     box.last_port = opaque_port;

@@ -16,6 +16,9 @@ namespace postern::ike {
 // Everything of one family.
 [[nodiscard]] Selector any_selector(Family family);
 
+// RFC 4301 §4.4.1.1: the packets whose ports cannot be seen.
+[[nodiscard]] constexpr bool is_opaque(const Selector& s) { return s.first_port == 65535 && s.last_port == 0; }
+
 [[nodiscard]] std::optional<Selector> intersect(const Selector& a, const Selector& b);
 [[nodiscard]] bool covers(std::span<const Selector> outer, const Selector& inner);
 

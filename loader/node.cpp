@@ -166,6 +166,7 @@ Result<void> Node::watch_everything() {
                   [this](const std::string& said, nlohmann::json args) { return command(said, std::move(args)); },
                   control_groups()));
   control_ = std::move(control);
+  POSTERN_CHECK(watch_acl_log());
   sample_stats();
   arm_keeper();
   kick_watchdog();
@@ -290,6 +291,41 @@ void Node::sample_stats() {
     spdlog::debug("link statistics: {}", sampled.error().message());
   loop_->after(std::max<Duration>(stats_.next_sample() - now, std::chrono::milliseconds(100)),
                [this] { sample_stats(); });
+}
+
+// TS-12. Nothing comes, and nothing is done, while no rule asks for it.
+Result<void> Node::watch_acl_log() {
+  AclLogNames names;
+  names.rule = [this](std::uint32_t generation, std::uint32_t ace) -> std::optional<AclLogNames::Rule> {
+    for (const PlannedInterface& planned : plan_.interfaces) {
+      const auto installed = state_.interfaces.find(planned.name);
+      if (installed != state_.interfaces.end() && installed->second.generation == generation &&
+          ace < planned.rules.size())
+        return AclLogNames::Rule{planned.rules[ace].name, planned.rules[ace].permit};
+    }
+    return std::nullopt;
+  };
+  names.interface = [this](std::uint32_t ifindex) {
+    const auto link = netlink_->link(ifindex);
+    return link ? link->name : std::to_string(ifindex);
+  };
+  names.mac = [this](std::uint32_t ifindex, const IpAddress& host) -> std::optional<MacAddress> {
+    const auto found = netlink_->neighbour(ifindex, host);
+    return found && *found && (*found)->has_mac ? std::optional((*found)->mac) : std::nullopt;
+  };
+  POSTERN_TRY(log, AclLog::create(kernel_->maps(), std::move(names),
+                                  [](const std::string& line) { spdlog::info("{}", line); }));
+  acl_log_ = std::move(log);
+  return loop_->watch(acl_log_->fd(), EPOLLIN, [this](std::uint32_t) {
+    acl_log_->on_records(Clock::now());
+    if (!acl_log_timer_) on_acl_log_timer();
+  });
+}
+
+void Node::on_acl_log_timer() {
+  acl_log_->on_timer(Clock::now(), std::chrono::seconds(document_.system.acl_log_interval_s));
+  acl_log_timer_ = acl_log_->waiting();
+  if (acl_log_timer_) loop_->after(std::chrono::seconds(1), [this] { on_acl_log_timer(); });
 }
 
 void Node::kick_watchdog() {

@@ -22,6 +22,7 @@
 #include "base/fd.hpp"
 #include "base/result.hpp"
 #include "config/model.hpp"
+#include "loader/acl_log.hpp"
 #include "loader/adjacency_keeper.hpp"
 #include "loader/broker.hpp"
 #include "loader/children.hpp"
@@ -87,6 +88,8 @@ class Node {
   void arm_keeper();
   void sample_stats();
   void kick_watchdog();
+  [[nodiscard]] Result<void> watch_acl_log();
+  void on_acl_log_timer();
   void reload();
   void report_state();
   [[nodiscard]] std::string state_text() const;
@@ -177,6 +180,8 @@ class Node {
   std::optional<SharedMemory> memory_;
   std::optional<AdjacencyKeeper> keeper_;
   LinkStats stats_;
+  std::unique_ptr<AclLog> acl_log_;
+  bool acl_log_timer_ = false;
 
   std::optional<WorkerChild> worker_;
   Time worker_started_{};

@@ -32,10 +32,11 @@ struct SaView {
 // One protected flow: a permit ACE of a map entry, or a tunnel.
 struct FlowView {
   std::uint32_t flow = 0;
-  std::string map;             // crypto map, or "TunnelN-head-0"
-  std::uint32_t sequence = 0;  // map entry; 65537 for a tunnel
-  std::uint32_t ace = 0;       // index in the ACL
-  std::string interface;       // the map's interface, or TunnelN
+  std::string map;               // crypto map, or "TunnelN-head-0"
+  std::uint32_t sequence = 0;    // map entry; 65537 for a tunnel
+  std::uint32_t ace = 0;         // index in the ACL
+  std::string interface;         // the map's interface, or TunnelN
+  bool later_fragments = false;  // of the ACE's ports (RFC 4301 §7.2)
   std::optional<std::uint32_t> tunnel;
   std::string owner;  // who makes its SAs: "M1 10 out0", "Tunnel0"; a negotiated one's connection
   bool negotiated = false;

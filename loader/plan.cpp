@@ -30,7 +30,16 @@ std::string flow_key(const config::CryptoMap& map, const config::MapEntry& entry
                      const config::Ace& ace) {
   return "map " + map.name + " " + std::to_string(entry.sequence) + " " + interface.name + ": " +
          std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
-         ace.destination.text() + text_of(ace.destination_ports);
+         ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "");
+}
+
+postern_log log_of(config::AceLog log) {
+  switch (log) {
+    case config::AceLog::match: return POSTERN_LOG_MATCH;
+    case config::AceLog::input: return POSTERN_LOG_INPUT;
+    case config::AceLog::none: break;
+  }
+  return POSTERN_LOG_NONE;
 }
 
 std::vector<PolicyPortRange> ports_of(const std::vector<config::PortRange>& ranges) {
@@ -103,6 +112,31 @@ class Planner {
     return {};
   }
 
+  static PolicyRule rule_of(const config::Acl& acl, const config::Ace& ace, std::uint32_t entry) {
+    PolicyRule rule;
+    rule.entry = entry;
+    rule.permit = ace.action == config::Action::permit;
+    if (ace.protocol != 0) rule.protocol = ace.protocol;
+    rule.source = ace.source;
+    rule.destination = ace.destination;
+    rule.source_ports = ports_of(ace.source_ports);
+    rule.destination_ports = ports_of(ace.destination_ports);
+    if (ace.fragments) rule.fragments = PolicyFragments::only;
+    rule.log = log_of(ace.log);
+    rule.name = acl.name + " rule " + std::to_string(ace.sequence);
+    return rule;
+  }
+
+  // RFC 4301 §7.2: behind a permit with ports, the rule and flow of the fragments that have none.
+  PolicyRule fragments_of(PolicyRule rule, PlannedFlow flow, const std::string& key) {
+    rule.fragments = PolicyFragments::only;
+    rule.source_ports.clear();
+    rule.destination_ports.clear();
+    flow.later_fragments = true;
+    rule.flow = new_flow(std::move(flow), key + " fragments");
+    return rule;
+  }
+
   Result<void> add_entry(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
                          const config::MapEntry& entry, std::uint32_t entry_offset) {
     const std::string key = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
@@ -117,21 +151,21 @@ class Planner {
     auto& rules = interface_of(link, interface.vrf).rules;
     for (std::uint32_t index = 0; index < acl->rules.size(); ++index) {
       const config::Ace& ace = acl->rules[index];
-      PolicyRule rule;
-      rule.entry = entry.sequence + entry_offset;
-      rule.permit = ace.action == config::Action::permit;
-      if (rule.permit) {
-        PlannedFlow flow{0, "", key, map.name, entry.sequence, index, interface.name, std::nullopt};
-        rule.flow = new_flow(std::move(flow), flow_key(map, entry, interface, ace));
-        flows.push_back(rule.flow);
-        permits.push_back(&ace);
+      PolicyRule rule = rule_of(*acl, ace, entry.sequence + entry_offset);
+      if (rule.names_ports()) interface_of(link, interface.vrf).flags |= POSTERN_IF_PORTS;
+      if (!rule.permit) {
+        rules.push_back(std::move(rule));
+        continue;
       }
-      if (ace.protocol != 0) rule.protocol = ace.protocol;
-      rule.source = ace.source;
-      rule.destination = ace.destination;
-      rule.source_ports = ports_of(ace.source_ports);
-      rule.destination_ports = ports_of(ace.destination_ports);
-      rules.push_back(std::move(rule));
+      const PlannedFlow flow{0, "", key, map.name, entry.sequence, index, interface.name, false, std::nullopt};
+      const std::string book_key = flow_key(map, entry, interface, ace);
+      rule.flow = new_flow(flow, book_key);
+      flows.push_back(rule.flow);
+      permits.push_back(&ace);
+      const bool apart = entry.negotiated && rule.names_ports() && entry.separate_fragment_sa;
+      if (apart) rule.fragments = PolicyFragments::not_;
+      rules.push_back(rule);
+      if (apart) rules.push_back(fragments_of(std::move(rule), flow, book_key));
     }
     if (flows.empty()) return {};
     const auto local = local_address(document_, link, entry.peer.family());
@@ -185,7 +219,7 @@ class Planner {
     const std::uint32_t fvrf = table_of(document_, fvrf_name);
     interface_of(*outside, fvrf_name).flags |= POSTERN_IF_OUTSIDE;
     PlannedFlow flow{
-        0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), tunnel.number};
+        0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), false, tunnel.number};
     const std::uint32_t id = new_flow(std::move(flow), "tunnel " + std::to_string(tunnel.number));
     PlannedInterface& interface = interface_of(*device, tunnel.vrf);
     interface.flags |= POSTERN_IF_TUNNEL;
@@ -347,7 +381,8 @@ std::string PlannedInterface::policy_text() const {
   for (const PolicyRule& rule : rules)
     text += std::to_string(rule.entry) + (rule.permit ? "+" : "-") + std::to_string(rule.flow) + " " +
             (rule.protocol ? std::to_string(*rule.protocol) : "ip") + " " + rule.source.text() +
-            ports(rule.source_ports) + " " + rule.destination.text() + ports(rule.destination_ports) + "\n";
+            ports(rule.source_ports) + " " + rule.destination.text() + ports(rule.destination_ports) + " " +
+            std::to_string(static_cast<unsigned>(rule.fragments)) + std::to_string(rule.log) + " " + rule.name + "\n";
   return text;
 }
 

@@ -127,6 +127,7 @@ struct PlannedFlow {
   std::uint32_t sequence = 0;  // entry; 65537 for a tunnel
   std::uint32_t ace = 0;       // index in the ACL
   std::string interface;
+  bool later_fragments = false;  // of the ACE's ports: what has none, in SAs of its own (RFC 4301 §7.2)
   std::optional<std::uint32_t> tunnel;
 };
 

@@ -69,6 +69,11 @@ std::vector<ike::Selector> side_of(const Prefix& prefix, std::uint8_t protocol,
   return out;
 }
 
+// RFC 4301 §7.2, RFC 7296 §3.13.1: the packets whose ports cannot be seen.
+std::vector<ike::Selector> opaque_side(const Prefix& prefix, std::uint8_t protocol) {
+  return {{protocol, 65535, 0, prefix.first(), prefix.last()}};
+}
+
 // The first that is given, from the most particular on (TS-62).
 template <class T>
 T inherited(std::initializer_list<const config::SecurityAssociation*> levels,
@@ -217,9 +222,14 @@ class IkePlanner {
       const config::Ace& ace = acl->rules[flow.ace];
       if (const auto selectors = selectors_of({&ace}); !selectors) return std::unexpected(selectors.error());
       ike::ChildPolicy one = child(entry.transform_sets, entry.pfs, entry.sa);
-      one.name = name + " " + std::to_string(flow.ace + 1);
+      one.name = name + " " + std::to_string(flow.ace + 1) + (flow.later_fragments ? " fragments" : "");
       one.local = side_of(ace.source, ace.protocol, ace.source_ports);
       one.remote = side_of(ace.destination, ace.protocol, ace.destination_ports);
+      one.later_fragments = flow.later_fragments || (ace.fragments && ace.protocol != 0);
+      if (one.later_fragments) {
+        one.local = opaque_side(ace.source, ace.protocol);
+        one.remote = opaque_side(ace.destination, ace.protocol);
+      }
       one.place.flow = flow.id;
       one.place.deliver = DeliverTo::map_interface;
       one.place.ifindex = link.ifindex;

@@ -144,7 +144,7 @@ Result<std::vector<TrafficSelector>> selectors_of(const std::vector<const config
     for (const auto& source : ace->source_ports.empty() ? any_port : ace->source_ports)
       for (const auto& destination : ace->destination_ports.empty() ? any_port : ace->destination_ports)
         out.push_back({ace->source.first(), ace->source.last(), ace->destination.first(), ace->destination.last(),
-                       source.first, source.last, destination.first, destination.last, ace->protocol});
+                       source.first, source.last, destination.first, destination.last, ace->protocol, true});
   if (out.size() > max_selectors)
     return fail("an SA holds at most " + std::to_string(max_selectors) + " traffic selectors; the ACL needs " +
                 std::to_string(out.size()));
@@ -153,7 +153,7 @@ Result<std::vector<TrafficSelector>> selectors_of(const std::vector<const config
 
 TrafficSelector reversed(const TrafficSelector& s) {
   return {s.destination_first,     s.destination_last,  s.source_first,     s.source_last, s.destination_port_first,
-          s.destination_port_last, s.source_port_first, s.source_port_last, s.protocol};
+          s.destination_port_last, s.source_port_first, s.source_port_last, s.protocol,    s.later_fragments};
 }
 
 EncapsulationPolicy policy_of(const config::Encapsulation& in) {
@@ -239,7 +239,7 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
            a.destination_first == b.destination_first && a.destination_last == b.destination_last &&
            a.source_port_first == b.source_port_first && a.source_port_last == b.source_port_last &&
            a.destination_port_first == b.destination_port_first && a.destination_port_last == b.destination_port_last &&
-           a.protocol == b.protocol;
+           a.protocol == b.protocol && a.later_fragments == b.later_fragments;
   };
   if (p.selector_count != installed.selector_count || installed.selector_count > max_selectors) return false;
   if (!std::equal(p.selectors.begin(), p.selectors.begin() + p.selector_count, installed.selectors.begin(),

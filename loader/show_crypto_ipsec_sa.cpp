@@ -149,11 +149,14 @@ json flow_json(const NodeView& view, const FlowContext& context) {
   if (selector.second_local)
     true_ident = {{{"local", selector.local.text()}, {"remote", selector.remote.text()}},
                   {{"local", selector.second_local->text()}, {"remote", selector.second_remote->text()}}};
+  const auto ident = [&](const char* side, const Prefix& prefix, const std::vector<config::PortRange>& ports) {
+    json out = agreed_ident(child, side, ident_json(prefix, selector.protocol, ports));
+    if (flow.later_fragments) out["opaque"] = true;
+    return out;
+  };
   return {{"protected_vrf", or_null(context.tunnel != nullptr ? context.tunnel->vrf : std::optional<std::string>())},
-          {"local_ident",
-           agreed_ident(child, "local_ts", ident_json(selector.local, selector.protocol, selector.local_ports))},
-          {"remote_ident",
-           agreed_ident(child, "remote_ts", ident_json(selector.remote, selector.protocol, selector.remote_ports))},
+          {"local_ident", ident("local_ts", selector.local, selector.local_ports)},
+          {"remote_ident", ident("remote_ts", selector.remote, selector.remote_ports)},
           {"true_ident", std::move(true_ident)},
           {"peer", context.peer.text()},
           {"peer_port", context.peer_port},

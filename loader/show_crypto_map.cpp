@@ -27,6 +27,8 @@ json rule_json(const config::Ace& rule, Family family) {
               {"dst", side_text(rule.destination, rule.destination_wildcard)}};
   if (!rule.source_ports.empty()) out["src_ports"] = ports_json(rule.source_ports);
   if (!rule.destination_ports.empty()) out["dst_ports"] = ports_json(rule.destination_ports);
+  if (rule.fragments) out["fragments"] = true;
+  if (rule.log != config::AceLog::none) out["log"] = rule.log == config::AceLog::input ? "log-input" : "log";
   return out;
 }
 

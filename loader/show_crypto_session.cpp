@@ -22,25 +22,27 @@ json flow_json(const NodeView& view, const FlowContext& context) {
     true_ident = {{{"local", selector.local.text()}, {"remote", selector.remote.text()}},
                   {{"local", selector.second_local->text()}, {"remote", selector.second_remote->text()}}};
   const json life_s = life_seconds(view, flow);
-  return {{"action", selector.action == config::Action::permit ? "permit" : "deny"},
-          {"protocol", selector.protocol},
-          {"local", selector.local.text()},
-          {"remote", selector.remote.text()},
-          {"local_ports", ports_json(selector.local_ports)},
-          {"remote_ports", ports_json(selector.remote_ports)},
-          {"true_ident", std::move(true_ident)},
-          {"active_sas", (flow.inbound ? 1 : 0) + (flow.outbound ? 1 : 0)},
-          {"origin", "crypto map"},
-          {"in",
-           {{"dec", flow.inbound ? flow.inbound->packets : 0},
-            {"drop", flow.inbound ? flow.inbound->errors : 0},
-            {"life_kb", flow.inbound ? life_kilobytes(*flow.inbound) : json()},
-            {"life_s", life_s}}},
-          {"out",
-           {{"enc", flow.outbound ? flow.outbound->packets : 0},
-            {"drop", flow.send_errors},
-            {"life_kb", flow.outbound ? life_kilobytes(*flow.outbound) : json()},
-            {"life_s", life_s}}}};
+  json out = {{"action", selector.action == config::Action::permit ? "permit" : "deny"},
+              {"protocol", selector.protocol},
+              {"local", selector.local.text()},
+              {"remote", selector.remote.text()},
+              {"local_ports", ports_json(selector.local_ports)},
+              {"remote_ports", ports_json(selector.remote_ports)},
+              {"true_ident", std::move(true_ident)},
+              {"active_sas", (flow.inbound ? 1 : 0) + (flow.outbound ? 1 : 0)},
+              {"origin", "crypto map"},
+              {"in",
+               {{"dec", flow.inbound ? flow.inbound->packets : 0},
+                {"drop", flow.inbound ? flow.inbound->errors : 0},
+                {"life_kb", flow.inbound ? life_kilobytes(*flow.inbound) : json()},
+                {"life_s", life_s}}},
+              {"out",
+               {{"enc", flow.outbound ? flow.outbound->packets : 0},
+                {"drop", flow.send_errors},
+                {"life_kb", flow.outbound ? life_kilobytes(*flow.outbound) : json()},
+                {"life_s", life_s}}}};
+  if (flow.later_fragments) out["fragments"] = true;
+  return out;
 }
 
 // One of two SAs is not up.

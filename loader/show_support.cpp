@@ -55,8 +55,10 @@ std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
   out.selector.protocol = ace->protocol;
   out.selector.local = ace->source;
   out.selector.remote = ace->destination;
-  out.selector.local_ports = ace->source_ports;
-  out.selector.remote_ports = ace->destination_ports;
+  if (!flow.later_fragments) {
+    out.selector.local_ports = ace->source_ports;
+    out.selector.remote_ports = ace->destination_ports;
+  }
   out.local = address_of(view, flow.interface, map->family);
   out.outside = find_device(view, flow.interface);
   return out;

@@ -208,6 +208,7 @@ FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uin
   flow.map = planned.map;
   flow.sequence = planned.sequence;
   flow.ace = planned.ace;
+  flow.later_fragments = planned.later_fragments;
   flow.interface = planned.interface;
   flow.tunnel = planned.tunnel;
   flow.owner = planned.sa_pair;

@@ -19,12 +19,15 @@
 #endif
 
 /* Bumped when a struct or the meaning of a field changes; posternd rebuilds pinned maps whose `abi` entry differs. */
-#define POSTERN_ABI_VERSION 1
+#define POSTERN_ABI_VERSION 2
 
 #define POSTERN_MAX_INTERFACES 256
 #define POSTERN_MAX_XSK 1024
 #define POSTERN_MAX_SAS 131072
 #define POSTERN_MAX_FLOW_CACHE 65536
+#define POSTERN_MAX_FRAGMENTS 16384
+#define POSTERN_MAX_LOG_FLOWS 4096
+#define POSTERN_LOG_RING_BYTES 65536
 /* Permit and deny rules of one map set, and its entries (design goal 4,000 and 64). */
 #define POSTERN_MAX_ACES 4096
 #define POSTERN_MAX_ENTRIES 64
@@ -63,6 +66,7 @@ enum postern_interface_flags {
   POSTERN_IF_GENERIC =
       1 << 3, /* XDP runs in generic mode: sees what TC ingress injected, recognised by `inject_source` */
   POSTERN_IF_BLOCK = 1 << 4, /* fail closed: node stopped or not ready; nothing that matches policy passes */
+  POSTERN_IF_PORTS = 1 << 5, /* a rule of its policy names ports: first fragments that pass in clear are remembered */
 };
 struct postern_interface {
   __u32
@@ -144,10 +148,12 @@ struct postern_ace {
   __u16 first_ace; /* of the same entry, as indices: a deny skips first_ace..last_ace */
   __u16 last_ace;
   __u8 action; /* enum postern_action */
-  __u8 reserved[3];
+  __u8 log;    /* enum postern_log */
+  __u8 reserved[2];
 };
 POSTERN_STATIC_ASSERT(sizeof(struct postern_ace) == 16);
 enum postern_action { POSTERN_DENY = 0, POSTERN_PERMIT = 1 };
+enum postern_log { POSTERN_LOG_NONE = 0, POSTERN_LOG_MATCH = 1, POSTERN_LOG_INPUT = 2 };
 
 /* `flow_cache` (LRU): the verdict of the last packet of a 5-tuple. A hit of another generation cannot happen: it is in
  * the key. */
@@ -163,10 +169,49 @@ struct postern_flow_key {
 };
 POSTERN_STATIC_ASSERT(sizeof(struct postern_flow_key) == 44);
 struct postern_flow_verdict {
-  __u32 flow; /* 0: bypass */
-  __u32 ace;  /* index of the permit that decided; POSTERN_NO_ACE: none did */
+  __u32 flow;   /* 0: bypass */
+  __u32 ace;    /* index of the permit that decided; POSTERN_NO_ACE: none did */
+  __u32 logged; /* index of the first rule that matched and asks for a log record, permit or deny; or POSTERN_NO_ACE */
 };
 #define POSTERN_NO_ACE 0xffffffffU
+
+/*
+ * `fragments` (LRU): packets whose first fragment passed in clear although rules of the policy name ports. A later
+ * fragment has no ports; it passes when its first one did (RFC 4301 §7.4). The generation names the interface.
+ */
+struct postern_fragment_key {
+  __u32 generation;
+  struct postern_address source; /* as on the wire */
+  struct postern_address destination;
+  __be32 identification;
+  __u8 protocol;
+  __u8 hook; /* enum postern_hook */
+  __u8 reserved[2];
+};
+POSTERN_STATIC_ASSERT(sizeof(struct postern_fragment_key) == 44);
+struct postern_fragment {
+  __u64 until_ns; /* CLOCK_MONOTONIC */
+  __u32 bytes;    /* of the first fragment, behind its IP headers: no other may begin before */
+  __u32 reserved;
+};
+#define POSTERN_FRAGMENT_NS 30000000000ULL /* as long as Linux waits for the rest (net.ipv4.ipfrag_time) */
+
+/*
+ * ACE `log` (TS-12). `log_flows` (LRU) counts each flow that matched such a rule; the first packet is told at once in
+ * the ring buffer `log_records`, the rest by posternd, which reads the counts once an interval.
+ */
+struct postern_log_key {
+  struct postern_flow_key flow; /* mirrored where `hook` is XDP ingress of an outside interface */
+  __u32 ace;
+  __u32 ifindex; /* POSTERN_LOG_INPUT: by which the packet came in, 0 for the node's own; else 0 */
+  __u8 mac[6];   /* POSTERN_LOG_INPUT: its Ethernet source where that is still there; else 0 */
+  __u8 mirrored;
+  __u8 reserved;
+};
+POSTERN_STATIC_ASSERT(sizeof(struct postern_log_key) == 60);
+struct postern_log_count {
+  __u64 packets;
+};
 
 /* What a program decided, counted per interface in `verdicts` (per-CPU): key {ifindex, direction and verdict}. */
 #define POSTERN_VERDICTS(X)                                          \
@@ -243,7 +288,11 @@ struct postern_count {
   X(path_mtu_refused, "ICMP path MTU message that does not make a path smaller")       \
   X(path_mtu_forged, "ICMP path MTU message about no packet that an SA sent")          \
   X(path_mtu_flood, "ICMP path MTU messages, too many to look at")                     \
-  X(nested_too_deep, "protected, or addressed to this node, more often than allowed")
+  X(nested_too_deep, "protected, or addressed to this node, more often than allowed")  \
+  X(fragment_tiny, "first fragment without its whole transport header")                \
+  X(fragment_overlap, "fragment would overwrite the first one's transport header")     \
+  X(fragment_unknown, "later fragment in clear whose first one did not pass")          \
+  X(fragment_selector, "later fragment, but the SA's selectors name ports")
 enum postern_drop {
 #define POSTERN_ENUM(name, text) POSTERN_DROP_##name,
   POSTERN_DROPS(POSTERN_ENUM)

@@ -127,6 +127,30 @@ class PinnedMap {
   bool per_cpu_ = false;
 };
 
+// A BPF ring buffer: neither keys nor values; libbpf's ring_buffer reads it. Owns its descriptor.
+class PinnedRing {
+ public:
+  PinnedRing() = default;
+  [[nodiscard]] static Result<PinnedRing> adopt(Fd fd, std::string name) {
+    bpf_map_info info{};
+    std::uint32_t size = sizeof info;
+    if (bpf_obj_get_info_by_fd(fd.get(), &info, &size) != 0) return fail_errno("map " + name + ": describe");
+    if (info.type != BPF_MAP_TYPE_RINGBUF) return fail("map " + name + ": not a ring buffer", EINVAL);
+    PinnedRing ring;
+    ring.fd_ = std::move(fd);
+    return ring;
+  }
+  [[nodiscard]] static Result<PinnedRing> open(const std::filesystem::path& pin_dir, std::string name) {
+    Fd fd(bpf_obj_get((pin_dir / name).c_str()));
+    if (!fd) return fail_errno("map " + name + ": open pin in " + pin_dir.string());
+    return adopt(std::move(fd), std::move(name));
+  }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  Fd fd_;
+};
+
 // All maps of one node. Names are those of the pins under /sys/fs/bpf/postern/<node>/.
 struct NodeMaps {
   PinnedMap<std::uint32_t, std::uint32_t> abi;             // [0] = POSTERN_ABI_VERSION
@@ -140,6 +164,9 @@ struct NodeMaps {
   PinnedMap<postern_ace_key, postern_ace> aces;
   PinnedMap<postern_ace_key, postern_count> ace_hits;  // per CPU
   PinnedMap<postern_flow_key, postern_flow_verdict> flow_cache;
+  PinnedMap<postern_fragment_key, postern_fragment> fragments;
+  PinnedMap<postern_log_key, postern_log_count> log_flows;
+  PinnedRing log_records;                                  // of postern_log_key
   PinnedMap<postern_verdict_key, postern_count> verdicts;  // per CPU
   PinnedMap<std::uint32_t, postern_count> drops;           // per CPU, by enum postern_drop
 
@@ -162,6 +189,9 @@ void for_each_map(Maps& maps, Visit visit) {
   visit("aces", maps.aces);
   visit("ace_hits", maps.ace_hits);
   visit("flow_cache", maps.flow_cache);
+  visit("fragments", maps.fragments);
+  visit("log_flows", maps.log_flows);
+  visit("log_records", maps.log_records);
   visit("verdicts", maps.verdicts);
   visit("drops", maps.drops);
 }

@@ -14,7 +14,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t counter_page_magic = 0x504e4350;  // "PNCP"
-inline constexpr std::uint32_t counter_page_version = 2;
+inline constexpr std::uint32_t counter_page_version = 3;
 inline constexpr std::size_t max_worker_threads = 64;
 inline constexpr std::size_t max_worker_devices = 256;
 

@@ -79,12 +79,12 @@ std::string named(std::size_t index, const PolicyRule& rule) {
   return "rule " + std::to_string(index) + " of entry " + std::to_string(rule.entry);
 }
 
-bool names_ports(const PolicyRule& rule) { return !rule.source_ports.empty() || !rule.destination_ports.empty(); }
-
 Result<void> check_rule(std::size_t index, const PolicyRule& rule) {
   if (rule.source.family() != rule.destination.family()) return fail(named(index, rule) + ": mixes IPv4 and IPv6");
   if (rule.permit && rule.flow == 0) return fail(named(index, rule) + ": a permit needs a flow");
-  if (names_ports(rule) && (!rule.protocol || !has_ports(*rule.protocol)))
+  if (rule.names_ports() && rule.fragments == PolicyFragments::only)
+    return fail(named(index, rule) + ": fragments have no ports");
+  if (rule.names_ports() && (!rule.protocol || !has_ports(*rule.protocol)))
     return fail(named(index, rule) + ": names ports, but its protocol has none");
   for (const auto* ranges : {&rule.source_ports, &rule.destination_ports})
     for (const PolicyPortRange& range : *ranges)
@@ -133,8 +133,7 @@ PolicyImage::Rows<postern_port_key> port_rows(std::uint32_t generation, Nodes no
   return rows;
 }
 
-// Two rows a protocol: for packets with their ports, and for non-initial fragments, which only a deny that names ports
-// spares.
+// Two rows a protocol: for packets with their ports, and for non-initial fragments.
 PolicyImage::Rows<postern_protocol_key> protocol_rows(const PolicyInput& policy) {
   std::set<std::uint32_t> protocols = {POSTERN_PROTOCOL_OTHER};
   for (const PolicyRule& rule : policy.rules)
@@ -145,8 +144,8 @@ PolicyImage::Rows<postern_protocol_key> protocol_rows(const PolicyInput& policy)
     for (RuleIndex i = 0; i < policy.rules.size(); ++i) {
       const PolicyRule& rule = policy.rules[i];
       if (rule.protocol && *rule.protocol != protocol) continue;
-      set_bit(whole, i);
-      if (rule.permit || !names_ports(rule)) set_bit(fragment, i);
+      if (rule.takes_whole_packets()) set_bit(whole, i);
+      if (rule.takes_later_fragments()) set_bit(fragment, i);
     }
     rows.emplace_back(postern_protocol_key{policy.generation, protocol}, whole);
     rows.emplace_back(postern_protocol_key{policy.generation, protocol + POSTERN_PROTOCOL_FRAGMENT}, fragment);
@@ -167,6 +166,7 @@ std::vector<std::pair<postern_ace_key, postern_ace>> ace_rows(const PolicyInput&
       ace.first_ace = static_cast<std::uint16_t>(first);
       ace.last_ace = static_cast<std::uint16_t>(last);
       ace.action = rules[i].permit ? POSTERN_PERMIT : POSTERN_DENY;
+      ace.log = static_cast<std::uint8_t>(rules[i].log);
       rows.emplace_back(postern_ace_key{policy.generation, static_cast<std::uint32_t>(i)}, ace);
     }
     first = last + 1;

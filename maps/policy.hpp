@@ -6,13 +6,14 @@
 // - First match wins. A deny ends its own entry only: later entries are still asked (TS-03). Nothing matches: bypass.
 // - IPv4 rules match IPv4 packets alone, IPv6 rules IPv6 alone; "any" of one family does not cover the other.
 // - Ports are those of TCP, UDP, UDP-Lite, SCTP and DCCP.
-// - A non-initial fragment has no ports. It matches a permit by addresses and protocol alone, and never a deny that
-// names
-//   ports: so what cannot be told apart is protected and does not leak (RFC 4301 §7.3: fail towards protection).
+// - A non-initial fragment has no ports. It matches a permit by addresses and protocol alone, unless the rule leaves
+//   fragments to another (PolicyFragments), and never a deny that names ports: so what cannot be told apart is
+//   protected and does not leak (RFC 4301 §7).
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,13 @@ struct PolicyPortRange {
   std::uint16_t first = 0, last = 65535;  // host order, inclusive
 };
 
+// What a rule has to do with non-initial fragments.
+enum class PolicyFragments : std::uint8_t {
+  also,  // they match it as whole packets do, as far as it can be told
+  not_,  // none matches: another rule has them (RFC 4301 §7.2: an SA of their own)
+  only,  // nothing else matches; such a rule names no ports
+};
+
 // One ACE. source and destination are of one family, seen in the outbound direction.
 struct PolicyRule {
   std::uint32_t entry = 0;  // sequence number of the crypto map entry
@@ -34,6 +42,15 @@ struct PolicyRule {
   std::optional<std::uint8_t> protocol;                          // empty: any
   Prefix source, destination;                                    // host bits are ignored
   std::vector<PolicyPortRange> source_ports, destination_ports;  // empty: any
+  PolicyFragments fragments = PolicyFragments::also;
+  postern_log log = POSTERN_LOG_NONE;
+  std::string name;  // as a log record calls it: "101 rule 10"
+  [[nodiscard]] bool names_ports() const { return !source_ports.empty() || !destination_ports.empty(); }
+  // A non-initial fragment of its addresses and protocol matches it.
+  [[nodiscard]] bool takes_later_fragments() const {
+    return fragments == PolicyFragments::only || (fragments == PolicyFragments::also && (permit || !names_ports()));
+  }
+  [[nodiscard]] bool takes_whole_packets() const { return fragments != PolicyFragments::only; }
 };
 
 // Adjacent rules of one family and one sequence number are one entry (an interface's IPv6 map may repeat the numbers).

@@ -16,9 +16,10 @@ bool matches(const PolicyRule& rule, const PolicyPacket& packet) {
   if (rule.destination.family() != packet.destination.family() || !rule.destination.contains(packet.destination))
     return false;
   if (rule.protocol && *rule.protocol != packet.protocol) return false;
+  if (rule.fragments == PolicyFragments::only) return packet.later_fragment;
   const bool names_ports = !rule.source_ports.empty() || !rule.destination_ports.empty();
+  if (packet.later_fragment) return rule.fragments == PolicyFragments::also && (rule.permit || !names_ports);
   if (!names_ports) return true;
-  if (packet.later_fragment) return rule.permit;
   return in_ranges(rule.source_ports, packet.source_port) && in_ranges(rule.destination_ports, packet.destination_port);
 }
 

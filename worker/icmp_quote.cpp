@@ -11,6 +11,7 @@ constexpr std::uint32_t port_bytes = 4;  // both ports, or ICMP's type, code and
 [[gnu::cold, gnu::noinline]] Drop refused_by_quote(const CompiledSelectors& selectors, Bytes packet,
                                                    const IpInfo& info) {
   const auto type = icmp_type(packet, info);
+  if (!info.has_upper_header()) return Drop::fragment_selector;
   if (!type || !is_icmp_error_type(info.family, type->type)) return Drop::selector;
   const auto quoted = quoted_packet(packet, info);
   if (!quoted) return Drop::icmp_embedded;
@@ -53,6 +54,8 @@ std::optional<SelectorView> reversed_view(const QuotedPacket& quoted) {
 }
 
 Drop refused_by(const CompiledSelectors& selectors, Bytes packet, const IpInfo& info) {
+  if (info.fragment) [[unlikely]]
+    if (const Drop bad = check_fragment(info); bad != Drop::none) return bad;
   if (selectors.permit(packet, info)) [[likely]]
     return Drop::none;
   return refused_by_quote(selectors, packet, info);

@@ -36,7 +36,11 @@ struct QuotedPacket {
 [[nodiscard]] std::optional<SelectorView> reversed_view(const QuotedPacket& quoted);
 
 // The check of RFC 4301 §5.2 step 4, and of §5.1 for what leaves. Drop::none: the SA takes the packet, or it is an ICMP
-// error about one of its flows.
+// error about one of its flows. Fragments that could deceive are refused here too (check_fragment()).
 [[nodiscard]] Drop refused_by(const CompiledSelectors& selectors, Bytes packet, const IpInfo& info);
+// One that counts as a violation of the SA's selectors.
+[[nodiscard]] constexpr bool is_selector_violation(Drop reason) {
+  return reason == Drop::selector || reason == Drop::fragment_selector || reason == Drop::icmp_embedded;
+}
 
 }  // namespace postern

@@ -291,6 +291,7 @@ void Inbound::blame(Pending& pending, Drop reason) {
     case Drop::too_old: add(slot.replay_drops); break;
     case Drop::bad_icv: add(slot.integrity_drops); break;
     case Drop::icmp_embedded:
+    case Drop::fragment_selector:
     case Drop::selector: add(slot.selector_drops); break;
     default: break;
   }

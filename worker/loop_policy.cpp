@@ -7,7 +7,7 @@
 namespace postern {
 namespace {
 
-constexpr std::uint32_t magic = 0x504e4c50;  // "PNLP"
+constexpr std::uint32_t magic = 0x504e4c51;  // "PNLQ"
 constexpr std::size_t most_rows = 1U << 20;
 
 struct FileHeader {
@@ -19,7 +19,7 @@ struct FileRule {
   std::uint32_t ifindex = 0, entry = 0, flow = 0;
   std::uint32_t source_ranges = 0, destination_ranges = 0;
   Prefix source, destination;
-  std::uint8_t permit = 0, any_protocol = 0, protocol = 0;
+  std::uint8_t permit = 0, any_protocol = 0, protocol = 0, fragments = 0;
 };
 static_assert(std::is_trivially_copyable_v<FileRule> && std::is_trivially_copyable_v<PolicyPortRange>);
 
@@ -71,7 +71,7 @@ std::vector<std::byte> LoopPolicy::write(const Rules& rules) {
       append(rows, FileRule{ifindex, rule.entry, rule.flow, static_cast<std::uint32_t>(rule.source_ports.size()),
                             static_cast<std::uint32_t>(rule.destination_ports.size()), rule.source, rule.destination,
                             static_cast<std::uint8_t>(rule.permit), static_cast<std::uint8_t>(!rule.protocol),
-                            rule.protocol.value_or(0)});
+                            rule.protocol.value_or(0), static_cast<std::uint8_t>(rule.fragments)});
       ++header.rules;
       for (const auto* ports : {&rule.source_ports, &rule.destination_ports})
         for (const PolicyPortRange& range : *ports) {
@@ -100,7 +100,14 @@ Result<LoopPolicy::Rules> LoopPolicy::read(Bytes file) {
   Rules out;
   for (std::uint32_t i = 0; i < header.rules; ++i) {
     const auto row = parts.next<FileRule>();
-    PolicyRule rule{row.entry, row.permit != 0, row.flow, {}, row.source, row.destination, {}, {}};
+    if (row.fragments > static_cast<std::uint8_t>(PolicyFragments::only)) return bad();
+    PolicyRule rule;
+    rule.entry = row.entry;
+    rule.permit = row.permit != 0;
+    rule.flow = row.flow;
+    rule.source = row.source;
+    rule.destination = row.destination;
+    rule.fragments = static_cast<PolicyFragments>(row.fragments);
     if (row.any_protocol == 0) rule.protocol = row.protocol;
     if (std::uint64_t{row.source_ranges} + row.destination_ranges > left) return bad();
     left -= row.source_ranges + row.destination_ranges;

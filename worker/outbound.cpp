@@ -71,8 +71,8 @@ void Outbound::send_routed(Packet packet) {
   packet.size = info->total_bytes;  // Ethernet pads short frames
   if (route_.nested_in != 0 && packet.loops == max_packet_loops)
     return context_.drop(packet, Drop::nested_too_deep, *route_.sa->slot);
-  if (const Drop refused = refused_by(*route_.sa->selectors, packet.bytes(), *info); refused != Drop::none) {
-    route_.sa->slot->selector_drops.fetch_add(1, std::memory_order_relaxed);
+  if (const Drop refused = refuse(packet.bytes(), *info); refused != Drop::none) {
+    if (is_selector_violation(refused)) route_.sa->slot->selector_drops.fetch_add(1, std::memory_order_relaxed);
     return context_.drop(packet, refused, *route_.sa->slot);
   }
   if (packet.bypassed_kernel && !forward_hop(packet, *info)) return;
@@ -85,6 +85,13 @@ void Outbound::send_routed(Packet packet) {
 std::uint16_t Outbound::mss_limit(Family family) const {
   const std::uint16_t most = route_.sa->tcp_mss;
   return most == mss_of_path ? mss_of(family, route_.plaintext_mtu) : most;
+}
+
+// What policy forbids in this SA, whatever brought the packet here.
+Drop Outbound::refuse(Bytes ip_packet, const IpInfo& info) const {
+  const OutboundSa& sa = *route_.sa;
+  if (sa.unicast_only && is_group_destination(ip_packet.data(), info.family)) return Drop::multicast_not_protected;
+  return refused_by(*sa.selectors, ip_packet, info);
 }
 
 // What the kernel's forwarding would have done. False: the packet's time is over, and it is gone.

@@ -71,6 +71,7 @@ class Outbound {
   [[nodiscard]] std::optional<Drop> find_route(std::uint32_t flow);  // a reason to wait
   [[nodiscard]] std::optional<Drop> send(Packet packet);             // a reason to wait; else the packet is taken
   void send_routed(Packet packet);
+  [[nodiscard]] Drop refuse(Bytes ip_packet, const IpInfo& info) const;
   [[nodiscard]] bool forward_hop(Packet& packet, IpInfo& info);
   [[nodiscard]] std::uint16_t mss_limit(Family family) const;
   void encapsulate(Packet packet, const IpInfo& info, bool cut_outer);

@@ -10,10 +10,11 @@ constexpr std::uint32_t ipv6_min_mtu = 1280;
 }  // namespace
 
 void Outbound::oversize(Packet packet, const IpInfo& info) {
-  if (!info.dont_fragment && !cut_after(packet)) {
+  if (!info.dont_fragment && !cut_after(packet) && route_.sa->selectors->permit_pieces(packet.bytes(), info)) {
     send_fragments(packet.bytes(), info, packet);
     return context_.frames.give(packet.frame);
   }
+  // RFC 4301 §7: its later pieces would have no ports that this SA takes, so it is sealed whole and cut then.
   if (!info.dont_fragment || may_cut_outer(info)) return encapsulate(packet, info, true);
   answer_too_big(packet.bytes(), info);
   context_.drop(packet, Drop::too_big);

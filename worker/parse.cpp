@@ -26,6 +26,7 @@ std::optional<IpInfo> parse_v4(Bytes packet, Extent extent) {
   info.dont_fragment = (fragment & 0x4000) != 0;
   info.fragment = (fragment & 0x3fff) != 0;
   info.first_fragment = info.fragment && (fragment & 0x1fff) == 0;
+  info.fragment_offset = static_cast<std::uint16_t>((fragment & 0x1fff) * 8);
   info.hop_limit = u8_at(ip + 8);
   info.protocol = u8_at(ip + 9);
   return info;
@@ -52,6 +53,7 @@ bool walk_extension_headers(Bytes packet, IpInfo& info) {
     // RFC 6946: offset 0 without "more" is a whole packet.
     info.fragment = info.fragment || (offset_flags & 0xfff9) != 0;
     info.first_fragment = info.fragment && (offset_flags & 0xfff8) == 0;
+    info.fragment_offset = offset_flags & 0xfff8;
     if (info.fragment && !info.first_fragment) break;
   }
   info.network_bytes = static_cast<std::uint16_t>(at);
@@ -86,6 +88,17 @@ std::optional<IpInfo> parse(Bytes packet, Extent extent) {
 
 std::optional<IpInfo> parse_ip(Bytes packet) { return parse(packet, Extent::whole); }
 std::optional<IpInfo> parse_ip_beginning(Bytes packet) { return parse(packet, Extent::beginning); }
+
+Drop check_fragment(const IpInfo& info) {
+  constexpr std::uint8_t dccp = 33, sctp = 132;
+  if (!info.fragment) [[likely]]
+    return Drop::none;
+  const std::uint32_t least = info.protocol == static_cast<std::uint8_t>(IpProto::tcp) ? tcp_min_header
+                              : info.protocol == sctp || info.protocol == dccp         ? 12U
+                                                                                       : 8U;
+  if (info.first_fragment) return info.upper_bytes() < least ? Drop::fragment_tiny : Drop::none;
+  return info.fragment_offset < least ? Drop::fragment_overlap : Drop::none;
+}
 
 IpAddress source_of(const std::byte* ip, Family family) {
   if (family == Family::v4) return IpAddress::v4(load_be32(ip + 12));

@@ -8,6 +8,7 @@
 
 #include "base/bytes.hpp"
 #include "base/net_types.hpp"
+#include "maps/drops.hpp"
 #include "worker/packet.hpp"
 
 namespace postern {
@@ -25,11 +26,12 @@ struct IpInfo {
   std::uint8_t protocol = 0;       // of the upper layer; behind IPv6 extension headers
   std::uint8_t traffic_class = 0;  // DSCP and ECN
   std::uint8_t hop_limit = 0;
-  bool dont_fragment = false;       // IPv4 DF; IPv6: always
-  bool fragment = false;            // any piece of a fragmented packet
-  bool first_fragment = false;      // of a fragment: carries the upper layer's header
-  std::uint16_t network_bytes = 0;  // IPv4 header with options; IPv6 header with extension headers
-  std::uint32_t total_bytes = 0;    // of the packet as its header says; never more than was given
+  bool dont_fragment = false;         // IPv4 DF; IPv6: always
+  bool fragment = false;              // any piece of a fragmented packet
+  bool first_fragment = false;        // of a fragment: carries the upper layer's header
+  std::uint16_t fragment_offset = 0;  // bytes
+  std::uint16_t network_bytes = 0;    // IPv4 header with options; IPv6 header with extension headers
+  std::uint32_t total_bytes = 0;      // of the packet as its header says; never more than was given
   [[nodiscard]] bool has_upper_header() const { return !fragment || first_fragment; }
   [[nodiscard]] std::uint32_t upper_bytes() const { return total_bytes - network_bytes; }
 };
@@ -43,9 +45,19 @@ struct IpInfo {
 // inside `packet`; total_bytes may be more than was given.
 [[nodiscard]] std::optional<IpInfo> parse_ip_beginning(Bytes packet);
 
+// A fragment that reassembly could be deceived with: a first one without its whole transport header
+// (Drop::fragment_tiny; RFC 1858 §3, RFC 3128), or a later one that would overwrite it (Drop::fragment_overlap; RFC
+// 1858 §4, the minimum offset of RFC 4301 §7.2). Drop::none for everything else.
+[[nodiscard]] Drop check_fragment(const IpInfo& info);
+
 // Of a packet that parse_ip() accepted, or that holds at least its fixed header.
 [[nodiscard]] IpAddress source_of(const std::byte* ip, Family family);
 [[nodiscard]] IpAddress destination_of(const std::byte* ip, Family family);
+// Multicast, or the limited broadcast of IPv4.
+[[nodiscard]] inline bool is_group_destination(const std::byte* ip, Family family) {
+  if (family == Family::v6) return ip[24] == std::byte{0xff};
+  return (ip[16] & std::byte{0xf0}) == std::byte{0xe0} || load_be32(ip + 16) == 0xffffffffU;
+}
 
 // The forwarding hop of a packet that does not pass the kernel (RFC 1812 §5.3.1, RFC 8200 §3): TTL or hop limit minus
 // one and the IPv4 header checksum with it (RFC 1624). False, and the packet untouched, when it is 0 or 1 already: the

@@ -44,7 +44,11 @@ Rule check_selector(const TrafficSelector& s, std::size_t index) {
     if (a.family() != family) return fail(fmt::format("SA: selector {}: addresses must be of one family", index));
   if (s.source_first > s.source_last || s.destination_first > s.destination_last)
     return fail(fmt::format("SA: selector {}: an address range ends before it begins", index));
-  if (s.source_port_first > s.source_port_last || s.destination_port_first > s.destination_port_last)
+  const auto backwards = [](std::uint16_t first, std::uint16_t last) {
+    return first > last && !is_opaque(first, last);
+  };
+  if (backwards(s.source_port_first, s.source_port_last) ||
+      backwards(s.destination_port_first, s.destination_port_last))
     return fail(fmt::format("SA: selector {}: a port range ends before it begins", index));
   return {};
 }
@@ -159,6 +163,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->tcp_mss = p.tcp_mss;
   sa->udp_encapsulation = p.udp_encapsulation;
   sa->limited = has_lifetime(p);
+  sa->unicast_only = p.deliver == DeliverTo::map_interface;
   sa->spi = __builtin_bswap32(p.spi);
   build_outer_template(p, *sa);
   return sa;

@@ -123,6 +123,7 @@ struct alignas(64) OutboundSa {
   FragmentPolicy fragmentation = FragmentPolicy::before;
   bool udp_encapsulation = false;
   bool limited = false;
+  bool unicast_only = false;  // of a crypto map (TS-11)
   std::uint16_t tcp_mss = 0;
   // Second line: the outer headers, lengths, marks and checksums zero.
   OuterTemplate header{};

@@ -21,7 +21,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 3;
+inline constexpr std::uint32_t sa_state_version = 4;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
@@ -36,7 +36,8 @@ enum class FragmentPolicy : std::uint8_t { before, after };  // encapsulation: t
 enum class DeliverTo : std::uint8_t { tunnel, map_interface };
 enum class SaInstaller : std::uint8_t { posternd, ike };
 
-// RFC 4301 §4.4.1.2, one range pair. Ports are host order, 0..65535 for any; protocol 0 is any.
+// RFC 4301 §4.4.1.2, one range pair. Ports are host order, 0..65535 for any, and first 65535, last 0 for OPAQUE: the
+// packets whose ports cannot be seen, non-initial fragments. Protocol 0 is any.
 // Seen from the SA's own sender: `source` is the sender's side, for inbound and outbound alike.
 struct TrafficSelector {
   IpAddress source_first, source_last;
@@ -44,6 +45,7 @@ struct TrafficSelector {
   std::uint16_t source_port_first = 0, source_port_last = 65535;
   std::uint16_t destination_port_first = 0, destination_port_last = 65535;
   std::uint8_t protocol = 0;
+  bool later_fragments = false;  // manual SAs: non-initial fragments too, although ports are named
 };
 
 // Everything that is fixed when an SA is made. Trivially copyable: it travels in InstallSa and lies in the slot.

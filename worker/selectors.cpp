@@ -31,6 +31,11 @@ bool takes_all_of(const TrafficSelector& s, Family family) {
          s.destination_port_first == 0 && s.destination_port_last == 65535 && s.protocol == 0;
 }
 
+bool is_any(std::uint16_t first, std::uint16_t last) { return first == 0 && last == 65535; }
+
+// One side's ports of a packet that shows none.
+bool takes_unseen(std::uint16_t first, std::uint16_t last) { return is_any(first, last) || is_opaque(first, last); }
+
 }  // namespace
 
 bool has_selector_ports(std::uint8_t protocol) { return has_ports(protocol) || is_icmp(protocol); }
@@ -42,6 +47,7 @@ SelectorView selector_view(Bytes packet, const IpInfo& info) {
   view.protocol = info.protocol;
   view.family = info.family;
   view.ports_known = info.has_upper_header();
+  view.ports_missing = view.ports_known && has_selector_ports(info.protocol) && info.upper_bytes() < 4;
   if (!view.ports_known || info.upper_bytes() < 4) return view;
   const std::byte* const upper = packet.data() + info.network_bytes;
   if (has_ports(info.protocol)) {
@@ -58,7 +64,7 @@ CompiledSelectors::CompiledSelectors(std::span<const TrafficSelector> selectors)
   for (const TrafficSelector& s : selectors)
     rows_.push_back({number(s.source_first), number(s.source_last), number(s.destination_first),
                      number(s.destination_last), s.source_port_first, s.source_port_last, s.destination_port_first,
-                     s.destination_port_last, s.protocol, s.source_first.family()});
+                     s.destination_port_last, s.protocol, s.later_fragments, s.source_first.family()});
   const auto any_of = [&](Family family) {
     return selectors.empty() || std::ranges::any_of(selectors, [&](const auto& s) { return takes_all_of(s, family); });
   };
@@ -66,14 +72,26 @@ CompiledSelectors::CompiledSelectors(std::span<const TrafficSelector> selectors)
   wholly_[1] = any_of(Family::v6);
 }
 
+bool CompiledSelectors::permit_pieces(Bytes packet, const IpInfo& info) const {
+  if (wholly_[info.family == Family::v6]) return true;
+  SelectorView later = selector_view(packet, info);
+  later.ports_known = later.ports_missing = false;
+  return match(later);
+}
+
 bool CompiledSelectors::match(const SelectorView& v) const {
   return std::ranges::any_of(rows_, [&](const Row& r) {
     const bool addresses = v.source >= r.source_first && v.source <= r.source_last &&
                            v.destination >= r.destination_first && v.destination <= r.destination_last;
     if (!addresses || r.family != v.family || (r.protocol != 0 && r.protocol != v.protocol)) return false;
-    return !v.ports_known ||
-           (v.source_port >= r.source_port_first && v.source_port <= r.source_port_last &&
-            v.destination_port >= r.destination_port_first && v.destination_port <= r.destination_port_last);
+    if (v.ports_missing)
+      return is_any(r.source_port_first, r.source_port_last) &&
+             is_any(r.destination_port_first, r.destination_port_last);
+    if (!v.ports_known)
+      return r.later_fragments || (takes_unseen(r.source_port_first, r.source_port_last) &&
+                                   takes_unseen(r.destination_port_first, r.destination_port_last));
+    return v.source_port >= r.source_port_first && v.source_port <= r.source_port_last &&
+           v.destination_port >= r.destination_port_first && v.destination_port <= r.destination_port_last;
   });
 }
 

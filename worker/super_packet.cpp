@@ -56,8 +56,9 @@ void Outbound::oversize_from_queue(const VnetHeader& offload, Bytes ip_packet, c
     if (*wait == Drop::no_outbound_sa) context_.egress.acquire(like.flow, whole);
     return context_.count_drop(*wait);
   }
-  if (const Drop refused = refused_by(*route_.sa->selectors, whole, info); refused != Drop::none)
-    return context_.count_drop(refused);
+  if (const Drop refused = refuse(whole, info); refused != Drop::none) return context_.count_drop(refused);
+  if (!info.dont_fragment && !route_.sa->selectors->permit_pieces(whole, info))
+    return context_.count_drop(Drop::fragment_selector);  // nor is there a frame that holds it whole
   if (!info.dont_fragment) return send_fragments(whole, info, like);
   answer_too_big(whole, info);
   context_.count_drop(Drop::too_big);

@@ -27,7 +27,7 @@ struct WebNode : BpfNode {
   // Why a frame was dropped; Drop::none when it passed.
   Drop verdict(const Octets& frame) {
     const bool passed = xdp(frame, out0).action == XDP_PASS;
-    for (const Drop reason : {Drop::clear_text, Drop::unparseable})
+    for (const Drop reason : {Drop::clear_text, Drop::unparseable, Drop::fragment_tiny, Drop::fragment_overlap})
       if (new_drops(reason) == 1) return passed ? Drop::bad_inner : reason;
     return passed ? Drop::none : Drop::bad_inner;
   }
@@ -129,16 +129,16 @@ TEST_CASE("non-initial fragments match on addresses and protocol") {
     return ethernet(type_ipv4, ipv4({source, near4, protocol, 64, fragment, 0, 0}, tcp(81, 9)));
   };
   CHECK(node.verdict(piece4(proto_tcp, 0x2000)) == Drop::none);        // a first one has ports: 81
-  CHECK(node.verdict(piece4(proto_tcp, 0x0001)) == Drop::clear_text);  // a later one has none
-  CHECK(node.verdict(piece4(proto_tcp, 0x2001)) == Drop::clear_text);
+  CHECK(node.verdict(piece4(proto_tcp, 0x0003)) == Drop::clear_text);  // a later one has none
+  CHECK(node.verdict(piece4(proto_tcp, 0x2003)) == Drop::clear_text);
   CHECK(node.verdict(piece4(proto_udp, 0x0001)) == Drop::none);
-  CHECK(node.verdict(piece4(proto_tcp, 0x0001, "10.9.0.2")) == Drop::none);
+  CHECK(node.verdict(piece4(proto_tcp, 0x0003, "10.9.0.2")) == Drop::none);
 
   const auto piece6 = [](std::uint8_t next, std::uint16_t offset) {
     return web6(proto_fragment, fragment_header(next, offset, true) + tcp(81, 9));
   };
   CHECK(node.verdict(piece6(proto_tcp, 0)) == Drop::none);
-  CHECK(node.verdict(piece6(proto_tcp, 1)) == Drop::clear_text);
+  CHECK(node.verdict(piece6(proto_tcp, 3)) == Drop::clear_text);
   CHECK(node.verdict(piece6(proto_udp, 1)) == Drop::none);
   CHECK(node.verdict(piece6(60, 1)) == Drop::unparseable);  // what follows is no header: protocol unknown
   CHECK(node.verdict(web6(proto_fragment, fragment_header(60, 0, true) + extension(proto_tcp) + tcp(80, 9))) ==

@@ -113,6 +113,10 @@ TEST_CASE("TS-11: multicast and broadcast that a map would protect are dropped a
   CHECK(node.tc_egress(v6("2001:db8:1::2", "ff0e::1", proto_udp, udp(1, 2)), node.out0).action == TC_ACT_SHOT);
   CHECK(node.new_drops(Drop::multicast_not_protected) == 4);
   CHECK(node.tc_egress(v4("10.1.0.2", "223.255.255.255"), node.out0).action == TC_ACT_REDIRECT);
+  Octets directed = v4("10.1.0.2", "192.0.2.255");  // a subnet's broadcast shows in Ethernet
+  std::fill_n(directed.begin(), 6, std::uint8_t{0xff});
+  CHECK(node.tc_egress(directed, node.out0).action == TC_ACT_SHOT);
+  CHECK(node.new_drops(Drop::multicast_not_protected) == 1);
 
   node.set_policy({permit("10.1.0.0/16", "10.2.0.0/16", 5)});
   CHECK(node.tc_egress(v4("10.1.0.2", "239.1.1.1"), node.out0).action == go_on);

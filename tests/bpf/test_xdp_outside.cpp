@@ -207,7 +207,8 @@ TEST_CASE("never dropped by policy: ARP, neighbour discovery, DHCP for us") {
   CHECK(node.xdp(v4(proto_udp, udp(67, 68), peer, "10.1.0.2"), node.out0).action == XDP_DROP);
   CHECK(node.xdp(v4(proto_udp, udp(68, 67), peer, us), node.out0).action == XDP_DROP);
   CHECK(node.xdp(v6(proto_udp, udp(547, 546), "fe80::2", "2001:db8:1::9"), node.out0).action == XDP_DROP);
-  CHECK(node.new_drops(Drop::clear_text) == 7);
+  CHECK(node.new_drops(Drop::clear_text) == 3);
+  CHECK(node.new_drops(Drop::multicast_not_protected) == 4);  // TS-11, inbound
 }
 
 TEST_CASE("blocked: nothing of an SA gets in") {

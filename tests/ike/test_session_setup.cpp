@@ -148,6 +148,87 @@ TEST_CASE("session: a responder narrows to what it permits, and no further") {
   CHECK(lab.a.bound(1)->local == std::vector{selector_of(*Prefix::parse("10.1.0.0/16"))});
 }
 
+// A child for port 5000 and one for what has no ports, of the same hosts; seen from A.
+ChildPolicy ports_child(std::uint32_t flow, bool later, bool swap) {
+  ChildPolicy out = lab::child_policy(later ? "ports fragments" : "ports", flow, swap ? "10.4.0.0/16" : "10.3.0.0/16",
+                                      swap ? "10.3.0.0/16" : "10.4.0.0/16");
+  for (auto* const side : {&out.local, &out.remote}) {
+    side->front().protocol = 17;
+    side->front().first_port = later ? 65535 : 5000;
+    side->front().last_port = later ? 0 : 5000;
+  }
+  out.later_fragments = later;
+  return out;
+}
+
+TEST_CASE(
+    "session: OPAQUE selectors make an SA of their own (R43-07), and are skipped where nothing is OPAQUE (R43-02)") {
+  Lab lab;
+  const auto children = [](bool swap, bool with_later) {
+    std::vector<ChildPolicy> out{ports_child(1, false, swap)};
+    if (with_later) out.push_back(ports_child(2, true, swap));
+    return out;
+  };
+  SUBCASE("both ends have them") {
+    Lab::edit(lab.a, [&](Connection& c) { c.children = children(false, true); });
+    Lab::edit(lab.b, [&](Connection& c) { c.children = children(true, true); });
+    lab.start(0);
+    lab.settle();
+    lab.check_whole(2);
+    CHECK(is_opaque(lab.a.bound(2)->local.at(0)));
+    CHECK(is_opaque(lab.b.bound(2)->remote.at(0)));
+    CHECK(lab.a.bound(1)->local.at(0).first_port == 5000);
+  }
+  SUBCASE("the peer has none: that child alone is refused") {
+    Lab::edit(lab.a, [&](Connection& c) { c.children = children(false, true); });
+    Lab::edit(lab.b, [&](Connection& c) { c.children = children(true, false); });
+    lab.start(0);
+    lab.settle();
+    lab.check_whole(1);
+    REQUIRE(lab.a.failures.size() == 1);
+    CHECK(lab.a.failures[0].kind == FailureKind::selectors);
+  }
+  SUBCASE("OPAQUE and then ports, in one offer: the second counts") {
+    Lab::edit(lab.a, [&](Connection& c) {
+      c.children = children(false, false);
+      for (auto* const side : {&c.children[0].local, &c.children[0].remote}) {
+        Selector opaque = side->front();
+        opaque.first_port = 65535;
+        opaque.last_port = 0;
+        side->insert(side->begin(), opaque);
+      }
+    });
+    Lab::edit(lab.b, [&](Connection& c) { c.children = children(true, false); });
+    lab.start(0);
+    lab.settle();
+    lab.check_whole(1);
+    REQUIRE(lab.b.bound(1)->local.size() == 1);
+    CHECK(lab.b.bound(1)->local[0].first_port == 5000);
+  }
+  SUBCASE("OPAQUE alone is no SA for a flow of all ports: it would carry nothing else") {
+    Lab::edit(lab.a, [&](Connection& c) { c.children = {ports_child(2, true, false)}; });
+    Lab::edit(lab.b, [&](Connection& c) { c.children = {lab::child_policy("any", 1, "10.4.0.0/16", "10.3.0.0/16")}; });
+    lab.start(0);
+    lab.settle();
+    CHECK(lab.b.live().empty());
+    REQUIRE(lab.b.failures.size() == 1);
+    CHECK(lab.b.failures[0].kind == FailureKind::selectors);
+  }
+  SUBCASE("an offer of ports never lands in the flow of the fragments") {
+    Lab::edit(lab.a, [&](Connection& c) {
+      c.children = {ports_child(1, false, false)};
+      for (auto* const side : {&c.children[0].local, &c.children[0].remote}) {
+        side->front().first_port = 0;
+        side->front().last_port = 65535;
+      }
+    });
+    Lab::edit(lab.b, [&](Connection& c) { c.children = {ports_child(2, true, true)}; });
+    lab.start(0);
+    lab.settle();
+    CHECK(lab.b.live().empty());
+  }
+}
+
 TEST_CASE("session: a flow that no entry permits is refused, the IKE SA stays") {
   Lab lab;
   Lab::edit(lab.a, [](Connection& c) { c.children = {lab::child_policy("one", 1, "172.16.0.0/16", "10.2.0.0/16")}; });

@@ -213,6 +213,8 @@ TEST_CASE("selectors: the product of the port ranges, and not one more than an S
   REQUIRE(fits);
   CHECK(fits->size() == 16);
   CHECK((*fits)[8].source_port_first == 20);
+  CHECK((*fits)[8].later_fragments);  // manual: the one pair of SAs carries them too
+  CHECK(reversed((*fits)[8]).later_fragments);
   CHECK(reversed((*fits)[8]).destination_port_first == 20);
   tcp.destination_ports.push_back({8, 8});
   CHECK(!selectors_of({&tcp}));

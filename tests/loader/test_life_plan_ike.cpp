@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "config/load.hpp"
+#include "ike/selectors.hpp"
 #include "loader/plan_ike.hpp"
 
 using namespace postern;
@@ -113,13 +114,21 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
   CHECK(map.nat_keepalive_s == 30);
   CHECK(!map.force_encapsulation);
 
-  REQUIRE(map.children.size() == 2);
-  const ike::ChildPolicy &all = map.children[0], &web = map.children[1];
+  REQUIRE(map.children.size() == 3);
+  const ike::ChildPolicy &all = map.children[0], &web = map.children[1], &later = map.children[2];
   CHECK(all.name == "M1 10 out0 2");
   CHECK(web.name == "M1 10 out0 3");
   CHECK((all.local == std::vector<ike::Selector>{{0, 0, 65535, ip("10.1.0.0"), ip("10.1.255.255")}}));
   CHECK((web.remote == std::vector<ike::Selector>{{6, 80, 80, ip("10.7.0.1"), ip("10.7.0.1")},
                                                   {6, 443, 443, ip("10.7.0.1"), ip("10.7.0.1")}}));
+  // R43-07: what has no ports is a flow of its own, with OPAQUE ports.
+  CHECK(later.name == "M1 10 out0 3 fragments");
+  CHECK((later.local == std::vector<ike::Selector>{{6, 65535, 0, ip("10.1.0.0"), ip("10.1.255.255")}}));
+  CHECK((later.remote == std::vector<ike::Selector>{{6, 65535, 0, ip("10.7.0.1"), ip("10.7.0.1")}}));
+  CHECK(later.later_fragments);
+  CHECK_FALSE(web.later_fragments);
+  CHECK(later.place.flow == both.plan.flows[2].id);
+  CHECK(later.place.flow != web.place.flow);
   CHECK(web.local.size() == 1);
   CHECK(web.local[0].protocol == 6);
   REQUIRE(all.proposals.size() == 2);
@@ -178,16 +187,45 @@ TEST_CASE("a negotiated tunnel is one connection with one child, any to any of w
 TEST_CASE("the plan of negotiated entries is that of manual ones, without SAs") {
   const Both both = plan_of(document(json::parse(base)));
   CHECK(both.plan.sas.empty());
-  CHECK(both.plan.flows.size() == 3);
+  CHECK(both.plan.flows.size() == 4);
   CHECK(both.plan.negotiates);
   REQUIRE(both.plan.peers.size() == 1);
   CHECK(both.plan.peers[0].address == ip("192.0.2.2"));
   const auto out0 = std::ranges::find(both.plan.interfaces, "out0", &PlannedInterface::name);
   REQUIRE(out0 != both.plan.interfaces.end());
-  CHECK(out0->rules.size() == 3);
+  REQUIRE(out0->rules.size() == 4);
   CHECK((out0->flags & POSTERN_IF_OUTSIDE) != 0);
+  CHECK((out0->flags & POSTERN_IF_PORTS) != 0);
+  CHECK(out0->rules[2].fragments == PolicyFragments::not_);
+  CHECK(out0->rules[3].fragments == PolicyFragments::only);
+  CHECK(out0->rules[3].flow == both.plan.flows[2].id);
+  CHECK(out0->rules[1].fragments == PolicyFragments::also);  // no ports: one pair of SAs carries all
   // What the kernel reassembles of UDP-encapsulated ESP.
   CHECK(std::ranges::count(both.plan.devices, DeviceKind::udp_encap, &PlannedDevice::kind) == 1);
+}
+
+TEST_CASE("R43-07: separate_fragment_sa false, and a rule with `fragments`") {
+  json source = json::parse(base);
+  source["crypto_maps"][0]["entries"][0]["separate_fragment_sa"] = false;
+  const Both together = plan_of(document(source));
+  CHECK(together.plan.flows.size() == 3);
+  CHECK(connection(together, "M1 10 out0").children.size() == 2);
+  const auto out0 = std::ranges::find(together.plan.interfaces, "out0", &PlannedInterface::name);
+  REQUIRE(out0->rules.size() == 3);
+  CHECK(out0->rules[2].fragments == PolicyFragments::also);  // classified, and dropped by the SA's selectors
+
+  json& rule = source["acls"][0]["rules"][2];
+  rule.erase("destination_ports");
+  rule["fragments"] = true;
+  rule["log"] = "input";
+  const Both alone = plan_of(document(source));
+  const auto& child = connection(alone, "M1 10 out0").children.at(1);
+  CHECK(child.later_fragments);
+  CHECK(ike::is_opaque(child.local.at(0)));
+  const auto again = std::ranges::find(alone.plan.interfaces, "out0", &PlannedInterface::name);
+  CHECK(again->rules[2].fragments == PolicyFragments::only);
+  CHECK(again->rules[2].log == POSTERN_LOG_INPUT);
+  CHECK(again->rules[2].name == "101 rule 30");
 }
 
 TEST_CASE("IKE-01: with IKE off there is no connection and no socket, and the plan says what is inert") {

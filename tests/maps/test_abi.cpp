@@ -84,10 +84,15 @@ TEST_CASE("every struct of abi.h has the same members, offsets and sizes on both
   CHECK_STRUCT(types, 2, postern_protocol_key, generation, protocol);
   CHECK_STRUCT(types, 4, postern_port_key, prefix_length, generation, port, reserved);
   CHECK_STRUCT(types, 2, postern_ace_key, generation, index);
-  CHECK_STRUCT(types, 6, postern_ace, flow, entry, first_ace, last_ace, action, reserved);
+  CHECK_STRUCT(types, 7, postern_ace, flow, entry, first_ace, last_ace, action, log, reserved);
   CHECK_STRUCT(types, 8, postern_flow_key, generation, source, destination, source_port, destination_port, protocol,
                fragment, reserved);
-  CHECK_STRUCT(types, 2, postern_flow_verdict, flow, ace);
+  CHECK_STRUCT(types, 3, postern_flow_verdict, flow, ace, logged);
+  CHECK_STRUCT(types, 7, postern_fragment_key, generation, source, destination, identification, protocol, hook,
+               reserved);
+  CHECK_STRUCT(types, 3, postern_fragment, until_ns, bytes, reserved);
+  CHECK_STRUCT(types, 6, postern_log_key, flow, ace, ifindex, mac, mirrored, reserved);
+  CHECK_STRUCT(types, 1, postern_log_count, packets);
   CHECK_STRUCT(types, 3, postern_verdict_key, ifindex, hook, verdict);
   CHECK_STRUCT(types, 2, postern_count, packets, bytes);
 }

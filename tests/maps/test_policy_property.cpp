@@ -90,6 +90,7 @@ class Generator {
       out.source_ports = ranges();
       out.destination_ports = ranges();
     }
+    if (below(5) == 0) out.fragments = out.names_ports() ? PolicyFragments::not_ : PolicyFragments::only;
     return out;
   }
   std::mt19937 random_;

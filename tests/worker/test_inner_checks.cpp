@@ -126,8 +126,10 @@ TEST_CASE("ESP inner: the packet must be whole; TFC padding behind it is cut off
   }
 }
 
-TrafficSelector selector(const char* s1, const char* s2, const char* d1, const char* d2) {
-  return {address(s1), address(s2), address(d1), address(d2)};
+TrafficSelector selector(const char* s1, const char* s2, const char* d1, const char* d2, std::uint8_t protocol = 0) {
+  TrafficSelector out{address(s1), address(s2), address(d1), address(d2)};
+  out.protocol = protocol;
+  return out;
 }
 
 TEST_CASE("ESP inner: traffic selectors") {
@@ -168,15 +170,89 @@ TEST_CASE("ESP inner: traffic selectors") {
   Octets reply = make_inner({.source = "10.5.0.1", .destination = "1.2.3.4", .protocol = 1});
   reply[20] = 0;
   CHECK(receiver.give(trailed(reply, 4)) == Drop::selector);
-  // A later fragment has no ports to compare; its addresses and protocol decide.
+  // A later fragment has no ports to compare: on an SA for ports it has no business (RFC 4301 §7.2).
   Octets fragment = make_inner(tcp);
   reference::put16(fragment, 6, 0x00b9);
-  CHECK(receiver.give(trailed(fragment, 4)) == Drop::none);
+  CHECK(receiver.give(trailed(fragment, 4)) == Drop::fragment_selector);
   fragment[15] = 6;
-  CHECK(receiver.give(trailed(fragment, 4)) == Drop::selector);
+  CHECK(receiver.give(trailed(fragment, 4)) == Drop::fragment_selector);
+  // Where ports are ANY it passes (§7.1).
+  Octets any_port = make_inner({});
+  reference::put16(any_port, 6, 0x00b9);
+  CHECK(receiver.give(trailed(any_port, 4)) == Drop::none);
   CHECK(give({.source = "2001:db8:1::7", .destination = "2001:db8:2::2"}) == Drop::none);
   CHECK(give({.source = "2001:db8:3::7", .destination = "2001:db8:2::2"}) == Drop::selector);
   CHECK(receiver.node.slots[receiver.slot].selector_drops > 0);
+}
+
+TEST_CASE("ESP inner: OPAQUE ports take later fragments and nothing else (RFC 4301 §7.2)") {
+  for (const char* host : {"10.1.0.2", "2001:db8:1::2"}) {
+    CAPTURE(host);
+    SaParameters p = sa_parameters(SaDirection::inbound, gcm_128);
+    p.selectors[0] = selector(host, host, host, host, 17);
+    p.selectors[0].source_port_first = p.selectors[0].destination_port_first = 65535;
+    p.selectors[0].source_port_last = p.selectors[0].destination_port_last = 0;
+    p.selector_count = 1;
+    Receiver receiver(p);
+    const auto piece = [&](std::uint8_t protocol, std::uint16_t offset_units, bool more) {
+      InnerSpec spec{.source = host, .destination = host, .protocol = protocol};
+      Octets packet = make_inner(spec);
+      if (packet[0] >> 4 == 4) {
+        reference::put16(packet, 6, static_cast<std::uint16_t>((more ? 0x2000U : 0U) | offset_units));
+        return trailed(packet, 4);
+      }
+      const Octets header = {protocol,
+                             0,
+                             static_cast<std::uint8_t>(offset_units >> 5),
+                             static_cast<std::uint8_t>(offset_units << 3 | (more ? 1 : 0)),
+                             0,
+                             0,
+                             0,
+                             7};
+      packet.insert(packet.begin() + 40, header.begin(), header.end());
+      packet[6] = 44;
+      reference::put16(packet, 4, static_cast<std::uint16_t>(packet.size() - 40));
+      return trailed(packet, 41);
+    };
+    CHECK(receiver.give(piece(17, 185, true)) == Drop::none);
+    CHECK(receiver.give(piece(17, 185, false)) == Drop::none);
+    CHECK(receiver.give(piece(17, 0, true)) == Drop::selector);   // a first one has ports
+    CHECK(receiver.give(piece(17, 0, false)) == Drop::selector);  // and so has a whole packet
+    CHECK(receiver.give(piece(6, 185, true)) == Drop::fragment_selector);
+    CHECK(receiver.give(piece(6, 2, true)) == Drop::fragment_overlap);
+    CHECK(receiver.node.slots[receiver.slot].selector_drops == 3);
+  }
+}
+
+TEST_CASE("ESP inner: tiny and overlapping fragments, whatever the selectors (RFC 1858, RFC 3128)") {
+  Receiver receiver(sa_parameters(SaDirection::inbound, gcm_128));
+  const auto piece = [&](std::uint8_t protocol, std::uint16_t fragment, std::size_t bytes) {
+    Octets packet = make_inner({.protocol = protocol, .payload = 64});
+    packet.resize(20 + bytes);
+    reference::put16(packet, 2, static_cast<std::uint16_t>(packet.size()));
+    reference::put16(packet, 6, fragment);
+    return receiver.give(trailed(packet, 4));
+  };
+  for (const auto& [protocol, header] : {std::pair<std::uint8_t, std::size_t>{6, 20}, {17, 8}, {132, 12}}) {
+    CAPTURE(protocol);
+    for (std::size_t bytes = 0; bytes < header; ++bytes) CHECK(piece(protocol, 0x2000, bytes) == Drop::fragment_tiny);
+    CHECK(piece(protocol, 0x2000, header) == Drop::none);
+    const auto enough = static_cast<std::uint16_t>((header + 7) / 8);
+    for (std::uint16_t units = 1; units < enough; ++units) CHECK(piece(protocol, units, 40) == Drop::fragment_overlap);
+    CHECK(piece(protocol, enough, 40) == Drop::none);
+  }
+}
+
+TEST_CASE("ESP inner: a packet too short for its ports matches ANY ports alone") {
+  SaParameters p = sa_parameters(SaDirection::inbound, gcm_128);
+  p.selectors[0] = selector("10.1.0.0", "10.1.255.255", "10.2.0.0", "10.2.255.255", 17);
+  p.selectors[0].destination_port_last = 90;  // 0 is in it
+  p.selector_count = 1;
+  Receiver receiver(p);
+  Octets runt = make_inner({});
+  runt.resize(23);
+  reference::put16(runt, 2, 23);
+  CHECK(receiver.give(trailed(runt, 4)) == Drop::selector);
 }
 
 TEST_CASE("ESP inner: any IPv6 does not take IPv4, though the mapped range would hold it") {

@@ -207,6 +207,98 @@ TEST_CASE("nested: inbound, ESP for somebody else or without an SA is delivered;
   CHECK(receiver.balanced());
 }
 
+TEST_CASE("nested: GRE and IP-in-IP for this node are the kernel's, as they came (RFC 4301 §5.2)") {
+  Node sender, receiver;
+  sender.add(layer(SaDirection::outbound, 0x1001, tunnel_flow));
+  receiver.add(layer(SaDirection::inbound, 0x1001, tunnel_flow));
+  const std::string self = sa_parameters(SaDirection::inbound, cbc_sha256).local.text();
+  for (const std::uint8_t protocol : std::initializer_list<std::uint8_t>{47, 4, 41}) {
+    CAPTURE(protocol);
+    Octets outer = make_inner({.destination = self, .protocol = protocol, .payload = 0});
+    const Octets carried = make_inner({.source = "10.7.0.1", .destination = "10.8.0.1"});
+    if (protocol == 47) outer.insert(outer.end(), {0, 0, 8, 0});
+    outer.insert(outer.end(), carried.begin(), carried.end());
+    reference::finish(outer);
+    sender.outbound(outer, tunnel_flow);
+    sender.flush();
+    receiver.inbound(outer_of(sender.egress.wire.back()));
+    receiver.flush();
+    REQUIRE_FALSE(receiver.egress.delivered.empty());
+    CHECK(receiver.egress.delivered.back() == outer);
+  }
+  CHECK(receiver.slots[0].packets == 3);
+  CHECK(receiver.balanced());
+}
+
+TEST_CASE("TS-11: multicast and broadcast do not enter a map's SA; a tunnel carries them") {
+  for (const DeliverTo deliver : {DeliverTo::map_interface, DeliverTo::tunnel}) {
+    Node node;
+    SaParameters p = layer(SaDirection::outbound, 0x1001, tunnel_flow);
+    p.deliver = deliver;
+    node.add(p);
+    for (const char* group : {"239.1.1.1", "224.0.0.5", "255.255.255.255", "ff0e::1"}) {
+      const bool v4 = group[0] != 'f';
+      node.outbound(make_inner({.source = v4 ? "10.1.0.2" : "2001:db8::1", .destination = group}), tunnel_flow);
+    }
+    node.outbound(make_inner({.destination = "223.255.255.255"}), tunnel_flow);
+    node.flush();
+    CHECK(node.egress.wire.size() == (deliver == DeliverTo::tunnel ? 5 : 1));
+    CHECK(node.drops(Drop::multicast_not_protected) == (deliver == DeliverTo::tunnel ? 0 : 4));
+    CHECK(node.balanced());
+  }
+}
+
+TEST_CASE("R43-07: outbound, an SA for ports holds no later fragment, also none that we would make") {
+  SaParameters p = layer(SaDirection::outbound, 0x1001, tunnel_flow);
+  p.selectors[0] = {address("10.1.0.0"), address("10.1.255.255"), address("10.2.0.0"), address("10.2.255.255")};
+  p.selectors[0].destination_port_first = p.selectors[0].destination_port_last = 2222;
+  p.selectors[0].protocol = 17;
+  p.selector_count = 1;
+  Octets later = make_inner({});
+  reference::put16(later, 6, 0x2010);
+  const Octets large = make_inner({.payload = 2500});
+  SUBCASE("separate") {
+    Node node;
+    node.add(p);
+    node.outbound(later, tunnel_flow);
+    node.outbound(large, tunnel_flow);
+    node.flush();
+    CHECK(node.drops(Drop::fragment_selector) == 1);
+    CHECK(node.slots[0].packets == 1);  // sealed whole, and cut outside
+    REQUIRE(node.egress.wire.size() == 2);
+    CHECK((reference::be16(outer_of(node.egress.wire[0]), 6) & 0x2000) != 0);
+    CHECK((reference::be16(outer_of(node.egress.wire[1]), 6) & 0x1fff) != 0);
+    CHECK(node.balanced());
+  }
+  SUBCASE("together: manual keys") {
+    p.selectors[0].later_fragments = true;
+    Node node;
+    node.add(p);
+    node.outbound(later, tunnel_flow);
+    node.outbound(large, tunnel_flow);
+    node.flush();
+    CHECK(node.drops(Drop::fragment_selector) == 0);
+    CHECK(node.slots[0].packets == 3);
+    for (const Octets& frame : node.egress.wire) CHECK((reference::be16(outer_of(frame), 6) & 0x3fff) == 0);
+    CHECK(node.balanced());
+  }
+  SUBCASE("OPAQUE: nothing but later fragments, cut once more where they are too large") {
+    p.selectors[0].source_port_first = p.selectors[0].destination_port_first = 65535;
+    p.selectors[0].source_port_last = p.selectors[0].destination_port_last = 0;
+    Node node;
+    node.add(p);
+    node.outbound(later, tunnel_flow);
+    node.outbound(make_inner({}), tunnel_flow);
+    Octets piece = large;
+    reference::put16(piece, 6, 0x2010);
+    node.outbound(piece, tunnel_flow);
+    node.flush();
+    CHECK(node.drops(Drop::selector) == 1);
+    CHECK(node.slots[0].packets == 3);
+    CHECK(node.balanced());
+  }
+}
+
 TEST_CASE("port 4500: keepalives and IKE are told apart from ESP") {
   Node node;
   node.add(sa_parameters(SaDirection::inbound));
@@ -236,6 +328,7 @@ TEST_CASE("policy file: written and read; what is not one is refused") {
   PolicyRule first = permit(10, 7, 17, "10.0.0.0/8", "192.0.2.0/24");
   first.source_ports = {{1, 5}, {7, 7}};
   first.destination_ports = {{4500, 4500}};
+  first.fragments = PolicyFragments::not_;
   PolicyRule deny = permit(10, 0, std::nullopt);
   deny.permit = false;
   rules[3] = {deny, first};
@@ -250,6 +343,8 @@ TEST_CASE("policy file: written and read; what is not one is refused") {
   const PolicyRule& back = read->at(3)[1];
   CHECK(back.flow == 7);
   CHECK(back.protocol == 17);
+  CHECK(back.fragments == PolicyFragments::not_);
+  CHECK(read->at(3)[0].fragments == PolicyFragments::also);
   CHECK(back.source == first.source);
   REQUIRE(back.source_ports.size() == 2);
   CHECK(back.source_ports[1].first == 7);

@@ -30,6 +30,14 @@ std::string render_counters(const json& c) {
       n("send_errors"), n("recv_errors"));
 }
 
+// SO-08: where dummy packets are sent, or came.
+std::string render_dummies(const json& flow) {
+  const json& c = flow.at("counters");
+  if (flow.at("dummy_state").is_null() && number(c, "dummy_recv") == 0) return "";
+  return fmt::format("    #send dummy packets {}, #recv dummy packets {}\n", number(c, "dummy_sent"),
+                     number(c, "dummy_recv"));
+}
+
 std::string render_ends(const json& flow) {
   const json& ends = flow.at("endpoints");
   const json& mtu = flow.at("mtu");
@@ -41,7 +49,8 @@ std::string render_ends(const json& flow) {
                      number(mtu, "path"), ip, number(mtu, "ip"), ip, text(mtu, "idb")) +
          fmt::format("     current outbound spi: {}\n", spi(text(flow, "outbound_spi"))) +
          fmt::format("     PFS (Y/N): {}, DH group: {}\n", yes_no(!flow.at("pfs").is_null()),
-                     text(flow, "pfs", "none"));
+                     text(flow, "pfs", "none")) +
+         (flow.at("dummy_state").is_null() ? "" : "     Dummy packet: " + text(flow, "dummy_state") + "\n");
 }
 
 std::string render_sa(const json& sa, const std::string& map, const std::string& node) {
@@ -57,6 +66,7 @@ std::string render_sa(const json& sa, const std::string& map, const std::string&
                        text(sa, "life_kb", "kilobytes disabled"), number(sa, "life_s"));
   out += fmt::format("        IV size: {} bytes\n        replay detection support: {}\n", number(sa, "iv_bytes"),
                      yes_no(flag(sa, "replay")));
+  if (flag(sa, "extended_sequence")) out += "        extended sequence numbers: Y\n";
   const std::string status = text(sa, "status");
   return out + fmt::format("        Status: {}({})\n", status, status);
 }
@@ -86,7 +96,8 @@ std::string render_flow(const json& flow, const std::string& map, const std::str
   if (!idents.empty()) out += "   TRUE ident (addr/mask/prot/port): {LOCAL -> REMOTE}\n" + idents;
   out += fmt::format("   current_peer {} port {}\n", address(text(flow, "peer")), number(flow, "peer_port"));
   out += "     PERMIT, flags={" + flags + "}\n";
-  return out + render_counters(flow.at("counters")) + "\n" + render_ends(flow) + "\n" + render_sas(flow, map, node);
+  return out + render_counters(flow.at("counters")) + render_dummies(flow) + "\n" + render_ends(flow) + "\n" +
+         render_sas(flow, map, node);
 }
 
 }  // namespace

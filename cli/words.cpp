@@ -129,11 +129,15 @@ Result<Match> step(const Match& from, std::string_view given) {
   return out;
 }
 
-// "tun1" is "tunnel 1", "interfaces" is "interface", as IOS has them.
+// "tun1" is "tunnel 1", "interfaces" is "interface", and "show crypto map ipsec sa" is "show crypto ipsec sa" (R43-20),
+// as IOS has them.
 std::vector<std::string> normalise(std::span<const std::string> words) {
   std::vector<std::string> out(words.begin(), words.end());
   if (out.size() < 2 || !abbreviates(out[0], "show")) return out;
   if (out[1] == "interfaces") out[1] = "interface";
+  if (out.size() > 4 && abbreviates(out[1], "crypto") && abbreviates(out[2], "map") && out[3].starts_with("ip") &&
+      abbreviates(out[3], "ipsec"))
+    out.erase(out.begin() + 2);
   if (out.size() != 3 || !abbreviates(out[1], "interface")) return out;
   const auto digits = out[2].find_first_of("0123456789");
   if (digits == std::string::npos || digits == 0) return out;

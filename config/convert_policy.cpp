@@ -220,6 +220,14 @@ std::vector<IpsecProfile> convert_profiles(const json& profiles, const Encapsula
   return out;
 }
 
+// "disable", {"pps": 5} or {"seconds": 15}.
+std::uint32_t convert_dummy(const json& dummy) {
+  constexpr std::uint32_t second = 1'000'000;
+  if (dummy.is_string()) return 0;
+  if (dummy.contains("pps")) return second / dummy["pps"].get<std::uint32_t>();
+  return second * dummy["seconds"].get<std::uint32_t>();
+}
+
 SecurityAssociation convert_security_association(const json& object) {
   SecurityAssociation out;
   const auto in = object.find("security_association");
@@ -227,8 +235,15 @@ SecurityAssociation convert_security_association(const json& object) {
   if (in->contains("lifetime_seconds")) out.lifetime_s = (*in)["lifetime_seconds"].get<std::uint32_t>();
   if (const auto kilobytes = in->find("lifetime_kilobytes"); kilobytes != in->end())
     out.lifetime_kb = kilobytes->is_string() ? 0 : kilobytes->get<std::uint64_t>();  // "disable"
+  if (in->contains("lifetime_packets")) out.lifetime_packets = (*in)["lifetime_packets"].get<std::uint64_t>();
   if (in->contains("idle_time")) out.idle_s = (*in)["idle_time"].get<std::uint32_t>();
   if (in->contains("replay_window")) out.replay_window = (*in)["replay_window"].get<std::uint16_t>();
+  if (const auto padding = in->find("tfc_padding"); padding != in->end())
+    out.tfc_bytes = padding->is_number()    ? padding->get<std::uint16_t>()
+                    : *padding == "disable" ? std::uint16_t{0}
+                                            : std::uint16_t{65535};
+  if (const auto dummy = in->find("dummy"); dummy != in->end()) out.dummy_interval_us = convert_dummy(*dummy);
+  if (in->contains("extended_sequence_numbers")) out.extended_sequence = (*in)["extended_sequence_numbers"].get<bool>();
   return out;
 }
 

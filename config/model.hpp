@@ -87,8 +87,12 @@ struct Encapsulation {
 struct SecurityAssociation {
   std::optional<std::uint32_t> lifetime_s;
   std::optional<std::uint64_t> lifetime_kb;  // 0: none ("disable")
+  std::optional<std::uint64_t> lifetime_packets;
   std::optional<std::uint32_t> idle_s;
   std::optional<std::uint16_t> replay_window;
+  std::optional<bool> extended_sequence;
+  std::optional<std::uint16_t> tfc_bytes;          // inner packets are padded to this; 65535: to the MTU; 0: not
+  std::optional<std::uint32_t> dummy_interval_us;  // 0: none ("disable")
   bool operator==(const SecurityAssociation&) const = default;
 };
 
@@ -192,7 +196,7 @@ struct Dataplane {
 struct IpsecGlobal {
   Encapsulation encapsulation;
   std::uint32_t path_mtu_aging_s = 600;
-  SecurityAssociation sa{3600, 4608000, std::nullopt, std::nullopt};  // lifetimes are always there
+  SecurityAssociation sa{3600, 4608000, {}, {}, {}, {}, {}, {}};  // lifetimes are always there
   bool operator==(const IpsecGlobal&) const = default;
 };
 

@@ -83,12 +83,27 @@ void render_udp(json& out, const T& object) {
 
 const char* text_of(Initiate initiate) { return initiate == Initiate::always ? "always" : "on_traffic"; }
 
+// What names the interval best: 40 us are 25,000 a second, 15,000,000 us are 15 seconds.
+json render_dummy(std::uint32_t interval_us) {
+  constexpr std::uint32_t second = 1'000'000;
+  if (interval_us == 0) return "disable";
+  if (interval_us > second) return {{"seconds", interval_us / second}};
+  return {{"pps", second / interval_us}};
+}
+
 json render_sa(const SecurityAssociation& sa) {
   json out = json::object();
   if (sa.lifetime_s) out["lifetime_seconds"] = *sa.lifetime_s;
   if (sa.lifetime_kb) out["lifetime_kilobytes"] = *sa.lifetime_kb == 0 ? json("disable") : json(*sa.lifetime_kb);
+  if (sa.lifetime_packets) out["lifetime_packets"] = *sa.lifetime_packets;
   if (sa.idle_s) out["idle_time"] = *sa.idle_s;
   if (sa.replay_window) out["replay_window"] = *sa.replay_window;
+  if (sa.tfc_bytes)
+    out["tfc_padding"] = *sa.tfc_bytes == 0       ? json("disable")
+                         : *sa.tfc_bytes == 65535 ? json("mtu")
+                                                  : json(*sa.tfc_bytes);
+  if (sa.dummy_interval_us) out["dummy"] = render_dummy(*sa.dummy_interval_us);
+  if (sa.extended_sequence) out["extended_sequence_numbers"] = *sa.extended_sequence;
   return out;
 }
 

@@ -136,6 +136,7 @@ class Explainer {
       if (!value_.contains(name.get<std::string>()))
         report_.error(path_ + "/" + name.get<std::string>(), "is missing",
                       properties[name.get<std::string>()].value("description", ""));
+    bounds(value_.size(), "minProperties", "maxProperties", "keys");
   }
 
   void text() {

@@ -55,6 +55,7 @@ struct InstallChild {
   Endpoint local_endpoint, remote_endpoint;
   bool udp_encapsulation = false;
   bool outbound_now = true;
+  bool tfc_padding = true;  // the peer takes it (RFC 7296 §1.3.1)
   ChildSaKeys keys;
 };
 struct SwitchOutbound {

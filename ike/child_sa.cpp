@@ -25,6 +25,7 @@ struct Agreed {
   const Secret* shared = nullptr;  // PFS
   bool we_began = false;
   bool outbound_now = true;
+  bool tfc_padding = true;
 };
 
 Result<ChildSaKeys> keys_of(const SessionCore& core, const Agreed& agreed) {
@@ -54,7 +55,8 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   made.outbound = agreed.outbound_now;
   const bool encapsulates = core.nat_local || core.nat_remote || core.connection->force_encapsulation;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
-                         made.remote, core.local, core.remote, encapsulates, made.outbound, std::move(keys)});
+                         made.remote, core.local, core.remote, encapsulates, made.outbound, agreed.tfc_padding,
+                         std::move(keys)});
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
   return core.children.back().id;
@@ -152,10 +154,11 @@ Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& 
     dh.emplace(std::move(made));
     shared.emplace(std::move(secret));
   }
-  POSTERN_TRY(id, install(core,
-                          {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
-                           offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr},
-                          now));
+  POSTERN_TRY(id,
+              install(core,
+                      {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
+                       offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr, offer.tfc_padding},
+                      now));
   reply.add(PayloadType::sa, chosen.answer);
   if (!offer.first) reply.add(PayloadType::nonce, NoncePayload{octets(offer.nonce_r)});
   if (dh) reply.add(PayloadType::ke, KePayload{dh->group(), octets(dh->public_value())});
@@ -165,6 +168,10 @@ Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& 
 }
 
 }  // namespace
+
+bool takes_tfc_padding(const Message& message) {
+  return message.notify(NotifyType::esp_tfc_padding_not_supported) == nullptr;
+}
 
 Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, bool first, crypto::DhGroup group) {
   ChildAttempt out;
@@ -278,10 +285,11 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
     if (!secret) return give_up(child_failure(FailureKind::invalid_syntax, secret.error().message(), true));
     shared.emplace(std::move(*secret));
   }
-  auto made = install(core,
-                      {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors,
-                       with.nonce_i, with.nonce_r, shared ? &*shared : nullptr, true, with.outbound_now},
-                      now);
+  auto made = install(
+      core,
+      {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors, with.nonce_i,
+       with.nonce_r, shared ? &*shared : nullptr, true, with.outbound_now, takes_tfc_padding(message)},
+      now);
   if (!made) return give_up(child_failure(FailureKind::install_failed, made.error().message(), false));
   attempt.spi_in = 0;  // the child's now
   return *made;

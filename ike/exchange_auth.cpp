@@ -173,6 +173,7 @@ void answer_first_child(SessionCore& core, const Message& request, const InitAns
   offer.nonce_i = state.nonce_i;
   offer.nonce_r = state.nonce_r;
   offer.first = true;
+  offer.tfc_padding = takes_tfc_padding(request);
   if (offer.sa == nullptr || offer.tsi == nullptr || offer.tsr == nullptr) return;
   const auto made = accept_child(core, offer, reply, now);
   if (made) return;

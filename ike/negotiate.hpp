@@ -41,7 +41,7 @@ struct IkeSuite {
 // One transform set of a child SA.
 struct EspProposal {
   crypto::Transform transform;
-  bool extended_sequence = false;
+  bool extended_sequence = false;  // both forms of sequence numbers, extended ones first; else those of 32 bits alone
   bool operator==(const EspProposal&) const = default;
 };
 struct EspSuite {

@@ -24,6 +24,8 @@ struct ChildPlace {
   std::uint32_t inside_vrf = 0;
   std::uint32_t path_mtu = 1500;
   std::uint16_t replay_window = 64;
+  std::uint16_t tfc_bytes = 0;
+  std::uint32_t dummy_interval_us = 0;
   std::uint8_t ttl = 255;
   DfPolicy df = DfPolicy::copy;
   EcnPolicy ecn = EcnPolicy::propagate;
@@ -45,7 +47,8 @@ struct ChildPolicy {
   bool later_fragments = false;  // selectors with OPAQUE ports; set up by traffic alone
   std::uint32_t lifetime_s = 3600;
   std::uint64_t lifetime_bytes = 0;  // 0: no volume lifetime
-  std::uint32_t idle_s = 0;          // 0: never
+  std::uint64_t lifetime_packets = 0;
+  std::uint32_t idle_s = 0;  // 0: never
   ChildPlace place;
   bool operator==(const ChildPolicy&) const = default;
 };

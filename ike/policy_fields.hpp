@@ -25,6 +25,8 @@ void fields(Codec& codec, T& place) {
   codec("inside_vrf", place.inside_vrf);
   codec("path_mtu", place.path_mtu);
   codec("replay_window", place.replay_window);
+  codec("tfc_bytes", place.tfc_bytes);
+  codec("dummy_interval_us", place.dummy_interval_us);
   codec("ttl", place.ttl);
   codec("df", place.df);
   codec("ecn", place.ecn);
@@ -96,6 +98,7 @@ void fields(Codec& codec, T& child) {
   codec("later_fragments", child.later_fragments);
   codec("lifetime_s", child.lifetime_s);
   codec("lifetime_bytes", child.lifetime_bytes);
+  codec("lifetime_packets", child.lifetime_packets);
   codec("idle_s", child.idle_s);
   codec("place", child.place);
 }

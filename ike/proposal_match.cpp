@@ -88,7 +88,8 @@ std::vector<Accepted> accepted_esp(std::span<const EspProposal> proposals, std::
     if (proposal.transform.integrity != crypto::Integrity::none)
       transforms.push_back(wire(proposal.transform.integrity));
     for (const crypto::DhGroup group : groups) transforms.push_back(wire(group));
-    transforms.push_back(wire(TransformType::esn, proposal.extended_sequence ? 1 : 0));
+    if (proposal.extended_sequence) transforms.push_back(wire(TransformType::esn, 1));
+    transforms.push_back(wire(TransformType::esn, 0));
     out.push_back(std::move(one));
   }
   return out;

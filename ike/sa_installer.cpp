@@ -44,6 +44,8 @@ void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
   p.deliver = place.deliver;
   p.ttl = place.ttl;
   p.replay_window = place.replay_window;
+  p.tfc_bytes = child.tfc_padding ? place.tfc_bytes : std::uint16_t{0};
+  p.dummy_interval_us = place.dummy_interval_us;
   p.flow = place.flow;
   p.fvrf = child.connection->fvrf;
   p.ifindex = place.ifindex;
@@ -54,10 +56,14 @@ void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
   p.local_port = child.udp_encapsulation ? child.local_endpoint.port : std::uint16_t{0};
   p.remote_port = child.udp_encapsulation ? child.remote_endpoint.port : std::uint16_t{0};
   p.path_mtu = place.path_mtu;
+  p.hard_seconds = child.policy.lifetime_s;
   p.hard_bytes = child.policy.lifetime_bytes;
   p.soft_bytes = static_cast<std::uint64_t>(static_cast<double>(p.hard_bytes) * soft_part);
+  p.hard_packets = child.policy.lifetime_packets;
+  p.soft_packets = static_cast<std::uint64_t>(static_cast<double>(p.hard_packets) * soft_part);
   p.cookie = static_cast<std::uint64_t>(child.id);
   p.transform = child.suite.transform;
+  p.extended_sequence = child.suite.extended_sequence;
 }
 
 Time time_of(std::uint64_t monotonic) { return Time(std::chrono::nanoseconds(monotonic)); }

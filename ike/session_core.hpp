@@ -232,7 +232,10 @@ struct ChildOffer {
   Bytes nonce_i, nonce_r;
   bool first = false;
   const Child* replaces = nullptr;
+  bool tfc_padding = true;  // else the peer said ESP_TFC_PADDING_NOT_SUPPORTED
 };
+// RFC 7296 §1.3.1: whether who wrote `message` takes TFC padding. We always do, and say nothing.
+[[nodiscard]] bool takes_tfc_padding(const Message& message);
 struct ChildRefusal {
   NotifyType notify{};
   Octets data;

@@ -173,16 +173,20 @@ class IkePlanner {
                          const config::SecurityAssociation& own) const {
     const auto levels = {&own, &document_.ipsec.sa};
     ike::ChildPolicy out;
+    const bool extended = inherited(levels, &config::SecurityAssociation::extended_sequence, false);
     for (const std::string& name : sets)
       if (const auto* const set = config::find_named(document_.transform_sets, name))
-        out.proposals.push_back({set->transform, false});
+        out.proposals.push_back({set->transform, extended});
     if (pfs) out.pfs = {*pfs};
     out.lifetime_s = inherited(levels, &config::SecurityAssociation::lifetime_s, out.lifetime_s);
     out.lifetime_bytes = inherited(levels, &config::SecurityAssociation::lifetime_kb, std::uint64_t{0}) * kilobyte;
+    out.lifetime_packets = inherited(levels, &config::SecurityAssociation::lifetime_packets, std::uint64_t{0});
     out.idle_s = inherited(levels, &config::SecurityAssociation::idle_s, out.idle_s);
     out.place.replay_window =
         inherited(levels, &config::SecurityAssociation::replay_window, document_.dataplane.replay_window);
     out.place.path_mtu_aging_s = document_.ipsec.path_mtu_aging_s;
+    out.place.tfc_bytes = inherited(levels, &config::SecurityAssociation::tfc_bytes, std::uint16_t{0});
+    out.place.dummy_interval_us = inherited(levels, &config::SecurityAssociation::dummy_interval_us, 0U);
     return out;
   }
 

@@ -44,6 +44,8 @@ SaParameters common_parameters(const config::Document& document, const config::T
   parameters.tcp_mss = policy.tcp_mss;
   parameters.path_mtu_aging_s = document.ipsec.path_mtu_aging_s;
   parameters.transform = set.transform;
+  parameters.tfc_bytes = document.ipsec.sa.tfc_bytes.value_or(0);
+  parameters.dummy_interval_us = document.ipsec.sa.dummy_interval_us.value_or(0);
   parameters.replay_window = 0;  // no anti-replay with manual keys (MAN-10)
   return parameters;
 }
@@ -251,7 +253,9 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
       p.tcp_mss != installed.tcp_mss || p.path_mtu_aging_s != installed.path_mtu_aging_s || p.ttl != installed.ttl ||
       p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||
       p.local_port != installed.local_port || p.remote_port != installed.remote_port ||
-      !(p.transform == installed.transform) || p.replay_window != installed.replay_window)
+      !(p.transform == installed.transform) || p.replay_window != installed.replay_window ||
+      p.extended_sequence != installed.extended_sequence || p.tfc_bytes != installed.tfc_bytes ||
+      p.dummy_interval_us != installed.dummy_interval_us)
     return false;
   const auto same_key = [](const Secret& key, const auto& bytes, std::size_t size) {
     return size <= bytes.size() && equal_in_constant_time(key.bytes(), Bytes(bytes.data(), size));

@@ -37,8 +37,8 @@ json counters_json(const FlowView& flow) {
           {"compress_failed", 0},
           {"not_decompressed", 0},
           {"decompress_failed", 0},
-          {"dummy_sent", 0},
-          {"dummy_recv", 0},
+          {"dummy_sent", flow.outbound ? flow.outbound->dummy_packets : 0},
+          {"dummy_recv", flow.inbound ? flow.inbound->dummy_packets : 0},
           {"send_errors", send_errors},
           {"recv_errors", recv_errors}};
 }
@@ -68,6 +68,7 @@ json sa_json(const SaView& sa, const FlowView& flow, const json& transforms, con
           {"iv_bytes", sizes ? sizes->iv_bytes : 0},
           {"replay", parameters.replay_window != 0},
           {"replay_window", parameters.replay_window},
+          {"extended_sequence", parameters.extended_sequence},
           {"status", "ACTIVE"},
           {"packets", sa.packets},
           {"bytes", sa.bytes},
@@ -138,6 +139,12 @@ json mtu_json(const FlowContext& context) {
   return {{"plaintext", flow.plaintext_mtu}, {"path", path}, {"ip", device_mtu}, {"idb", idb}};
 }
 
+// R43-12: null where the SA sends none.
+json dummy_state(const FlowView& flow) {
+  if (!flow.outbound || flow.outbound->parameters.dummy_interval_us == 0) return nullptr;
+  return flow.outbound->dummy_packets == 0 ? "Initializing" : "Active";
+}
+
 json flow_json(const NodeView& view, const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const FlowSelector& selector = context.selector;
@@ -168,7 +175,7 @@ json flow_json(const NodeView& view, const FlowContext& context) {
           {"pfs", pfs_of(child)},
           {"negotiated_local", agreed_texts(child, "local_ts")},
           {"negotiated_remote", agreed_texts(child, "remote_ts")},
-          {"dummy_state", nullptr},
+          {"dummy_state", dummy_state(flow)},
           {"sas", std::move(sas)}};
 }
 

@@ -243,6 +243,7 @@ SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_n
   view.replay_drops = read(slot.replay_drops);
   view.integrity_drops = read(slot.integrity_drops);
   view.selector_drops = read(slot.selector_drops);
+  view.dummy_packets = read(slot.dummy_packets);
   const auto seconds_since = [now_ns](std::uint64_t then) {
     return then > now_ns ? 0 : (now_ns - then) / 1'000'000'000U;
   };

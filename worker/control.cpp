@@ -174,6 +174,9 @@ Result<Control::Answer> Control::hello(ChannelMessage& message) {
   POSTERN_TRY(sad, Sad::create(shared_->slots(), body.threads));
   sad_ = std::move(sad);
   POSTERN_CHECK(start_threads(body.threads));
+  for (std::uint32_t slot = 0; slot < sad_->capacity(); ++slot)  // of an earlier worker
+    if (const auto row = sad_->row(slot); row && row->bound && row->dummy_interval_us != 0)
+      schedule_dummies(*row, row->flow);
   if (const auto closed = close_sandbox(); !closed) {
     threads_.clear();
     return std::unexpected(closed.error());

@@ -103,6 +103,8 @@ class Control {
   [[nodiscard]] int wait_ms() const;
   // Where there is no SA, the request itself finds out.
   [[nodiscard]] Result<void> must_own(std::uint32_t slot, SaInstaller who) const;
+  // The dummy packets of a flow's SA are one thread's to send.
+  void schedule_dummies(const SaRow& bound, std::uint32_t flow);
   void announce_removal(const SaRow& gone, SaInstaller by);
   void pass_on_news();
   void pass_on(const Resolve& news);

@@ -59,7 +59,15 @@ Result<Control::Answer> Control::bind_flow(const ChannelMessage& message, SaInst
   }
   POSTERN_CHECK(must_own(body.slot, who));
   POSTERN_CHECK(sad_->bind_flow(body.flow, body.slot));
+  const auto old = before ? sad_->row(*before) : std::nullopt;
+  const auto bound = sad_->row(body.slot);
+  if (bound && (bound->dummy_interval_us != 0 || (old && old->dummy_interval_us != 0)))
+    schedule_dummies(*bound, body.flow);
   return Answer{};
+}
+
+void Control::schedule_dummies(const SaRow& bound, std::uint32_t flow) {
+  threads_[flow % threads_.size()]->set_dummies(flow, std::chrono::microseconds(bound.dummy_interval_us));
 }
 
 Result<Control::Answer> Control::list_sas(const ChannelMessage& message, SaInstaller who) {

@@ -85,7 +85,9 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
                          is_icmp(packet.bytes()) ? path_mtu_.take(packet.bytes(), fvrf, Clock::now()) : esp.error());
   InboundSa* const sa = context_.sad.inbound({fvrf, esp->spi, esp->destination, IpProto::esp});
   if (sa == nullptr) return context_.drop(packet, Drop::no_sa);
-  if (const auto refused = refuse_early(*sa, *esp)) {
+  const std::uint64_t sequence =
+      sa->extended_sequence ? sa->replay->window.extend(esp->sequence) : std::uint64_t{esp->sequence};
+  if (const auto refused = refuse_early(*sa, *esp, sequence)) {
     if (*refused == Drop::replayed || *refused == Drop::too_old)
       sa->slot->replay_drops.fetch_add(1, std::memory_order_relaxed);
     return context_.drop(packet, *refused, *sa->slot);
@@ -93,18 +95,18 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
   packet.pull(esp->esp_offset);
   packet.size = esp->esp_bytes;
   CipherBatch& batch = queue_.filling();
-  batch.jobs[batch.count] = {&sa->key, packet.data(), esp->esp_bytes, esp->sequence, false};
+  batch.jobs[batch.count] = {&sa->key, packet.data(), esp->esp_bytes, sequence, false};
   pending_[queue_.filling_slot()][batch.count] = {packet, sa, esp->traffic_class, Drop::none};
   if (++batch.count == packet_batch) flush();
 }
 
 // Everything that can be seen without the key.
-std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& esp) const {
+std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& esp, std::uint64_t sequence) const {
   if (sa.udp_encapsulation != esp.udp || (esp.udp && esp.udp_port != sa.local_port)) return Drop::wrong_encapsulation;
   const std::uint32_t fixed = esp_header + sa.overhead.iv_bytes + sa.overhead.icv_bytes;
   if (esp.esp_bytes < fixed + sa.overhead.block_bytes) return Drop::esp_runt;
   if ((esp.esp_bytes - fixed) % sa.overhead.block_bytes != 0) return Drop::esp_unaligned;
-  switch (sa.replay->window.check(esp.sequence)) {
+  switch (sa.replay->window.check(sequence)) {
     case ReplayVerdict::replayed: return Drop::replayed;
     case ReplayVerdict::too_old: return Drop::too_old;
     case ReplayVerdict::fresh: return std::nullopt;
@@ -190,6 +192,8 @@ void Inbound::advance_window(std::span<const crypto::EspJob> jobs, std::span<Pen
 void Inbound::deliver_run(std::span<Pending> all) {
   InboundSa& sa = *all[0].sa;
   Tally run;
+  const std::uint64_t now = monotonic_ns();
+  const bool over = sa.limited && hard_seconds_over(*sa.slot, now);
   for (Pending& pending : all) {
     if (pending.verdict != Drop::none) {
       blame(pending, pending.verdict);
@@ -200,7 +204,7 @@ void Inbound::deliver_run(std::span<Pending> all) {
       blame(pending, inner.error());
       continue;
     }
-    if (sa.limited && expired(sa, run, pending.packet.size)) {
+    if (sa.limited && (over || expired(sa, run, pending.packet.size))) {
       blame(pending, Drop::sa_expired);
       context_.tell(*sa.slot, SaExpiryKind::hard);
       continue;
@@ -216,7 +220,7 @@ void Inbound::deliver_run(std::span<Pending> all) {
   if (run.packets == 0) return;
   const std::uint64_t packets = sa.slot->packets.fetch_add(run.packets, std::memory_order_relaxed) + run.packets;
   const std::uint64_t bytes = sa.slot->bytes.fetch_add(run.bytes, std::memory_order_relaxed) + run.bytes;
-  sa.slot->last_used_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  sa.slot->last_used_ns.store(now, std::memory_order_relaxed);
   if (sa.limited && soft_lifetime_over(sa.slot->parameters, packets, bytes))
     context_.tell(*sa.slot, SaExpiryKind::soft);
 }

@@ -22,7 +22,7 @@ struct OuterEsp {
   std::uint32_t esp_offset = 0;  // of the SPI, from the outer IP header
   std::uint32_t esp_bytes = 0;   // SPI through ICV
   std::uint32_t spi = 0;         // host order
-  std::uint32_t sequence = 0;
+  std::uint32_t sequence = 0;    // what is sent of it: the low half of an extended one
   IpAddress destination;
   std::uint8_t traffic_class = 0;
   bool udp = false;
@@ -63,7 +63,8 @@ class Inbound {
     std::uint64_t packets = 0, bytes = 0;
   };
 
-  [[nodiscard]] std::optional<Drop> refuse_early(const InboundSa& sa, const OuterEsp& esp) const;
+  [[nodiscard]] std::optional<Drop> refuse_early(const InboundSa& sa, const OuterEsp& esp,
+                                                 std::uint64_t sequence) const;
   void close_batch();
   void collect(bool wait);
   void settle(std::span<const crypto::EspJob> jobs, std::span<Pending> pending);

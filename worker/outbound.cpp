@@ -2,11 +2,25 @@
 
 #include <algorithm>
 
+#include "crypto/random.hpp"
 #include "worker/icmp_quote.hpp"
 #include "worker/outer_header.hpp"
 #include "worker/tcp_mss.hpp"
 
 namespace postern {
+
+namespace {
+
+// Without a generator the clock does: what it hides is that a dummy is one, and the cipher does that.
+std::uint64_t seed() {
+  std::array<std::byte, sizeof(std::uint64_t)> bytes;
+  if (!crypto::random_bytes(bytes)) return monotonic_ns();
+  std::uint64_t out;
+  std::memcpy(&out, bytes.data(), sizeof out);
+  return out;
+}
+
+}  // namespace
 
 Outbound::Outbound(PipelineContext& context, const PipelineConfig& config)
     : context_(context),
@@ -15,7 +29,8 @@ Outbound::Outbound(PipelineContext& context, const PipelineConfig& config)
       queue_(context.engine, context.counters, config.team, true),
       pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())),
       nestings_(std::make_unique<Nesting[]>(context.sad.capacity())),
-      fragment_identification_(static_cast<std::uint32_t>(monotonic_ns())) {}
+      fragment_identification_(static_cast<std::uint32_t>(monotonic_ns())),
+      random_(seed()) {}
 
 void Outbound::packet(Packet packet) {
   if (!admissible(packet.flow, packet.generation)) return context_.frames.give(packet.frame);
@@ -79,7 +94,7 @@ void Outbound::send_routed(Packet packet) {
   if (route_.sa->tcp_mss != 0 && is_syn(packet.bytes(), *info))
     clamp_mss(packet.bytes(), *info, mss_limit(info->family));
   if (packet.size > route_.plaintext_mtu) return oversize(packet, *info);
-  encapsulate(packet, *info, false);
+  encapsulate(packet, *info, next_header_of(*info), false);
 }
 
 std::uint16_t Outbound::mss_limit(Family family) const {
@@ -106,9 +121,25 @@ bool Outbound::forward_hop(Packet& packet, IpInfo& info) {
   return false;
 }
 
-void Outbound::encapsulate(Packet packet, const IpInfo& info, bool cut_outer) {
+// RFC 4303 §2.7: octets behind the inner packet, whose own length tells the receiver where it ends. As many as the SA
+// wants and as fit; returns the packet's own size.
+std::uint32_t Outbound::pad_flow(Packet& packet) const {
+  const std::uint32_t own = packet.size;
+  const EspOverhead& overhead = route_.sa->overhead;
+  const std::uint32_t behind = std::uint32_t{overhead.block_bytes} + esp_trailer + overhead.icv_bytes;
+  const std::uint32_t room = packet.tailroom() < behind ? 0 : packet.tailroom() - behind;
+  const std::uint32_t wanted = std::min({std::uint32_t{route_.sa->tfc_bytes}, route_.plaintext_mtu, own + room});
+  if (wanted <= own) return own;
+  std::memset(packet.data() + own, 0, wanted - own);
+  packet.size = wanted;
+  return own;
+}
+
+void Outbound::encapsulate(Packet packet, const IpInfo& info, IpProto next_header, bool cut_outer) {
   const OutboundSa& sa = *route_.sa;
   const EspOverhead& overhead = sa.overhead;
+  const bool dummy = next_header == IpProto::no_next_header;
+  const std::uint32_t own_bytes = sa.tfc_bytes != 0 && !cut_outer && !dummy ? pad_flow(packet) : packet.size;
   const std::uint32_t trailer = overhead.trailer_bytes(packet.size);
   const std::uint32_t front = ethernet_header + overhead.outer_bytes + esp_header + overhead.iv_bytes;
   const std::uint32_t esp_bytes = esp_header + overhead.iv_bytes + packet.size + trailer + overhead.icv_bytes;
@@ -121,11 +152,12 @@ void Outbound::encapsulate(Packet packet, const IpInfo& info, bool cut_outer) {
   const std::uint32_t padding = trailer - esp_trailer;
   for (std::uint32_t i = 0; i < padding; ++i) end[i] = static_cast<std::byte>(i + 1);
   end[padding] = static_cast<std::byte>(padding);
-  end[padding + 1] = static_cast<std::byte>(info.family == Family::v4 ? IpProto::ipv4 : IpProto::ipv6);
+  end[padding + 1] = static_cast<std::byte>(next_header);
 
   CipherBatch& batch = queue_.filling();
   Pending& pending = pending_[queue_.filling_slot()][batch.count];
-  pending.inner_bytes = packet.size;
+  pending.inner_bytes = dummy ? 0 : own_bytes;
+  pending.dummy = dummy;
   packet.push(esp_header + overhead.iv_bytes);
   packet.size = esp_bytes;
   std::memcpy(packet.data(), &sa.spi, sizeof sa.spi);

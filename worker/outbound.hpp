@@ -20,12 +20,30 @@
 
 namespace postern {
 
+// Of tunnel mode: IPv4 or IPv6 inside.
+[[nodiscard]] inline IpProto next_header_of(const IpInfo& info) {
+  return info.family == Family::v4 ? IpProto::ipv4 : IpProto::ipv6;
+}
+
+// Size and content of dummy packets: nothing that a key is made of. SplitMix64, seeded from the system's generator.
+class Scramble {
+ public:
+  explicit Scramble(std::uint64_t seed) : state_(seed) {}
+  [[nodiscard]] std::uint64_t next();
+  void fill(MutableBytes out);
+
+ private:
+  std::uint64_t state_;
+};
+
 class Outbound {
  public:
   Outbound(PipelineContext& context, const PipelineConfig& config);
 
   void packet(Packet packet);
   void super_packet(const VnetHeader& offload, Bytes ip_packet, std::uint32_t flow, std::uint32_t generation);
+  // dummy.cpp: makes one dummy packet; false when the flow has none now.
+  [[nodiscard]] bool dummy(std::uint32_t flow);
   // Numbers and seals what is batched, or lends it to another thread; transmits what is sealed.
   void flush();
   // The same, and waits for what other threads have.
@@ -63,6 +81,7 @@ class Outbound {
     std::uint16_t outer_mtu = 0;  // not 0: the outer packet is cut to this
     std::uint8_t traffic_class = 0;
     bool dont_fragment = false;
+    bool dummy = false;
     Drop refused = Drop::none;
   };
 
@@ -74,7 +93,9 @@ class Outbound {
   [[nodiscard]] Drop refuse(Bytes ip_packet, const IpInfo& info) const;
   [[nodiscard]] bool forward_hop(Packet& packet, IpInfo& info);
   [[nodiscard]] std::uint16_t mss_limit(Family family) const;
-  void encapsulate(Packet packet, const IpInfo& info, bool cut_outer);
+  void encapsulate(Packet packet, const IpInfo& info, IpProto next_header, bool cut_outer);
+  [[nodiscard]] std::uint32_t pad_flow(Packet& packet) const;
+  [[nodiscard]] std::uint32_t dummy_bytes();
   void hold(const Packet& packet, Drop reason);
 
   // oversize.cpp: what does not fit.
@@ -121,6 +142,7 @@ class Outbound {
   std::unique_ptr<Nesting[]> nestings_;  // by SA slot
   bool looping_ = false;
   std::uint32_t fragment_identification_ = 0;
+  Scramble random_;
   IcmpErrorBuffer icmp_;
   std::array<std::byte, 65536> scratch_;  // a packet larger than a frame, while its checksum is completed
 };

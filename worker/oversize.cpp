@@ -15,7 +15,7 @@ void Outbound::oversize(Packet packet, const IpInfo& info) {
     return context_.frames.give(packet.frame);
   }
   // RFC 4301 §7: its later pieces would have no ports that this SA takes, so it is sealed whole and cut then.
-  if (!info.dont_fragment || may_cut_outer(info)) return encapsulate(packet, info, true);
+  if (!info.dont_fragment || may_cut_outer(info)) return encapsulate(packet, info, next_header_of(info), true);
   answer_too_big(packet.bytes(), info);
   context_.drop(packet, Drop::too_big);
 }
@@ -48,7 +48,7 @@ void Outbound::send_fragments(Bytes ip_packet, const IpInfo& info, const Packet&
     piece.flow = like.flow;
     piece.device = like.device;
     route_ = route;  // a full batch was flushed; the SA stays valid until this thread is quiescent
-    encapsulate(piece, info, false);
+    encapsulate(piece, info, next_header_of(info), false);
   }
 }
 

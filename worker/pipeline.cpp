@@ -64,6 +64,7 @@ const CipherBatch* Pipeline::settle() {
 void Pipeline::cipher(CipherBatch& batch) { batch.cipher(implementation_->context.engine); }
 void Pipeline::poll_held(Time now) { implementation_->outbound.poll_held(now); }
 bool Pipeline::has_held() const { return implementation_->outbound.has_held(); }
+bool Pipeline::dummy(std::uint32_t flow) { return implementation_->outbound.dummy(flow); }
 void Pipeline::drop_held() { implementation_->outbound.drop_held(); }
 void Pipeline::set_oldest_generation(std::uint32_t oldest) { implementation_->outbound.set_oldest_generation(oldest); }
 void Pipeline::set_policy(std::shared_ptr<const LoopPolicy> policy) {

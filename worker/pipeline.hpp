@@ -129,6 +129,8 @@ class Pipeline {
   // Retries and expires held packets. Call at least every 10 ms while has_held().
   void poll_held(Time now);
   [[nodiscard]] bool has_held() const;
+  // Makes and sends one dummy packet of `flow` (RFC 4303 §2.6); false when the flow has no SA now that wants them.
+  [[nodiscard]] bool dummy(std::uint32_t flow);
   // Drops what is held (Drop::shutting_down).
   void drop_held();
   void set_oldest_generation(std::uint32_t oldest);

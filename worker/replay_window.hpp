@@ -30,6 +30,16 @@ class ReplayWindow {
     if (size_ != 0) words_[index(highest)].store(up_to(highest % 64), std::memory_order_relaxed);
   }
 
+  // RFC 4303 appendix A2.2: the whole number whose low half arrived, the one that is neither below the window nor 2^32
+  // above its bottom; 0, which no packet carries, when it would be below the first. Needs a window.
+  [[nodiscard]] std::uint64_t extend(std::uint32_t low) const {
+    const std::uint64_t highest = highest_.load(std::memory_order_relaxed);
+    const std::uint64_t bottom = highest + 1 - size_;  // at first below 0, and so is what is not far above it
+    const std::uint32_t above = low - static_cast<std::uint32_t>(bottom);
+    if (highest < size_ - 1 && above < size_ - 1 - highest) return 0;
+    return bottom + above;
+  }
+
   [[nodiscard]] ReplayVerdict check(std::uint64_t sequence) const {
     if (size_ == 0) return ReplayVerdict::fresh;
     // RFC 4303 §2.2: the first packet carries 1, and the number never comes back to 0.

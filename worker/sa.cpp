@@ -31,10 +31,14 @@ Rule check_encapsulation(const SaParameters& p) {
 }
 
 Rule check_window(const SaParameters& p) {
-  if (p.replay_window != 0 &&
-      (p.replay_window < 32 || p.replay_window > max_replay_window || p.replay_window % 32 != 0))
-    return fail(fmt::format("SA: replay window {} must be 0 or a multiple of 32 in 32..{}", p.replay_window,
-                            max_replay_window));
+  if (p.replay_window != 0 && (p.replay_window < 32 || p.replay_window > max_replay_window))
+    return fail(fmt::format("SA: replay window {} must be 0 or 32..{}", p.replay_window, max_replay_window));
+  if (p.dummy_interval_us != 0 && p.dummy_interval_us < min_dummy_interval_us)
+    return fail(
+        fmt::format("SA: a dummy packet every {} us: at most every {}", p.dummy_interval_us, min_dummy_interval_us));
+  // RFC 4303 §2.2.1: the window tells which high half an arriving number has.
+  if (p.extended_sequence && p.direction == SaDirection::inbound && p.replay_window == 0)
+    return fail("SA: extended sequence numbers need a replay window");
   return {};
 }
 
@@ -83,11 +87,11 @@ Rule check_enums(const SaParameters& p) {
 
 Result<crypto::EspKey> expand(const SaParameters& p) {
   return crypto::EspKey::create(p.transform, Bytes(p.cipher_key).first(p.cipher_key_bytes),
-                                Bytes(p.integrity_key).first(p.integrity_key_bytes));
+                                Bytes(p.integrity_key).first(p.integrity_key_bytes), p.extended_sequence);
 }
 
 bool has_lifetime(const SaParameters& p) {
-  return (p.hard_packets | p.hard_bytes | p.soft_packets | p.soft_bytes) != 0;
+  return (p.hard_packets | p.hard_bytes | p.soft_packets | p.soft_bytes | p.hard_seconds) != 0;
 }
 
 const CompiledSelectors* compile_selectors(const SaParameters& p) {
@@ -141,6 +145,7 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->local_port = p.local_port;
   sa->tcp_mss = p.tcp_mss;
   sa->udp_encapsulation = p.udp_encapsulation;
+  sa->extended_sequence = p.extended_sequence;
   sa->ecn = p.ecn;
   sa->deliver = p.deliver;
   return sa;
@@ -154,6 +159,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->slot = &slot;
   sa->selectors = compile_selectors(p);
   sa->path_mtu = static_cast<std::uint16_t>(p.path_mtu);
+  sa->tfc_bytes = p.tfc_bytes;
   sa->identification = static_cast<std::uint16_t>((p.spi * 2654435761U) >> 16);
   sa->dscp_copy = p.dscp_copy;
   sa->dscp = static_cast<std::uint8_t>(p.dscp << 2);
@@ -162,6 +168,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->fragmentation = p.fragmentation;
   sa->tcp_mss = p.tcp_mss;
   sa->udp_encapsulation = p.udp_encapsulation;
+  sa->extended_sequence = p.extended_sequence;
   sa->limited = has_lifetime(p);
   sa->unicast_only = p.deliver == DeliverTo::map_interface;
   sa->spi = __builtin_bswap32(p.spi);

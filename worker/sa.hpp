@@ -24,7 +24,6 @@ inline constexpr std::uint32_t esp_header = 8;      // SPI, sequence number
 inline constexpr std::uint32_t esp_trailer = 2;     // pad length, next header
 inline constexpr std::uint32_t min_path_mtu = 576;  // RFC 791; IPv6 never goes below 1280
 inline constexpr std::uint32_t max_path_mtu = 65535;
-inline constexpr std::uint64_t last_sequence = 0xffffffffU;  // RFC 4303 §3.3.3: without ESN the number must not cycle
 
 // Bytes that tunnel-mode ESP adds, by part.
 struct EspOverhead {
@@ -51,6 +50,11 @@ static_assert(EspOverhead{40, 8, 12, 8}.plaintext_mtu(1500) == 1430);
 
 [[nodiscard]] constexpr bool soft_lifetime_over(const SaParameters& p, std::uint64_t packets, std::uint64_t bytes) {
   return (p.soft_packets != 0 && packets >= p.soft_packets) || (p.soft_bytes != 0 && bytes >= p.soft_bytes);
+}
+
+[[nodiscard]] inline bool hard_seconds_over(const SaSlot& slot, std::uint64_t now_ns) {
+  const std::uint64_t lifetime = std::uint64_t{slot.parameters.hard_seconds} * 1'000'000'000U;
+  return lifetime != 0 && now_ns - slot.installed_ns.load(std::memory_order_relaxed) >= lifetime;
 }
 
 [[nodiscard]] EspOverhead overhead_of(const SaParameters& parameters, const crypto::TransformSizes& sizes);
@@ -93,6 +97,7 @@ struct alignas(64) InboundSa {
   std::uint16_t local_port = 0;
   std::uint16_t tcp_mss = 0;
   bool udp_encapsulation = false;
+  bool extended_sequence = false;
   bool limited = false;  // a lifetime is set
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
@@ -114,6 +119,7 @@ struct alignas(64) OutboundSa {
   const CompiledSelectors* selectors = nullptr;  // owned
   EspOverhead overhead;
   std::uint16_t path_mtu = 1500;
+  std::uint16_t tfc_bytes = 0;       // 0: no padding of RFC 4303 §2.7
   std::uint16_t identification = 0;  // added to the sequence number: SAs between the same hosts differ
   std::uint8_t dscp = 0;             // shifted into place; when !dscp_copy
   bool dscp_copy = true;
@@ -122,6 +128,7 @@ struct alignas(64) OutboundSa {
   EcnPolicy ecn = EcnPolicy::propagate;
   FragmentPolicy fragmentation = FragmentPolicy::before;
   bool udp_encapsulation = false;
+  bool extended_sequence = false;
   bool limited = false;
   bool unicast_only = false;  // of a crypto map (TS-11)
   std::uint16_t tcp_mss = 0;

@@ -32,7 +32,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 3;
+inline constexpr std::uint32_t sa_channel_version = 4;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
@@ -172,6 +172,7 @@ struct SaRow {
   std::uint32_t ifindex = 0;
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation
   IpAddress local, remote;
+  std::uint32_t dummy_interval_us = 0;
   std::uint64_t cookie = 0;  // SaParameters.cookie
   std::uint64_t packets = 0, bytes = 0, errors = 0;
   std::uint64_t sequence = 0;      // outbound: the next number; inbound: the highest authentic one
@@ -179,8 +180,8 @@ struct SaRow {
   std::uint64_t installed_ns = 0;  // CLOCK_MONOTONIC
 };
 
-// Once for each kind and SA while it is delivered; again after the client or the worker was replaced. Seconds are the
-// installer's own to keep.
+// Once for each kind and SA while it is delivered; again after the client or the worker was replaced. Soft seconds are
+// the installer's own to keep.
 struct SaExpiry {
   SaExpiryKind kind{};
   SaRow sa;

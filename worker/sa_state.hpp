@@ -21,10 +21,11 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 4;
+inline constexpr std::uint32_t sa_state_version = 5;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
+inline constexpr std::uint32_t min_dummy_interval_us = 40;  // 25,000 a second
 inline constexpr std::size_t max_cipher_key_bytes = 64;
 inline constexpr std::size_t max_integrity_key_bytes = 64;
 
@@ -56,24 +57,29 @@ struct SaParameters {
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
   bool udp_encapsulation = false;  // RFC 3948
+  bool extended_sequence = false;  // RFC 4303 §2.2.1: numbers of 64 bits; inbound needs a replay window
   FragmentPolicy fragmentation = FragmentPolicy::before;
   bool dscp_copy = true;  // else `dscp`
   std::uint8_t dscp = 0;
-  std::uint8_t ttl = 255;           // outer TTL or hop limit
-  std::uint8_t selector_count = 0;  // 0: any-any of both families
-  std::uint16_t replay_window = 0;  // packets, 32..4096; 0: none (manual SAs, MAN-10)
-  std::uint32_t spi = 0;            // host order
-  std::uint32_t flow = 0;           // maps/abi.h: postern_stamp.flow
-  std::uint32_t fvrf = 0;           // front-door VRF's routing table, 0 main
-  std::uint32_t ifindex = 0;        // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
-  std::uint32_t inside_vrf = 0;     // plain side's routing table, 0 main: where ICMP errors about its packets leave
-  IpAddress local, remote;          // outer addresses: ours, the peer's
+  std::uint8_t ttl = 255;               // outer TTL or hop limit
+  std::uint8_t selector_count = 0;      // 0: any-any of both families
+  std::uint16_t replay_window = 0;      // packets, 32..4096; 0: none (manual SAs, MAN-10)
+  std::uint16_t tfc_bytes = 0;          // outbound: inner packets are padded to as much as fits of this (RFC 4303 §2.7)
+  std::uint32_t dummy_interval_us = 0;  // outbound: a dummy packet every so often (RFC 4303 §2.6); 0: none
+  std::uint32_t spi = 0;                // host order
+  std::uint32_t flow = 0;               // maps/abi.h: postern_stamp.flow
+  std::uint32_t fvrf = 0;               // front-door VRF's routing table, 0 main
+  std::uint32_t ifindex = 0;            // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
+  std::uint32_t inside_vrf = 0;         // plain side's routing table, 0 main: where ICMP errors about its packets leave
+  IpAddress local, remote;              // outer addresses: ours, the peer's
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order
   std::uint32_t path_mtu = 1500;                  // largest outer packet
   std::uint32_t path_mtu_aging_s = 600;  // RFC 1191 §6.3, RFC 8201 §4: how long a smaller one counts that was learned
   std::uint16_t tcp_mss = 0;             // most that a SYN may announce; 0: as it is; mss_of_path
-  // Lifetimes in inner packets and bytes; 0: none. Soft: the installer is told (SaExpiry). Hard: it is told and further
-  // packets are dropped (sa_expired). Sequence numbers end by themselves, they never wrap.
+  // Lifetimes in inner packets and bytes, and in seconds from installed_ns on; 0: none. Soft: the installer is told
+  // (SaExpiry); soft seconds are its own to keep. Hard: it is told and further packets are dropped (sa_expired), also
+  // when it is not there to remove the SA (RFC 4301 §4.4.2.1). Sequence numbers end by themselves, they never wrap.
+  std::uint32_t hard_seconds = 0;
   std::uint64_t soft_packets = 0, soft_bytes = 0;
   std::uint64_t hard_packets = 0, hard_bytes = 0;
   std::uint64_t cookie = 0;  // the installer's own name for the SA: comes back in SaRow, means nothing here
@@ -87,12 +93,19 @@ static_assert(std::is_trivially_copyable_v<SaParameters>);
 
 enum class SaExpiryKind : std::uint32_t {
   soft = 1,           // soft_packets or soft_bytes reached: time to rekey
-  hard,               // hard_packets or hard_bytes reached: packets are dropped now (sa_expired)
+  hard,               // hard_packets, hard_bytes or hard_seconds reached: packets are dropped now (sa_expired)
   sequence_near_end,  // outbound: sequence_warning passed
   sequence_end,       // outbound: no number is left, packets are dropped now (sequence_exhausted)
 };
-// Outbound numbers that are left are enough for a rekey at any rate a core can seal (RFC 4303 §3.3.3).
-inline constexpr std::uint64_t sequence_warning = 0xe0000000U;
+// RFC 4303 §3.3.3: an SA's numbers do not cycle. The last one that is sent, and the one from which on the installer is
+// told: what is left then is enough for a rekey at any rate a core can seal. Extended numbers end early, so that those
+// which are taken in vain behind the last do not cycle either.
+[[nodiscard]] constexpr std::uint64_t last_sequence(bool extended) {
+  return extended ? ~std::uint64_t{0} - 0xffffff : std::uint64_t{0xffffffff};
+}
+[[nodiscard]] constexpr std::uint64_t sequence_warning(bool extended) {
+  return extended ? std::uint64_t{0xe0000000} << 32 : std::uint64_t{0xe0000000};
+}
 
 enum class SlotPhase : std::uint32_t { free = 0, installing = 1, live = 2, retired = 3 };
 
@@ -131,7 +144,7 @@ struct alignas(64) SaSlot {
   alignas(64) std::atomic<std::uint64_t> packets, bytes;  // inner, sealed or delivered
   std::atomic<std::uint64_t> errors;                      // sum of the drops below, and of any other reason
   std::atomic<std::uint64_t> replay_drops, integrity_drops, selector_drops;
-  std::atomic<std::uint64_t> dummy_packets;
+  std::atomic<std::uint64_t> dummy_packets;               // RFC 4303 §2.6: sent or received, in no other number here
   std::atomic<std::uint64_t> last_used_ns, installed_ns;  // CLOCK_MONOTONIC
 
   SaParameters parameters;

@@ -352,6 +352,7 @@ std::optional<SaRow> Sad::row(std::uint32_t index) const {
   row.remote_port = p.remote_port;
   row.local = p.local;
   row.remote = p.remote;
+  row.dummy_interval_us = p.dummy_interval_us;
   row.cookie = p.cookie;
   row.packets = slot.packets.load(std::memory_order_relaxed);
   row.bytes = slot.bytes.load(std::memory_order_relaxed);

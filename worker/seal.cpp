@@ -53,37 +53,46 @@ void Outbound::number_runs(CipherBatch& batch, std::span<Pending> pending) {
 // refused.
 void Outbound::number_run(std::span<crypto::EspJob> jobs, std::span<Pending> run) {
   SaSlot& slot = *run[0].sa->slot;
-  const std::uint64_t packets = run.size();
-  std::uint64_t bytes = 0;
-  for (const Pending& pending : run) bytes += pending.inner_bytes;
-  const std::uint64_t number = slot.next_sequence.fetch_add(packets, std::memory_order_relaxed);
+  std::uint64_t packets = 0, bytes = 0;
+  for (const Pending& pending : run) {
+    packets += pending.dummy ? 0 : 1;
+    bytes += pending.inner_bytes;
+  }
+  const std::uint64_t number = slot.next_sequence.fetch_add(run.size(), std::memory_order_relaxed);
   std::uint64_t packets_before = slot.packets.fetch_add(packets, std::memory_order_relaxed);
   std::uint64_t bytes_before = slot.bytes.fetch_add(bytes, std::memory_order_relaxed);
-  slot.last_used_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  const std::uint64_t now = monotonic_ns();
+  if (packets != 0) slot.last_used_ns.store(now, std::memory_order_relaxed);
 
-  const bool limited = run[0].sa->limited;
+  const bool limited = run[0].sa->limited, extended = run[0].sa->extended_sequence;
+  const std::uint64_t last = last_sequence(extended);
   const std::uint64_t most_packets =
       limited && slot.parameters.hard_packets != 0 ? slot.parameters.hard_packets : UINT64_MAX;
   const std::uint64_t most_bytes = limited && slot.parameters.hard_bytes != 0 ? slot.parameters.hard_bytes : UINT64_MAX;
-  for (std::size_t i = 0; i < packets; ++i) {
+  const bool over = limited && hard_seconds_over(slot, now);
+  for (std::size_t i = 0; i < run.size(); ++i) {
     Pending& pending = run[i];
     jobs[i].sequence = number + i;
     store_be32(pending.packet.data() + 4, static_cast<std::uint32_t>(jobs[i].sequence));
-    if (packets_before >= most_packets || bytes_before + pending.inner_bytes > most_bytes) {
+    if (over || packets_before >= most_packets || bytes_before + pending.inner_bytes > most_bytes) {
       pending.refused = Drop::sa_expired;
       context_.tell(slot, SaExpiryKind::hard);
-    } else if (jobs[i].sequence > last_sequence) {
+    } else if (jobs[i].sequence > last) {
       pending.refused = Drop::sequence_exhausted;
+      slot.next_sequence.store(last + 1, std::memory_order_relaxed);  // a number behind it is never sent, nor cycles
       context_.tell(slot, SaExpiryKind::sequence_end);
+    } else if (pending.dummy) {
+      slot.dummy_packets.fetch_add(1, std::memory_order_relaxed);
+      continue;
     } else {
       ++packets_before;
       bytes_before += pending.inner_bytes;
       continue;
     }
-    slot.packets.fetch_sub(1, std::memory_order_relaxed);
+    if (!pending.dummy) slot.packets.fetch_sub(1, std::memory_order_relaxed);
     slot.bytes.fetch_sub(pending.inner_bytes, std::memory_order_relaxed);
   }
-  if (number + packets > sequence_warning) [[unlikely]]
+  if (number + run.size() > sequence_warning(extended)) [[unlikely]]
     context_.tell(slot, SaExpiryKind::sequence_near_end);
   if (limited && soft_lifetime_over(slot.parameters, packets_before, bytes_before))
     context_.tell(slot, SaExpiryKind::soft);

@@ -112,6 +112,10 @@ void DataThread::set_policy(std::shared_ptr<const LoopPolicy> policy) {
   });
 }
 
+void DataThread::set_dummies(std::uint32_t flow, Duration interval) {
+  mailbox_.run([&] { worker_->dummies.set(flow, interval, Clock::now()); });
+}
+
 void DataThread::start_capture(std::shared_ptr<const CaptureSink> sink) {
   mailbox_.run([&] { worker_->context.capture.start(sink); });
 }
@@ -237,7 +241,11 @@ std::int64_t DataThread::Worker::wait_ns() const {
   if (stopping || !context.backlog.empty() || input.more()) return 0;
   if (kick_soon) return kick_retry_ns;
   if (pipeline && pipeline->has_held()) return held_interval_ns;
-  return counters_stale || !quarantine.empty() ? static_cast<std::int64_t>(refresh_interval_ns) : -1;
+  const bool refreshes = counters_stale || !quarantine.empty();
+  const auto next_dummy = pipeline ? dummies.next() : std::nullopt;
+  if (!next_dummy) return refreshes ? static_cast<std::int64_t>(refresh_interval_ns) : -1;
+  const auto left = std::chrono::nanoseconds(*next_dummy - Clock::now()).count();
+  return std::clamp<std::int64_t>(left, 0, refresh_interval_ns);
 }
 
 void DataThread::Worker::keep_time() {
@@ -245,6 +253,11 @@ void DataThread::Worker::keep_time() {
   if (pipeline && now - held_polled_ns >= held_interval_ns && pipeline->has_held()) {
     held_polled_ns = now;
     pipeline->poll_held(Clock::now());
+    pipeline->end_round();
+    kick_soon = egress.kick_pending() || kick_soon;
+  }
+  if (const auto due = dummies.next(); pipeline && due && *due <= Clock::now()) {
+    dummies.run(Clock::now(), [&](std::uint32_t flow) { return pipeline->dummy(flow); });
     pipeline->end_round();
     kick_soon = egress.kick_pending() || kick_soon;
   }

@@ -51,6 +51,8 @@ class DataThread {
   [[nodiscard]] std::uint32_t remove_device(const RemoveDevice& which);
   void set_oldest_generation(std::uint32_t oldest);
   void set_policy(std::shared_ptr<const LoopPolicy> policy);
+  // Dummy packets of `flow`, as worker/dummy_schedule.hpp says.
+  void set_dummies(std::uint32_t flow, Duration interval);
   void start_capture(std::shared_ptr<const CaptureSink> sink);
   void stop_capture();
   void refresh_counters();

@@ -1,6 +1,7 @@
 // The inside of a DataThread (worker/thread.hpp): its loop and its devices. Owner: that thread.
 #pragma once
 
+#include "worker/dummy_schedule.hpp"
 #include "worker/thread.hpp"
 
 namespace postern {
@@ -63,6 +64,7 @@ struct DataThread::Worker {
   FrameHolder last_holder = held_by_worker;
   std::uint32_t oldest_generation = 0;
   std::shared_ptr<const LoopPolicy> policy;
+  DummySchedule dummies;
   bool stopping = false;
   bool kick_soon = false;       // a kick that failed is to be tried again
   bool counters_stale = false;  // packets moved since XDP_STATISTICS were read

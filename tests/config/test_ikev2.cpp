@@ -442,7 +442,11 @@ TEST_CASE("TS-59 to TS-62: lifetimes, each inherited by itself") {
   CHECK(plain.ipsec.sa.lifetime_kb == 4608000U);
   auto document = ike();
   document["ipsec"]["security_association"] = {{"lifetime_seconds", 120}, {"idle_time", 60}, {"replay_window", 128}};
-  document["crypto_maps"][0]["entries"][0]["security_association"] = {{"lifetime_kilobytes", "disable"}};
+  document["crypto_maps"][0]["entries"][0]["security_association"] = {{"lifetime_kilobytes", "disable"},
+                                                                      {"lifetime_packets", 1000},
+                                                                      {"extended_sequence_numbers", true},
+                                                                      {"tfc_padding", "mtu"},
+                                                                      {"dummy", {{"pps", 4}}}};
   document["ipsec"]["profiles"][0]["security_association"] = {{"lifetime_kilobytes", 2560}};
   const Document d = loaded(document);
   CHECK(d.ipsec.sa.lifetime_s == 120U);
@@ -450,6 +454,12 @@ TEST_CASE("TS-59 to TS-62: lifetimes, each inherited by itself") {
   CHECK(d.ipsec.sa.replay_window == 128);
   CHECK(d.crypto_maps[0].entries[0].sa.lifetime_kb == 0U);
   CHECK(!d.crypto_maps[0].entries[0].sa.lifetime_s);
+  CHECK(d.crypto_maps[0].entries[0].sa.lifetime_packets == 1000U);
+  CHECK(d.crypto_maps[0].entries[0].sa.extended_sequence == true);
+  CHECK(!d.ipsec.sa.extended_sequence);
+  CHECK(d.crypto_maps[0].entries[0].sa.tfc_bytes == 65535);
+  CHECK(d.crypto_maps[0].entries[0].sa.dummy_interval_us == 250'000U);
+  CHECK(!d.profiles[0].sa.dummy_interval_us);
   CHECK(d.profiles[0].sa.lifetime_kb == 2560U);
   const std::string global = "/ipsec/security_association";
   check_refused(ike_with(global + "/lifetime_seconds", 119), global + "/lifetime_seconds", "120 to 2592000");
@@ -460,6 +470,20 @@ TEST_CASE("TS-59 to TS-62: lifetimes, each inherited by itself") {
   check_accepted(ike_with(global + "/lifetime_kilobytes", 4294967295U));
   check_refused(ike_with(global + "/idle_time", 59), global + "/idle_time", "60 to 86400");
   check_refused(ike_with(global + "/replay_window", 31), global + "/replay_window", "32 to 4096");
+  check_refused(ike_with(global + "/dummy", {{"pps", 25001}}), global + "/dummy/pps", "1 to 25000");
+  check_refused(ike_with(global + "/dummy", {{"seconds", 0}}), global + "/dummy/seconds", "1 to 3600");
+  check_refused(ike_with(global + "/dummy", {{"pps", 1}, {"seconds", 1}}), global + "/dummy", "1 to 1");
+  check_refused(ike_with(global + "/dummy", json::object()), global + "/dummy", "1 to 1");
+  check_refused(ike_with(global + "/dummy", {{"rate", 1}}), global + "/dummy/rate", "pps, seconds");
+  check_refused(ike_with(global + "/dummy", "off"), global + "/dummy", "disable");
+  check_refused(ike_with(global + "/dummy", 5), global + "/dummy", "object or string");
+  check_refused(ike_with(global + "/tfc_padding", 63), global + "/tfc_padding", "64 to 65535");
+  check_refused(ike_with(global + "/tfc_padding", "max"), global + "/tfc_padding", "mtu");
+  check_accepted(ike_with(global + "/dummy", {{"seconds", 15}}));
+  check_accepted(ike_with(global + "/tfc_padding", 1400));
+  check_refused(ike_with(global + "/lifetime_packets", 999), global + "/lifetime_packets", "1000 to 4294967295");
+  check_refused(ike_with(global + "/extended_sequence_numbers", "yes"), global + "/extended_sequence_numbers",
+                "boolean");
 }
 
 TEST_CASE("TS-64 to TS-66: PFS, off by default; the guide's bare form means a group that is not available") {
@@ -509,7 +533,9 @@ TEST_CASE("render and diff: the section comes back, keys masked, and changes hav
   rich["ikev2"]["profiles"][0]["identity_local"] = {{"address", "192.0.2.1"}};
   rich["crypto_maps"][0]["entries"][0]["pfs"] = "group20";
   rich["crypto_maps"][0]["entries"][0]["initiate"] = "always";
-  rich["crypto_maps"][0]["entries"][0]["security_association"] = {{"lifetime_kilobytes", "disable"}, {"idle_time", 90}};
+  rich["crypto_maps"][0]["entries"][0]["security_association"] = {
+      {"lifetime_kilobytes", "disable"}, {"lifetime_packets", 5000}, {"extended_sequence_numbers", false},
+      {"dummy", {{"seconds", 15}}},      {"tfc_padding", "disable"}, {"idle_time", 90}};
   rich["ipsec"]["profiles"][0]["initiate"] = "on_traffic";
   rich["tunnels"][0]["protection"]["ikev2_profile"] = "PR";
   const Document first = loaded(rich);

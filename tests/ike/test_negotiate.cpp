@@ -31,7 +31,7 @@ TEST_CASE("negotiate: an offer of ours on the wire (RFC 7296 3.3, RFC 5282 8)") 
   const SaPayload esp = offer_esp(Esps{esp_cbc, {esp_gcm.transform, true}}, 0x11223344, Groups{DhGroup::ecp256});
   REQUIRE(esp.proposals.size() == 2);
   CHECK(esp.proposals[0] == Proposal{1, ProtocolId::esp, esp_spi, {encr(12, 128), integ(12), group(19), esn(0)}});
-  CHECK(esp.proposals[1] == Proposal{2, ProtocolId::esp, esp_spi, {encr(20, 256), group(19), esn(1)}});
+  CHECK(esp.proposals[1] == Proposal{2, ProtocolId::esp, esp_spi, {encr(20, 256), group(19), esn(1), esn(0)}});
   CHECK(offer_esp(Esps{esp_gcm}, 0x11223344, {}).proposals[0].transforms == std::vector{encr(20, 256), esn(0)});
 }
 

@@ -153,6 +153,27 @@ TEST_CASE("negotiate: ESP: every transform of the table, offered and accepted") 
   }
 }
 
+// RFC 7296 §3.3.2, §3.3.6: who wants extended numbers offers both forms, and the other end chooses one.
+TEST_CASE("negotiate: ESN: both forms offered, one chosen by the initiator's order, both or none answered refused") {
+  const Esps both{{esp_gcm.transform, true}}, plain{esp_gcm};
+  const SaPayload offer = offer_esp(both, 0x11223344, {});
+  const auto chosen = [](const SaPayload& from, const Esps& accepted) {
+    return choose_esp(from, accepted, {}, DhGroup::none, 0x55667788, true);
+  };
+  CHECK(chosen(offer, both)->suite.extended_sequence);
+  CHECK_FALSE(chosen(offer, plain)->suite.extended_sequence);
+  CHECK_FALSE(chosen(offer_esp(plain, 0x11223344, {}), both)->suite.extended_sequence);
+  CHECK_FALSE(chosen(esp_offer({encr(20, 256), esn(0), esn(1)}), both)->suite.extended_sequence);
+  CHECK_FALSE(chosen(esp_offer({encr(20, 256), esn(1)}), plain).has_value());
+  CHECK_FALSE(chosen(esp_offer({encr(20, 256), esn(2)}), both).has_value());
+
+  CHECK(accept_esp(esp_offer({encr(20, 256), esn(1)}), offer, true)->suite.extended_sequence);
+  CHECK_FALSE(accept_esp(esp_offer({encr(20, 256), esn(0)}), offer, true)->suite.extended_sequence);
+  CHECK_FALSE(accept_esp(esp_offer({encr(20, 256), esn(1), esn(0)}), offer, true).has_value());
+  CHECK_FALSE(accept_esp(esp_offer({encr(20, 256)}), offer, true).has_value());
+  CHECK_FALSE(accept_esp(esp_offer({encr(20, 256), esn(2)}), offer, true).has_value());
+}
+
 TEST_CASE("negotiate: ESP: a peer's SPI, and protocols beside ESP") {
   const auto chosen = [](ProtocolId protocol, const Octets& spi) {
     return choose_esp(offer({encr(20, 256), esn(0)}, protocol, spi), Esps{esp_gcm}, {}, DhGroup::none, 0x55667788, true)

@@ -33,6 +33,7 @@ Connection connection(const std::string& name, std::string_view key) {
   child.transport = true;
   child.lifetime_s = 120;
   child.lifetime_bytes = 1ULL << 40;
+  child.lifetime_packets = 1ULL << 33;
   child.idle_s = 60;
   child.place = {7,
                  DeliverTo::map_interface,
@@ -40,6 +41,8 @@ Connection connection(const std::string& name, std::string_view key) {
                  100,
                  1400,
                  128,
+                 900,
+                 15'000'000,
                  64,
                  DfPolicy::clear,
                  EcnPolicy::discard,

@@ -100,6 +100,7 @@ InstallChild child(std::uint64_t id, std::uint32_t flow = 1, bool outbound_now =
   out.policy.place.flow = flow;
   out.policy.place.ifindex = 3;
   out.policy.lifetime_bytes = 1000000;
+  out.policy.lifetime_packets = 5000;
   out.suite.transform = {crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none};
   out.spi_in = 0x1000 + static_cast<std::uint32_t>(id);
   out.spi_out = 0x2000 + static_cast<std::uint32_t>(id);
@@ -131,6 +132,10 @@ TEST_CASE("parameters: both directions, selectors as each sender sees them, volu
   CHECK(out.remote_port == 61000);
   CHECK(out.hard_bytes == 1000000);
   CHECK(out.soft_bytes == 900000);
+  CHECK(in.hard_packets == 5000);
+  CHECK(in.hard_seconds == 3600);
+  CHECK(in.soft_packets == 4500);
+  CHECK(!in.extended_sequence);
   REQUIRE(out.selector_count == 1);
   CHECK(out.selectors[0].source_first == *IpAddress::parse("10.1.0.0"));
   CHECK(out.selectors[0].destination_port_first == 443);
@@ -144,6 +149,18 @@ TEST_CASE("parameters: both directions, selectors as each sender sees them, volu
   auto plain = child(6);
   plain.udp_encapsulation = false;
   CHECK(sa_pair(plain, 0.9)->outbound.parameters.remote_port == 0);
+  plain.suite.extended_sequence = true;
+  plain.policy.place.replay_window = 100;
+  plain.policy.place.tfc_bytes = 1400;
+  plain.policy.place.dummy_interval_us = 5000;
+  const auto extended = sa_pair(plain, 0.9);
+  CHECK(extended->inbound.parameters.extended_sequence);
+  CHECK(extended->outbound.parameters.extended_sequence);
+  CHECK(extended->inbound.parameters.replay_window == 100);
+  CHECK(extended->outbound.parameters.tfc_bytes == 1400);
+  CHECK(extended->outbound.parameters.dummy_interval_us == 5000);
+  plain.tfc_padding = false;  // the peer's word counts (RFC 7296 §1.3.1)
+  CHECK(sa_pair(plain, 0.9)->outbound.parameters.tfc_bytes == 0);
 }
 
 TEST_CASE("selector pairs: families and protocols must agree; too many or none is an error") {

@@ -4,6 +4,7 @@
 namespace postern::ike {
 namespace {
 
+using lab::End;
 using lab::Lab;
 
 TEST_CASE("session: one flow comes up, keys and selectors agree") {
@@ -50,6 +51,26 @@ TEST_CASE("session: several flows make several children of one IKE SA") {
   lab.settle();
   lab.check_whole(3);
   CHECK(lab.sent == 8);
+}
+
+TEST_CASE("session: extended sequence numbers where both ends want them, else those of 32 bits") {
+  const auto want = [](End& end) {
+    Lab::edit(end, [](Connection& c) {
+      for (EspProposal& proposal : c.children.front().proposals) proposal.extended_sequence = true;
+    });
+  };
+  for (const bool at_b : {true, false}) {
+    Lab lab;
+    want(lab.a);
+    if (at_b) want(lab.b);
+    lab.start(0);
+    lab.settle();
+    lab.check_whole();
+    for (const End* const end : {&lab.a, &lab.b}) {
+      CHECK(end->bound(1)->suite.extended_sequence == at_b);
+      CHECK(end->bound(1)->tfc_padding);
+    }
+  }
 }
 
 TEST_CASE("session: the initiator guesses the wrong group") {

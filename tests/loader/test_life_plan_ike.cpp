@@ -37,7 +37,8 @@ constexpr const char* base = R"({
        "authentication": {"local": {"method": "pre-share"}, "remote": {"method": "pre-share", "key": "inline key"}}}]},
   "crypto_maps": [{"name": "M1", "entries": [
     {"sequence": 10, "type": "ipsec-isakmp", "match_address": "101", "peer": "192.0.2.2", "transform_sets": ["G", "C"],
-     "pfs": "group20", "df_bit": "set", "ecn": "discard", "dscp": 46, "tcp_mss": "auto", "fragmentation": "after-encryption", "security_association": {"lifetime_kilobytes": "disable", "replay_window": 128}}]}],
+     "pfs": "group20", "df_bit": "set", "ecn": "discard", "dscp": 46, "tcp_mss": "auto", "fragmentation": "after-encryption", "security_association": {"lifetime_kilobytes": "disable", "replay_window": 128, "lifetime_packets": 70000,
+                                                                "extended_sequence_numbers": true, "tfc_padding": 1200, "dummy": {"seconds": 2}}}]}],
   "interfaces": [{"name": "out0", "addresses": ["192.0.2.1/24"], "crypto_map": "M1"}],
   "tunnels": [{"number": 0, "mode": "ipsec dual-overlay", "source": "out0", "destination": "192.0.2.2", "ttl": 64,
                "protection": {"profile": "P1"}}]
@@ -133,6 +134,11 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
   CHECK(web.local[0].protocol == 6);
   REQUIRE(all.proposals.size() == 2);
   CHECK(all.proposals[0].transform.cipher == crypto::Cipher::aes_gcm_16);
+  for (const ike::EspProposal& proposal : all.proposals) CHECK(proposal.extended_sequence);
+  CHECK(all.lifetime_packets == 70000);
+  CHECK(all.place.tfc_bytes == 1200);
+  CHECK(all.place.dummy_interval_us == 2'000'000);
+  CHECK(web.place.dummy_interval_us == 2'000'000);  // CM-27: an entry's are of all its flows
   CHECK(all.pfs == std::vector{crypto::DhGroup::ecp384});
   CHECK(all.lifetime_s == 3600);
   CHECK(all.lifetime_bytes == 0);
@@ -182,6 +188,10 @@ TEST_CASE("a negotiated tunnel is one connection with one child, any to any of w
   CHECK(child.place.path_mtu == 1500);  // of the source
   CHECK(child.place.ttl == 64);
   CHECK(child.place.replay_window == 64);
+  CHECK(child.lifetime_packets == 0);
+  CHECK(child.place.tfc_bytes == 0);
+  CHECK(child.place.dummy_interval_us == 0);
+  for (const ike::EspProposal& proposal : child.proposals) CHECK_FALSE(proposal.extended_sequence);
 }
 
 TEST_CASE("the plan of negotiated entries is that of manual ones, without SAs") {

@@ -3,6 +3,7 @@ import pathlib
 
 import pytest
 
+import balance
 import ike_documents
 import ike_wire
 import kernel
@@ -114,3 +115,57 @@ def test_native_esp(world, family, initiator):
     wire.assert_protected(20)
     assert not any(in_udp for _, _, _, in_udp in wire.esp), "no NAT, so no UDP around it"
     assert {one.sport for one in wire.ike} == {500} and wire.exchanges(SA_INIT) and wire.exchanges(CREATE_CHILD)
+
+
+@pytest.mark.parametrize("initiator", ["postern", "strongswan"])
+@pytest.mark.parametrize("theirs, extended", [("aes128gcm16-esn-noesn", True), ("aes128gcm16-esn", True), ("aes128gcm16-noesn", False),
+                                              ("aes256-sha256-esn", True)])
+def test_extended_sequence_numbers_tfc_and_dummies(world, initiator, theirs, extended):
+    """RFC 7296 3.3.2: both forms offered, one chosen; the kernel opens our TFC padding (RFC 4303 2.7) and drops our dummies (2.6)."""
+    ours = "-".join(word for word in theirs.split("-") if not word.endswith("esn"))
+    association = {"extended_sequence_numbers": True, "tfc_padding": 1000, "dummy": {"pps": 20}}
+    world.left.apply(ike_documents.gateway_document(1, esp=ours, flows=("map4",), association=association))
+    world.peer.load(world.connection(2, esp_proposals=[theirs], more={"encap": "no"}))
+    far, near = labs.host(2, "map4"), labs.host(1, "map4")
+    with world.capture("not tcp") as capture:
+        if initiator == "strongswan":
+            world.peer.initiate("net", seconds=30)
+        traffic.ping_until(world.hA, far, 30, source=near)
+        assert traffic.ping(world.hA, far, 5, source=near) == 5
+        child = world.peer.children()[0]
+        assert child.get("esn", "0") == ("1" if extended else "0")
+        shown = [sa for block in world.left.show("crypto", "ipsec", "sa")["interfaces"] for flow in block["flows"] for sa in flow["sas"]]
+        assert {sa["extended_sequence"] for sa in shown} == {extended}
+        wait_until(lambda: dummies_sent(world.left) >= 20, 20, "dummy packets")
+        before = world.peer.children()[0]
+        world.peer.rekey(child="c")
+        wait_until(lambda: [one["spi-in"] for one in world.peer.children()] not in ([], [before["spi-in"]]), 20, "a new child SA")
+        assert traffic.ping(world.hA, far, 5, source=near) == 5
+        wait_until(lambda: dummies_sent(world.left) >= 1, 20, "dummy packets of the new SA")
+        sizes = [len(frame) for frame in capture.frames() if frame.haslayer("IP") and frame["IP"].src == labs.OUT4[1] and frame["IP"].proto == 50]
+    user = [size for size in sizes if sizes.count(size) >= 10]
+    assert user and min(user) > 1000, "each of ours is padded, and the kernel has cut that off"
+    balance.assert_balanced(world.left)
+    world.peer.terminate(ike="net", seconds=30)
+    wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "Postern's SA is deleted as well")
+
+
+def dummies_sent(node) -> int:
+    return sum(flow["counters"]["dummy_sent"] for block in node.show("crypto", "ipsec", "sa")["interfaces"] for flow in block["flows"])
+
+
+@pytest.mark.parametrize("initiator", ["postern", "strongswan"])
+def test_extended_numbers_that_we_do_not_want(world, initiator):
+    """Neither form is forced on anybody: a peer that wants them alone gets nothing, and the diagnosis says why."""
+    world.left.apply(ike_documents.gateway_document(1, esp="aes128gcm16", flows=("map4",)))
+    world.peer.load(world.connection(2, esp_proposals=["aes128gcm16-esn"], more={"encap": "no"}))
+    far, near = labs.host(2, "map4"), labs.host(1, "map4")
+    if initiator == "strongswan":
+        assert world.peer.initiate("net", seconds=30, check=False) is False
+        wait_until(lambda: any("ESN" in (one["differs"] or "") for one in ike_documents.diagnosis(world.left)), 10, "the diagnosis")
+    assert traffic.ping(world.hA, far, 2, source=near) == 0
+    assert not world.peer.children()
+    world.peer.load(world.connection(2, esp_proposals=["aes128gcm16-esn-noesn"], more={"encap": "no"}))
+    world.left.postern("clear", "crypto", "session")
+    traffic.ping_until(world.hA, far, 30, source=near)
+    world.peer.terminate(ike="net", seconds=30)

@@ -1,7 +1,9 @@
 // esp_pipe: the pipeline behind standard input and output, so that an ESP that shares no code with ours can talk to it.
 //
 //   esp_pipe key=value ...     keys: spi transform (WORD+WORD) cipher auth local remote udp window df ecn dscp ttl mtu
-//   engine in:   out HEX              a plain IP packet to seal          in HEX   a packet of the cipher side to open
+//                              engine; tfc: bytes to pad to; esn: the number that either side begins at, 64 bits
+//   in:   out HEX              a plain IP packet to seal          in HEX   a packet of the cipher side to open
+//         dummy                one dummy packet
 //   out:  one line for each: any of "wire HEX", "plain HEX", "icmp HEX", "drop NAME" in the order in which they
 //   happened
 //
@@ -94,6 +96,9 @@ SaParameters parameters(const Options& options, SaDirection direction) {
   p.dscp = static_cast<std::uint8_t>(number(options, "dscp", 0));
   p.ttl = static_cast<std::uint8_t>(number(options, "ttl", 255));
   p.path_mtu = number(options, "mtu", 1500);
+  p.tfc_bytes = static_cast<std::uint16_t>(number(options, "tfc", 0));
+  p.dummy_interval_us = 1000;
+  p.extended_sequence = options.contains("esn");
   return p;
 }
 
@@ -111,7 +116,9 @@ class Pipe {
     sad_ = must(Sad::create(std::span(slots_.get(), 4), 1));
     const auto out = parameters(options, SaDirection::outbound);
     const std::uint32_t slot = must(sad_->install(out));
-    must(sad_->install(parameters(options, SaDirection::inbound)));
+    const std::uint32_t inbound = must(sad_->install(parameters(options, SaDirection::inbound)));
+    if (const auto esn = options.find("esn"); esn != options.end())
+      start_at(std::stoull(esn->second, nullptr, 0), slot, inbound);
     if (!sad_->bind_flow(1, slot)) throw std::runtime_error("bind_flow");
     Adjacency next;
     next.ifindex = 1;
@@ -126,7 +133,9 @@ class Pipe {
     printer_.line.clear();
     std::vector<std::uint64_t> before;
     for (const Counter& c : counters_->drops) before.push_back(c.load());
-    if (command == "out") {
+    if (command == "dummy") {
+      if (!pipeline_->dummy(1)) throw std::runtime_error("no dummy");
+    } else if (command == "out") {
       pipeline_->outbound_super({}, reference::view(bytes), 1, 0);
     } else {
       pipeline_->inbound(frame_of(bytes), 0);
@@ -143,6 +152,13 @@ class Pipe {
   static T must(Result<T> result) {
     if (!result) throw std::runtime_error(result.error().message());
     return std::move(*result);
+  }
+  // As after a crash: the next number outbound; everything below seen inbound.
+  void start_at(std::uint64_t number, std::uint32_t outbound, std::uint32_t inbound) {
+    slots_[outbound].next_sequence = number;
+    slots_[inbound].highest_sequence = number - 1;
+    sad_.reset();
+    sad_ = must(Sad::create(std::span(slots_.get(), 4), 1));
   }
   Packet frame_of(const Octets& bytes) {
     Packet packet;

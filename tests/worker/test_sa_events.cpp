@@ -75,10 +75,49 @@ TEST_CASE("lifetime: inbound, soft and then hard") {
   CHECK(node.balanced());
 }
 
+TEST_CASE("lifetime: in seconds, both ways; behind its end nothing passes, whoever keys the SA or does not") {
+  Node sender, receiver;
+  SaParameters out = sa_parameters(SaDirection::outbound), in = sa_parameters(SaDirection::inbound);
+  out.hard_seconds = in.hard_seconds = 3600;
+  const auto outbound = sender.add(out), inbound = receiver.add(in);
+  const auto pass = [&] {
+    sender.outbound(make_inner({}));
+    sender.flush();
+    receiver.inbound(outer_of(sender.egress.wire.back()));
+    receiver.flush();
+  };
+  constexpr std::uint64_t second = 1'000'000'000;
+  sender.slots[outbound].installed_ns -= 3500 * second;
+  receiver.slots[inbound].installed_ns -= 3500 * second;
+  pass();
+  CHECK(receiver.egress.delivered.size() == 1);
+  CHECK(sender.egress.told.empty());
+  receiver.slots[inbound].installed_ns -= 100 * second;
+  pass();
+  CHECK(receiver.egress.delivered.size() == 1);
+  CHECK(receiver.drops(Drop::sa_expired) == 1);
+  CHECK(kinds(receiver) == Kinds{SaExpiryKind::hard});
+  sender.slots[outbound].installed_ns -= 100 * second;
+  sender.outbound(make_inner({}));
+  sender.outbound(make_inner({}));
+  sender.flush();
+  CHECK(sender.egress.wire.size() == 2);
+  CHECK(sender.drops(Drop::sa_expired) == 2);
+  CHECK(kinds(sender) == Kinds{SaExpiryKind::hard});
+  CHECK(sender.slots[outbound].packets == 2);
+  CHECK(sender.balanced());
+  CHECK(receiver.balanced());
+}
+
 TEST_CASE("numbers: a warning before the end, an end without wrapping") {
+  bool extended = false;
+  SUBCASE("32 bits") {}
+  SUBCASE("extended") { extended = true; }
   Node node;
-  const auto slot = node.add(sa_parameters(SaDirection::outbound));
-  node.slots[slot].next_sequence = sequence_warning - 1;
+  SaParameters p = sa_parameters(SaDirection::outbound);
+  p.extended_sequence = extended;
+  const auto slot = node.add(p);
+  node.slots[slot].next_sequence = sequence_warning(extended) - 1;
   node.outbound(make_inner({}));
   node.flush();
   CHECK(node.egress.told.empty());
@@ -86,12 +125,17 @@ TEST_CASE("numbers: a warning before the end, an end without wrapping") {
   node.outbound(make_inner({}));
   node.flush();
   CHECK(kinds(node) == Kinds{SaExpiryKind::sequence_near_end});
-  node.slots[slot].next_sequence = last_sequence;
+  node.slots[slot].next_sequence = last_sequence(extended);
   for (int i = 0; i < 3; ++i) node.outbound(make_inner({}));
   node.flush();
   CHECK(kinds(node) == Kinds{SaExpiryKind::sequence_near_end, SaExpiryKind::sequence_end});
   CHECK(node.drops(Drop::sequence_exhausted) == 2);
   CHECK(node.egress.wire.size() == 4);
+  for (int i = 0; i < 1000; ++i) node.outbound(make_inner({}));
+  node.flush();
+  CHECK(node.drops(Drop::sequence_exhausted) == 1002);
+  CHECK(node.slots[slot].next_sequence == last_sequence(extended) + 1);
+  CHECK(node.balanced());
 }
 
 TEST_CASE("lifetime: what could not be told is told with the next packet, and again after tell_again") {

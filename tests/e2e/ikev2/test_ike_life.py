@@ -279,3 +279,14 @@ def test_stopped_node_tells_its_peer(scratch):
         made.left.process.signal(signal.SIGTERM)
         made.peer.wait_none(8)
         made.left.process.wait(15)
+
+
+def test_packet_lifetime(world):
+    """`lifetime_packets`: the child is rekeyed before its packets are used up, and nothing is lost."""
+    established(world, esp="aes256gcm16", association={"lifetime_packets": 40000, "lifetime_kilobytes": "disable"})
+    first = spis(world)
+    stream = world.stream(rate=RATE)
+    wait_until(lambda: spis(world).isdisjoint(first), 10, "a first rekey")
+    second = spis(world)
+    wait_until(lambda: spis(world).isdisjoint(second), 10, "a second rekey")
+    assert_nothing_lost(world, stream.finish())

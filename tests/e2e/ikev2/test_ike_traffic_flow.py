@@ -1,0 +1,101 @@
+"""What hides or stretches traffic on negotiated SAs: extended numbers that the peer cannot have, TFC padding that it refuses, dummies."""
+import time
+
+import pytest
+
+import lab
+from balance import assert_balanced
+from ike_documents import children
+from ike_pairs import PosternPair, SwanLab
+from netns import wait_until
+
+BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
+
+
+@pytest.fixture(scope="module")
+def world(module_scratch):
+    with SwanLab(module_scratch, flows=("map4",)) as made:
+        yield made
+
+
+def flow_of(node) -> dict:
+    return next(flow for block in node.show("crypto", "ipsec", "sa")["interfaces"] for flow in block["flows"])
+
+
+def counted(node, name: str) -> int:
+    return flow_of(node)["counters"][name]
+
+
+@BOTH
+def test_extended_numbers_are_negotiated_away(world, by):
+    """strongSwan's kernel-libipsec has none: both forms are offered, and the other one is chosen."""
+    world.configure(esp="aes128gcm16", association={"extended_sequence_numbers": True})
+    world.up(by)
+    world.ping_both()
+    assert children(world.left)[0]["esn"] is False
+    assert {sa["extended_sequence"] for sa in flow_of(world.left)["sas"]} == {False}
+    world.down()
+
+
+@BOTH
+def test_tfc_padding_is_not_sent_to_a_peer_that_refuses_it(world, by):
+    """RFC 7296 1.3.1: kernel-libipsec says ESP_TFC_PADDING_NOT_SUPPORTED."""
+    world.configure(esp="aes128gcm16", association={"tfc_padding": "mtu"})
+    with world.capture() as capture:
+        world.up(by)
+        world.ping_both()
+        sizes = [len(frame) for frame in capture.frames() if frame.haslayer("IP") and frame["IP"].src == lab.OUT4[1] and b"ESP" not in bytes(frame)
+                 and frame.haslayer("UDP") and bytes(frame["UDP"].payload)[:4] != bytes(4)]
+    assert sizes and max(sizes) < 300, sizes
+    world.down()
+
+
+@BOTH
+def test_dummies_do_not_trouble_the_peer(world, by):
+    """R43-11, R43-12: at their rate within 5 %, beside the user's packets, in no counter of theirs."""
+    world.configure(esp="aes128gcm16", association={"dummy": {"pps": 50}})
+    world.up(by)
+    wait_until(lambda: flow_of(world.left)["dummy_state"] == "Active", 5, "the first dummy packet")
+    begun, first, user = time.monotonic(), counted(world.left, "dummy_sent"), counted(world.left, "encaps")
+    world.ping_both()
+    wait_until(lambda: time.monotonic() - begun >= 4, 6, "four seconds of them")
+    last, ended = counted(world.left, "dummy_sent"), time.monotonic()
+    assert (last - first) / (ended - begun) == pytest.approx(50, rel=0.05)
+    assert counted(world.left, "encaps") - user == 4
+    assert "Dummy packet: Active" in world.left.postern("show", "crypto", "ipsec", "sa").stdout
+    assert world.left.postern("show", "crypto", "map", "ipsec", "sa").stdout.count("#send dummy packets") == 1
+    world.ping_both()
+    assert_balanced(world.left)
+    world.down()
+    wait_until(lambda: flow_of(world.left)["dummy_state"] is None, 5, "no SA, no dummy packets")
+
+
+def test_none_without_being_asked_for(world):
+    world.configure(esp="aes128gcm16")
+    world.up("postern")
+    world.ping_both()
+    assert flow_of(world.left)["dummy_state"] is None and counted(world.left, "dummy_sent") == 0
+    assert "ummy" not in world.left.postern("show", "crypto", "ipsec", "sa").stdout
+    world.down()
+
+
+def test_initializing_before_the_first(world):
+    """R43-12: the state word right after the SA is up."""
+    world.configure(esp="aes128gcm16", association={"dummy": {"seconds": 3600}})
+    world.up("postern")
+    assert flow_of(world.left)["dummy_state"] == "Initializing"
+    assert "     Dummy packet: Initializing\n" in world.left.postern("show", "crypto", "ipsec", "sa").stdout
+    world.down()
+
+
+def test_between_two_nodes(module_scratch):
+    """Extended numbers, TFC padding and dummies of both ends at once; each receiver counts and drops the other's dummies."""
+    association = {"extended_sequence_numbers": True, "tfc_padding": "mtu", "dummy": {"pps": 100}}
+    with PosternPair(module_scratch, esp="aes256gcm16", association=association) as pair:
+        pair.ping_both()
+        for node in (pair.left, pair.right):
+            assert {sa["extended_sequence"] for sa in flow_of(node)["sas"]} == {True}
+            wait_until(lambda: counted(node, "dummy_recv") >= 20 and counted(node, "dummy_sent") >= 20, 10, "dummies both ways")
+            assert counted(node, "recv_errors") == 0
+        pair.ping_both()
+        assert_balanced(pair.left, pair.right)

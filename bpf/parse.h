@@ -34,7 +34,7 @@ enum fragment { FRAGMENT_NONE, FRAGMENT_FIRST, FRAGMENT_LATER };
 
 struct packet {
   struct postern_flow_key flow; /* as on the wire; generation 0 */
-  __be32 spi;                   /* of ESP, or of UDP data longer than 8 bytes (RFC 3948 §2.1); 0: none */
+  __be32 spi;                   /* of ESP or AH, or of UDP data longer than 8 bytes (RFC 3948 §2.1); 0: none */
   __be32 flow_label;            /* IPv6: the first four bytes of its header, without the version */
   __be32 identification;        /* of a fragment; IPv4: in the first two bytes */
   __u16 fragment_offset;        /* bytes */
@@ -50,6 +50,7 @@ struct packet {
 
 #define MAX_VLAN_TAGS 2
 #define MAX_EXTENSION_HEADERS 8
+#define AH_HEADER_BYTES 12    /* in front of the ICV */
 #define MAX_HEADER_BYTES 1024 /* from the start of the frame to the transport header */
 
 struct vlan_tag {
@@ -126,6 +127,10 @@ static __always_inline int parse_transport(const void* data, const void* data_en
     if (packet->transport_bytes < 8) return PARSED; /* a runt has no SPI */
     if ((const void*)(at + 2) > data_end) return PARSE_TRUNCATED;
     packet->spi = *(const __be32*)at;
+  } else if (protocol == IPPROTO_AH) {
+    if (packet->transport_bytes < AH_HEADER_BYTES) return PARSED;
+    if ((const void*)(at + 4) > data_end) return PARSE_TRUNCATED;
+    packet->spi = *(const __be32*)(at + 2);
   }
   return PARSED;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
 /*
- * First look at every packet. On an outside interface: ESP for one of our SAs goes to the worker, clear packets that
- * policy wants protected are dropped (TS-09). On an inside interface: what will be protected skips the kernel and goes
- * to the worker stamped.
+ * First look at every packet. On an outside interface: ESP or AH for one of our SAs goes to the worker, clear packets
+ * that policy wants protected are dropped (TS-09). On an inside interface: what will be protected skips the kernel and
+ * goes to the worker stamped.
  */
 #include "bpf/classify.h"
 #include "bpf/steer.h"
@@ -14,11 +14,15 @@
 #define PORT_DHCPV6_CLIENT 546
 #define PORT_DHCPV6_SERVER 547
 
-/* ESP for us, plain or in UDP (RFC 3948): to the worker when its SA exists. */
-static __always_inline int receive_esp(struct xdp_md* ctx, const struct postern_interface* interface,
-                                       const struct packet* packet) {
+/* ESP for us, plain or in UDP (RFC 3948), or AH: to the worker when its SA exists. */
+static __always_inline int receive_protected(struct xdp_md* ctx, const struct postern_interface* interface,
+                                             const struct packet* packet) {
   const struct postern_sa_key key = {
-      .vrf = interface->vrf, .spi = packet->spi, .destination = packet->flow.destination, .protocol = IPPROTO_ESP};
+      .vrf = interface->vrf,
+      .spi = packet->spi,
+      .destination = packet->flow.destination,
+      .protocol = packet->flow.protocol == IPPROTO_AH ? IPPROTO_AH : IPPROTO_ESP,
+  };
   const struct postern_sa* sa = bpf_map_lookup_elem(&sas, &key);
   const int udp = packet->flow.protocol == IPPROTO_UDP;
   const int usual_port = packet->flow.destination_port == bpf_htons(PORT_IKE_NAT);
@@ -58,19 +62,19 @@ static __always_inline int receive_local(struct xdp_md* ctx, const struct poster
   const __be16 port = packet->flow.destination_port;
   const int ike_port = port == bpf_htons(PORT_IKE) || port == bpf_htons(PORT_IKE_NAT);
   if (packet->fragment !=
-      FRAGMENT_NONE) { /* the kernel reassembles and gives ESP to a socket of the worker, IKE to its own */
-    if (protocol == IPPROTO_ESP) return POSTERN_VERDICT_exempt;
+      FRAGMENT_NONE) { /* the kernel reassembles and gives ESP and AH to sockets of the worker, IKE to its own */
+    if (protocol == IPPROTO_ESP || protocol == IPPROTO_AH) return POSTERN_VERDICT_exempt;
     if (protocol == IPPROTO_UDP && (packet->fragment == FRAGMENT_LATER || ike_port)) return POSTERN_VERDICT_exempt;
     return POSTERN_VERDICT_pass;
   }
-  if (protocol == IPPROTO_ESP) {
-    if (packet->transport_bytes < 8) return drop(POSTERN_DROP_esp_runt);
-    return receive_esp(ctx, interface, packet);
+  if (protocol == IPPROTO_ESP || protocol == IPPROTO_AH) {
+    if (packet->transport_bytes < (protocol == IPPROTO_AH ? AH_HEADER_BYTES : 8)) return drop(POSTERN_DROP_esp_runt);
+    return receive_protected(ctx, interface, packet);
   }
   if (is_path_mtu_message(packet)) return receive_path_mtu(ctx, interface, packet);
   if (protocol != IPPROTO_UDP) return POSTERN_VERDICT_pass;
   if (port == bpf_htons(PORT_IKE)) return POSTERN_VERDICT_exempt;
-  if (packet->spi) return receive_esp(ctx, interface, packet);
+  if (packet->spi) return receive_protected(ctx, interface, packet);
   return ike_port ? POSTERN_VERDICT_exempt : POSTERN_VERDICT_pass; /* IKE behind its non-ESP marker, or a keepalive */
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "crypto/ah.hpp"
 #include "crypto/expanded_key.hpp"
 #include "crypto/ipsec_mb_keys.hpp"
 #include "crypto/transforms.hpp"
@@ -101,7 +102,7 @@ Result<EspKey> EspKey::create(const Transform& transform, Bytes cipher_key, Byte
   return key;
 }
 
-Result<EspKey> EspKey::create_authenticator(Integrity integrity, Bytes key) {
+Result<EspKey> EspKey::create_authenticator(Integrity integrity, Bytes key, bool extended_sequence) {
   POSTERN_TRY(sizes, integrity_sizes_of(integrity));
   if (key.size() != sizes.integrity_key_bytes)
     return fail("the authenticator key has " + std::to_string(key.size()) + " bytes; the transform takes " +
@@ -110,6 +111,7 @@ Result<EspKey> EspKey::create_authenticator(Integrity integrity, Bytes key) {
   POSTERN_TRY(slot, KeyPool::instance().take());
   EspKey out(transform, sizes, slot);
   POSTERN_CHECK(expand(sizes, transform, {}, key, *slot));
+  slot->extended_sequence = extended_sequence;
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "base/registers.hpp"
+#include "crypto/ah.hpp"
 #include "crypto/ipsec_mb_engine.hpp"
 #include "crypto/openssl_engine.hpp"
 
@@ -36,11 +37,13 @@ EspEngine::~EspEngine() = default;
 
 void EspEngine::seal(std::span<EspJob> jobs) {
   std::visit([&](auto& backend) { backend.seal(jobs); }, implementation_->backend);
+  seal_ah(jobs);
   clear_vector_registers();
 }
 
 void EspEngine::open(std::span<EspJob> jobs) {
   std::visit([&](auto& backend) { backend.open(jobs); }, implementation_->backend);
+  open_ah(jobs);
   clear_vector_registers();
 }
 

@@ -83,8 +83,10 @@ class EspKey {
   // ICVs cover all 64 bits of EspJob::sequence.
   [[nodiscard]] static Result<EspKey> create(const Transform& transform, Bytes cipher_key, Bytes integrity_key,
                                              bool extended_sequence = false);
-  // For MacJob alone, as AH needs it: no job of seal() or open() takes it. `key` has integrity_sizes_of()'s length.
-  [[nodiscard]] static Result<EspKey> create_authenticator(Integrity integrity, Bytes key);
+  // Without a cipher: for MacJob, and for jobs of AH (crypto/ah.hpp), no other one of seal() or open() takes it. `key`
+  // has integrity_sizes_of()'s length.
+  [[nodiscard]] static Result<EspKey> create_authenticator(Integrity integrity, Bytes key,
+                                                           bool extended_sequence = false);
   EspKey(EspKey&&) noexcept;
   EspKey& operator=(EspKey&&) noexcept;
   ~EspKey();
@@ -107,6 +109,9 @@ struct EspJob {
   std::uint32_t size = 0;      // SPI through ICV: 8 + iv + at least one block + icv, at most 65535; else the job fails
   std::uint64_t sequence = 0;  // all 64 bits; IV of AEADs and AES-CTR when sealing (unique per key)
   bool ok = false;             // result: sealed, or opened and authentic
+  // AH alone (crypto/ah.hpp); null: ESP. What the ICV covers in front of `esp`, at which the AH header begins then.
+  const std::byte* covered = nullptr;
+  std::uint32_t covered_bytes = 0;
 };
 
 // An authenticator alone, over bytes in one piece. AH (RFC 4302 §3.3.3) zeroes in place what the ICV does not cover,

@@ -19,7 +19,7 @@
 #endif
 
 /* Bumped when a struct or the meaning of a field changes; posternd rebuilds pinned maps whose `abi` entry differs. */
-#define POSTERN_ABI_VERSION 2
+#define POSTERN_ABI_VERSION 3
 
 #define POSTERN_MAX_INTERFACES 256
 #define POSTERN_MAX_XSK 1024
@@ -60,7 +60,7 @@ POSTERN_STATIC_ASSERT(sizeof(struct postern_stamp) == 12);
 /* `interfaces`: ifindex -> struct postern_interface. An interface that is not here is none of our business: XDP_PASS.
  */
 enum postern_interface_flags {
-  POSTERN_IF_OUTSIDE = 1 << 0, /* ESP to us arrives here; a map set or a tunnel source is bound to it */
+  POSTERN_IF_OUTSIDE = 1 << 0, /* ESP and AH to us arrives here; a map set or a tunnel source is bound to it */
   POSTERN_IF_INSIDE = 1 << 1,  /* plain side AF_XDP: forwarded packets are classified at XDP */
   POSTERN_IF_TUNNEL = 1 << 2,  /* a TunnelN TUN device: routes that point here are protected by `flow` */
   POSTERN_IF_GENERIC =
@@ -82,7 +82,7 @@ struct postern_interface {
 };
 POSTERN_STATIC_ASSERT(sizeof(struct postern_interface) == 40);
 
-/* `local_addresses`: what is addressed to the node itself (IKE, ESP, ND, its own services). */
+/* `local_addresses`: what is addressed to the node itself (IKE, ESP, AH, ND, its own services). */
 struct postern_local_key {
   __u32 vrf;
   struct postern_address address;
@@ -253,7 +253,9 @@ struct postern_count {
   X(multicast_not_protected, "multicast or broadcast that a crypto map would protect") \
   X(stale_policy, "classified by a policy that is gone")                               \
   X(unknown_flow, "stamp names a flow that does not exist")                            \
-  X(esp_runt, "shorter than ESP header, IV and ICV")                                   \
+  X(esp_runt, "shorter than ESP header, IV and ICV, or than the AH header")            \
+  X(ah_length, "AH's payload length is not that of the SA's ICV")                      \
+  X(bundle, "ESP without the AH that its flow demands, or AH without the ESP")         \
   X(esp_unaligned, "ciphertext is not a whole number of blocks")                       \
   X(replayed, "sequence number seen before")                                           \
   X(too_old, "sequence number left of the replay window")                              \

@@ -68,7 +68,8 @@ void DeviceTable::index_roles() {
       case DeviceKind::raw_icmp: icmp_.try_emplace(device->spec.vrf, device); break;
       case DeviceKind::steer: steer_ = device; break;
       case DeviceKind::udp_encap:
-      case DeviceKind::raw_esp: break;
+      case DeviceKind::raw_esp:
+      case DeviceKind::raw_ah: break;
     }
   }
   // An AF_PACKET socket goes before the XSKs of its interface, in whatever order they came.

@@ -38,7 +38,7 @@ struct Device {
   Packet chain;
   bool chain_open = false, chain_broken = false;
 
-  // udp_encap, raw_esp: bit `part` is set while that socket may hold more; the local port of udp_encap.
+  // udp_encap, raw_esp, raw_ah: bit `part` is set while that socket may hold more; the local port of udp_encap.
   std::uint8_t readable = 0;
   std::uint16_t port = 0;
   bool failed = false;  // reported to posternd
@@ -47,7 +47,8 @@ struct Device {
   [[nodiscard]] bool is_xsk() const { return kind() == DeviceKind::xsk_outside || kind() == DeviceKind::xsk_inside; }
   [[nodiscard]] bool is_tun() const { return kind() == DeviceKind::tunnel || kind() == DeviceKind::steer; }
   // Read as packets of the cipher side that the kernel reassembled.
-  [[nodiscard]] bool is_socket() const { return kind() == DeviceKind::udp_encap || kind() == DeviceKind::raw_esp; }
+  [[nodiscard]] bool is_raw() const { return kind() == DeviceKind::raw_esp || kind() == DeviceKind::raw_ah; }
+  [[nodiscard]] bool is_socket() const { return kind() == DeviceKind::udp_encap || is_raw(); }
   [[nodiscard]] bool has_families() const { return is_socket() || kind() == DeviceKind::raw_icmp; }
 };
 

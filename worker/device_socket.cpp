@@ -129,12 +129,13 @@ SocketRead read_socket(Device& device, std::uint8_t part, Packet& packet) {
   count(device.counters->rx_packets);
   count(device.counters->rx_bytes, packet.size);
   if ((message.msg_flags & MSG_TRUNC) != 0 || packet.size == 0) return SocketRead::dropped;
-  const bool raw = device.kind() == DeviceKind::raw_esp;
+  const bool raw = device.is_raw();
   if (raw && family == Family::v4) return SocketRead::packet;  // raw IPv4 sockets give the IP header
   const Origin origin = origin_of(message, family);
   if (!origin.complete) return SocketRead::dropped;
   if (!raw) push_udp(packet, origin, device.port);
-  push_ip(packet, origin, family, raw ? IpProto::esp : IpProto::udp);
+  const IpProto raw_protocol = device.kind() == DeviceKind::raw_ah ? IpProto::ah : IpProto::esp;
+  push_ip(packet, origin, family, raw ? raw_protocol : IpProto::udp);
   return SocketRead::packet;
 }
 

@@ -12,7 +12,7 @@
 
 namespace postern {
 
-// Asks the kernel for addresses and ECN with each packet, and learns the local port; for udp_encap and raw_esp.
+// Asks the kernel for addresses and ECN with each packet, and learns the local port; for udp_encap, raw_esp and raw_ah.
 [[nodiscard]] Result<void> prepare_socket(Device& device);
 
 enum class SocketRead : std::uint8_t {

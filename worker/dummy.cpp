@@ -39,7 +39,8 @@ std::uint32_t Outbound::dummy_bytes() {
 bool Outbound::dummy(std::uint32_t flow) {
   const auto wait = find_route(flow);
   if (wait) return *wait != Drop::no_outbound_sa;
-  if (route_.sa->slot->parameters.dummy_interval_us == 0) return false;
+  const bool has_dummies = route_.sa->protocol == IpProto::esp && route_.sa->mode == SaMode::tunnel;
+  if (route_.sa->slot->parameters.dummy_interval_us == 0 || !has_dummies) return false;
   if (route_.plaintext_mtu <= smallest_dummy) return true;
   Packet packet = context_.allocate(dummy_bytes());
   if (packet.frame == no_frame) return true;

@@ -30,13 +30,16 @@ Inbound::Inbound(PipelineContext& context, const TeamMember& team)
     : context_(context),
       path_mtu_(context.sad),
       queue_(context.engine, context.counters, team, false),
-      pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())) {}
+      pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())),
+      covered_(std::make_unique_for_overwrite<std::array<CoveredHeaders, packet_batch>[]>(queue_.slots())) {}
 
 std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet) {
   const auto info = parse_ip(packet);
   if (!info) return std::unexpected(Drop::unparseable);
   if (info->fragment) return std::unexpected(Drop::fragment_outer);
   OuterEsp esp;
+  esp.family = info->family;
+  esp.network_bytes = info->network_bytes;
   esp.esp_offset = info->network_bytes;
   esp.esp_bytes = info->upper_bytes();
   if (info->protocol == static_cast<std::uint8_t>(IpProto::udp)) {
@@ -52,10 +55,17 @@ std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet) {
     const Bytes payload = packet.subspan(esp.esp_offset, esp.esp_bytes);
     if (payload.size() == 1 && payload[0] == std::byte{0xff}) return std::unexpected(Drop::nat_keepalive);
     if (payload.size() >= 4 && load_be32(payload.data()) == 0) return std::unexpected(Drop::ike_message);
+  } else if (info->protocol == static_cast<std::uint8_t>(IpProto::ah)) {
+    esp.protocol = IpProto::ah;
   } else if (info->protocol != static_cast<std::uint8_t>(IpProto::esp)) {
     return std::unexpected(Drop::unparseable);
   }
   ByteReader header(packet.subspan(esp.esp_offset, esp.esp_bytes));
+  if (esp.protocol == IpProto::ah) {
+    header.skip(1);
+    esp.length_field = header.u8();
+    header.skip(2);
+  }
   esp.spi = header.u32();
   esp.sequence = header.u32();
   if (!header.ok()) return std::unexpected(Drop::esp_runt);
@@ -74,7 +84,6 @@ std::expected<InnerPlain, Drop> parse_esp_trailer(Bytes plain) {
   for (std::size_t i = 0; i < padding; ++i)
     if (std::to_integer<std::size_t>(pad[i]) != i + 1) return std::unexpected(Drop::bad_padding);
   if (next_header == static_cast<std::uint8_t>(IpProto::no_next_header)) return std::unexpected(Drop::dummy);
-  if (next_header != ipv4_in_esp && next_header != ipv6_in_esp) return std::unexpected(Drop::bad_next_header);
   return InnerPlain{static_cast<std::uint32_t>(size - esp_trailer - padding), next_header};
 }
 
@@ -83,8 +92,11 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
   if (!esp)
     return context_.drop(packet,
                          is_icmp(packet.bytes()) ? path_mtu_.take(packet.bytes(), fvrf, Clock::now()) : esp.error());
-  InboundSa* const sa = context_.sad.inbound({fvrf, esp->spi, esp->destination, IpProto::esp});
+  InboundSa* const sa = context_.sad.inbound({fvrf, esp->spi, esp->destination, esp->protocol});
   if (sa == nullptr) return context_.drop(packet, Drop::no_sa);
+  // RFC 4301 §5.2: the flow's policy asks for AH around ESP, and this came without.
+  if (sa->bundle != 0 && sa->protocol == IpProto::esp && packet.bundle != sa->bundle) [[unlikely]]
+    return context_.drop(packet, Drop::bundle, *sa->slot);
   const std::uint64_t sequence =
       sa->extended_sequence ? sa->replay->window.extend(esp->sequence) : std::uint64_t{esp->sequence};
   if (const auto refused = refuse_early(*sa, *esp, sequence)) {
@@ -92,18 +104,31 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
       sa->slot->replay_drops.fetch_add(1, std::memory_order_relaxed);
     return context_.drop(packet, *refused, *sa->slot);
   }
+  CipherBatch& batch = queue_.filling();
+  crypto::EspJob& job = batch.jobs[batch.count];
+  job = {&sa->key, packet.data() + esp->esp_offset, esp->esp_bytes, sequence, false};
+  if (sa->protocol == IpProto::ah) [[unlikely]] {
+    CoveredHeaders& headers = covered_[queue_.filling_slot()][batch.count];
+    if (!cover_headers(Bytes(packet.bytes()).first(esp->esp_offset), headers))
+      return context_.drop(packet, Drop::unparseable, *sa->slot);
+    job.covered = headers.data();
+    job.covered_bytes = esp->esp_offset;
+  }
   packet.pull(esp->esp_offset);
   packet.size = esp->esp_bytes;
-  CipherBatch& batch = queue_.filling();
-  batch.jobs[batch.count] = {&sa->key, packet.data(), esp->esp_bytes, sequence, false};
-  pending_[queue_.filling_slot()][batch.count] = {packet, sa, esp->traffic_class, Drop::none};
+  pending_[queue_.filling_slot()][batch.count] = {
+      packet, sa, static_cast<std::uint16_t>(esp->esp_offset), esp->network_bytes, esp->traffic_class, Drop::none};
   if (++batch.count == packet_batch) flush();
 }
 
 // Everything that can be seen without the key.
 std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& esp, std::uint64_t sequence) const {
   if (sa.udp_encapsulation != esp.udp || (esp.udp && esp.udp_port != sa.local_port)) return Drop::wrong_encapsulation;
-  const std::uint32_t fixed = esp_header + sa.overhead.iv_bytes + sa.overhead.icv_bytes;
+  if (sa.protocol == IpProto::ah) {
+    if (esp.esp_bytes < sa.overhead.header) return Drop::esp_runt;
+    if (esp.length_field != ah_length_field(sa.overhead.header)) return Drop::ah_length;
+  }
+  const std::uint32_t fixed = sa.overhead.header + sa.overhead.iv_bytes + sa.overhead.icv_bytes;
   if (esp.esp_bytes < fixed + sa.overhead.block_bytes) return Drop::esp_runt;
   if ((esp.esp_bytes - fixed) % sa.overhead.block_bytes != 0) return Drop::esp_unaligned;
   switch (sa.replay->window.check(sequence)) {
@@ -211,7 +236,12 @@ void Inbound::deliver_run(std::span<Pending> all) {
     }
     ++run.packets;
     run.bytes += pending.packet.size;
-    if (nested(pending, *inner) != nullptr) [[unlikely]] {
+    const InboundSa* const inside = nested(pending, *inner);
+    if (sa.bundle != 0 && sa.protocol == IpProto::ah && (inside == nullptr || inside->bundle != sa.flow)) [[unlikely]] {
+      blame(pending, Drop::bundle);
+      continue;
+    }
+    if (inside != nullptr) [[unlikely]] {
       loop(pending);
       continue;
     }
@@ -225,25 +255,65 @@ void Inbound::deliver_run(std::span<Pending> all) {
     context_.tell(*sa.slot, SaExpiryKind::soft);
 }
 
-// From an authentic ESP packet to the inner IP packet; pending.packet begins at the latter when this succeeds.
+// From an authentic ESP or AH packet to the IP packet that it protects; pending.packet begins at the latter when this
+// succeeds.
 std::expected<IpInfo, Drop> Inbound::decapsulate(Pending& pending) const {
   const InboundSa& sa = *pending.sa;
   Packet& packet = pending.packet;
-  packet.pull(esp_header + sa.overhead.iv_bytes);
-  packet.size -= sa.overhead.icv_bytes;
-  const auto plain = parse_esp_trailer(packet.bytes());
+  const auto plain = strip(pending);
   if (!plain) return std::unexpected(plain.error());
   packet.size = plain->bytes;
-  const auto info = parse_ip(packet.bytes());
-  const Family family = plain->next_header == ipv4_in_esp ? Family::v4 : Family::v6;
-  if (!info || info->family != family) return std::unexpected(Drop::bad_inner);
-  packet.size = info->total_bytes;
+  const bool tunnel = sa.mode == SaMode::tunnel;
+  const auto info = tunnel ? inner_packet(pending, *plain) : own_packet(pending, *plain);
+  if (!info) return info;
   if (const Drop refused = refused_by(*sa.selectors, packet.bytes(), *info); refused != Drop::none)
     return std::unexpected(refused);
+  if (sa.tcp_mss != 0 && is_syn(packet.bytes(), *info)) clamp_mss(packet.bytes(), *info, mss_limit(sa, *info));
+  if (!tunnel) {
+    if (sa.udp_encapsulation) renew_upper_checksum(packet.bytes(), *info);
+    return info;
+  }
   const auto ecn = ecn_at_egress(info->traffic_class, pending.traffic_class, sa.ecn);
   if (!ecn) return std::unexpected(Drop::ecn_invalid);
-  if (*ecn != (info->traffic_class & 3)) set_ecn(packet.data(), family, *ecn);
-  if (sa.tcp_mss != 0 && is_syn(packet.bytes(), *info)) clamp_mss(packet.bytes(), *info, mss_limit(sa, *info));
+  if (*ecn != (info->traffic_class & 3)) set_ecn(packet.data(), info->family, *ecn);
+  return info;
+}
+
+// What was around it; pending.packet begins behind that.
+std::expected<InnerPlain, Drop> Inbound::strip(Pending& pending) {
+  const EspOverhead& overhead = pending.sa->overhead;
+  Packet& packet = pending.packet;
+  const auto next_header = std::to_integer<std::uint8_t>(packet.data()[0]);
+  const std::uint32_t front = std::uint32_t{overhead.header} + overhead.iv_bytes;
+  packet.pull(front);
+  pending.headers_at = static_cast<std::uint16_t>(pending.headers_at + front);
+  if (pending.sa->protocol == IpProto::ah) return InnerPlain{packet.size, next_header};
+  packet.size -= overhead.icv_bytes;
+  return parse_esp_trailer(packet.bytes());
+}
+
+// Tunnel mode: a packet of its own. What is behind it is padding against traffic analysis (RFC 4303 §2.7).
+std::expected<IpInfo, Drop> Inbound::inner_packet(Pending& pending, const InnerPlain& plain) {
+  Packet& packet = pending.packet;
+  if (plain.next_header != ipv4_in_esp && plain.next_header != ipv6_in_esp)
+    return std::unexpected(Drop::bad_next_header);
+  const auto info = parse_ip(packet.bytes());
+  const Family family = plain.next_header == ipv4_in_esp ? Family::v4 : Family::v6;
+  if (!info || info->family != family) return std::unexpected(Drop::bad_inner);
+  packet.size = info->total_bytes;
+  return *info;
+}
+
+// Transport mode: the headers that it came with move to it.
+std::expected<IpInfo, Drop> Inbound::own_packet(Pending& pending, const InnerPlain& plain) {
+  Packet& packet = pending.packet;
+  const std::byte* const headers = packet.data() - pending.headers_at;
+  std::byte* const ip = packet.push(pending.network_bytes);
+  std::memmove(ip, headers, pending.network_bytes);
+  const Family family = pending.sa->destination.family();
+  rewrite_headers(ip, family, end_of_headers(ip, family, pending.network_bytes), plain.next_header, packet.size);
+  const auto info = parse_ip(packet.bytes());
+  if (!info || info->fragment) return std::unexpected(Drop::bad_inner);
   return *info;
 }
 
@@ -253,15 +323,18 @@ std::uint16_t Inbound::mss_limit(const InboundSa& sa, const IpInfo& info) const 
   if (sa.tcp_mss != mss_of_path) return sa.tcp_mss;
   const SaParameters& p = sa.slot->parameters;
   const OutboundSa* const answers = context_.sad.outbound(p.flow);
-  const std::uint32_t path = answers == nullptr ? p.path_mtu : path_mtu_of(*answers);
-  return mss_of(info.family, (answers == nullptr ? sa.overhead : answers->overhead).plaintext_mtu(path));
+  if (answers != nullptr) return mss_of(info.family, inner_mtu(*answers, path_mtu_of(*answers)));
+  const bool transport = sa.mode == SaMode::transport;
+  return mss_of(info.family, transport ? sa.overhead.transport_mtu(p.path_mtu, ip_header(info.family))
+                                       : sa.overhead.plaintext_mtu(p.path_mtu));
 }
 
 // RFC 4301 §5.2: ESP inside, addressed to this node, is ours to open too. In UDP only to the port of NAT traversal: the
 // first bytes of other datagrams are no SPI.
 const InboundSa* Inbound::nested(const Pending& pending, const IpInfo& inner) const {
   const bool udp = inner.protocol == static_cast<std::uint8_t>(IpProto::udp);
-  if (!udp && inner.protocol != static_cast<std::uint8_t>(IpProto::esp)) [[likely]]
+  if (!udp && inner.protocol != static_cast<std::uint8_t>(IpProto::esp) &&
+      inner.protocol != static_cast<std::uint8_t>(IpProto::ah)) [[likely]]
     return nullptr;
   const Bytes bytes = pending.packet.bytes();
   if (udp &&
@@ -269,12 +342,13 @@ const InboundSa* Inbound::nested(const Pending& pending, const IpInfo& inner) co
     return nullptr;
   const auto esp = parse_outer_esp(bytes);
   if (!esp) return nullptr;
-  const InboundSa* const sa = context_.sad.inbound({pending.sa->fvrf, esp->spi, esp->destination, IpProto::esp});
+  const InboundSa* const sa = context_.sad.inbound({pending.sa->fvrf, esp->spi, esp->destination, esp->protocol});
   return sa != nullptr && sa->udp_encapsulation == udp ? sa : nullptr;
 }
 
 void Inbound::loop(const Pending& pending) {
   LoopedPacket again{pending.packet, pending.sa->fvrf};
+  again.packet.bundle = pending.sa->protocol == IpProto::ah ? pending.sa->flow : 0;
   if (++again.packet.loops > max_packet_loops)
     return context_.drop(again.packet, Drop::nested_too_deep, *pending.sa->slot);
   if (!loops_.push(again)) context_.drop(again.packet, Drop::tx_full);

@@ -1,4 +1,4 @@
-// Inbound: ESP in, clear out (RFC 4303 §3.4, RFC 4301 §5.2). Owner: one worker thread.
+// Inbound: ESP or AH in, clear out (RFC 4303 §3.4, RFC 4302 §3.4, RFC 4301 §5.2). Owner: one worker thread.
 #pragma once
 
 #include <array>
@@ -8,31 +8,37 @@
 #include <optional>
 #include <span>
 
+#include "worker/ah.hpp"
 #include "worker/batch_queue.hpp"
 #include "worker/context.hpp"
 #include "worker/loop_queue.hpp"
 #include "worker/parse.hpp"
 #include "worker/path_mtu.hpp"
 #include "worker/sa.hpp"
+#include "worker/transport.hpp"
 
 namespace postern {
 
-// ESP as the outer headers show it; nothing of it is authentic yet.
+// ESP or AH as the outer headers show it; nothing of it is authentic yet.
 struct OuterEsp {
-  std::uint32_t esp_offset = 0;  // of the SPI, from the outer IP header
-  std::uint32_t esp_bytes = 0;   // SPI through ICV
-  std::uint32_t spi = 0;         // host order
-  std::uint32_t sequence = 0;    // what is sent of it: the low half of an extended one
+  IpProto protocol = IpProto::esp;
+  Family family = Family::v4;
+  std::uint16_t network_bytes = 0;  // of the outer IP headers
+  std::uint32_t esp_offset = 0;     // of the ESP or AH header, from the outer IP header
+  std::uint32_t esp_bytes = 0;      // ESP: SPI through ICV; AH: its header and what it protects
+  std::uint8_t length_field = 0;    // AH: Payload Length
+  std::uint32_t spi = 0;            // host order
+  std::uint32_t sequence = 0;       // what is sent of it: the low half of an extended one
   IpAddress destination;
   std::uint8_t traffic_class = 0;
   bool udp = false;
   std::uint16_t udp_port = 0;  // destination, host order
 };
 
-// Protocol 50, or UDP around it (RFC 3948 §2.1). The error is the reason to drop.
+// Protocol 50, or UDP around it (RFC 3948 §2.1), or protocol 51. The error is the reason to drop.
 [[nodiscard]] std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet);
 
-// What decryption left, once the trailer is gone. `next_header` is 4 or 41.
+// What is left once ESP's trailer, or AH's header, is gone.
 struct InnerPlain {
   std::uint32_t bytes = 0;  // before padding; may hold more than the IP packet (RFC 4303 §2.7)
   std::uint8_t next_header = 0;
@@ -53,8 +59,10 @@ class Inbound {
 
  private:
   struct Pending {
-    Packet packet;  // begins at the SPI
+    Packet packet;  // begins at the ESP or AH header
     InboundSa* sa = nullptr;
+    std::uint16_t headers_at = 0;     // transport mode: the IP headers are so many bytes in front of it,
+    std::uint16_t network_bytes = 0;  // and have so many
     std::uint8_t traffic_class = 0;
     Drop verdict = Drop::none;
   };
@@ -71,6 +79,9 @@ class Inbound {
   void settle_run(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
   void advance_window(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
   [[nodiscard]] std::expected<IpInfo, Drop> decapsulate(Pending& pending) const;
+  [[nodiscard]] static std::expected<InnerPlain, Drop> strip(Pending& pending);
+  [[nodiscard]] static std::expected<IpInfo, Drop> inner_packet(Pending& pending, const InnerPlain& plain);
+  [[nodiscard]] static std::expected<IpInfo, Drop> own_packet(Pending& pending, const InnerPlain& plain);
   void deliver_run(std::span<Pending> run);
   [[nodiscard]] std::uint16_t mss_limit(const InboundSa& sa, const IpInfo& info) const;
   [[nodiscard]] const InboundSa* nested(const Pending& pending, const IpInfo& inner) const;
@@ -83,7 +94,8 @@ class Inbound {
   PathMtu path_mtu_;
   std::size_t delivered_ = 0;
   BatchQueue queue_;
-  std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;  // beside the jobs of each batch of the queue
+  std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;         // beside the jobs of each batch of the queue
+  std::unique_ptr<std::array<CoveredHeaders, packet_batch>[]> covered_;  // the same, of AH
   std::array<Delivery, packet_batch> deliveries_;
   LoopQueue loops_;
   bool looping_ = false;

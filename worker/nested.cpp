@@ -21,7 +21,7 @@ PolicyPacket as_policy_sees(const SaParameters& made) {
   PolicyPacket out;
   out.source = made.local;
   out.destination = made.remote;
-  out.protocol = static_cast<std::uint8_t>(made.udp_encapsulation ? IpProto::udp : IpProto::esp);
+  out.protocol = static_cast<std::uint8_t>(made.udp_encapsulation ? IpProto::udp : made.protocol);
   if (made.udp_encapsulation) {
     out.source_port = made.local_port;
     out.destination_port = made.remote_port;
@@ -32,6 +32,9 @@ PolicyPacket as_policy_sees(const SaParameters& made) {
 }  // namespace
 
 std::uint32_t Outbound::nested_in(const OutboundSa& sa, std::uint32_t ifindex, std::uint32_t made_by) {
+  if (sa.bundle != 0 && sa.protocol == IpProto::esp) return sa.bundle;  // AH comes around it
+  if (sa.bundle != 0) made_by = sa.bundle;                              // its packets are the flow's
+  if (context_.policy == nullptr) return 0;
   const LoopPolicy& policy = *context_.policy;
   Nesting& known = nestings_[context_.sad.index_of(*sa.slot)];
   const std::uint32_t reuse = sa.slot->reuse.load(std::memory_order_relaxed);
@@ -49,7 +52,7 @@ std::uint32_t Outbound::path_through(std::uint32_t flow, std::uint32_t mtu) cons
   const std::uint32_t learned = path_mtu_of(*sa);
   const auto next = context_.adjacencies.find({parameters.fvrf, parameters.remote});
   const std::uint32_t path = next && next->mtu != 0 ? std::min<std::uint32_t>(learned, next->mtu) : learned;
-  return std::min(mtu, sa->overhead.plaintext_mtu(path));
+  return std::min(mtu, inner_mtu(*sa, path));
 }
 
 // `packet` begins at its outer IP header.

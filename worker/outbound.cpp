@@ -4,7 +4,6 @@
 
 #include "crypto/random.hpp"
 #include "worker/icmp_quote.hpp"
-#include "worker/outer_header.hpp"
 #include "worker/tcp_mss.hpp"
 
 namespace postern {
@@ -28,6 +27,7 @@ Outbound::Outbound(PipelineContext& context, const PipelineConfig& config)
       held_(config.hold_packets),
       queue_(context.engine, context.counters, config.team, true),
       pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())),
+      covered_(std::make_unique_for_overwrite<std::array<CoveredHeaders, packet_batch>[]>(queue_.slots())),
       nestings_(std::make_unique<Nesting[]>(context.sad.capacity())),
       fragment_identification_(static_cast<std::uint32_t>(monotonic_ns())),
       random_(seed()) {}
@@ -66,10 +66,10 @@ std::optional<Drop> Outbound::find_route(std::uint32_t flow) {
   }
   const std::uint32_t path = path_mtu_of(*sa);
   std::uint32_t outer_mtu = adjacency->mtu == 0 ? path : std::min<std::uint32_t>(path, adjacency->mtu);
-  const std::uint32_t nested = context_.policy == nullptr ? 0 : nested_in(*sa, adjacency->ifindex, flow);
+  const std::uint32_t nested = nested_in(*sa, adjacency->ifindex, flow);
   if (nested != 0) outer_mtu = path_through(nested, outer_mtu);
   // A path of jumbo frames carries no more than one frame of ours holds.
-  const std::uint32_t plaintext_mtu = std::min(sa->overhead.plaintext_mtu(outer_mtu), context_.largest_copy());
+  const std::uint32_t plaintext_mtu = std::min(inner_mtu(*sa, outer_mtu), context_.largest_copy());
   route_ = {flow, sa, *adjacency, outer_mtu, plaintext_mtu, nested};
   return std::nullopt;
 }
@@ -93,7 +93,7 @@ void Outbound::send_routed(Packet packet) {
   if (packet.bypassed_kernel && !forward_hop(packet, *info)) return;
   if (route_.sa->tcp_mss != 0 && is_syn(packet.bytes(), *info))
     clamp_mss(packet.bytes(), *info, mss_limit(info->family));
-  if (packet.size > route_.plaintext_mtu) return oversize(packet, *info);
+  if (packet.size > largest(packet.bytes(), *info)) return oversize(packet, *info);
   encapsulate(packet, *info, next_header_of(*info), false);
 }
 
@@ -107,6 +107,15 @@ Drop Outbound::refuse(Bytes ip_packet, const IpInfo& info) const {
   const OutboundSa& sa = *route_.sa;
   if (sa.unicast_only && is_group_destination(ip_packet.data(), info.family)) return Drop::multicast_not_protected;
   return refused_by(*sa.selectors, ip_packet, info);
+}
+
+// In transport mode the IP headers of the packet are in the way.
+std::uint32_t Outbound::largest(Bytes packet, const IpInfo& info) const {
+  if (route_.sa->mode == SaMode::tunnel) [[likely]]
+    return route_.plaintext_mtu;
+  const auto place = place_to_protect(packet, info);
+  if (!place) return route_.plaintext_mtu;
+  return std::min(route_.sa->overhead.transport_mtu(route_.outer_mtu, place->bytes), context_.largest_copy());
 }
 
 // What the kernel's forwarding would have done. False: the packet's time is over, and it is gone.
@@ -137,37 +146,73 @@ std::uint32_t Outbound::pad_flow(Packet& packet) const {
 
 void Outbound::encapsulate(Packet packet, const IpInfo& info, IpProto next_header, bool cut_outer) {
   const OutboundSa& sa = *route_.sa;
-  const EspOverhead& overhead = sa.overhead;
+  if (sa.mode == SaMode::transport) [[unlikely]]
+    return encapsulate_between(packet, info, cut_outer);
   const bool dummy = next_header == IpProto::no_next_header;
-  const std::uint32_t own_bytes = sa.tfc_bytes != 0 && !cut_outer && !dummy ? pad_flow(packet) : packet.size;
+  const bool pads = sa.tfc_bytes != 0 && sa.protocol == IpProto::esp && !cut_outer && !dummy;
+  const std::uint32_t inner_bytes = dummy ? 0 : pads ? pad_flow(packet) : packet.size;
+  Around around;
+  around.cut_to = cut_outer ? static_cast<std::uint16_t>(route_.outer_mtu) : std::uint16_t{0};
+  around.traffic_class = outer_traffic_class(sa, info.traffic_class);
+  around.dont_fragment = !cut_outer && outer_dont_fragment(sa, info.dont_fragment);
+  protect(packet, inner_bytes, next_header, around);
+}
+
+// Transport mode: the packet's own headers move to the front, and become the outer ones.
+void Outbound::encapsulate_between(Packet packet, const IpInfo& info, bool cut_outer) {
+  const OutboundSa& sa = *route_.sa;
+  const auto place = place_to_protect(packet.bytes(), info);
+  // RFC 4303 §3.3.4: transport mode is for whole packets.
+  if (!place) return context_.drop(packet, Drop::fragment_inner, *sa.slot);
+  const std::uint32_t moved = std::uint32_t{sa.overhead.outer_bytes} + sa.overhead.header + sa.overhead.iv_bytes;
+  const std::uint32_t upper = packet.size - place->bytes;
+  const std::uint32_t total = packet.size + moved + sa.overhead.trailer_bytes(upper) + sa.overhead.icv_bytes;
+  if (packet.headroom() < ethernet_header + moved || total > 65535) return context_.drop(packet, Drop::no_frame);
+  std::byte* const headers = packet.data() - moved;
+  std::memmove(headers, packet.data(), place->bytes);
+  rewrite_headers(headers, info.family, *place,
+                  static_cast<std::uint8_t>(sa.udp_encapsulation ? IpProto::udp : sa.protocol), total);
+  if (sa.udp_encapsulation) write_udp(sa, total - place->bytes - udp_header, headers + place->bytes);
+  const std::uint32_t inner_bytes = packet.size;
+  packet.pull(place->bytes);
+  Around around;
+  around.cut_to = cut_outer ? static_cast<std::uint16_t>(route_.outer_mtu) : std::uint16_t{0};
+  around.network_bytes = place->bytes;
+  protect(packet, inner_bytes, static_cast<IpProto>(place->next_header), around);
+}
+
+// `packet` is what ESP or AH protects; its trailer, header and place in the batch.
+void Outbound::protect(Packet packet, std::uint32_t inner_bytes, IpProto next_header, const Around& around) {
+  const OutboundSa& sa = *route_.sa;
+  const EspOverhead& overhead = sa.overhead;
   const std::uint32_t trailer = overhead.trailer_bytes(packet.size);
-  const std::uint32_t front = ethernet_header + overhead.outer_bytes + esp_header + overhead.iv_bytes;
-  const std::uint32_t esp_bytes = esp_header + overhead.iv_bytes + packet.size + trailer + overhead.icv_bytes;
+  const std::uint32_t front = ethernet_header + overhead.outer_bytes + overhead.header + overhead.iv_bytes;
+  const std::uint32_t esp_bytes = overhead.header + overhead.iv_bytes + packet.size + trailer + overhead.icv_bytes;
   if (packet.headroom() < front || packet.tailroom() < trailer + overhead.icv_bytes ||
       overhead.outer_bytes + esp_bytes > 65535)
     return context_.drop(packet, Drop::no_frame);
 
-  // RFC 4303 §2.4: padding 1, 2, 3, ...; then its length and the next header.
-  std::byte* const end = packet.data() + packet.size;
-  const std::uint32_t padding = trailer - esp_trailer;
-  for (std::uint32_t i = 0; i < padding; ++i) end[i] = static_cast<std::byte>(i + 1);
-  end[padding] = static_cast<std::byte>(padding);
-  end[padding + 1] = static_cast<std::byte>(next_header);
-
   CipherBatch& batch = queue_.filling();
   Pending& pending = pending_[queue_.filling_slot()][batch.count];
-  pending.inner_bytes = dummy ? 0 : own_bytes;
-  pending.dummy = dummy;
-  packet.push(esp_header + overhead.iv_bytes);
+  pending.inner_bytes = inner_bytes;
+  pending.dummy = next_header == IpProto::no_next_header && around.network_bytes == 0;
+  if (sa.protocol == IpProto::esp) [[likely]] {
+    // RFC 4303 §2.4: padding 1, 2, 3, ...; then its length and the next header.
+    std::byte* const end = packet.data() + packet.size;
+    const std::uint32_t padding = trailer - esp_trailer;
+    for (std::uint32_t i = 0; i < padding; ++i) end[i] = static_cast<std::byte>(i + 1);
+    end[padding] = static_cast<std::byte>(padding);
+    end[padding + 1] = static_cast<std::byte>(next_header);
+    std::memcpy(packet.push(esp_header + overhead.iv_bytes), &sa.spi, sizeof sa.spi);
+  } else {
+    write_ah(packet.push(overhead.header), static_cast<std::uint8_t>(next_header), overhead.header, sa.spi);
+  }
   packet.size = esp_bytes;
-  std::memcpy(packet.data(), &sa.spi, sizeof sa.spi);
   pending.packet = packet;
   pending.sa = route_.sa;
   pending.adjacency = route_.adjacency;
   pending.nested_in = route_.nested_in;
-  pending.outer_mtu = cut_outer ? static_cast<std::uint16_t>(route_.outer_mtu) : 0;
-  pending.traffic_class = outer_traffic_class(sa, info.traffic_class);
-  pending.dont_fragment = !cut_outer && outer_dont_fragment(sa, info.dont_fragment);
+  pending.around = around;
   pending.refused = Drop::none;
   batch.jobs[batch.count] = {&sa.key, packet.data(), esp_bytes, 0, false};
   if (++batch.count == packet_batch) flush();

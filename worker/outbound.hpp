@@ -8,15 +8,18 @@
 #include <span>
 
 #include "base/clock.hpp"
+#include "worker/ah.hpp"
 #include "worker/batch_queue.hpp"
 #include "worker/context.hpp"
 #include "worker/fragment.hpp"
 #include "worker/hold_queue.hpp"
 #include "worker/icmp_error.hpp"
 #include "worker/loop_queue.hpp"
+#include "worker/outer_header.hpp"
 #include "worker/parse.hpp"
 #include "worker/sa.hpp"
 #include "worker/segment.hpp"
+#include "worker/transport.hpp"
 
 namespace postern {
 
@@ -71,17 +74,22 @@ class Outbound {
     std::uint32_t reuse = 0, ifindex = 0, made_by = 0;
     std::uint32_t flow = 0;
   };
-  // A packet in the batch: begins at its ESP header, with room in front for what flush() writes.
+  // What goes around what ESP or AH protects.
+  struct Around {
+    std::uint16_t cut_to = 0;         // not 0: the outer packet is cut to this
+    std::uint16_t network_bytes = 0;  // of the IP headers that stand in front already; 0: the SA's come there
+    std::uint8_t traffic_class = 0;
+    bool dont_fragment = false;
+  };
+  // A packet in the batch: begins at its ESP or AH header, with room in front for what flush() writes.
   struct Pending {
     Packet packet;
     OutboundSa* sa = nullptr;
     Adjacency adjacency;
     std::uint32_t inner_bytes = 0;
     std::uint32_t nested_in = 0;
-    std::uint16_t outer_mtu = 0;  // not 0: the outer packet is cut to this
-    std::uint8_t traffic_class = 0;
-    bool dont_fragment = false;
     bool dummy = false;
+    Around around;
     Drop refused = Drop::none;
   };
 
@@ -93,7 +101,10 @@ class Outbound {
   [[nodiscard]] Drop refuse(Bytes ip_packet, const IpInfo& info) const;
   [[nodiscard]] bool forward_hop(Packet& packet, IpInfo& info);
   [[nodiscard]] std::uint16_t mss_limit(Family family) const;
+  [[nodiscard]] std::uint32_t largest(Bytes packet, const IpInfo& info) const;
   void encapsulate(Packet packet, const IpInfo& info, IpProto next_header, bool cut_outer);
+  void encapsulate_between(Packet packet, const IpInfo& info, bool cut_outer);
+  void protect(Packet packet, std::uint32_t inner_bytes, IpProto next_header, const Around& around);
   [[nodiscard]] std::uint32_t pad_flow(Packet& packet) const;
   [[nodiscard]] std::uint32_t dummy_bytes();
   void hold(const Packet& packet, Drop reason);
@@ -126,6 +137,8 @@ class Outbound {
   void collect(bool wait);
   void number_runs(CipherBatch& batch, std::span<Pending> pending);
   void number_run(std::span<crypto::EspJob> jobs, std::span<Pending> pending);
+  [[nodiscard]] static OuterFields outer_fields(const OutboundSa& sa, const Around& around, const crypto::EspJob& job);
+  void cover(CipherBatch& batch, std::span<Pending> pending);
   void compact(CipherBatch& batch, std::span<Pending> pending);
   void transmit_sealed(const CipherBatch& batch, std::span<Pending> pending);
 
@@ -136,7 +149,8 @@ class Outbound {
   std::uint32_t oldest_generation_ = 0;
   Route route_;
   BatchQueue queue_;
-  std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;  // beside the jobs of each batch of the queue
+  std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;         // beside the jobs of each batch of the queue
+  std::unique_ptr<std::array<CoveredHeaders, packet_batch>[]> covered_;  // the same, of AH
   std::array<WirePacket, packet_batch> wire_;
   LoopQueue loops_;
   std::unique_ptr<Nesting[]> nestings_;  // by SA slot

@@ -6,8 +6,6 @@
 namespace postern {
 namespace {
 
-constexpr std::uint32_t ip_bytes(Family family) { return family == Family::v4 ? ipv4_min_header : ipv6_header; }
-
 void template_v4(const SaParameters& p, std::uint8_t protocol, std::byte* out) {
   ByteWriter writer({out, ipv4_min_header});
   writer.u8(0x45);
@@ -32,7 +30,7 @@ void template_v6(const SaParameters& p, std::uint8_t protocol, std::byte* out) {
 }  // namespace
 
 void build_outer_template(const SaParameters& p, OutboundSa& sa) {
-  const auto protocol = static_cast<std::uint8_t>(p.udp_encapsulation ? IpProto::udp : IpProto::esp);
+  const auto protocol = static_cast<std::uint8_t>(p.udp_encapsulation ? IpProto::udp : p.protocol);
   sa.outer = p.local.family();
   if (sa.outer == Family::v4) {
     template_v4(p, protocol, sa.header.data());
@@ -41,7 +39,7 @@ void build_outer_template(const SaParameters& p, OutboundSa& sa) {
     template_v6(p, protocol, sa.header.data());
   }
   if (p.udp_encapsulation) {
-    std::byte* const udp = sa.header.data() + ip_bytes(sa.outer);
+    std::byte* const udp = sa.header.data() + ip_header(sa.outer);
     store_be16(udp, p.local_port);
     store_be16(udp + 2, p.remote_port);
   }
@@ -72,17 +70,21 @@ void write_outer(const OutboundSa& sa, const OuterFields& fields, std::byte* out
     store_be16(outer, static_cast<std::uint16_t>(0x6000 | fields.traffic_class << 4));
     store_be16(outer + 4, static_cast<std::uint16_t>(total - ipv6_header));
   }
-  if (sa.udp_encapsulation)
-    store_be16(outer + ip_bytes(sa.outer) + 4, static_cast<std::uint16_t>(udp_header + fields.esp_bytes));
+  if (sa.udp_encapsulation) write_udp(sa, fields.esp_bytes, outer + ip_header(sa.outer));
 }
 
-void finish_udp_checksum(const OutboundSa& sa, std::uint32_t esp_bytes, std::byte* outer) {
+void write_udp(const OutboundSa& sa, std::uint32_t esp_bytes, std::byte* udp) {
+  std::memcpy(udp, sa.header.data() + ip_header(sa.outer), udp_header);
+  store_be16(udp + 4, static_cast<std::uint16_t>(udp_header + esp_bytes));
+}
+
+void finish_udp_checksum(const OutboundSa& sa, std::uint32_t esp_bytes, std::byte* outer, std::uint32_t network_bytes) {
   if (!sa.udp_encapsulation || sa.outer == Family::v4) return;
   const std::uint32_t udp_bytes = udp_header + esp_bytes;
   const auto protocol = static_cast<std::uint8_t>(IpProto::udp);
   const std::uint16_t checksum =
-      finish(sum_bytes({outer + ipv6_header, udp_bytes}, pseudo_header_sum(outer, Family::v6, protocol, udp_bytes)));
-  store_raw16(outer + ipv6_header + 6, checksum == 0 ? 0xffff : checksum);
+      finish(sum_bytes({outer + network_bytes, udp_bytes}, pseudo_header_sum(outer, Family::v6, protocol, udp_bytes)));
+  store_raw16(outer + network_bytes + 6, checksum == 0 ? 0xffff : checksum);
 }
 
 void write_ethernet(const Adjacency& adjacency, Family outer, Packet& packet) {

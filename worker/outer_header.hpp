@@ -30,9 +30,12 @@ struct OuterFields {
 // sealing.
 void write_outer(const OutboundSa& sa, const OuterFields& fields, std::byte* outer);
 
+// The UDP header of RFC 3948 at `udp`, in front of `esp_bytes`; the checksum is left zero.
+void write_udp(const OutboundSa& sa, std::uint32_t esp_bytes, std::byte* udp);
+
 // RFC 8200 §8.1: UDP over IPv6 carries a checksum; RFC 3948 §2.1 leaves it zero over IPv4. `outer` begins a sealed
-// packet.
-void finish_udp_checksum(const OutboundSa& sa, std::uint32_t esp_bytes, std::byte* outer);
+// packet, whose IP headers have `network_bytes`.
+void finish_udp_checksum(const OutboundSa& sa, std::uint32_t esp_bytes, std::byte* outer, std::uint32_t network_bytes);
 
 // Pushes the Ethernet header of the next hop in front of the outer IP header.
 void write_ethernet(const Adjacency& adjacency, Family outer, Packet& packet);

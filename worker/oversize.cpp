@@ -1,6 +1,5 @@
 // Packets larger than the tunnel's plaintext MTU: cut before encapsulation, cut after it, or answered (RFC 4301 §8.2).
 #include "worker/outbound.hpp"
-#include "worker/outer_header.hpp"
 
 namespace postern {
 namespace {
@@ -10,6 +9,9 @@ constexpr std::uint32_t ipv6_min_mtu = 1280;
 }  // namespace
 
 void Outbound::oversize(Packet packet, const IpInfo& info) {
+  // Transport mode takes whole packets (RFC 4303 §3.3.4); one that we made ourselves is ours to cut.
+  if (route_.sa->mode == SaMode::transport && (!info.dont_fragment || packet.loops != 0))
+    return encapsulate(packet, info, next_header_of(info), true);
   if (!info.dont_fragment && !cut_after(packet) && route_.sa->selectors->permit_pieces(packet.bytes(), info)) {
     send_fragments(packet.bytes(), info, packet);
     return context_.frames.give(packet.frame);
@@ -23,7 +25,8 @@ void Outbound::oversize(Packet packet, const IpInfo& info) {
 // The inner packet must stay whole, yet its sender cannot be asked for less: IPv6 guarantees 1280 (RFC 2473 §7.1), and
 // `clear` says that the outer packet may be cut (RFC 4301 §8.1).
 bool Outbound::may_cut_outer(const IpInfo& info) const {
-  if (info.family == Family::v6) return info.total_bytes <= ipv6_min_mtu;
+  const bool plain = route_.sa->mode == SaMode::tunnel || info.network_bytes == ipv6_header;
+  if (info.family == Family::v6) return info.total_bytes <= ipv6_min_mtu && plain;
   return route_.sa->df == DfPolicy::clear;
 }
 
@@ -60,7 +63,7 @@ void Outbound::answer_too_big(Bytes ip_packet, const IpInfo& info) {
   if (!may_answer_now(ip_packet, info, true)) return;
   const SaParameters& parameters = route_.sa->slot->parameters;
   count(context_.counters.made);
-  context_.egress.icmp_error(packet_too_big(ip_packet, info, route_.plaintext_mtu, parameters.local, icmp_),
+  context_.egress.icmp_error(packet_too_big(ip_packet, info, largest(ip_packet, info), parameters.local, icmp_),
                              parameters.inside_vrf);
 }
 
@@ -76,12 +79,15 @@ void Outbound::answer_hop_limit(const Packet& packet, const IpInfo& info) {
 std::uint32_t Outbound::transmit_cut(const Pending& pending, std::uint32_t used) {
   const Bytes outer = pending.packet.bytes();
   std::optional<FragmentPlan> plan;
-  if (const auto info = parse_ip(outer); info && info->family == Family::v4) {
-    plan = plan_ipv4_fragments(outer, *info, pending.outer_mtu);
+  const auto info = parse_ip(outer);
+  // RFC 8200 §4.5: the fragment header comes behind hop-by-hop options and routing header.
+  const bool behind_headers = info && info->family == Family::v6 && info->network_bytes != ipv6_header;
+  if (info && info->family == Family::v4) {
+    plan = plan_ipv4_fragments(outer, *info, pending.around.cut_to);
   } else {
-    plan = plan_ipv6_fragments(outer, pending.outer_mtu, fragment_identification_++);
+    plan = plan_ipv6_fragments(outer, pending.around.cut_to, fragment_identification_++);
   }
-  if (!plan) {
+  if (!plan || behind_headers) {
     context_.drop(pending.packet, Drop::too_big);
     return used;
   }

@@ -27,6 +27,7 @@ struct Packet {
   std::uint32_t device = 0;      // index of the device it came from
   std::uint32_t flow = 0;        // outbound: the stamp's flow
   std::uint32_t generation = 0;  // outbound: the stamp's policy generation; 0 from a tunnel device
+  std::uint32_t bundle = 0;      // inbound: flow of the AH SA that it came out of (SaParameters.bundle); 0: none
   std::uint8_t loops = 0;        // how often it went through the pipeline already
   bool bypassed_kernel = false;  // came by AF_XDP on the plain side: the forwarding hop's TTL step is ours
 

@@ -16,6 +16,9 @@ namespace postern {
 inline constexpr std::uint32_t ipv4_min_header = 20;
 inline constexpr std::uint32_t ipv6_header = 40;
 inline constexpr std::uint32_t udp_header = 8;
+[[nodiscard]] constexpr std::uint32_t ip_header(Family family) {
+  return family == Family::v4 ? ipv4_min_header : ipv6_header;
+}
 inline constexpr std::uint32_t tcp_min_header = 20;
 inline constexpr std::uint32_t ethernet_header = 14;
 inline constexpr unsigned max_extension_headers = 8;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "crypto/ah.hpp"
+#include "worker/ah.hpp"
 #include "worker/outer_header.hpp"
 
 namespace postern {
@@ -21,7 +23,6 @@ Rule check_addresses(const SaParameters& p) {
 Rule check_encapsulation(const SaParameters& p) {
   if (p.udp_encapsulation && (p.local_port == 0 || p.remote_port == 0))
     return fail("SA: UDP encapsulation needs both ports, 1..65535");
-  if (p.mode != SaMode::tunnel) return fail("SA: this data plane seals in tunnel mode only");
   if (p.ttl == 0) return fail("SA: the outer TTL must be 1..255");
   if (p.dscp > 63) return fail(fmt::format("SA: DSCP {} must be 0..63", p.dscp));
   const std::uint32_t least = p.local.family() == Family::v4 ? min_path_mtu : 1280;
@@ -64,8 +65,30 @@ Rule check_selectors(const SaParameters& p) {
   return {};
 }
 
+// RFC 4301 §4.1: between two hosts, and these are the SA's ends; without NAT's port AH would not survive (RFC 3948 §1).
+Rule check_mode(const SaParameters& p) {
+  if (p.protocol != IpProto::esp && p.protocol != IpProto::ah) return fail("SA: the protocol must be ESP or AH");
+  if (p.protocol == IpProto::ah && p.udp_encapsulation) return fail("SA: AH is not encapsulated in UDP");
+  if (p.bundle != 0 && p.bundle == p.flow) return fail("SA: a bundle names the other SA's flow");
+  if (p.bundle != 0 && p.protocol == IpProto::ah && p.mode != SaMode::transport)
+    return fail("SA: AH around ESP is of transport mode");
+  if (p.mode == SaMode::tunnel) return {};
+  if (p.selector_count == 0) return fail("SA: transport mode needs selectors");
+  const bool in = p.direction == SaDirection::inbound;
+  for (std::size_t i = 0; i < p.selector_count; ++i) {
+    const TrafficSelector& s = p.selectors[i];
+    const auto is = [](const IpAddress& first, const IpAddress& last, const IpAddress& host) {
+      return first == host && last == host;
+    };
+    if (!is(s.source_first, s.source_last, in ? p.remote : p.local) ||
+        !is(s.destination_first, s.destination_last, in ? p.local : p.remote))
+      return fail(fmt::format("SA: selector {}: in transport mode the traffic's ends are the SA's own", i));
+  }
+  return {};
+}
+
 Rule check_keys(const SaParameters& p) {
-  POSTERN_TRY(sizes, crypto::sizes_of(p.transform));
+  POSTERN_TRY(sizes, sizes_of(p));
   if (p.cipher_key_bytes != sizes.key_bytes)
     return fail(
         fmt::format("SA: the cipher key has {} bytes, the transform needs {}", p.cipher_key_bytes, sizes.key_bytes));
@@ -86,6 +109,9 @@ Rule check_enums(const SaParameters& p) {
 }
 
 Result<crypto::EspKey> expand(const SaParameters& p) {
+  if (p.protocol == IpProto::ah)
+    return crypto::EspKey::create_authenticator(
+        p.transform.integrity, Bytes(p.integrity_key).first(p.integrity_key_bytes), p.extended_sequence);
   return crypto::EspKey::create(p.transform, Bytes(p.cipher_key).first(p.cipher_key_bytes),
                                 Bytes(p.integrity_key).first(p.integrity_key_bytes), p.extended_sequence);
 }
@@ -101,13 +127,28 @@ const CompiledSelectors* compile_selectors(const SaParameters& p) {
 }  // namespace
 
 EspOverhead overhead_of(const SaParameters& p, const crypto::TransformSizes& sizes) {
-  const std::uint32_t ip = p.local.family() == Family::v4 ? ipv4_min_header : ipv6_header;
+  const std::uint32_t ip = p.mode == SaMode::transport ? 0 : ip_header(p.local.family());
   EspOverhead overhead;
   overhead.outer_bytes = static_cast<std::uint16_t>(ip + (p.udp_encapsulation ? udp_header : 0));
+  if (p.protocol == IpProto::ah) {
+    overhead.header = static_cast<std::uint8_t>(ah_bytes(sizes.icv_bytes, p.local.family()));
+    overhead.trailer = 0;
+    overhead.block_bytes = 1;
+    return overhead;
+  }
   overhead.iv_bytes = static_cast<std::uint8_t>(sizes.iv_bytes);
   overhead.icv_bytes = static_cast<std::uint8_t>(sizes.icv_bytes);
   overhead.block_bytes = static_cast<std::uint8_t>(std::max<std::uint16_t>(sizes.block_bytes, 4));
   return overhead;
+}
+
+Result<crypto::TransformSizes> sizes_of(const SaParameters& p) {
+  return p.protocol == IpProto::ah ? crypto::ah_sizes_of(p.transform.integrity) : crypto::sizes_of(p.transform);
+}
+
+std::uint32_t inner_mtu(const OutboundSa& sa, std::uint32_t mtu) {
+  return sa.mode == SaMode::transport ? sa.overhead.transport_mtu(mtu, ip_header(sa.outer))
+                                      : sa.overhead.plaintext_mtu(mtu);
 }
 
 InboundSa::~InboundSa() {
@@ -124,6 +165,7 @@ Result<void> validate(const SaParameters& p) {
   POSTERN_CHECK(check_encapsulation(p));
   POSTERN_CHECK(check_window(p));
   POSTERN_CHECK(check_selectors(p));
+  POSTERN_CHECK(check_mode(p));
   return check_keys(p);
 }
 
@@ -148,6 +190,10 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->extended_sequence = p.extended_sequence;
   sa->ecn = p.ecn;
   sa->deliver = p.deliver;
+  sa->protocol = p.protocol;
+  sa->mode = p.mode;
+  sa->flow = p.flow;
+  sa->bundle = p.bundle;
   return sa;
 }
 
@@ -171,6 +217,9 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->extended_sequence = p.extended_sequence;
   sa->limited = has_lifetime(p);
   sa->unicast_only = p.deliver == DeliverTo::map_interface;
+  sa->protocol = p.protocol;
+  sa->mode = p.mode;
+  sa->bundle = p.bundle;
   sa->spi = __builtin_bswap32(p.spi);
   build_outer_template(p, *sa);
   return sa;

@@ -25,28 +25,37 @@ inline constexpr std::uint32_t esp_trailer = 2;     // pad length, next header
 inline constexpr std::uint32_t min_path_mtu = 576;  // RFC 791; IPv6 never goes below 1280
 inline constexpr std::uint32_t max_path_mtu = 65535;
 
-// Bytes that tunnel-mode ESP adds, by part.
+// Bytes that ESP or AH adds, by part. AH: `header` with its ICV and padding, and nothing else.
 struct EspOverhead {
-  std::uint16_t outer_bytes = 0;  // IP and, when encapsulated, UDP
+  std::uint16_t outer_bytes = 0;  // IP, in tunnel mode, and UDP, when encapsulated
   std::uint8_t iv_bytes = 0;
   std::uint8_t icv_bytes = 0;
   std::uint8_t block_bytes = 4;  // power of two
+  std::uint8_t header = esp_header;
+  std::uint8_t trailer = esp_trailer;
 
   // The largest inner packet that fits into an outer packet of `mtu`: what is left for ciphertext, in whole blocks,
   // less the pad length and next header bytes. 0 when nothing fits.
   [[nodiscard]] constexpr std::uint32_t plaintext_mtu(std::uint32_t mtu) const {
-    const std::uint32_t fixed = std::uint32_t{outer_bytes} + esp_header + iv_bytes + icv_bytes;
+    const std::uint32_t fixed = std::uint32_t{outer_bytes} + header + iv_bytes + icv_bytes;
     if (mtu < fixed + block_bytes) return 0;
-    return ((mtu - fixed) & ~(std::uint32_t{block_bytes} - 1)) - esp_trailer;
+    return ((mtu - fixed) & ~(std::uint32_t{block_bytes} - 1)) - trailer;
   }
   // Padding, pad length and next header behind `plain_bytes` (RFC 4303 §2.4).
   [[nodiscard]] constexpr std::uint32_t trailer_bytes(std::uint32_t plain_bytes) const {
     const std::uint32_t mask = std::uint32_t{block_bytes} - 1;
-    return ((plain_bytes + esp_trailer + mask) & ~mask) - plain_bytes;
+    return ((plain_bytes + trailer + mask) & ~mask) - plain_bytes;
+  }
+  // Transport mode: the same with the packet's own IP headers, which stay in front.
+  [[nodiscard]] constexpr std::uint32_t transport_mtu(std::uint32_t mtu, std::uint32_t network_bytes) const {
+    const std::uint32_t upper = mtu < network_bytes ? 0 : plaintext_mtu(mtu - network_bytes);
+    return upper == 0 ? 0 : network_bytes + upper;
   }
 };
 static_assert(EspOverhead{20, 16, 12, 16}.plaintext_mtu(1500) == 1438);
 static_assert(EspOverhead{40, 8, 12, 8}.plaintext_mtu(1500) == 1430);
+static_assert(EspOverhead{0, 16, 12, 16}.transport_mtu(1500, 20) == 1458);
+static_assert(EspOverhead{20, 0, 0, 1, 24, 0}.plaintext_mtu(1500) == 1456);
 
 [[nodiscard]] constexpr bool soft_lifetime_over(const SaParameters& p, std::uint64_t packets, std::uint64_t bytes) {
   return (p.soft_packets != 0 && packets >= p.soft_packets) || (p.soft_bytes != 0 && bytes >= p.soft_bytes);
@@ -57,6 +66,8 @@ static_assert(EspOverhead{40, 8, 12, 8}.plaintext_mtu(1500) == 1430);
   return lifetime != 0 && now_ns - slot.installed_ns.load(std::memory_order_relaxed) >= lifetime;
 }
 
+// Of ESP's transform or AH's authenticator.
+[[nodiscard]] Result<crypto::TransformSizes> sizes_of(const SaParameters& parameters);
 [[nodiscard]] EspOverhead overhead_of(const SaParameters& parameters, const crypto::TransformSizes& sizes);
 
 // The part of an inbound SA that every delivered batch writes: on lines of its own.
@@ -101,6 +112,9 @@ struct alignas(64) InboundSa {
   bool limited = false;  // a lifetime is set
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
+  IpProto protocol = IpProto::esp;
+  SaMode mode = SaMode::tunnel;
+  std::uint32_t flow = 0, bundle = 0;
 
   explicit InboundSa(crypto::EspKey expanded) : key(std::move(expanded)) {}
   InboundSa(const InboundSa&) = delete;
@@ -132,10 +146,13 @@ struct alignas(64) OutboundSa {
   bool limited = false;
   bool unicast_only = false;  // of a crypto map (TS-11)
   std::uint16_t tcp_mss = 0;
+  IpProto protocol = IpProto::esp;
+  SaMode mode = SaMode::tunnel;
   // Second line: the outer headers, lengths, marks and checksums zero.
   OuterTemplate header{};
   std::uint32_t header_sum = 0;  // one's complement sum of the IPv4 header's constant part
   std::uint32_t spi = 0;         // as on the wire
+  std::uint32_t bundle = 0;
 
   explicit OutboundSa(crypto::EspKey expanded) : key(std::move(expanded)) {}
   OutboundSa(const OutboundSa&) = delete;
@@ -149,6 +166,9 @@ static_assert(sizeof(OutboundSa) <= 128);
   const std::uint64_t learned = sa.slot->path_mtu.load(std::memory_order_relaxed);
   return learned == LearnedPathMtu::none ? sa.path_mtu : LearnedPathMtu::least(learned, sa.path_mtu, monotonic_ns());
 }
+// The largest packet that `sa` takes when what it makes may have `mtu` bytes; in transport mode one without IP options
+// and extension headers.
+[[nodiscard]] std::uint32_t inner_mtu(const OutboundSa& sa, std::uint32_t mtu);
 
 // What install() refuses, with the value and what is allowed. Nothing of the keys is in the text.
 [[nodiscard]] Result<void> validate(const SaParameters& parameters);

@@ -32,7 +32,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 4;
+inline constexpr std::uint32_t sa_channel_version = 5;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
@@ -95,6 +95,7 @@ enum class DeviceKind : std::uint32_t {
   steer,      // fds: TAP queue (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR). Ethernet whose addresses are a postern_stamp
   udp_encap,  // fds: UDP socket on port 4500 that gets what the kernel reassembled (non-zero SPI)
   raw_esp,    // fds: raw socket, protocol 50: fragments of ESP that the kernel reassembled
+  raw_ah,     // fds: raw socket, protocol 51: the same of AH
   raw_icmp,   // fds: raw IPv4 (IP_HDRINCL) and IPv6 (IPV6_HDRINCL) socket for ICMP errors to the plain side
   packet_out,  // fds: AF_PACKET socket bound to an outside interface that has qdiscs or filters: TX instead of AF_XDP
 };
@@ -133,8 +134,8 @@ struct RemoveDevice {
 };
 
 // A client's inbound SA is answered when XDP knows it too (sa_installed), or after install_patience_ms without
-// posternd, which brings its map up to date when it comes back. EEXIST: the inbound {fvrf, local, SPI} is in use:
-// choose another SPI.
+// posternd, which brings its map up to date when it comes back. EEXIST: the inbound {fvrf, local, protocol, SPI} is in
+// use: choose another SPI.
 struct InstallSa {
   SaParameters parameters;
 };
@@ -164,6 +165,7 @@ struct SaRow {
   std::uint32_t reuse = 0;  // with `slot`, names an SA in the life of the memory file
   std::uint32_t spi = 0;    // host order
   SaDirection direction{};
+  IpProto protocol = IpProto::esp;
   SaInstaller installed_by{};
   bool udp_encapsulation = false;
   bool bound = false;  // outbound: `flow` goes into this SA now

@@ -21,7 +21,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 5;
+inline constexpr std::uint32_t sa_state_version = 6;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
@@ -52,7 +52,8 @@ struct TrafficSelector {
 // Everything that is fixed when an SA is made. Trivially copyable: it travels in InstallSa and lies in the slot.
 struct SaParameters {
   SaDirection direction = SaDirection::inbound;
-  SaMode mode = SaMode::tunnel;
+  IpProto protocol = IpProto::esp;  // or ah: `transform` names its authenticator then, and no cipher
+  SaMode mode = SaMode::tunnel;     // transport: the selectors are those of `local` and `remote` alone
   DfPolicy df = DfPolicy::copy;
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
@@ -68,10 +69,13 @@ struct SaParameters {
   std::uint32_t dummy_interval_us = 0;  // outbound: a dummy packet every so often (RFC 4303 §2.6); 0: none
   std::uint32_t spi = 0;                // host order
   std::uint32_t flow = 0;               // maps/abi.h: postern_stamp.flow
-  std::uint32_t fvrf = 0;               // front-door VRF's routing table, 0 main
-  std::uint32_t ifindex = 0;            // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
-  std::uint32_t inside_vrf = 0;         // plain side's routing table, 0 main: where ICMP errors about its packets leave
-  IpAddress local, remote;              // outer addresses: ours, the peer's
+  // AH around ESP on one flow: the `flow` of the other protocol's SA; 0: none. Outbound, what ESP made goes into the SA
+  // that this flow is bound to; inbound, neither is taken without the other.
+  std::uint32_t bundle = 0;
+  std::uint32_t fvrf = 0;        // front-door VRF's routing table, 0 main
+  std::uint32_t ifindex = 0;     // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
+  std::uint32_t inside_vrf = 0;  // plain side's routing table, 0 main: where ICMP errors about its packets leave
+  IpAddress local, remote;       // outer addresses: ours, the peer's
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order
   std::uint32_t path_mtu = 1500;                  // largest outer packet
   std::uint32_t path_mtu_aging_s = 600;  // RFC 1191 §6.3, RFC 8201 §4: how long a smaller one counts that was learned

@@ -125,18 +125,19 @@ struct Sad::Implementation {
   }
 
   [[nodiscard]] InboundSa* find(const SaKey& key) const {
-    if (key.protocol != IpProto::esp) return nullptr;
     for (InboundSa* sa = inbound.first(hash_of(key.spi, key.destination)); sa != nullptr;
          sa = sa->next.load(std::memory_order_acquire))
-      if (sa->spi == key.spi && sa->fvrf == key.fvrf && sa->destination == key.destination) return sa;
+      if (sa->spi == key.spi && sa->protocol == key.protocol && sa->fvrf == key.fvrf &&
+          sa->destination == key.destination)
+        return sa;
     return nullptr;
   }
   [[nodiscard]] OutboundSa* find_sender(const SaKey& key) const {
-    if (key.protocol != IpProto::esp) return nullptr;
     for (Sender* at = senders.first(hash_of(key.spi, key.destination)); at != nullptr;
          at = at->next.load(std::memory_order_acquire)) {
       const SaParameters& p = at->sa->slot->parameters;
-      if (p.spi == key.spi && p.fvrf == key.fvrf && p.remote == key.destination) return at->sa;
+      if (p.spi == key.spi && p.protocol == key.protocol && p.fvrf == key.fvrf && p.remote == key.destination)
+        return at->sa;
     }
     return nullptr;
   }
@@ -276,7 +277,7 @@ Result<std::uint32_t> Sad::install(const SaParameters& parameters, SaInstaller i
   sad.reclaim();
   POSTERN_CHECK(validate(parameters));
   if (parameters.direction == SaDirection::inbound &&
-      sad.find(SaKey{parameters.fvrf, parameters.spi, parameters.local, IpProto::esp}) != nullptr)
+      sad.find(SaKey{parameters.fvrf, parameters.spi, parameters.local, parameters.protocol}) != nullptr)
     return fail(fmt::format("SA: inbound SPI {:#x} at {} exists already", parameters.spi, parameters.local.text()),
                 EEXIST);
   POSTERN_TRY(index, sad.take_slot());
@@ -342,6 +343,7 @@ std::optional<SaRow> Sad::row(std::uint32_t index) const {
   row.reuse = slot.reuse.load(std::memory_order_relaxed);
   row.spi = p.spi;
   row.direction = p.direction;
+  row.protocol = p.protocol;
   row.installed_by = slot.installed_by.load(std::memory_order_relaxed);
   row.udp_encapsulation = p.udp_encapsulation;
   row.bound = !sad.owned[index].bindings.empty();

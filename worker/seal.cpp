@@ -1,6 +1,5 @@
 // The outbound batch: numbers, sealing, outer headers, transmission.
 #include "worker/outbound.hpp"
-#include "worker/outer_header.hpp"
 
 namespace postern {
 
@@ -26,6 +25,7 @@ void Outbound::close_batch() {
   const std::span pending = std::span(pending_[queue_.filling_slot()]).first(batch.count);
   const bool full = batch.count == packet_batch;
   number_runs(batch, pending);
+  cover(batch, pending);
   compact(batch, pending);
   if (batch.count != 0) queue_.close(full && context_.crowded);
 }
@@ -70,10 +70,11 @@ void Outbound::number_run(std::span<crypto::EspJob> jobs, std::span<Pending> run
       limited && slot.parameters.hard_packets != 0 ? slot.parameters.hard_packets : UINT64_MAX;
   const std::uint64_t most_bytes = limited && slot.parameters.hard_bytes != 0 ? slot.parameters.hard_bytes : UINT64_MAX;
   const bool over = limited && hard_seconds_over(slot, now);
+  const std::uint32_t sequence_at = run[0].sa->protocol == IpProto::esp ? 4 : ah_sequence_at;
   for (std::size_t i = 0; i < run.size(); ++i) {
     Pending& pending = run[i];
     jobs[i].sequence = number + i;
-    store_be32(pending.packet.data() + 4, static_cast<std::uint32_t>(jobs[i].sequence));
+    store_be32(pending.packet.data() + sequence_at, static_cast<std::uint32_t>(jobs[i].sequence));
     if (over || packets_before >= most_packets || bytes_before + pending.inner_bytes > most_bytes) {
       pending.refused = Drop::sa_expired;
       context_.tell(slot, SaExpiryKind::hard);
@@ -96,6 +97,32 @@ void Outbound::number_run(std::span<crypto::EspJob> jobs, std::span<Pending> run
     context_.tell(slot, SaExpiryKind::sequence_near_end);
   if (limited && soft_lifetime_over(slot.parameters, packets_before, bytes_before))
     context_.tell(slot, SaExpiryKind::soft);
+}
+
+// RFC 4302 §3.3.3: AH's ICV covers the IP headers in front of it, so these are there before it.
+void Outbound::cover(CipherBatch& batch, std::span<Pending> all) {
+  for (std::uint32_t i = 0; i < all.size(); ++i) {
+    Pending& pending = all[i];
+    const OutboundSa& sa = *pending.sa;
+    if (sa.protocol == IpProto::esp || pending.refused != Drop::none) [[likely]]
+      continue;
+    crypto::EspJob& job = batch.jobs[i];
+    Around& around = pending.around;
+    if (around.network_bytes == 0) {
+      around.network_bytes = sa.overhead.outer_bytes;
+      write_outer(sa, outer_fields(sa, around, job), job.esp - around.network_bytes);
+    }
+    CoveredHeaders& headers = covered_[queue_.filling_slot()][i];
+    job.covered = headers.data();
+    job.covered_bytes = around.network_bytes;
+    if (!cover_headers({job.esp - around.network_bytes, around.network_bytes}, headers))
+      pending.refused = Drop::unparseable;
+  }
+}
+
+OuterFields Outbound::outer_fields(const OutboundSa& sa, const Around& around, const crypto::EspJob& job) {
+  return {around.traffic_class, around.dont_fragment, static_cast<std::uint16_t>(job.sequence + sa.identification),
+          job.size};
 }
 
 void Outbound::compact(CipherBatch& batch, std::span<Pending> pending) {
@@ -125,15 +152,20 @@ void Outbound::transmit_sealed(const CipherBatch& batch, std::span<Pending> all)
       continue;
     }
     const std::uint32_t esp_bytes = pending.packet.size;
-    const auto identification = static_cast<std::uint16_t>(job.sequence + sa.identification);
-    std::byte* const outer = pending.packet.push(sa.overhead.outer_bytes);
-    write_outer(sa, {pending.traffic_class, pending.dont_fragment, identification, esp_bytes}, outer);
-    finish_udp_checksum(sa, esp_bytes, outer);
+    if (pending.around.network_bytes == 0) [[likely]] {
+      std::byte* const outer = pending.packet.push(sa.overhead.outer_bytes);
+      write_outer(sa, outer_fields(sa, pending.around, job), outer);
+      finish_udp_checksum(sa, esp_bytes, outer, ip_header(sa.outer));
+    } else {
+      const std::uint32_t udp = sa.udp_encapsulation ? udp_header : 0;
+      std::byte* const outer = pending.packet.push(pending.around.network_bytes + udp);
+      finish_udp_checksum(sa, esp_bytes, outer, pending.around.network_bytes);
+    }
     if (pending.nested_in != 0) [[unlikely]] {
       loop(pending.packet, pending.nested_in);
       continue;
     }
-    if (pending.outer_mtu != 0) {
+    if (pending.around.cut_to != 0) {
       used = transmit_cut(pending, used);
       continue;
     }

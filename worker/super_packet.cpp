@@ -21,7 +21,7 @@ void Outbound::super_packet(const VnetHeader& offload, Bytes ip_packet, std::uin
   if (!plan) return context_.count_drop(Drop::bad_offload);
   // Without a route yet the segments wait as the kernel wanted them, and are judged one by one when it is there.
   const bool routed = !held_.waits(flow) && !find_route(flow);
-  const std::uint32_t mtu = routed ? route_.plaintext_mtu : context_.largest_copy();
+  const std::uint32_t mtu = routed ? largest(ip_packet, *info) : context_.largest_copy();
   if (!clamp_to_mtu(*plan, mtu) || segment_size(*plan, 0) > context_.largest_copy())
     return context_.count_drop(Drop::too_big);
   send_segments(*plan, like);
@@ -56,11 +56,12 @@ void Outbound::oversize_from_queue(const VnetHeader& offload, Bytes ip_packet, c
     if (*wait == Drop::no_outbound_sa) context_.egress.acquire(like.flow, whole);
     return context_.count_drop(*wait);
   }
+  const bool tunnel = route_.sa->mode == SaMode::tunnel;
   if (const Drop refused = refuse(whole, info); refused != Drop::none) return context_.count_drop(refused);
-  if (!info.dont_fragment && !route_.sa->selectors->permit_pieces(whole, info))
+  if (!info.dont_fragment && tunnel && !route_.sa->selectors->permit_pieces(whole, info))
     return context_.count_drop(Drop::fragment_selector);  // nor is there a frame that holds it whole
-  if (!info.dont_fragment) return send_fragments(whole, info, like);
-  answer_too_big(whole, info);
+  if (!info.dont_fragment && tunnel) return send_fragments(whole, info, like);
+  if (info.dont_fragment) answer_too_big(whole, info);
   context_.count_drop(Drop::too_big);
 }
 

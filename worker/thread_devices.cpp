@@ -49,6 +49,7 @@ Result<FdCount> fds_of(DeviceKind kind) {
     case DeviceKind::xsk_inside:
     case DeviceKind::udp_encap:
     case DeviceKind::raw_esp:
+    case DeviceKind::raw_ah:
     case DeviceKind::raw_icmp: return FdCount{1, 2};
     case DeviceKind::tunnel:
     case DeviceKind::steer:

@@ -150,12 +150,14 @@ void BpfNode::set_local(std::string_view address, std::uint32_t vrf) {
   must(maps().local_addresses.update({vrf, address_of(address)}, {}));
 }
 
-void BpfNode::set_sa(std::uint32_t spi, std::string_view destination, std::uint16_t encap_port, std::uint32_t vrf) {
+void BpfNode::set_sa(std::uint32_t spi, std::string_view destination, std::uint16_t encap_port, std::uint32_t vrf,
+                     std::uint8_t protocol) {
   InboundSaEntry entry;
   entry.vrf = vrf;
   entry.spi = Spi{spi};
   entry.destination = must(IpAddress::parse(destination));
   entry.encap_port = encap_port;
+  entry.protocol = static_cast<IpProto>(protocol);
   must(SaMap(maps().sas).insert(entry));
 }
 

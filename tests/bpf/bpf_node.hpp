@@ -57,7 +57,8 @@ class BpfNode {
   postern_interface inside() const;
   void set_interface(std::uint32_t ifindex, const postern_interface& entry);
   void set_local(std::string_view address, std::uint32_t vrf = 0);
-  void set_sa(std::uint32_t spi, std::string_view destination, std::uint16_t encap_port = 0, std::uint32_t vrf = 0);
+  void set_sa(std::uint32_t spi, std::string_view destination, std::uint16_t encap_port = 0, std::uint32_t vrf = 0,
+              std::uint8_t protocol = 50);
   // Compiles, writes and puts in force on out0 the policy; returns its generation.
   std::uint32_t set_policy(std::vector<PolicyRule> rules);
   // An AF_XDP socket in the slot: with it, a redirect there succeeds.

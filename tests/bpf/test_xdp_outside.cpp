@@ -50,6 +50,35 @@ TEST_CASE("ESP for us: to the worker when the SA exists, else dropped") {
   CHECK(node.new_drops(Drop::esp_runt) == 1);
 }
 
+TEST_CASE("AH for us: to the worker when an AH SA has the SPI, and ESP's SA is none") {
+  POSTERN_NEEDS_ROOT();
+  ProtectedNode node;
+  constexpr std::uint8_t proto_ah = 51;
+  const auto ah = [](std::uint32_t spi, std::size_t bytes = 64) {
+    return Octets{4, 4, 0, 0} + be32(spi) + be32(1) + zeros(bytes - 12);
+  };
+  CHECK(node.xdp(v4(proto_ah, ah(known_spi)), node.out0).action == XDP_DROP);  // that SPI is ESP's
+  CHECK(node.new_drops(Drop::no_sa) == 1);
+  node.set_sa(0x4004, us, 0, 0, proto_ah);
+  node.set_sa(0x4004, "2001:db8:ff::1", 0, 0, proto_ah);
+  CHECK(node.xdp(v4(proto_ah, ah(0x4004)), node.out0).action == XDP_REDIRECT);
+  CHECK(node.xdp(v6(proto_ah, ah(0x4004)), node.out0).action == XDP_REDIRECT);
+  CHECK(node.xdp(v6(0, extension(proto_ah) + ah(0x4004)), node.out0).action == XDP_REDIRECT);
+  CHECK(node.xdp(v4(proto_esp, esp(0x4004)), node.out0).action == XDP_DROP);
+  CHECK(node.xdp(v4(proto_ah, ah(unknown_spi)), node.out0).action == XDP_DROP);
+  CHECK(node.new_drops(Drop::no_sa) == 2);
+  CHECK(node.xdp(v4(proto_ah, ah(0x4004, 12)), node.out0).action == XDP_REDIRECT);
+  CHECK(node.xdp(v4(proto_ah, zeros(11)), node.out0).action == XDP_DROP);
+  CHECK(node.new_drops(Drop::esp_runt) == 1);
+  // Fragments are the kernel's; what goes through is ordinary traffic.
+  CHECK(node.xdp(ethernet(type_ipv4, ipv4({peer, us, proto_ah, 64, 0x2000}, ah(0x4004))), node.out0).action ==
+        XDP_PASS);
+  CHECK(node.xdp(ethernet(type_ipv4, ipv4({peer, us, proto_ah, 64, 0x0005}, zeros(64))), node.out0).action == XDP_PASS);
+  CHECK(node.new_verdicts(node.out0, POSTERN_HOOK_XDP_INGRESS, POSTERN_VERDICT_exempt) == 2);
+  CHECK(node.xdp(v4(proto_ah, ah(0x4004), peer, "10.1.0.2"), node.out0).action == XDP_DROP);
+  CHECK(node.new_drops(Drop::clear_text) == 1);
+}
+
 TEST_CASE("an SA belongs to its address and its front-door VRF") {
   POSTERN_NEEDS_ROOT();
   ProtectedNode node;

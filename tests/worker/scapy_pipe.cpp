@@ -1,7 +1,8 @@
 // esp_pipe: the pipeline behind standard input and output, so that an ESP that shares no code with ours can talk to it.
 //
 //   esp_pipe key=value ...     keys: spi transform (WORD+WORD) cipher auth local remote udp window df ecn dscp ttl mtu
-//                              engine; tfc: bytes to pad to; esn: the number that either side begins at, 64 bits
+//                              engine mode; tfc: bytes to pad to; esn: the number that either side begins at, 64 bits;
+//                              ah (authenticator, or "with-" and that: AH around ESP) ah_spi ah_auth
 //   in:   out HEX              a plain IP packet to seal          in HEX   a packet of the cipher side to open
 //         dummy                one dummy packet
 //   out:  one line for each: any of "wire HEX", "plain HEX", "icmp HEX", "drop NAME" in the order in which they
@@ -17,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "crypto/ah.hpp"
 #include "crypto/transforms.hpp"
 #include "reference.hpp"
 #include "worker/pipeline.hpp"
@@ -66,6 +68,12 @@ crypto::Transform transform_of(const std::string& words) {
   return *transform;
 }
 
+crypto::Integrity authenticator_of(const std::string& name) {
+  const crypto::Integrity found = crypto::find_ah_transform("ah-" + name + "-hmac");
+  if (found == crypto::Integrity::none) throw std::runtime_error("no AH of " + name);
+  return found;
+}
+
 template <std::size_t N>
 std::uint16_t put_key(const Options& options, const char* name, std::array<std::byte, N>& out) {
   const auto found = options.find(name);
@@ -76,6 +84,16 @@ std::uint16_t put_key(const Options& options, const char* name, std::array<std::
   return static_cast<std::uint16_t>(key.size());
 }
 
+// RFC 4301 §4.4.1.1: the SA's ends and nothing else.
+void between_ends(SaParameters& p, std::uint8_t protocol) {
+  const bool out = p.direction == SaDirection::outbound;
+  p.mode = SaMode::transport;
+  p.selector_count = 1;
+  p.selectors[0].source_first = p.selectors[0].source_last = out ? p.local : p.remote;
+  p.selectors[0].destination_first = p.selectors[0].destination_last = out ? p.remote : p.local;
+  p.selectors[0].protocol = protocol;
+}
+
 SaParameters parameters(const Options& options, SaDirection direction) {
   SaParameters p;
   p.direction = direction;
@@ -83,9 +101,10 @@ SaParameters parameters(const Options& options, SaDirection direction) {
   p.flow = 1;
   p.local = *IpAddress::parse(options.at("local"));
   p.remote = *IpAddress::parse(options.at("remote"));
-  p.transform = transform_of(options.at("transform"));
+  if (options.contains("transform")) p.transform = transform_of(options.at("transform"));
   p.cipher_key_bytes = put_key(options, "cipher", p.cipher_key);
   p.integrity_key_bytes = put_key(options, "auth", p.integrity_key);
+  if (options.contains("mode") && options.at("mode") == "transport") between_ends(p, 0);
   p.local_port = p.remote_port = static_cast<std::uint16_t>(number(options, "udp", 0));
   p.udp_encapsulation = p.local_port != 0;
   p.replay_window =
@@ -102,6 +121,29 @@ SaParameters parameters(const Options& options, SaDirection direction) {
   return p;
 }
 
+constexpr std::uint32_t flow = 1, bundle_flow = 2;
+
+// AH alone takes the place of ESP; around ESP it has a flow of its own.
+std::vector<SaParameters> all_parameters(const Options& options, SaDirection direction) {
+  const SaParameters first = parameters(options, direction);
+  const auto asked = options.find("ah");
+  if (asked == options.end()) return {first};
+  SaParameters ah = first;
+  ah.protocol = IpProto::ah;
+  ah.spi = number(options, "ah_spi", first.spi);
+  ah.cipher_key_bytes = 0;
+  ah.integrity_key_bytes = put_key(options, "ah_auth", ah.integrity_key);
+  const bool around = asked->second.starts_with("with-");
+  ah.transform = {crypto::Cipher::none, 0, authenticator_of(asked->second.substr(around ? 5 : 0))};
+  if (!around) return {ah};
+  SaParameters esp = first;
+  esp.bundle = bundle_flow;
+  ah.flow = bundle_flow;
+  ah.bundle = flow;
+  between_ends(ah, static_cast<std::uint8_t>(IpProto::esp));
+  return {esp, ah};
+}
+
 class Pipe {
  public:
   static constexpr std::uint32_t frame_count = 256, frame_bytes = 4096;
@@ -114,15 +156,18 @@ class Pipe {
         frames_(memory_.data(), frame_count, frame_bytes),
         printer_(frames_) {
     sad_ = must(Sad::create(std::span(slots_.get(), 4), 1));
-    const auto out = parameters(options, SaDirection::outbound);
-    const std::uint32_t slot = must(sad_->install(out));
-    const std::uint32_t inbound = must(sad_->install(parameters(options, SaDirection::inbound)));
+    std::vector<std::uint32_t> outbound, inbound;
+    for (const SaParameters& out : all_parameters(options, SaDirection::outbound)) {
+      outbound.push_back(must(sad_->install(out)));
+      if (!sad_->bind_flow(out.flow, outbound.back())) throw std::runtime_error("bind_flow");
+    }
+    for (const SaParameters& in : all_parameters(options, SaDirection::inbound))
+      inbound.push_back(must(sad_->install(in)));
     if (const auto esn = options.find("esn"); esn != options.end())
-      start_at(std::stoull(esn->second, nullptr, 0), slot, inbound);
-    if (!sad_->bind_flow(1, slot)) throw std::runtime_error("bind_flow");
+      start_at(std::stoull(esn->second, nullptr, 0), outbound.front(), inbound.front());
     Adjacency next;
     next.ifindex = 1;
-    if (!table_->put({0, out.remote}, next)) throw std::runtime_error("adjacency");
+    if (!table_->put({0, *IpAddress::parse(options.at("remote"))}, next)) throw std::runtime_error("adjacency");
     const bool openssl = options.contains("engine") && options.at("engine") == "openssl";
     pipeline_ = std::make_unique<Pipeline>(
         must(crypto::EspEngine::create(openssl ? crypto::EngineKind::openssl : crypto::EngineKind::automatic)), *sad_,

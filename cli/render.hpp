@@ -11,6 +11,7 @@ namespace postern::cli {
 
 [[nodiscard]] std::string render_crypto_map(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_ipsec_sa(const nlohmann::json& data);
+[[nodiscard]] std::string render_crypto_ipsec_transform_set(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_session(const nlohmann::json& data);
 [[nodiscard]] std::string render_interface_tunnel(const nlohmann::json& data);
 [[nodiscard]] std::string render_dataplane(const nlohmann::json& data);

@@ -39,9 +39,14 @@ std::string access_list(const json& entry, bool v6) {
 }
 
 std::string key_line(const json& keys, const char* direction, const char* label) {
-  const json& esp = keys.at(direction).at("esp");
-  return fmt::format("{} esp spi: {}, cipher key: {}, authenticator key: {}\n", label, spi(text(esp, "spi")),
-                     text(esp, "cipher"), text(esp, "authenticator", "(none)"));
+  const json& sas = keys.at(direction);
+  std::string out;
+  if (const auto esp = sas.find("esp"); esp != sas.end())
+    out += fmt::format("{} esp spi: {}, cipher key: {}, authenticator key: {}\n", label, spi(text(*esp, "spi")),
+                       text(*esp, "cipher"), text(*esp, "authenticator", "(none)"));
+  if (const auto ah = sas.find("ah"); ah != sas.end())
+    out += fmt::format("{} ah spi: {}, key: {}\n", label, spi(text(*ah, "spi")), text(*ah, "key"));
+  return out;
 }
 
 std::string lifetime(const json& entry) {

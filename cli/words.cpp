@@ -14,6 +14,7 @@ namespace postern::cli {
 namespace {
 
 constexpr std::array<std::string_view, 2> map_keywords = {"tag", "interface"};
+constexpr std::array<std::string_view, 1> tag_keyword = {"tag"};
 constexpr std::array<std::string_view, 3> sa_keywords = {"interface", "map", "peer"};
 constexpr std::array<std::string_view, 4> clear_keywords = {"interface", "map", "peer", "spi"};
 constexpr std::array<std::string_view, 2> session_keywords = {"interface", "peer"};
@@ -26,6 +27,8 @@ const std::array all_commands = {
             "crypto map sets, their entries and interfaces"},
     Command{"show crypto ipsec sa", "", sa_keywords, Action::ask, render_crypto_ipsec_sa,
             "security associations and their counters"},
+    Command{"show crypto ipsec transform-set", "", tag_keyword, Action::ask, render_crypto_ipsec_transform_set,
+            "transform sets, their modes, and what uses them"},
     Command{"show crypto session", "", session_keywords, Action::ask, render_crypto_session,
             "peers, their status and flows", true},
     Command{"show interface tunnel", "NUMBER", {}, Action::ask, render_interface_tunnel, "one tunnel interface"},

@@ -1,6 +1,7 @@
 // Crypto map entries and tunnels: lists and modes of both types, and what manual keying demands: one permit rule, one
 // set whose IV may begin anew, keys of the algorithms' lengths.
 #include "config/check.hpp"
+#include "crypto/ah.hpp"
 #include "crypto/transforms.hpp"
 
 namespace postern::config {
@@ -46,6 +47,25 @@ void check_direction(Check& check, const ManualSa& sa, const std::string& path, 
   check_part(check, sa.integrity_key, sizes.integrity_key_bytes, path + "/authenticator", set, "an authenticator");
 }
 
+// Both directions have the SAs of the set's protocols, and no others (MAN-06, MAN-09).
+bool protocol_given(Check& check, const std::string& path, bool wanted, const char* protocol, const TransformSet& set) {
+  if (wanted && !given(check, path))
+    check.report.error(path, fmt::format("is missing: transform set {} has {}", set.name, protocol),
+                       "SPI and key of both directions");
+  if (!wanted && given(check, path))
+    check.report.error(path, fmt::format("transform set {} has no {}", set.name, protocol), "leave it out");
+  return wanted && given(check, path);
+}
+
+void check_protocols(Check& check, const ManualSa& esp, const ManualSa& ah, const std::string& path,
+                     const TransformSet& set) {
+  if (protocol_given(check, path + "/esp", set.has_esp(), "ESP", set)) check_direction(check, esp, path + "/esp", set);
+  if (protocol_given(check, path + "/ah", set.has_ah(), "AH", set))
+    check_key(check, ah.integrity_key,
+              crypto::ah_sizes_of(set.ah).value_or(crypto::TransformSizes{}).integrity_key_bytes, path + "/ah/key",
+              set);
+}
+
 bool broken(const Check& check, const std::string& set_name) {
   const auto index = index_of(check.document.transform_sets, set_name);
   if (!index) return true;
@@ -66,8 +86,12 @@ void check_keys(Check& check, const std::string& set_name, const ManualKeys& key
                                           "begin at the same one, and nonce reuse breaks the cipher",
                                           set.name, crypto::text(set.transform)),
                               "esp-aes with an authenticator, or keys by IKE");
-  check_direction(check, keys.inbound, keys_path + "/inbound/esp", set);
-  check_direction(check, keys.outbound, keys_path + "/outbound/esp", set);
+  check_protocols(check, keys.inbound, keys.ah_inbound, keys_path + "/inbound", set);
+  check_protocols(check, keys.outbound, keys.ah_outbound, keys_path + "/outbound", set);
+  const std::string udp = keys_path.substr(0, keys_path.find("/session_key")) + "/udp_encapsulation";
+  if (set.has_ah() && given(check, udp))
+    check.report.error(udp, "AH authenticates the addresses that NAT changes, and is not encapsulated in UDP",
+                       "ESP alone, or leave it out");
 }
 
 }  // namespace
@@ -111,6 +135,13 @@ void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const
 
 namespace {
 
+bool mixes_modes(const Check& check, const MapEntry& entry) {
+  return std::ranges::any_of(entry.transform_sets, [&](const std::string& name) {
+    const TransformSet* const set = find_named(check.document.transform_sets, name);
+    return set != nullptr && !set->transport_mode;
+  });
+}
+
 // transport mode holds for traffic between the peers alone; for the rest it is taken as tunnel.
 void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
   const Acl* const acl = find_named(check.document.acls, entry.acl);
@@ -123,16 +154,28 @@ void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
   const std::string where =
       alone ? path + "/transform_set"
             : at("{}/transform_sets/{}", path, std::distance(entry.transform_sets.begin(), transport));
+  const bool required = find_named(check.document.transform_sets, *transport)->mode_required;
   for (const Ace& rule : acl->rules) {
     if (rule.action != Action::permit) continue;
-    if (rule.destination == Prefix::host(entry.peer))
-      check.report.error(where, fmt::format("transport mode (set {}) is not available in this version", *transport),
-                         "a set of tunnel mode");
-    else
+    if (rule.destination == Prefix::host(entry.peer) && mixes_modes(check, entry))
+      check.report.error(where, "sets of both modes in one entry: IKE negotiates one mode for all of them",
+                         "sets of one mode");
+    else if (rule.destination != Prefix::host(entry.peer) && required)
+      check.report.error(
+          where, fmt::format("set {} requires transport mode: the traffic does not end at the peer", *transport),
+          "mode transport, or a list from this host to the peer");
+    else if (rule.destination != Prefix::host(entry.peer))
       check.report.warning(
           where,
           fmt::format("mode transport of set {} is taken as tunnel: the traffic does not end at the peer", *transport));
   }
+}
+
+void check_negotiated_ah(Check& check, const std::vector<std::string>& sets, const std::string& path) {
+  for (std::size_t i = 0; i < sets.size(); ++i)
+    if (const TransformSet* const set = find_named(check.document.transform_sets, sets[i]); set && set->has_ah())
+      check.report.error(path, fmt::format("AH (set {}) by IKE is not available in this version", set->name),
+                         "a set of ESP alone, or manual keys");
 }
 
 void check_peer(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
@@ -153,6 +196,9 @@ void check_map(Check& check, std::size_t i) {
     check_peer(check, map, entry, path + "/peer");
     check_list(check, map, entry, path);
     check_mode(check, entry, path);
+    if (entry.negotiated)
+      check_negotiated_ah(check, entry.transform_sets,
+                          path + (given(check, path + "/transform_set") ? "/transform_set" : "/transform_sets"));
     if (!entry.negotiated && entry.transform_sets.size() == 1 && given(check, path + "/session_key"))
       check_keys(check, entry.transform_sets.front(), entry.keys, path + "/transform_set", path + "/session_key");
     if (const Acl* const acl = find_named(check.document.acls, entry.acl)) rules += acl->rules.size();
@@ -182,7 +228,7 @@ void check_tunnel(Check& check, std::size_t i) {
       return check.report.error(path + "/profile",
                                 fmt::format("transform set {} of profile {} is of transport mode", name, profile->name),
                                 "a tunnel's transform set must be of tunnel mode");
-  if (tunnel.negotiated) return;
+  if (tunnel.negotiated) return check_negotiated_ah(check, profile->transform_sets, path + "/profile");
   check_keys(check, profile->transform_sets.front(), tunnel.keys, path + "/profile", path + "/session_key");
 }
 

@@ -9,17 +9,25 @@ class Spis {
  public:
   explicit Spis(Report& report) : report_(report) {}
 
-  // `end` is the address (or interface) the SPI belongs to.
-  void take(std::uint32_t spi, const std::string& end, const std::string& path, std::string_view whose) {
-    const auto [owner, fresh] = taken_.emplace(std::pair(spi, end), path);
+  // `end` is the address (or interface) the SPIs belong to. The same SPI of ESP and AH is none of two (TS-57).
+  void take(const ManualSa& esp, const ManualSa& ah, const std::string& end, const std::string& path,
+            std::string_view whose) {
+    if (esp.spi != 0) take(esp_, esp.spi, end, path + "/esp/spi", whose);
+    if (ah.spi != 0) take(ah_, ah.spi, end, path + "/ah/spi", whose);
+  }
+
+ private:
+  using Taken = std::map<std::pair<std::uint32_t, std::string>, std::string>;
+
+  void take(Taken& taken, std::uint32_t spi, const std::string& end, const std::string& path, std::string_view whose) {
+    const auto [owner, fresh] = taken.emplace(std::pair(spi, end), path);
     if (!fresh && owner->second != path)
       report_.error(path, fmt::format("SPI {} is used twice {} {}, first at {}", spi, whose, end, owner->second),
                     "an SPI of its own");
   }
 
- private:
   Report& report_;
-  std::map<std::pair<std::uint32_t, std::string>, std::string> taken_;
+  Taken esp_, ah_;
 };
 
 // The address that packets for this interface's SAs arrive at; the interface's name where the document does not say.
@@ -55,15 +63,16 @@ void check_spis(Check& check) {
       if (entry.negotiated) continue;
       const std::string keys = at("/crypto_maps/{}/entries/{}/session_key", i, j);
       for (const std::string& end : local_ends(d, d.crypto_maps[i]))
-        inbound.take(entry.keys.inbound.spi, end, keys + "/inbound/esp/spi", "at");
-      outbound.take(entry.keys.outbound.spi, entry.peer.text(), keys + "/outbound/esp/spi", "towards");
+        inbound.take(entry.keys.inbound, entry.keys.ah_inbound, end, keys + "/inbound", "at");
+      outbound.take(entry.keys.outbound, entry.keys.ah_outbound, entry.peer.text(), keys + "/outbound", "towards");
     }
   for (std::size_t i = 0; i < d.tunnels.size(); ++i) {
     const Tunnel& tunnel = d.tunnels[i];
     if (tunnel.negotiated) continue;
     const std::string keys = at("/tunnels/{}/protection/session_key", i);
-    inbound.take(tunnel.keys.inbound.spi, local_end(d, tunnel), keys + "/inbound/esp/spi", "at");
-    outbound.take(tunnel.keys.outbound.spi, tunnel.destination.text(), keys + "/outbound/esp/spi", "towards");
+    inbound.take(tunnel.keys.inbound, tunnel.keys.ah_inbound, local_end(d, tunnel), keys + "/inbound", "at");
+    outbound.take(tunnel.keys.outbound, tunnel.keys.ah_outbound, tunnel.destination.text(), keys + "/outbound",
+                  "towards");
   }
 }
 

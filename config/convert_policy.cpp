@@ -17,10 +17,10 @@ Secret convert_key(const json& value, const std::string& path, Conversion& conve
   return conversion.keep(read_secret_file(file, conversion.options), path + "/file");
 }
 
-ManualSa convert_direction(const json& direction, const std::string& path, Conversion& conversion) {
-  if (direction.contains("ah")) conversion.report.error(path + "/ah", "AH is not available in this version", "esp");
-  const json& esp = direction["esp"];
+ManualSa convert_esp(const json& direction, const std::string& path, Conversion& conversion) {
   ManualSa out;
+  if (!direction.contains("esp")) return out;
+  const json& esp = direction["esp"];
   out.spi = esp["spi"];
   if (esp.contains("cipher")) out.cipher_key = convert_key(esp["cipher"], path + "/esp/cipher", conversion);
   if (esp.contains("authenticator"))
@@ -28,9 +28,18 @@ ManualSa convert_direction(const json& direction, const std::string& path, Conve
   return out;
 }
 
+ManualSa convert_ah(const json& direction, const std::string& path, Conversion& conversion) {
+  ManualSa out;
+  if (!direction.contains("ah")) return out;
+  out.spi = direction["ah"]["spi"];
+  out.integrity_key = convert_key(direction["ah"]["key"], path + "/ah/key", conversion);
+  return out;
+}
+
 ManualKeys convert_keys(const json& keys, const std::string& path, Conversion& conversion) {
-  return {convert_direction(keys["inbound"], path + "/inbound", conversion),
-          convert_direction(keys["outbound"], path + "/outbound", conversion)};
+  const std::string in = path + "/inbound", out = path + "/outbound";
+  return {convert_esp(keys["inbound"], in, conversion), convert_esp(keys["outbound"], out, conversion),
+          convert_ah(keys["inbound"], in, conversion), convert_ah(keys["outbound"], out, conversion)};
 }
 
 // MapEntry and Tunnel have the same three fields.
@@ -198,7 +207,10 @@ std::vector<TransformSet> convert_transform_sets(const json& sets, Conversion& c
     auto resolved = resolve_transforms(set["transforms"].get<std::vector<std::string>>(), path, conversion.report);
     made.transforms = std::move(resolved.names);
     made.transform = resolved.transform;
-    made.transport_mode = set.value("mode", "tunnel") == "transport";
+    made.ah = resolved.ah;
+    const std::string mode = set.value("mode", "tunnel");
+    made.transport_mode = mode.starts_with("transport");
+    made.mode_required = mode == "transport require";
   }
   return out;
 }

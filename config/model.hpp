@@ -54,20 +54,25 @@ struct Acl {
 struct TransformSet {
   std::string name;
   std::vector<std::string> transforms;  // as IOS spells them, with size: {"esp-aes", "256"} is "esp-256-aes"
-  crypto::Transform transform;          // the same, resolved
+  crypto::Transform transform;          // the same, resolved: ESP's
   bool transport_mode = false;
+  bool mode_required = false;  // "transport require": what cannot be of transport mode is refused, not taken as tunnel
+  crypto::Integrity ah = crypto::Integrity::none;
+  [[nodiscard]] bool has_esp() const { return transform != crypto::Transform{}; }
+  [[nodiscard]] bool has_ah() const { return ah != crypto::Integrity::none; }
   bool operator==(const TransformSet&) const = default;
 };
 
-// RFC 4301 §4.5.1: manual keys of one direction (MAN-07).
+// RFC 4301 §4.5.1: manual keys of one direction and protocol (MAN-06, MAN-07).
 struct ManualSa {
-  std::uint32_t spi = 0;  // 256..4294967295
+  std::uint32_t spi = 0;  // 256..4294967295; 0: there is no such SA
   Secret cipher_key, integrity_key;
   bool operator==(const ManualSa&) const = default;
 };
 
 struct ManualKeys {
-  ManualSa inbound, outbound;
+  ManualSa inbound, outbound;            // ESP
+  ManualSa ah_inbound{}, ah_outbound{};  // without a cipher key
   bool operator==(const ManualKeys&) const = default;
 };
 

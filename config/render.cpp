@@ -64,15 +64,20 @@ json render_acl(const Acl& acl) {
   return {{"name", acl.name}, {"family", text_of(acl.family)}, {"rules", std::move(rules)}};
 }
 
-json render_direction(const ManualSa& sa) {
-  json esp = {{"spi", sa.spi}};
-  if (!sa.cipher_key.empty() || sa.integrity_key.empty()) esp["cipher"] = masked_secret;  // esp-null has none
-  if (!sa.integrity_key.empty()) esp["authenticator"] = masked_secret;
-  return {{"esp", std::move(esp)}};
+json render_direction(const ManualSa& esp, const ManualSa& ah) {
+  json out = json::object();
+  if (esp.spi != 0) {
+    json& sa = out["esp"] = {{"spi", esp.spi}};
+    if (!esp.cipher_key.empty() || esp.integrity_key.empty()) sa["cipher"] = masked_secret;  // esp-null has none
+    if (!esp.integrity_key.empty()) sa["authenticator"] = masked_secret;
+  }
+  if (ah.spi != 0) out["ah"] = {{"spi", ah.spi}, {"key", masked_secret}};
+  return out;
 }
 
 json render_keys(const ManualKeys& keys) {
-  return {{"inbound", render_direction(keys.inbound)}, {"outbound", render_direction(keys.outbound)}};
+  return {{"inbound", render_direction(keys.inbound, keys.ah_inbound)},
+          {"outbound", render_direction(keys.outbound, keys.ah_outbound)}};
 }
 
 template <class T>
@@ -191,11 +196,15 @@ json render_tunnel(const Tunnel& tunnel) {
   return out;
 }
 
+const char* mode_text(const TransformSet& set) {
+  if (!set.transport_mode) return "tunnel";
+  return set.mode_required ? "transport require" : "transport";
+}
+
 json render_ipsec(const Document& document) {
   json sets = json::array(), profiles = json::array();
   for (const TransformSet& set : document.transform_sets)
-    sets.push_back(
-        {{"name", set.name}, {"transforms", set.transforms}, {"mode", set.transport_mode ? "transport" : "tunnel"}});
+    sets.push_back({{"name", set.name}, {"transforms", set.transforms}, {"mode", mode_text(set)}});
   for (const IpsecProfile& profile : document.profiles) {
     json& out = profiles.emplace_back(json{
         {"name", profile.name}, {"transform_sets", profile.transform_sets}, {"initiate", text_of(profile.initiate)}});

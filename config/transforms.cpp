@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "crypto/ah.hpp"
 #include "crypto/transforms.hpp"
 
 namespace postern::config {
@@ -13,11 +14,6 @@ namespace {
 constexpr std::array<std::pair<std::string_view, std::string_view>, 9> unavailable = {{
     {"esp-seal", "SEAL is a vendor's own cipher that nobody else can speak"},
     {"esp-rfc1829", "RFC 1829 encrypts without an authenticator, which lets anyone alter packets"},
-    {"ah-md5-hmac", "AH is not available in this version"},
-    {"ah-sha-hmac", "AH is not available in this version"},
-    {"ah-sha256-hmac", "AH is not available in this version"},
-    {"ah-sha384-hmac", "AH is not available in this version"},
-    {"ah-sha512-hmac", "AH is not available in this version"},
     {"comp-lzs", "compression is not available in this version"},
     {"comp-deflate", "compression is not available in this version"},
 }};
@@ -26,6 +22,9 @@ std::string offered() {
   std::string out;
   for (const crypto::NamedTransform& row : crypto::named_transforms())
     out += fmt::format("{}{}", out.empty() ? "" : ", ", row.alias.empty() ? row.name : row.alias);
+  for (const crypto::NamedTransform& row : crypto::named_transforms())
+    if (row.cipher == crypto::Cipher::none && crypto::ah_sizes_of(row.integrity))
+      out += ", " + crypto::ah_text(row.integrity);
   return out;
 }
 
@@ -42,6 +41,7 @@ const crypto::NamedTransform* find_row(const std::string& text, const std::strin
 
 void check_combination(const ResolvedTransforms& set, const std::string& path, Report& report) {
   const crypto::Transform& t = set.transform;
+  if (t == crypto::Transform{} && set.ah != crypto::Integrity::none) return;  // AH alone
   const bool aead = crypto::is_aead(t.cipher);
   if (aead && t.integrity != crypto::Integrity::none) {
     const std::string_view cipher = crypto::find_cipher(t.cipher, t.key_bits)->name;
@@ -70,6 +70,16 @@ void warn_of_weak(const crypto::NamedTransform& row, const std::string& path, Re
                    "esp-aes, esp-gcm");
 }
 
+void take_ah(crypto::Integrity ah, const std::string& path, ResolvedTransforms& out, Report& report) {
+  if (out.ah != crypto::Integrity::none)
+    report.error(path, "a second AH transform in one set", "one transform of each class");
+  const std::string name = crypto::ah_text(ah);
+  if (crypto::find_integrity(ah)->weak)
+    report.warning(path, fmt::format("{} is weak and deprecated", name), "ah-sha256-hmac");
+  out.names.push_back(name);
+  out.ah = ah;
+}
+
 }  // namespace
 
 ResolvedTransforms resolve_transforms(const std::vector<std::string>& texts, const std::string& path, Report& report) {
@@ -77,6 +87,10 @@ ResolvedTransforms resolve_transforms(const std::vector<std::string>& texts, con
   bool cipher_seen = false, authenticator_seen = false, whole = true;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const std::string here = at("{}/{}", path, i);
+    if (const crypto::Integrity ah = crypto::find_ah_transform(texts[i]); ah != crypto::Integrity::none) {
+      take_ah(ah, here, out, report);
+      continue;
+    }
     const crypto::NamedTransform* const row = find_row(texts[i], here, report);
     if (row == nullptr) {
       whole = false;

@@ -13,6 +13,7 @@ namespace postern::config {
 struct ResolvedTransforms {
   std::vector<std::string> names;  // as `show` prints them: "esp-aes", "esp-256-aes", "esp-sha256-hmac"
   crypto::Transform transform;
+  crypto::Integrity ah = crypto::Integrity::none;
 };
 // Reports at path/0, path/1, ...: unknown and unavailable names, two of a class, AEAD with an authenticator; warns of
 // weak ones.

@@ -110,16 +110,20 @@ ControlReply Node::command_clear(const json& args) {
   }
   const auto flow_matches = [&](const PlannedSaPair& pair) {
     return std::ranges::any_of(plan_.flows, [&](const PlannedFlow& flow) {
-      return flow.sa_pair == pair.key && (map.empty() || flow.map == map) &&
+      return flow.sa_pair == owner_of(pair) && (map.empty() || flow.map == map) &&
              (interface.empty() || flow.interface == interface);
     });
   };
+  // AH and ESP of one flow go together, whichever has the SPI.
+  std::set<std::string> with_spi;
+  if (args.contains("spi") && args["spi"].is_number_unsigned())
+    for (const PlannedSaPair& pair : plan_.sas)
+      if (const auto spi = args["spi"].get<std::uint32_t>();
+          pair.inbound.parameters.spi == spi || pair.outbound.parameters.spi == spi)
+        with_spi.insert(owner_of(pair));
   const auto cleared = clear_sas([&](const PlannedSaPair& pair) {
     if (peer_address && pair.outbound.parameters.remote != *peer_address) return false;
-    if (args.contains("spi") && args["spi"].is_number_unsigned() &&
-        pair.inbound.parameters.spi != args["spi"].get<std::uint32_t>() &&
-        pair.outbound.parameters.spi != args["spi"].get<std::uint32_t>())
-      return false;
+    if (args.contains("spi") && !with_spi.contains(owner_of(pair))) return false;
     return flow_matches(pair);
   });
   if (!cleared) return ControlReply::failure(cleared.error().message());

@@ -40,8 +40,9 @@ struct FlowView {
   std::optional<std::uint32_t> tunnel;
   std::string owner;  // who makes its SAs: "M1 10 out0", "Tunnel0"; a negotiated one's connection
   bool negotiated = false;
-  std::optional<SaView> inbound, outbound;  // negotiated: the newest inbound one, the outbound one that is in use
-  std::uint64_t send_errors = 0;            // no SA, no next hop, too big
+  std::optional<SaView> inbound, outbound;        // negotiated: the newest inbound one, the outbound one that is in use
+  std::optional<SaView> inbound_ah, outbound_ah;  // around ESP; AH alone is in the two above
+  std::uint64_t send_errors = 0;                  // no SA, no next hop, too big
   std::uint32_t plaintext_mtu = 0;
 };
 

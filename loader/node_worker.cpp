@@ -14,7 +14,7 @@ constexpr std::chrono::seconds heartbeat{1};
 constexpr int most_unanswered = 3;
 
 bool same_sender(const SaParameters& a, const SaParameters& b) {
-  return a.fvrf == b.fvrf && a.local == b.local && a.spi == b.spi;
+  return a.fvrf == b.fvrf && a.local == b.local && a.protocol == b.protocol && a.spi == b.spi;
 }
 
 }  // namespace

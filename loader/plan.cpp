@@ -175,15 +175,29 @@ class Planner {
       return {};
     }
     if (entry.negotiated) return add_negotiated(key, {table_of(document_, interface.vrf), entry.peer});
-    POSTERN_TRY(pair,
-                map_sa_pair({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
-    return add_pair(std::move(pair), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
+    POSTERN_TRY(pairs,
+                map_sa_pairs({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
+    return add_pairs(std::move(pairs), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
   }
 
-  Result<void> add_pair(PlannedSaPair pair, std::vector<std::uint32_t> flows, const AdjacencyKey& peer) {
-    pair.inbound.parameters.flow = pair.outbound.parameters.flow = flows.front();
-    pair.flows = std::move(flows);
-    plan_.sas.push_back(std::move(pair));
+  // AH around ESP has a flow of its own, which nothing but that ESP goes into. It is there before the ESP is.
+  Result<void> add_pairs(std::vector<PlannedSaPair> pairs, std::vector<std::uint32_t> flows, const AdjacencyKey& peer) {
+    const auto place = [](PlannedSaPair& pair, std::uint32_t flow, std::uint32_t bundle) {
+      pair.inbound.parameters.flow = pair.outbound.parameters.flow = flow;
+      pair.inbound.parameters.bundle = pair.outbound.parameters.bundle = bundle;
+    };
+    if (pairs.size() == 2) {
+      const std::uint32_t bundle = flows_.id_of("bundle " + pairs[0].key);
+      used_["bundle " + pairs[0].key] = bundle;
+      place(pairs[1], bundle, flows.front());
+      pairs[1].flows = {bundle};
+      plan_.sas.push_back(std::move(pairs[1]));
+      place(pairs[0], flows.front(), bundle);
+    } else {
+      place(pairs[0], flows.front(), 0);
+    }
+    pairs[0].flows = std::move(flows);
+    plan_.sas.push_back(std::move(pairs[0]));
     add_peer(peer);
     return {};
   }
@@ -225,9 +239,9 @@ class Planner {
     interface.flags |= POSTERN_IF_TUNNEL;
     interface.flow = id;
     if (tunnel.negotiated) return add_negotiated(tunnel.device(), {fvrf, tunnel.destination});
-    POSTERN_TRY(pair,
-                tunnel_sa_pair({document_, tunnel, *outside, *device, *local, fvrf, table_of(document_, tunnel.vrf)}));
-    return add_pair(std::move(pair), {id}, {fvrf, tunnel.destination});
+    POSTERN_TRY(pairs,
+                tunnel_sa_pairs({document_, tunnel, *outside, *device, *local, fvrf, table_of(document_, tunnel.vrf)}));
+    return add_pairs(std::move(pairs), {id}, {fvrf, tunnel.destination});
   }
 
   void add_devices() {
@@ -252,7 +266,10 @@ class Planner {
     for (const std::uint32_t vrf : plains)
       for (std::uint32_t thread = 0; thread < plan_.threads; ++thread)
         add_socket("raw icmp", DeviceKind::raw_icmp, vrf, thread);
-    for (const std::uint32_t vrf : fronts) add_socket("raw esp", DeviceKind::raw_esp, vrf, 0);
+    for (const std::uint32_t vrf : fronts) {
+      add_socket("raw esp", DeviceKind::raw_esp, vrf, 0);
+      add_socket("raw ah", DeviceKind::raw_ah, vrf, 0);
+    }
     std::uint32_t number = 0;  // `queue`: the worker knows a device by kind, ifindex and queue
     for (const auto& [vrf, port] : ports)
       add_socket("udp " + std::to_string(port), DeviceKind::udp_encap, vrf, 0, port, number++);
@@ -321,10 +338,10 @@ class Planner {
   }
 
   Result<void> check_spis() const {
-    std::set<std::tuple<std::uint32_t, IpAddress, std::uint32_t>> seen;
+    std::set<std::tuple<std::uint32_t, IpAddress, IpProto, std::uint32_t>> seen;
     for (const PlannedSaPair& pair : plan_.sas) {
       const SaParameters& in = pair.inbound.parameters;
-      if (!seen.emplace(in.fvrf, in.local, in.spi).second)
+      if (!seen.emplace(in.fvrf, in.local, in.protocol, in.spi).second)
         return fail(pair.key + ": inbound SPI " + std::to_string(in.spi) + " is already in use at " + in.local.text());
     }
     return {};

@@ -114,7 +114,7 @@ struct PlannedSa {
 };
 
 struct PlannedSaPair {
-  std::string key;  // "M1 10 out0", "Tunnel0": who owns it, over edits of what it says
+  std::string key;  // "M1 10 out0", "Tunnel0": who owns it, over edits of what it says; AH around ESP: ah_key() of it
   PlannedSa inbound, outbound;
   std::vector<std::uint32_t> flows;  // that go into `outbound`
 };
@@ -155,6 +155,15 @@ struct Plan {
   [[nodiscard]] const PlannedSaPair* find_pair(std::string_view key) const;
 };
 
+// The pair of AH SAs around the ESP of pair `key`.
+[[nodiscard]] inline std::string ah_key(const std::string& key) { return key + " ah"; }
+// The key of the flow's owner: of ESP's pair for AH's.
+[[nodiscard]] inline std::string owner_of(const PlannedSaPair& pair) {
+  const SaParameters& p = pair.outbound.parameters;
+  const bool around = p.protocol == IpProto::ah && p.bundle != 0;
+  return around ? pair.key.substr(0, pair.key.size() - ah_key("").size()) : pair.key;
+}
+
 // Worker threads: as the document says, else one per CPU and at most one per receive queue.
 [[nodiscard]] std::uint32_t planned_threads(const config::Document& document, const Facts& facts);
 
@@ -169,6 +178,15 @@ struct Plan {
 // Largest inner packet that fits `path_mtu` after ESP in tunnel mode (RFC 4303 §2.4: padding to the block).
 [[nodiscard]] Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family outer,
                                                   bool udp_encapsulation, std::uint32_t path_mtu);
+
+// The same for what a transform set says: AH, or AH around ESP, too. `transport`: the packet with its own IP headers.
+struct Protection {
+  crypto::Transform esp;
+  crypto::Integrity ah = crypto::Integrity::none;
+  bool transport = false;
+};
+[[nodiscard]] Result<std::uint32_t> largest_inside(const Protection& protection, Family outer, bool udp_encapsulation,
+                                                   std::uint32_t path_mtu);
 
 // Same SA for the same traffic with the same keys (constant time): nothing to do.
 [[nodiscard]] bool same_sa(const PlannedSa& planned, const SaParameters& installed);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "crypto/ah.hpp"
+
 namespace postern::loader {
 namespace {
 
@@ -34,7 +36,6 @@ DfPolicy df_of(config::DfBit df) {
 SaParameters common_parameters(const config::Document& document, const config::TransformSet& set,
                                const config::Encapsulation& encapsulation) {
   SaParameters parameters;
-  parameters.mode = SaMode::tunnel;
   const EncapsulationPolicy policy = policy_of(encapsulation);
   parameters.df = policy.df;
   parameters.ecn = policy.ecn;
@@ -65,7 +66,8 @@ void set_selectors(PlannedSaPair& pair, const std::vector<TrafficSelector>& outb
   }
 }
 
-Result<PlannedSaPair> pair_of(const std::string& key, const SaParameters& common, const config::ManualKeys& keys) {
+Result<PlannedSaPair> pair_of(const std::string& key, const SaParameters& common, const config::ManualSa& inbound,
+                              const config::ManualSa& outbound) {
   PlannedSaPair pair;
   pair.key = key;
   const auto fill = [&](PlannedSa& sa, SaDirection direction, const config::ManualSa& manual) -> Result<void> {
@@ -80,9 +82,38 @@ Result<PlannedSaPair> pair_of(const std::string& key, const SaParameters& common
     sa.parameters.integrity_key_bytes = static_cast<std::uint16_t>(manual.integrity_key.size());
     return {};
   };
-  POSTERN_CHECK(fill(pair.inbound, SaDirection::inbound, keys.inbound));
-  POSTERN_CHECK(fill(pair.outbound, SaDirection::outbound, keys.outbound));
+  POSTERN_CHECK(fill(pair.inbound, SaDirection::inbound, inbound));
+  POSTERN_CHECK(fill(pair.outbound, SaDirection::outbound, outbound));
   return pair;
+}
+
+TrafficSelector between(const IpAddress& local, const IpAddress& remote, IpProto protocol) {
+  TrafficSelector selector;
+  selector.source_first = selector.source_last = local;
+  selector.destination_first = selector.destination_last = remote;
+  selector.protocol = static_cast<std::uint8_t>(protocol);
+  return selector;
+}
+
+// ESP first, AH around what it makes (RFC 4301 §4.1): AH then protects one host's ESP to another.
+Result<std::vector<PlannedSaPair>> pairs_of(const std::string& key, const SaParameters& common,
+                                            const config::TransformSet& set, const config::ManualKeys& keys,
+                                            const std::vector<TrafficSelector>& selectors) {
+  std::vector<PlannedSaPair> out;
+  if (set.has_esp()) {
+    POSTERN_TRY(esp, pair_of(key, common, keys.inbound, keys.outbound));
+    set_selectors(esp, selectors);
+    out.push_back(std::move(esp));
+  }
+  if (!set.has_ah()) return out;
+  SaParameters around = common;
+  around.protocol = IpProto::ah;
+  around.transform = {crypto::Cipher::none, 0, set.ah};
+  if (set.has_esp()) around.mode = SaMode::transport;
+  POSTERN_TRY(ah, pair_of(set.has_esp() ? ah_key(key) : key, around, keys.ah_inbound, keys.ah_outbound));
+  set_selectors(ah, set.has_esp() ? std::vector{between(common.local, common.remote, IpProto::esp)} : selectors);
+  out.push_back(std::move(ah));
+  return out;
 }
 
 const config::TransformSet* set_of(const config::Document& document, const config::Tunnel& tunnel) {
@@ -98,7 +129,8 @@ std::uint32_t tunnel_mtu(const config::Document& document, const config::Tunnel&
   for (const std::string& name : profile == nullptr ? std::vector<std::string>{} : profile->transform_sets) {
     const config::TransformSet* const set = config::find_named(document.transform_sets, name);
     if (set == nullptr) continue;
-    const auto mtu = plaintext_mtu(set->transform, tunnel.destination.family(), tunnel.udp_encapsulation, path_mtu);
+    const auto mtu = largest_inside({set->transform, set->ah, false}, tunnel.destination.family(),
+                                    tunnel.udp_encapsulation, path_mtu);
     const std::uint32_t fits = mtu ? *mtu : smallest_tunnel_mtu;
     smallest = smallest == 0 ? fits : std::min(smallest, fits);
   }
@@ -170,7 +202,14 @@ EncapsulationPolicy policy_of(const config::Encapsulation& in) {
   return out;
 }
 
-Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& key) {
+bool between_ends(const std::vector<TrafficSelector>& selectors, const IpAddress& local, const IpAddress& remote) {
+  return !selectors.empty() && std::ranges::all_of(selectors, [&](const TrafficSelector& s) {
+    return s.source_first == local && s.source_last == local && s.destination_first == remote &&
+           s.destination_last == remote;
+  });
+}
+
+Result<std::vector<PlannedSaPair>> map_sa_pairs(const MapSaInput& input, const std::string& key) {
   SaParameters common = common_parameters(input.document, input.set, input.entry.encapsulation);
   common.deliver = DeliverTo::map_interface;
   common.ifindex = input.link.ifindex;
@@ -180,13 +219,17 @@ Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& ke
   common.inside_vrf = input.fvrf;  // both sides of a map are in the VRF of its interface
   common.path_mtu = std::min(input.link.mtu, largest_path_mtu);
   set_encapsulation(common, input.entry.udp_encapsulation, input.entry.udp_local_port, input.entry.udp_remote_port);
-  POSTERN_TRY(pair, pair_of(key, common, input.entry.keys));
   POSTERN_TRY(selectors, selectors_of(input.permits));
-  set_selectors(pair, selectors);
-  return pair;
+  const bool transport = input.set.transport_mode && between_ends(selectors, common.local, common.remote);
+  if (input.set.mode_required && !transport)
+    return fail(key + ": transform set " + input.set.name +
+                " requires transport mode, and the traffic does not go from " + common.local.text() + " to " +
+                common.remote.text());
+  if (transport) common.mode = SaMode::transport;
+  return pairs_of(key, common, input.set, input.entry.keys, selectors);
 }
 
-Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input) {
+Result<std::vector<PlannedSaPair>> tunnel_sa_pairs(const TunnelSaInput& input) {
   const config::TransformSet* const set = set_of(input.document, input.tunnel);
   if (set == nullptr) return fail(input.tunnel.device() + ": its profile or transform set does not exist");
   SaParameters common = common_parameters(input.document, *set, input.tunnel.encapsulation);
@@ -199,12 +242,25 @@ Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input) {
   common.inside_vrf = input.inside_vrf;
   common.path_mtu = std::min(input.outside.mtu, largest_path_mtu);
   set_encapsulation(common, input.tunnel.udp_encapsulation, input.tunnel.udp_local_port, input.tunnel.udp_remote_port);
-  POSTERN_TRY(pair, pair_of(input.tunnel.device(), common, input.tunnel.keys));
   std::vector<TrafficSelector> selectors;
   if (input.tunnel.carries_v4) selectors.push_back(any_of(Family::v4));
   if (input.tunnel.carries_v6) selectors.push_back(any_of(Family::v6));
-  set_selectors(pair, selectors);
-  return pair;
+  return pairs_of(input.tunnel.device(), common, *set, input.tunnel.keys, selectors);
+}
+
+Result<std::uint32_t> largest_inside(const Protection& protection, Family outer, bool udp_encapsulation,
+                                     std::uint32_t path_mtu) {
+  const std::uint32_t ip = outer == Family::v4 ? 20 : 40, stays = protection.transport ? ip : 0;
+  std::uint32_t around = 0;
+  if (protection.ah != crypto::Integrity::none) {
+    POSTERN_TRY(sizes, crypto::ah_sizes_of(protection.ah));
+    const std::uint32_t unit = outer == Family::v4 ? 4 : 8;  // RFC 4302 §2.6
+    around = (12U + sizes.icv_bytes + unit - 1) / unit * unit;
+  }
+  if (path_mtu < around + ip) return fail("path MTU " + std::to_string(path_mtu) + " leaves no room for AH");
+  if (protection.esp == crypto::Transform{}) return path_mtu - around - (protection.transport ? 0 : ip);
+  POSTERN_TRY(inside, plaintext_mtu(protection.esp, outer, udp_encapsulation, path_mtu - around));
+  return inside + stays;
 }
 
 Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family outer, bool udp_encapsulation,
@@ -247,8 +303,9 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
   if (!std::equal(p.selectors.begin(), p.selectors.begin() + p.selector_count, installed.selectors.begin(),
                   same_selector))
     return false;
-  if (p.direction != installed.direction || p.mode != installed.mode || p.df != installed.df ||
-      p.ecn != installed.ecn || p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation ||
+  if (p.direction != installed.direction || p.mode != installed.mode || p.protocol != installed.protocol ||
+      p.bundle != installed.bundle || p.df != installed.df || p.ecn != installed.ecn ||
+      p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation ||
       p.fragmentation != installed.fragmentation || p.dscp_copy != installed.dscp_copy || p.dscp != installed.dscp ||
       p.tcp_mss != installed.tcp_mss || p.path_mtu_aging_s != installed.path_mtu_aging_s || p.ttl != installed.ttl ||
       p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||

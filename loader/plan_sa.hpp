@@ -1,5 +1,5 @@
-// The SA half of the plan: parameters of the pair that one map entry or one tunnel wants. Pure; for plan.cpp and its
-// tests.
+// The SA half of the plan: parameters of the pairs that one map entry or one tunnel wants: ESP's, AH's, or both, ESP's
+// first. Pure; for plan.cpp and its tests.
 #pragma once
 
 #include <optional>
@@ -34,6 +34,10 @@ struct EncapsulationPolicy {
 };
 [[nodiscard]] EncapsulationPolicy policy_of(const config::Encapsulation& encapsulation);
 
+// TS-34: transport mode is for traffic whose ends are the SA's own.
+[[nodiscard]] bool between_ends(const std::vector<TrafficSelector>& selectors, const IpAddress& local,
+                                const IpAddress& remote);
+
 struct MapSaInput {
   const config::Document& document;
   const config::MapEntry& entry;
@@ -43,7 +47,7 @@ struct MapSaInput {
   std::uint32_t fvrf;
   const std::vector<const config::Ace*>& permits;
 };
-[[nodiscard]] Result<PlannedSaPair> map_sa_pair(const MapSaInput& input, const std::string& key);
+[[nodiscard]] Result<std::vector<PlannedSaPair>> map_sa_pairs(const MapSaInput& input, const std::string& key);
 
 struct TunnelSaInput {
   const config::Document& document;
@@ -53,6 +57,6 @@ struct TunnelSaInput {
   IpAddress local;
   std::uint32_t fvrf, inside_vrf;
 };
-[[nodiscard]] Result<PlannedSaPair> tunnel_sa_pair(const TunnelSaInput& input);
+[[nodiscard]] Result<std::vector<PlannedSaPair>> tunnel_sa_pairs(const TunnelSaInput& input);
 
 }  // namespace postern::loader

@@ -20,9 +20,13 @@ struct Row {
   Result<json> (*build)(const json&, const NodeView&);
 };
 constexpr std::array rows = {
-    Row{"show crypto map", show_crypto_map},         Row{"show crypto ipsec sa", show_crypto_ipsec_sa},
-    Row{"show crypto session", show_crypto_session}, Row{"show interface tunnel", show_interface_tunnel},
-    Row{"show dataplane", show_dataplane},           Row{"config show", config_show},
+    Row{"show crypto map", show_crypto_map},
+    Row{"show crypto ipsec sa", show_crypto_ipsec_sa},
+    Row{"show crypto ipsec transform-set", show_crypto_ipsec_transform_set},
+    Row{"show crypto session", show_crypto_session},
+    Row{"show interface tunnel", show_interface_tunnel},
+    Row{"show dataplane", show_dataplane},
+    Row{"config show", config_show},
 };
 
 }  // namespace

@@ -50,14 +50,22 @@ std::string sibling_flags(const SaParameters& sa) {
   return fmt::format("{:016X}", bits);
 }
 
+// Of a set's words those of one protocol.
+json words_of(const json& transforms, IpProto protocol) {
+  json out = json::array();
+  for (const json& word : transforms)
+    if (word.get_ref<const std::string&>().starts_with("ah-") == (protocol == IpProto::ah)) out.push_back(word);
+  return out;
+}
+
 json sa_json(const SaView& sa, const FlowView& flow, const json& transforms, const json& life_s) {
   const SaParameters& parameters = sa.parameters;
-  const auto sizes = crypto::sizes_of(parameters.transform);
+  const auto sizes = crypto::sizes_of(parameters.transform);  // AH has no IV
   const bool inbound = parameters.direction == SaDirection::inbound;
   return {{"dir", inbound ? "in" : "out"},
-          {"proto", "esp"},
+          {"proto", parameters.protocol == IpProto::ah ? "ah" : "esp"},
           {"spi", hex_spi(parameters.spi)},
-          {"transforms", transforms},
+          {"transforms", words_of(transforms, parameters.protocol)},
           {"mode", parameters.mode == SaMode::tunnel ? "tunnel" : "transport"},
           {"udp_encap", parameters.udp_encapsulation},
           {"conn_id", sa.slot},
@@ -65,7 +73,7 @@ json sa_json(const SaView& sa, const FlowView& flow, const json& transforms, con
           {"sibling_flags", sibling_flags(parameters)},
           {"life_kb", life_kilobytes(sa)},
           {"life_s", life_s},
-          {"iv_bytes", sizes ? sizes->iv_bytes : 0},
+          {"iv_bytes", sizes && parameters.protocol == IpProto::esp ? sizes->iv_bytes : 0},
           {"replay", parameters.replay_window != 0},
           {"replay_window", parameters.replay_window},
           {"extended_sequence", parameters.extended_sequence},
@@ -81,6 +89,11 @@ json sa_json(const SaView& sa, const FlowView& flow, const json& transforms, con
           {"idle_s", sa.idle_s ? json(*sa.idle_s) : json()}};
 }
 
+bool made_by(const config::TransformSet& set, const SaParameters& sa) {
+  return sa.protocol == IpProto::ah ? !set.has_esp() && set.ah == sa.transform.integrity
+                                    : set.transform == sa.transform && set.has_ah() == (sa.bundle != 0);
+}
+
 // The set that the SA was made by: the first whose transform it has; without an SA the first.
 std::string set_of(const NodeView& view, const FlowContext& context) {
   const config::IpsecProfile* const profile =
@@ -92,7 +105,7 @@ std::string set_of(const NodeView& view, const FlowContext& context) {
   if (context.flow->outbound)
     for (const std::string& name : sets)
       if (const config::TransformSet* const set = config::find_named(view.document.transform_sets, name);
-          set != nullptr && set->transform == context.flow->outbound->parameters.transform)
+          set != nullptr && made_by(*set, context.flow->outbound->parameters))
         return name;
   return sets.empty() ? "" : sets.front();
 }
@@ -151,8 +164,8 @@ json flow_json(const NodeView& view, const FlowContext& context) {
   const json transforms = transforms_json(view, set_of(view, context))["transforms"];
   const json child = child_of(view, flow), life_s = life_seconds(view, flow);
   json sas = json::array(), true_ident = json::array();
-  if (flow.inbound) sas.push_back(sa_json(*flow.inbound, flow, transforms, life_s));
-  if (flow.outbound) sas.push_back(sa_json(*flow.outbound, flow, transforms, life_s));
+  for (const auto* const sa : {&flow.inbound, &flow.inbound_ah, &flow.outbound, &flow.outbound_ah})
+    if (*sa) sas.push_back(sa_json(**sa, flow, transforms, life_s));
   if (selector.second_local)
     true_ident = {{{"local", selector.local.text()}, {"remote", selector.remote.text()}},
                   {{"local", selector.second_local->text()}, {"remote", selector.second_remote->text()}}};

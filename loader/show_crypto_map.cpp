@@ -39,10 +39,14 @@ json acl_json(const NodeView& view, const std::string& name) {
   return {{"name", name}, {"rules", std::move(rules)}};
 }
 
-json key_json(const config::ManualSa& sa) {
-  json out = {{"spi", hex_spi(sa.spi)}, {"cipher", config::masked_secret}, {"authenticator", nullptr}};
-  if (!sa.integrity_key.empty()) out["authenticator"] = config::masked_secret;
-  return {{"esp", std::move(out)}};
+json key_json(const config::ManualSa& esp, const config::ManualSa& ah) {
+  json out = json::object();
+  if (esp.spi != 0) {
+    out["esp"] = {{"spi", hex_spi(esp.spi)}, {"cipher", config::masked_secret}, {"authenticator", nullptr}};
+    if (!esp.integrity_key.empty()) out["esp"]["authenticator"] = config::masked_secret;
+  }
+  if (ah.spi != 0) out["ah"] = {{"spi", hex_spi(ah.spi)}, {"key", config::masked_secret}};
+  return out;
 }
 
 // What every entry has; manual ones have no lifetime, PFS or choice.
@@ -63,7 +67,8 @@ json entry_json(std::uint32_t sequence, const IpAddress& peer) {
 }
 
 void add_keys(json& out, const config::ManualKeys& keys) {
-  out["session_key"] = {{"inbound", key_json(keys.inbound)}, {"outbound", key_json(keys.outbound)}};
+  out["session_key"] = {{"inbound", key_json(keys.inbound, keys.ah_inbound)},
+                        {"outbound", key_json(keys.outbound, keys.ah_outbound)}};
 }
 
 struct Negotiation {

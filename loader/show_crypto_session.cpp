@@ -14,6 +14,13 @@ json ports_json(const std::vector<config::PortRange>& ports) {
   return out;
 }
 
+int active_sas(const FlowView& flow) {
+  int count = 0;
+  for (const auto* const sa : {&flow.inbound, &flow.outbound, &flow.inbound_ah, &flow.outbound_ah})
+    count += sa->has_value();
+  return count;
+}
+
 json flow_json(const NodeView& view, const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const FlowSelector& selector = context.selector;
@@ -29,7 +36,7 @@ json flow_json(const NodeView& view, const FlowContext& context) {
               {"local_ports", ports_json(selector.local_ports)},
               {"remote_ports", ports_json(selector.remote_ports)},
               {"true_ident", std::move(true_ident)},
-              {"active_sas", (flow.inbound ? 1 : 0) + (flow.outbound ? 1 : 0)},
+              {"active_sas", active_sas(flow)},
               {"origin", "crypto map"},
               {"in",
                {{"dec", flow.inbound ? flow.inbound->packets : 0},

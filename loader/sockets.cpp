@@ -78,6 +78,15 @@ Result<void> choose_by_marker(int socket, UdpTaker taker, std::string_view what)
   return fail_errno(fmt::format("{}: SO_ATTACH_REUSEPORT_CBPF", what));
 }
 
+Result<Fd> open_raw(Family family, int protocol, std::string_view what, const SocketScope& scope) {
+  POSTERN_TRY(fd, open_socket(kernel_family(family), SOCK_RAW, protocol, what));
+  POSTERN_CHECK(set_mark(fd.get(), what));
+  POSTERN_CHECK(report_destination(fd.get(), family, what));
+  POSTERN_CHECK(bind_to_vrf(fd.get(), scope, what));
+  POSTERN_CHECK(keep_out(fd.get(), scope, what));
+  return fd;
+}
+
 }  // namespace
 
 Result<Fd> open_raw_icmp(Family family, const SocketScope& scope) {
@@ -93,13 +102,11 @@ Result<Fd> open_raw_icmp(Family family, const SocketScope& scope) {
 }
 
 Result<Fd> open_raw_esp(Family family, const SocketScope& scope) {
-  const std::string_view what = family == Family::v4 ? "raw ESP" : "raw ESP over IPv6";
-  POSTERN_TRY(fd, open_socket(kernel_family(family), SOCK_RAW, IPPROTO_ESP, what));
-  POSTERN_CHECK(set_mark(fd.get(), what));
-  POSTERN_CHECK(report_destination(fd.get(), family, what));
-  POSTERN_CHECK(bind_to_vrf(fd.get(), scope, what));
-  POSTERN_CHECK(keep_out(fd.get(), scope, what));
-  return fd;
+  return open_raw(family, IPPROTO_ESP, family == Family::v4 ? "raw ESP" : "raw ESP over IPv6", scope);
+}
+
+Result<Fd> open_raw_ah(Family family, const SocketScope& scope) {
+  return open_raw(family, IPPROTO_AH, family == Family::v4 ? "raw AH" : "raw AH over IPv6", scope);
 }
 
 Result<Fd> open_udp(const UdpSpec& spec) {

@@ -25,6 +25,7 @@ struct SocketScope {
 // Protocol 50 as the kernel reassembled it. IPv4 delivers with the IP header, IPv6 without (recvmsg ancillary data has
 // the destination: IPV6_RECVPKTINFO).
 [[nodiscard]] Result<Fd> open_raw_esp(Family family, const SocketScope& scope = {});
+[[nodiscard]] Result<Fd> open_raw_ah(Family family, const SocketScope& scope = {});
 
 // Which part of port 4500's traffic a socket is for (RFC 3948 §2.2): IKE has four zero bytes in front, ESP its SPI.
 enum class UdpTaker : std::uint8_t { all, worker, ike };

@@ -175,8 +175,14 @@ NegotiatedFlows negotiated_flows(const SharedMemory& memory) {
   return out;
 }
 
-std::uint32_t plaintext_mtu_of(const SaParameters& p, std::uint32_t path_mtu) {
-  return plaintext_mtu(p.transform, p.remote.family(), p.udp_encapsulation, path_mtu).value_or(0);
+// `around`: the AH SA of a bundle, null where there is none.
+std::uint32_t plaintext_mtu_of(const SaParameters& p, const SaParameters* around, std::uint32_t path_mtu) {
+  Protection protection;
+  protection.transport = p.mode == SaMode::transport;
+  if (p.protocol == IpProto::esp) protection.esp = p.transform;
+  if (p.protocol == IpProto::ah) protection.ah = p.transform.integrity;
+  if (around != nullptr) protection.ah = around->transform.integrity;
+  return largest_inside(protection, p.remote.family(), p.udp_encapsulation, path_mtu).value_or(0);
 }
 
 void add_negotiated(const ViewSources& from, const NegotiatedFlows& all, FlowView& flow, std::uint64_t now_ns) {
@@ -188,7 +194,7 @@ void add_negotiated(const ViewSources& from, const NegotiatedFlows& all, FlowVie
   };
   take(known->second.inbound, flow.inbound);
   take(known->second.outbound, flow.outbound);
-  if (flow.outbound) flow.plaintext_mtu = plaintext_mtu_of(flow.outbound->parameters, flow.outbound->path_mtu);
+  if (flow.outbound) flow.plaintext_mtu = plaintext_mtu_of(flow.outbound->parameters, nullptr, flow.outbound->path_mtu);
 }
 
 bool is_negotiated(const config::Document& document, const PlannedFlow& flow) {
@@ -202,6 +208,16 @@ bool is_negotiated(const config::Document& document, const PlannedFlow& flow) {
   return entry != map->entries.end() && entry->negotiated;
 }
 
+void add_installed(const ViewSources& from, const std::string& key, std::uint64_t now_ns,
+                   std::optional<SaView>& inbound, std::optional<SaView>& outbound) {
+  const auto pair = from.installed.sas.find(key);
+  if (pair == from.installed.sas.end()) return;
+  if (const SaSlot* const in = from.memory.live(pair->second.inbound_slot))
+    inbound = view_of(pair->second.inbound_slot, *in, now_ns);
+  if (const SaSlot* const out = from.memory.live(pair->second.outbound_slot))
+    outbound = view_of(pair->second.outbound_slot, *out, now_ns);
+}
+
 FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uint64_t now_ns) {
   FlowView flow;
   flow.flow = planned.id;
@@ -213,15 +229,13 @@ FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uin
   flow.tunnel = planned.tunnel;
   flow.owner = planned.sa_pair;
   flow.negotiated = is_negotiated(from.document, planned);
-  if (const auto pair = from.installed.sas.find(planned.sa_pair); pair != from.installed.sas.end()) {
-    if (const SaSlot* const in = from.memory.live(pair->second.inbound_slot))
-      flow.inbound = view_of(pair->second.inbound_slot, *in, now_ns);
-    if (const SaSlot* const out = from.memory.live(pair->second.outbound_slot))
-      flow.outbound = view_of(pair->second.outbound_slot, *out, now_ns);
-  }
+  add_installed(from, planned.sa_pair, now_ns, flow.inbound, flow.outbound);
+  add_installed(from, ah_key(planned.sa_pair), now_ns, flow.inbound_ah, flow.outbound_ah);
   if (const PlannedSaPair* const pair = from.plan.find_pair(planned.sa_pair)) {
     const SaParameters& p = pair->outbound.parameters;
-    flow.plaintext_mtu = plaintext_mtu_of(p, flow.outbound ? flow.outbound->path_mtu : p.path_mtu);
+    const PlannedSaPair* const around = from.plan.find_pair(ah_key(planned.sa_pair));
+    flow.plaintext_mtu = plaintext_mtu_of(p, around == nullptr ? nullptr : &around->outbound.parameters,
+                                          flow.outbound ? flow.outbound->path_mtu : p.path_mtu);
   }
   return flow;
 }

@@ -55,6 +55,7 @@ Result<void> hand_over_sockets(const HandOver& to, const PlannedDevice& device) 
   for (const Family family : {Family::v4, Family::v6}) {
     if (device.kind == DeviceKind::raw_icmp) POSTERN_CHECK(keep(open_raw_icmp(family, scope)));
     if (device.kind == DeviceKind::raw_esp) POSTERN_CHECK(keep(open_raw_esp(family, scope)));
+    if (device.kind == DeviceKind::raw_ah) POSTERN_CHECK(keep(open_raw_ah(family, scope)));
     if (device.kind == DeviceKind::udp_encap)
       POSTERN_CHECK(keep(open_udp({family, device.port, scope, UdpTaker::worker})));
   }

@@ -5,7 +5,8 @@ _postern_run_directory=${_postern_run_directory:-/run/postern}
 # Words that may follow "$*", one a line. Given words may be unique prefixes.
 _postern_next() {
   local -a commands=(
-    "show crypto map" "show crypto ipsec sa" "show crypto session" "show interface tunnel" "show dataplane"
+    "show crypto map" "show crypto ipsec sa" "show crypto ipsec transform-set" "show crypto session"
+    "show interface tunnel" "show dataplane"
     "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto ikev2 proposal" "show crypto ikev2 policy"
     "show crypto ikev2 profile" "show crypto ikev2 diagnose" "show crypto isakmp sa" "show crypto isakmp peers"
     "show ike" "clear crypto sa" "clear crypto session" "crypto session connect" "debug crypto ikev2"
@@ -27,6 +28,7 @@ _postern_keywords() {
   case "$*" in
     s*\ c*\ m*) echo tag interface ;;
     s*\ c*\ ip*\ s*) echo interface map peer ;;
+    s*\ c*\ ip*\ t*) echo tag ;;
     s*\ c*\ ik*\ s*) echo detail peer ;;
     s*\ c*\ ik*\ d*) echo peer ;;
     s*\ c*\ s*) echo detail interface peer ;;

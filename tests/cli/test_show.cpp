@@ -72,8 +72,8 @@ TEST_CASE("show: no key material, text or JSON") {
   std::ifstream in(POSTERN_EXAMPLES "/lab-n1.json");
   const json document = json::parse(in);
   const std::string key = document["crypto_maps"][0]["entries"][0]["session_key"]["inbound"]["esp"]["cipher"];
-  for (const char* const command :
-       {"show crypto map", "show crypto ipsec sa", "show crypto session", "show dataplane", "config show"})
+  for (const char* const command : {"show crypto map", "show crypto ipsec sa", "show crypto ipsec transform-set",
+                                    "show crypto session", "show dataplane", "config show"})
     CHECK(data_of(command, json::object(), view).dump().find(key.substr(0, 8)) == std::string::npos);
 }
 
@@ -95,6 +95,7 @@ TEST_CASE("show: filters, and what they do not find") {
       {"show crypto ipsec sa", {{"interface", "out0"}}, "interfaces", 2},
       {"show crypto ipsec sa", {{"map", "M6"}}, "interfaces", 1},
       {"show crypto ipsec sa", {{"peer", "2001:DB8:FF:0::2"}}, "interfaces", 2},
+      {"show crypto ipsec transform-set", {{"tag", "T1"}}, "transform_sets", 1},
       {"show crypto session", json::object(), "sessions", 4},
       {"show crypto session", {{"interface", "Tunnel0"}}, "sessions", 1},
   };
@@ -105,6 +106,7 @@ TEST_CASE("show: filters, and what they do not find") {
   CHECK(!error_of("show crypto map", {{"tag", "nobody"}}, view).empty());
   CHECK(!error_of("show crypto map", {{"tag", "M1"}, {"interface", "in0"}}, view).empty());
   CHECK(!error_of("show crypto ipsec sa", {{"peer", "192.0.2.9"}}, view).empty());
+  CHECK(!error_of("show crypto ipsec transform-set", {{"tag", "T9"}}, view).empty());
   CHECK(!error_of("show crypto ipsec sa", {{"peer", "nobody"}}, view).empty());
   CHECK(!error_of("show crypto session", {{"interface", "in0"}}, view).empty());
   CHECK(!error_of("show crypto session", {{"colour", "red"}}, view).empty());

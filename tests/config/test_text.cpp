@@ -91,8 +91,8 @@ TEST_CASE("text: a file must be regular and there") {
 }
 
 TEST_CASE("text: every shipped example is accepted") {
-  for (const char* const name :
-       {"lab-n1.json", "lab-n2.json", "lab-n1-ikev2.json", "lab-n2-ikev2.json", "all-keys.json"}) {
+  for (const char* const name : {"lab-n1.json", "lab-n2.json", "lab-n1-ikev2.json", "lab-n2-ikev2.json",
+                                 "lab-n1-ah.json", "lab-n2-ah.json", "all-keys.json"}) {
     CAPTURE(name);
     const auto loaded = load_file(std::string(POSTERN_EXAMPLES) + "/" + name, {.read_secret_files = false});
     if (!loaded) FAIL(to_text(loaded.error()));

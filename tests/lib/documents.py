@@ -49,12 +49,12 @@ def empty(hostname: str) -> dict:
             "ipsec": {"transform_sets": [], "profiles": []}, "crypto_maps": [], "interfaces": [], "tunnels": []}
 
 
-def transform_set(document: dict, transforms: tuple[str, str]) -> str:
+def transform_set(document: dict, transforms: tuple[str, ...], mode: str = "tunnel") -> str:
     """Its name, once it is in the document."""
-    name = "T-" + "-".join(transforms).replace("esp-", "").replace(" ", "-")
+    name = "T-" + "-".join(transforms).replace("esp-", "").replace(" ", "-") + ("" if mode == "tunnel" else "-" + mode.replace(" ", "-"))
     sets = document["ipsec"]["transform_sets"]
     if all(one["name"] != name for one in sets):
-        sets.append({"name": name, "transforms": list(transforms), "mode": "tunnel"})
+        sets.append({"name": name, "transforms": list(transforms), "mode": mode})
     return name
 
 
@@ -64,11 +64,12 @@ def interface(document: dict, name: str, addresses: list[str], **more) -> dict:
     return made
 
 
-def map_entry(document: dict, map_name: str, sequence: int, acl: dict, peer: str, keys: dict, transforms: tuple[str, str], **more) -> dict:
+def map_entry(document: dict, map_name: str, sequence: int, acl: dict, peer: str, keys: dict, transforms: tuple[str, ...],
+              mode: str = "tunnel", **more) -> dict:
     """Adds the ACL and the entry, and the map itself when it is new."""
     document["acls"].append(acl)
     entry = {"sequence": sequence, "type": "ipsec-manual", "match_address": acl["name"], "peer": peer,
-             "transform_set": transform_set(document, transforms), "session_key": keys, **more}
+             "transform_set": transform_set(document, transforms, mode), "session_key": keys, **more}
     for one in document["crypto_maps"]:
         if one["name"] == map_name:
             one["entries"].append(entry)

@@ -57,6 +57,7 @@ struct InstallChild {
   bool outbound_now = true;
   bool tfc_padding = true;  // the peer takes it (RFC 7296 §1.3.1)
   ChildSaKeys keys;
+  bool transport = false;  // mode
 };
 struct SwitchOutbound {
   ChildId id{};

@@ -26,7 +26,20 @@ struct Agreed {
   bool we_began = false;
   bool outbound_now = true;
   bool tfc_padding = true;
+  bool transport = false;
 };
+
+// RFC 7296 §1.3.1: transport mode is for traffic between the two ends. Behind NAT (§2.23.1) the addresses of the
+// selectors would not be those of the packets: tunnel mode then.
+bool may_be_transport(const SessionCore& core, const ChildPolicy& policy, const std::vector<Selector>& local,
+                      const std::vector<Selector>& remote) {
+  const auto only = [](const std::vector<Selector>& selectors, const IpAddress& end) {
+    return !selectors.empty() &&
+           std::ranges::all_of(selectors, [&](const Selector& one) { return one.first == end && one.last == end; });
+  };
+  if (!policy.transport || core.nat_local || core.nat_remote || core.connection->force_encapsulation) return false;
+  return only(local, core.local.address) && only(remote, core.remote.address);
+}
 
 Result<ChildSaKeys> keys_of(const SessionCore& core, const Agreed& agreed) {
   POSTERN_TRY(keys, derive_child_keys(agreed.suite.transform, core.suite.prf, core.keys.d, agreed.nonce_i,
@@ -56,7 +69,7 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   const bool encapsulates = core.nat_local || core.nat_remote || core.connection->force_encapsulation;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
                          made.remote, core.local, core.remote, encapsulates, made.outbound, agreed.tfc_padding,
-                         std::move(keys)});
+                         std::move(keys), agreed.transport});
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
   return core.children.back().id;
@@ -125,6 +138,12 @@ ChildRefusal no_proposal(const SaPayload& offer, const ChildPolicy& policy) {
   return out;
 }
 
+ChildRefusal not_transport() {
+  return refusal(NotifyType::no_proposal_chosen, FailureKind::no_common_child_proposal,
+                 "our transform set requires transport mode, and the peer does not ask for it or is behind NAT",
+                 "mode transport at the peer, or `transport` without `require` here");
+}
+
 ChildRefusal wrong_group(crypto::DhGroup wanted) {
   ChildRefusal out = refusal(NotifyType::invalid_ke_payload, FailureKind::no_common_child_proposal,
                              "the key exchange is of another group than PFS wants", "");
@@ -145,7 +164,7 @@ bool covers_old(const Match& match, const Child& old) {
 }
 
 Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& match, const ChosenEsp& chosen,
-                       std::uint32_t spi, Message& reply, Time now) {
+                       std::uint32_t spi, bool transport, Message& reply, Time now) {
   std::optional<Secret> shared;
   std::optional<crypto::DhExchange> dh;
   if (chosen.suite.group != crypto::DhGroup::none) {
@@ -154,11 +173,12 @@ Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& 
     dh.emplace(std::move(made));
     shared.emplace(std::move(secret));
   }
-  POSTERN_TRY(id,
-              install(core,
-                      {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
-                       offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr, offer.tfc_padding},
-                      now));
+  POSTERN_TRY(id, install(core,
+                          {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
+                           offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr,
+                           offer.tfc_padding, transport},
+                          now));
+  if (transport) reply.add_notify(NotifyType::use_transport_mode);
   reply.add(PayloadType::sa, chosen.answer);
   if (!offer.first) reply.add(PayloadType::nonce, NoncePayload{octets(offer.nonce_r)});
   if (dh) reply.add(PayloadType::ke, KePayload{dh->group(), octets(dh->public_value())});
@@ -178,6 +198,9 @@ Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, b
   out.policy = policy;
   out.local = policy.local;
   out.remote = policy.remote;
+  out.transport = may_be_transport(core, policy, policy.local, policy.remote);
+  if (policy.transport_required && !out.transport)
+    return fail(policy.name + ": transport mode is required, and there is NAT between us and the peer");
   if (!first) {
     POSTERN_TRY(nonce, core.random(nonce_bytes));
     out.nonce = std::move(nonce);
@@ -194,6 +217,7 @@ Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, b
 }
 
 void add_child_payloads(Message& message, const ChildAttempt& attempt) {
+  if (attempt.transport) message.add_notify(NotifyType::use_transport_mode);
   message.add(PayloadType::sa, attempt.offer);
   if (!attempt.nonce.empty()) message.add(PayloadType::nonce, NoncePayload{attempt.nonce});
   if (attempt.dh) message.add(PayloadType::ke, KePayload{attempt.dh->group(), octets(attempt.dh->public_value())});
@@ -209,13 +233,18 @@ Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& 
   std::optional<ChildRefusal> why;
   for (const Match& match : matches) {
     if (offer.replaces != nullptr && !covers_old(match, *offer.replaces)) continue;
+    const bool transport = offer.transport && may_be_transport(core, *match.policy, match.local, match.remote);
+    if (match.policy->transport_required && !transport) {
+      if (!why) why = not_transport();
+      continue;
+    }
     const auto spi = core.setup.surroundings->allocate_spi();
     if (!spi) return std::unexpected(internal(spi.error()));
     const auto chosen =
         choose_esp(*offer.sa, match.policy->proposals,
                    offer.first ? std::span<const crypto::DhGroup>() : match.policy->pfs, ke_group, *spi, offer.first);
     if (chosen) {
-      auto made = answer(core, offer, match, *chosen, *spi, reply, now);
+      auto made = answer(core, offer, match, *chosen, *spi, transport, reply, now);
       if (made) return *made;
       core.setup.surroundings->free_spi(*spi);
       return std::unexpected(internal(made.error()));
@@ -276,6 +305,9 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
   const auto chosen = accept_esp(*sa, attempt.offer, with.first);
   if (!chosen || !within(tsi->selectors, attempt.local) || !within(tsr->selectors, attempt.remote))
     return give_up(child_failure(FailureKind::invalid_syntax, "the peer's answer is not within our offer", true));
+  const bool transport = message.notify(NotifyType::use_transport_mode) != nullptr;
+  if (transport && !attempt.transport)
+    return give_up(child_failure(FailureKind::invalid_syntax, "the peer chose transport mode, unasked", true));
   std::optional<Secret> shared;
   if (chosen->suite.group != crypto::DhGroup::none) {
     const auto* const ke = message.find<KePayload>(PayloadType::ke);
@@ -288,10 +320,18 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
   auto made = install(
       core,
       {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors, with.nonce_i,
-       with.nonce_r, shared ? &*shared : nullptr, true, with.outbound_now, takes_tfc_padding(message)},
+       with.nonce_r, shared ? &*shared : nullptr, true,
+       with.outbound_now && (transport || !attempt.policy.transport_required), takes_tfc_padding(message), transport},
       now);
   if (!made) return give_up(child_failure(FailureKind::install_failed, made.error().message(), false));
-  attempt.spi_in = 0;  // the child's now
+  attempt.spi_in = 0;                                     // the child's now
+  if (attempt.policy.transport_required && !transport) {  // RFC 7296 §1.3.1: then the SA is ours to delete
+    core.child(*made)->closing = true;
+    core.add_task({TaskKind::delete_child, {}, *made, now, 0});
+    Failure why = child_failure(FailureKind::refused, "the peer declined transport mode, which we require", true);
+    why.remedy = "mode transport at the peer, or `transport` without `require` here";
+    return std::unexpected(std::move(why));
+  }
   return *made;
 }
 

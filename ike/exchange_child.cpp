@@ -136,6 +136,7 @@ void on_create_child_request(SessionCore& core, const Message& request, Time now
   offer.tsr = request.find<TsPayload>(PayloadType::ts_responder);
   offer.ke = request.find<KePayload>(PayloadType::ke);
   offer.tfc_padding = takes_tfc_padding(request);
+  offer.transport = request.notify(NotifyType::use_transport_mode) != nullptr;
   const Octets nonce_i = request.find<NoncePayload>(PayloadType::nonce)->data;
   if (const auto* const notify = rekeys_child(request)) {
     const Child* const old = core.child_by_spi_out(spi_of(*notify));

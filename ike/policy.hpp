@@ -43,8 +43,9 @@ struct ChildPolicy {
   std::vector<Selector> local, remote;  // both families for a tunnel that carries both
   std::vector<EspProposal> proposals;   // 1..6, in order
   std::vector<crypto::DhGroup> pfs;     // empty: none asked for
-  bool transport = false;
-  bool later_fragments = false;  // selectors with OPAQUE ports; set up by traffic alone
+  bool transport = false;               // between `local` and `remote`, which are the connection's ends then
+  bool transport_required = false;      // else tunnel mode will do
+  bool later_fragments = false;         // selectors with OPAQUE ports; set up by traffic alone
   std::uint32_t lifetime_s = 3600;
   std::uint64_t lifetime_bytes = 0;  // 0: no volume lifetime
   std::uint64_t lifetime_packets = 0;

@@ -96,6 +96,7 @@ void fields(Codec& codec, T& child) {
   codec("pfs", child.pfs);
   codec("transport", child.transport);
   codec("later_fragments", child.later_fragments);
+  codec("transport_required", child.transport_required);
   codec("lifetime_s", child.lifetime_s);
   codec("lifetime_bytes", child.lifetime_bytes);
   codec("lifetime_packets", child.lifetime_packets);

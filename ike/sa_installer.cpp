@@ -33,7 +33,7 @@ Result<void> put_keys(SaParameters& p, const Secret& cipher, const Secret& integ
 
 void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
   const ChildPlace& place = child.policy.place;
-  p.mode = SaMode::tunnel;
+  p.mode = child.transport ? SaMode::transport : SaMode::tunnel;
   p.df = place.df;
   p.ecn = place.ecn;
   p.fragmentation = place.fragmentation;

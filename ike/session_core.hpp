@@ -29,6 +29,7 @@ struct ChildAttempt {
   std::optional<crypto::DhExchange> dh;
   SaPayload offer;
   std::vector<Selector> local, remote;
+  bool transport = false;  // USE_TRANSPORT_MODE is asked for
   std::optional<ChildId> replaces;
   std::uint32_t rounds = 0;  // INVALID_KE_PAYLOAD answers
   // RFC 7296 §2.8.1: the peer rekeyed the same child meanwhile and made this one; the lowest of its two nonces.
@@ -233,6 +234,7 @@ struct ChildOffer {
   bool first = false;
   const Child* replaces = nullptr;
   bool tfc_padding = true;  // else the peer said ESP_TFC_PADDING_NOT_SUPPORTED
+  bool transport = false;   // USE_TRANSPORT_MODE is asked for
 };
 // RFC 7296 §1.3.1: whether who wrote `message` takes TFC padding. We always do, and say nothing.
 [[nodiscard]] bool takes_tfc_padding(const Message& message);

@@ -190,6 +190,20 @@ class IkePlanner {
     return out;
   }
 
+  // TS-34. The sets of an entry are of one mode where that matters (config/check_manual.cpp).
+  Result<void> set_mode(ike::ChildPolicy& child, const config::MapEntry& entry, bool between_peers) const {
+    for (const std::string& name : entry.transform_sets) {
+      const auto* const set = config::find_named(document_.transform_sets, name);
+      if (set == nullptr || !set->transport_mode) continue;
+      if (set->mode_required && !between_peers)
+        return fail(child.name + ": transform set " + name +
+                    " requires transport mode, and the traffic is not between this node and the peer");
+      child.transport = between_peers;
+      child.transport_required = child.transport_required || set->mode_required;
+    }
+    return {};
+  }
+
   static void set_encapsulation(ike::ChildPlace& place, const config::Encapsulation& encapsulation) {
     const EncapsulationPolicy policy = policy_of(encapsulation);
     place.df = policy.df;
@@ -224,9 +238,11 @@ class IkePlanner {
     for (const PlannedFlow& flow : plan_.flows) {
       if (flow.sa_pair != name || flow.ace >= acl->rules.size()) continue;
       const config::Ace& ace = acl->rules[flow.ace];
-      if (const auto selectors = selectors_of({&ace}); !selectors) return std::unexpected(selectors.error());
+      POSTERN_TRY(selectors, selectors_of({&ace}));
       ike::ChildPolicy one = child(entry.transform_sets, entry.pfs, entry.sa);
       one.name = name + " " + std::to_string(flow.ace + 1) + (flow.later_fragments ? " fragments" : "");
+      // Fragments are not for transport mode (RFC 4303 §3.3.4).
+      if (!flow.later_fragments) POSTERN_CHECK(set_mode(one, entry, between_ends(selectors, *local, entry.peer)));
       one.local = side_of(ace.source, ace.protocol, ace.source_ports);
       one.remote = side_of(ace.destination, ace.protocol, ace.destination_ports);
       one.later_fragments = flow.later_fragments || (ace.fragments && ace.protocol != 0);

@@ -41,7 +41,8 @@ bool read_esp(const QuotedPacket& quoted, PathMtuReport& report) {
 // The number was used: RFC 4303 §2.2 begins with 1. Of 64-bit numbers the packet shows the lower half.
 bool was_sent(const SaSlot& slot, std::uint32_t sequence) {
   const std::uint64_t next = slot.next_sequence.load(std::memory_order_relaxed);
-  return next > last_sequence + 1 || (sequence != 0 && sequence < next);
+  const bool wrapped = next > last_sequence(false) + 1;
+  return wrapped || (sequence != 0 && sequence < next);
 }
 
 bool sent_by(const OutboundSa& sa, const PathMtuReport& report) {

@@ -5,19 +5,17 @@
 #include <cstring>
 
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 namespace postern {
 
-ssize_t send_descriptors(int socket, std::span<const std::byte> bytes, std::span<const int> descriptors) {
+ssize_t send_descriptors(int socket, std::span<const iovec> parts, std::span<const int> descriptors, int flags) {
   if (descriptors.size() > max_sent_descriptors) {
     errno = EINVAL;
     return -1;
   }
-  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
   msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
+  message.msg_iov = const_cast<iovec*>(parts.data());
+  message.msg_iovlen = parts.size();
   alignas(cmsghdr) std::array<char, CMSG_SPACE(max_sent_descriptors * sizeof(int))> control{};
   if (!descriptors.empty()) {
     message.msg_control = control.data();
@@ -28,7 +26,12 @@ ssize_t send_descriptors(int socket, std::span<const std::byte> bytes, std::span
     rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
     std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
   }
-  return ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return ::sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+}
+
+ssize_t send_descriptors(int socket, std::span<const std::byte> bytes, std::span<const int> descriptors) {
+  const iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  return send_descriptors(socket, {&part, 1}, descriptors, MSG_DONTWAIT);
 }
 
 }  // namespace postern

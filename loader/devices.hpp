@@ -47,8 +47,8 @@ struct TunSpec {
   bool ipv6 = true;          // TUN: carries IPv6; otherwise IPv6 is switched off on it
   std::uint32_t queues = 1;  // > 1: IFF_MULTI_QUEUE
   std::uint32_t mtu = 1500;
-  std::uint32_t tx_queue_length = 512;  // packets that wait for the worker, super-packets of up to 64 KB among them
-  bool bring_up = true;                 // false: a device that was there stays down, as an operator may want it
+  std::uint32_t tx_queue_length = 4096;  // at least; packets that wait for the worker, super-packets among them
+  bool bring_up = true;                  // false: a device that was there stays down, as an operator may want it
 };
 
 struct TunDevice {
@@ -65,7 +65,8 @@ class Devices {
   [[nodiscard]] static std::string steer_name(std::string_view node);
 
   // Makes or adopts a persistent device with its MTU, queue length and flags, and sets it up. A device of ours whose
-  // kind or queue mode differs is made again. EEXIST: a device of that name belongs to somebody else.
+  // kind or queue mode differs is made again; a queue that is longer already stays, since the kernel drops what waits
+  // in one that it shortens. EEXIST: a device of that name belongs to somebody else.
   [[nodiscard]] Result<TunDevice> ensure_tun(const TunSpec& spec, UndoList& made);
   // One descriptor for each queue: IFF_NO_PI, IFF_VNET_HDR with a 10-byte header, offloads on, non-blocking. Waits up
   // to 2 s for an earlier owner's descriptors to go (EBUSY).
@@ -94,7 +95,7 @@ class Devices {
   [[nodiscard]] std::string mark() const { return "postern " + node_; }
   [[nodiscard]] Result<std::optional<Link>> own_device(const TunSpec& spec);
   [[nodiscard]] Result<void> create_tun(const TunSpec& spec);
-  [[nodiscard]] Result<void> configure_tun(const TunSpec& spec, std::uint32_t ifindex, bool bring_up);
+  [[nodiscard]] Result<void> configure_tun(const TunSpec& spec, const Link& link, bool bring_up);
   [[nodiscard]] Result<void> undo_on_link(const Undo& one);
 
   Netlink& netlink_;

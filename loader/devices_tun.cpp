@@ -111,17 +111,18 @@ Result<void> Devices::create_tun(const TunSpec& spec) {
   return {};
 }
 
-Result<void> Devices::configure_tun(const TunSpec& spec, std::uint32_t ifindex, bool bring_up) {
+Result<void> Devices::configure_tun(const TunSpec& spec, const Link& link, bool bring_up) {
   quiet_ipv6(spec);
   if (spec.tap) {
     // Nothing on the steer TAP speaks ARP or IPv6 of its own: every frame there is a stamped packet.
-    POSTERN_CHECK(netlink_.set_no_arp(ifindex));
-    const auto quiet = netlink_.set_no_link_local(ifindex);
+    POSTERN_CHECK(netlink_.set_no_arp(link.ifindex));
+    const auto quiet = netlink_.set_no_link_local(link.ifindex);
     if (!quiet && quiet.error().code != EAFNOSUPPORT && quiet.error().code != EOPNOTSUPP) return quiet;
   }
-  POSTERN_CHECK(netlink_.set_mtu(ifindex, spec.mtu));
-  POSTERN_CHECK(netlink_.set_tx_queue_length(ifindex, spec.tx_queue_length));
-  return bring_up ? netlink_.set_up(ifindex, true) : Result<void>{};
+  POSTERN_CHECK(netlink_.set_mtu(link.ifindex, spec.mtu));
+  if (link.tx_queue_length < spec.tx_queue_length)
+    POSTERN_CHECK(netlink_.set_tx_queue_length(link.ifindex, spec.tx_queue_length));
+  return bring_up ? netlink_.set_up(link.ifindex, true) : Result<void>{};
 }
 
 Result<TunDevice> Devices::ensure_tun(const TunSpec& spec, UndoList& made) {
@@ -135,7 +136,7 @@ Result<TunDevice> Devices::ensure_tun(const TunSpec& spec, UndoList& made) {
   const Undo undo{.kind = "device", .name = spec.name};
   if (std::ranges::find(made, undo) == made.end()) made.push_back(undo);
   POSTERN_TRY(link, netlink_.link(spec.name));
-  POSTERN_CHECK(configure_tun(spec, link.ifindex, spec.bring_up || !existing));
+  POSTERN_CHECK(configure_tun(spec, link, spec.bring_up || !existing));
   return TunDevice{.ifindex = link.ifindex, .created = !existing};
 }
 

@@ -7,12 +7,14 @@
 
 #include "base/clock.hpp"
 #include "base/secret.hpp"
+#include "base/send_descriptors.hpp"
 
 namespace postern {
 namespace {
 
 // Events nobody took yet; past this the oldest go: a Resolve is asked again, a failed device fails again.
 constexpr std::size_t max_kept_events = 256;
+static_assert(max_channel_fds <= max_sent_descriptors);
 
 union ControlBuffer {
   cmsghdr align;
@@ -23,22 +25,9 @@ Result<void> send_with(int socket, const ChannelHeader& header, std::span<const 
                        std::span<const int> fds, int flags) {
   if (sizeof header + body.size() > max_channel_message || fds.size() > max_channel_fds)
     return fail("sa channel: message too long", EMSGSIZE);
-  std::array<iovec, 2> parts = {
+  const std::array<iovec, 2> parts = {
       {{const_cast<ChannelHeader*>(&header), sizeof header}, {const_cast<std::byte*>(body.data()), body.size()}}};
-  msghdr message{};
-  message.msg_iov = parts.data();
-  message.msg_iovlen = parts.size();
-  ControlBuffer control{};
-  if (!fds.empty()) {
-    message.msg_control = control.bytes.data();
-    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-  }
-  while (::sendmsg(socket, &message, flags | MSG_NOSIGNAL) < 0)
+  while (send_descriptors(socket, parts, fds, flags) < 0)
     if (errno != EINTR) return fail_errno("sa channel: send");
   return {};
 }

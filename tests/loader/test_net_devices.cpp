@@ -56,13 +56,20 @@ TEST_CASE("tunnel device: made once, adopted after, configured as asked") {
   POSTERN_GET(link, lab.netlink.link("Tunnel0"));
   CHECK(link.up());
   CHECK(link.mtu == 1400);
-  CHECK(link.tx_queue_length == 512);
+  CHECK(link.tx_queue_length == 4096);
   CHECK(link.alias == "postern N1");
   REQUIRE(link.tun);
   CHECK(!link.tun->tap);
   CHECK(link.tun->persistent);
   CHECK(link.tun->vnet_header);
 
+  SUBCASE("a longer queue stays, a shorter one grows") {
+    for (const auto& [before, after] : {std::pair{20000U, 20000U}, std::pair{512U, 4096U}}) {
+      POSTERN_OK(lab.netlink.set_tx_queue_length(link.ifindex, before));
+      POSTERN_OK(lab.devices.ensure_tun(tunnel0(), lab.made));
+      CHECK(lab.netlink.link("Tunnel0").value().tx_queue_length == after);
+    }
+  }
   SUBCASE("another mode makes it again") {
     TunSpec spec = tunnel0();
     spec.queues = 2;

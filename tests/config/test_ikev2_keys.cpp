@@ -1,0 +1,137 @@
+// Keyrings and pre-shared keys (IKE-34..36): which counts, where it may come from, and that nobody sees it.
+#include <filesystem>
+#include <fstream>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config/render.hpp"
+#include "tests/config/ikev2_document.hpp"
+
+namespace postern::config {
+
+TEST_CASE("IKE-36: the key by host address, then network, then identity; the first of each") {
+  Ikev2Profile matching;
+  matching.match_remote = {{IdentityKind::fqdn, {}, "GW.example"}};
+  Keyring keyring;
+  const auto add = [&](const char* name, const char* address, const char* fqdn) {
+    KeyringPeer& made = keyring.peers.emplace_back();
+    made.name = name;
+    if (address != nullptr) made.address = *Prefix::parse(address);
+    if (fqdn != nullptr) made.identity = IdentityRule{IdentityKind::fqdn, {}, fqdn};
+  };
+  const auto found = [&](const char* remote) {
+    const KeyringPeer* const one = peer_for(keyring, matching, *IpAddress::parse(remote));
+    return one == nullptr ? std::string("none") : one->name;
+  };
+  CHECK(found("192.0.2.2") == "none");
+  add("named", nullptr, "gw.example");
+  add("other", nullptr, "gw2.example");
+  CHECK(found("192.0.2.2") == "named");
+  add("wide", "192.0.0.0/16", nullptr);
+  add("narrow", "192.0.2.0/24", nullptr);
+  CHECK(found("192.0.2.2") == "wide");
+  add("host", "192.0.2.2/32", nullptr);
+  add("twin", "192.0.2.2/32", nullptr);
+  CHECK(found("192.0.2.2") == "host");
+  CHECK(found("192.0.2.3") == "wide");
+  CHECK(found("2001:db8::1") == "named");
+  matching.match_remote = {{IdentityKind::key_id, {}, "gw.example"}};
+  CHECK(found("2001:db8::1") == "none");
+  matching.match_remote = {{}};
+  CHECK(found("2001:db8::1") == "named");
+}
+
+TEST_CASE("IKE-36: peers of a keyring") {
+  check_refused(ike_without(peer, "address"), peer, "neither address nor identity");
+  check_accepted(ike_with(peer + "/address", "192.0.2.0/24"));
+  check_accepted(ike_with(peer + "/address", "0.0.0.0/0"));
+  check_refused(ike_with(peer + "/address", "192.0.2.1/24"), peer + "/address", "host bits");
+  check_refused(ike_with(peer + "/address", "n2.example"), peer + "/address", "not an IP address");
+  check_refused(ike_with(peer + "/identity", json::object()), peer + "/identity", "0 identities");
+  check_refused(ike_with(peer + "/identity", {{"fqdn", "a"}, {"key_id", "b"}}), peer + "/identity", "2 identities");
+  check_refused(ike_with(peer + "/identity", {{"email", "nobody"}}), peer + "/identity/email", "e-mail");
+  check_accepted(ike_with(peer + "/identity", {{"email", "a@b.example"}}));
+  check_refused(ike_with(peer + "/identity", {{"key_id", "0x123"}}), peer + "/identity/key_id", "odd number");
+  const auto key_id = loaded(ike_with(peer + "/identity", {{"key_id", "0x00ff41"}})).ikev2.keyrings[0].peers[0];
+  CHECK(key_id.identity->text == std::string("\0\xff\x41", 3));
+  auto twice = ike();
+  twice["ikev2"]["keyrings"][0]["peers"].push_back(json(twice["ikev2"]["keyrings"][0]["peers"][0]));
+  check_refused(twice, "/ikev2/keyrings/0/peers/1/name", "given twice");
+  check_refused(ike_with(peer + "/address", "198.51.100.1"), entry + "/ikev2_profile",
+                "keyring KR of IKEv2 profile PR has no key for peer 192.0.2.2");
+}
+
+TEST_CASE("keys: text, hex, a file, one for each side") {
+  const auto keys = [](json key) {
+    const auto found = loaded(ike_with(peer + "/pre_shared_key", std::move(key))).ikev2.keyrings[0].peers[0];
+    return std::pair(text_of(found.local_key), text_of(found.remote_key));
+  };
+  CHECK(keys("plain text with blanks").first == "plain text with blanks");
+  CHECK(keys("0x0041ff4142434445").second == std::string("\0A\xff"
+                                                         "ABCDE",
+                                                         8));
+  CHECK(keys({{"local", "our own key"}, {"remote", "the peer's key"}}) ==
+        std::pair<std::string, std::string>("our own key", "the peer's key"));
+  char name[] = "/tmp/postern-test-XXXXXX";
+  const std::string directory = ::mkdtemp(name), file = directory + "/key";
+  std::ofstream(file) << "key of a file\n";
+  ::chmod(file.c_str(), 0600);
+  CHECK(keys({{"file", file}}).first == "key of a file");
+  CHECK(keys({{"local", {{"file", file}}}, {"remote", "the peer's key"}}).first == "key of a file");
+  std::ofstream(file) << "0x6162636465666768\n";
+  CHECK(keys({{"file", file}}).first == "abcdefgh");
+  ::chmod(file.c_str(), 0644);
+  check_refused(ike_with(peer + "/pre_shared_key", {{"file", file}}), peer + "/pre_shared_key/file", "mode 0644");
+  std::filesystem::remove_all(directory);
+
+  const std::string at_key = peer + "/pre_shared_key";
+  check_refused(ike_with(at_key, "0x"), at_key, "no hex digits");
+  check_refused(ike_with(at_key, "0x123"), at_key, "odd number");
+  check_refused(ike_with(at_key, "********"), at_key, "masked");
+  check_refused(ike_with(at_key, std::string(600, 'x')), at_key, "600 bytes");
+  check_refused(ike_with(at_key, json::object()), at_key, "neither one key nor two");
+  check_refused(ike_with(at_key, {{"local", "only one side"}}), at_key, "neither one key nor two");
+  check_refused(ike_with(at_key, {{"local", "********"}, {"remote", "the peer's key"}}), at_key + "/local", "masked");
+  check_warned(ike_with(at_key, "secret"), at_key, "can be guessed");
+  check_refused(ike_without(peer, "pre_shared_key"), at_key, "is missing");
+}
+
+TEST_CASE("no message holds a pre-shared key, and no rendered document") {
+  const std::string needle = "pre-shared key of";
+  for (const json& document :
+       {ike_with(peer + "/pre_shared_key", {{psk, 1}}), ike_with(profile + "/authentication/local/method", psk),
+        ike_with(peer + "/pre_shared_key", {{"local", psk}}),
+        ike_with(peer + "/pre_shared_key", std::string(psk) + std::string(600, 'x'))}) {
+    const std::string text = to_text(problems_of(document));
+    CAPTURE(text);
+    CHECK(!text.empty());
+    CHECK(text.find(needle) == std::string::npos);
+  }
+  auto document = ike_with(profile + "/authentication/local/key", psk);
+  const std::string rendered = render(loaded(document)).dump();
+  CHECK(rendered.find(needle) == std::string::npos);
+  CHECK(rendered.find(masked_secret) != std::string::npos);
+}
+
+TEST_CASE("a document with inline pre-shared keys that others can read is warned of") {
+  char name[] = "/tmp/postern-test-XXXXXX";
+  const std::string directory = ::mkdtemp(name), file = directory + "/c.json";
+  const auto warnings = [&](const json& document, mode_t mode) {
+    std::ofstream(file) << document.dump();
+    ::chmod(file.c_str(), mode);
+    return load_file(file, {.read_secret_files = false})->warnings.size();
+  };
+  auto document = ike();
+  document["crypto_maps"].erase(1);
+  document["interfaces"][0].erase("ipv6_crypto_map");
+  CHECK(warnings(document, 0644) == 1);
+  CHECK(warnings(document, 0600) == 0);
+  document["ikev2"]["keyrings"][0]["peers"][0]["pre_shared_key"] = {{"local", {{"file", "/x"}}}, {"remote", "in text"}};
+  CHECK(warnings(document, 0644) == 1);
+  document["ikev2"]["keyrings"][0]["peers"][0]["pre_shared_key"] = {{"file", "/x"}};
+  CHECK(warnings(document, 0644) == 0);
+  std::filesystem::remove_all(directory);
+}
+
+}  // namespace postern::config

@@ -1,0 +1,117 @@
+// Who the peers are and how they prove it: profiles (IKE-37..43), names, and the section as it is shown again.
+#include "config/render.hpp"
+#include "tests/config/ikev2_document.hpp"
+
+namespace postern::config {
+
+TEST_CASE("IKE-37 to IKE-43: profiles") {
+  check_refused(ike_with(profile + "/match/identity_remote", json::array()), profile + "/match/identity_remote",
+                "1 to 64");
+  check_refused(ike_with(profile + "/match/identity_remote", {"all"}), profile + "/match/identity_remote/0", "any");
+  check_refused(ike_with(profile + "/match/identity_remote", {7}), profile + "/match/identity_remote/0",
+                "string or object");
+  check_refused(ike_with(profile + "/match/fvrf", "green"), profile + "/match/fvrf", "green");
+  check_refused(ike_with(profile + "/keyring", "NO"), profile + "/keyring", "KR");
+  check_refused(ike_without(profile, "keyring"), profile + "/authentication/local", "has no key");
+  check_refused(ike_with(profile + "/authentication/remote/method", "rsa-sig"),
+                profile + "/authentication/remote/method", "rsa-sig is not available");
+  check_refused(ike_with(profile + "/authentication/remote/method", "psk"), profile + "/authentication/remote/method",
+                "pre-share");
+  check_refused(ike_with(profile + "/lifetime", 60), profile + "/lifetime", "120 to 86400");
+  check_refused(ike_with(profile + "/pki", "trust"), profile + "/pki", "unknown key");
+  check_warned(ike_with(profile + "/authentication/local/key", "short"), profile + "/authentication/local/key",
+               "guessed");
+
+  auto rich = ike_without(profile, "keyring");
+  rich["ikev2"]["dpd"] = {{"interval", 30}};
+  rich["ikev2"]["profiles"][0]["authentication"] = json::parse(
+      R"({"local": {"method": "pre-share", "key": "our own key"}, "remote": {"method": "pre-share", "key": "the peer's key"}})");
+  rich["ikev2"]["profiles"][0]["identity_local"] = {{"fqdn", "n1.example"}};
+  rich["ikev2"]["profiles"][0]["nat_force_encap"] = true;
+  rich["ikev2"]["profiles"][0]["lifetime"] = 120;
+  const Ikev2Profile one = loaded(rich).ikev2.profiles[0];
+  CHECK(one.dpd == Dpd{DpdMode::on_demand, 30, 2});
+  CHECK(one.local_identity == IdentityRule{IdentityKind::fqdn, {}, "n1.example"});
+  CHECK(one.force_encapsulation);
+  CHECK(one.lifetime_s == 120);
+  CHECK(text_of(one.remote_key) == "the peer's key");
+  rich["ikev2"]["profiles"][0]["dpd"] = {{"mode", "periodic"}, {"interval", 10}, {"retry", 6}};
+  CHECK(loaded(rich).ikev2.profiles[0].dpd == Dpd{DpdMode::periodic, 10, 6});
+  rich["ikev2"]["profiles"][0]["dpd"] = {{"mode", "off"}};
+  CHECK(loaded(rich).ikev2.profiles[0].dpd.mode == DpdMode::off);
+  rich["ikev2"]["profiles"][0]["dpd"] = {{"interval", 9}};
+  check_refused(rich, profile + "/dpd/interval", "10 to 3600");
+
+  auto twins = ike();
+  twins["ikev2"]["profiles"].push_back(json(twins["ikev2"]["profiles"][0]));
+  twins["ikev2"]["profiles"][1]["name"] = "P2";
+  check_warned(twins, "/ikev2/profiles/1/match", "profile PR, which is taken");
+  twins["ikev2"]["profiles"][1]["match"]["address_local"] = "192.0.2.1";
+  CHECK(load(twins)->warnings.empty());
+}
+
+TEST_CASE("ikev2 names: each once, and what is referred to exists") {
+  for (const char* const list : {"proposals", "policies", "keyrings", "profiles"}) {
+    auto document = ike();
+    document["ikev2"][list].push_back(json(document["ikev2"][list][0]));
+    check_refused(document, std::string("/ikev2/") + list + "/1/name", "given twice");
+  }
+  check_refused(ike_with(entry + "/ikev2_profile", "NO"), entry + "/ikev2_profile", "PR");
+  check_refused(ike_with("/tunnels/0/protection/ikev2_profile", "NO"), "/tunnels/0/protection/ikev2_profile", "PR");
+  check_refused(ike_with("/ipsec/profiles/0/ikev2_profile", "NO"), "/ipsec/profiles/0/ikev2_profile", "PR");
+  check_accepted(ike_with("/tunnels/0/protection/ikev2_profile", "PR"));
+  check_refused(ike_with("/ikev2/nat_keepalive", 3), "/ikev2/nat_keepalive", "5 to 3600");
+  check_accepted(ike_with("/ikev2/nat_keepalive", 0));
+}
+
+TEST_CASE("render and diff: the section comes back, keys masked, and changes have their names") {
+  auto rich = ike();
+  rich["ikev2"]["dpd"] = {{"mode", "periodic"}, {"interval", 20}, {"retry", 3}};
+  rich["ikev2"]["policies"][0]["match"] = {{"address_local", "192.0.2.1"}, {"fvrf", "any"}};
+  rich["ikev2"]["keyrings"][0]["peers"].push_back(json::parse(
+      R"({"name": "K", "identity": {"key_id": "0x00ff"}, "pre_shared_key": {"local": "our own key", "remote": "the peer's key"}})"));
+  rich["ikev2"]["profiles"][0]["match"]["identity_remote"] =
+      json::parse(R"(["any", {"address": "192.0.2.0/24"}, {"fqdn": "a.b"}, {"email": "a@b"}, {"key_id": "text"}])");
+  rich["ikev2"]["profiles"][0]["identity_local"] = {{"address", "192.0.2.1"}};
+  rich["crypto_maps"][0]["entries"][0]["pfs"] = "group20";
+  rich["crypto_maps"][0]["entries"][0]["initiate"] = "always";
+  rich["crypto_maps"][0]["entries"][0]["security_association"] = {
+      {"lifetime_kilobytes", "disable"}, {"lifetime_packets", 5000}, {"extended_sequence_numbers", false},
+      {"dummy", {{"seconds", 15}}},      {"tfc_padding", "disable"}, {"idle_time", 90}};
+  rich["ipsec"]["profiles"][0]["initiate"] = "on_traffic";
+  rich["tunnels"][0]["protection"]["ikev2_profile"] = "PR";
+  const Document first = loaded(rich);
+  json again = render(first);
+  CHECK(again["ikev2"]["keyrings"][0]["peers"][0]["pre_shared_key"] == masked_secret);
+  CHECK(again["ikev2"]["keyrings"][0]["peers"][1]["pre_shared_key"]["remote"] == masked_secret);
+  again["ikev2"]["keyrings"] = rich["ikev2"]["keyrings"];
+  again["crypto_maps"][1] = rich["crypto_maps"][1];
+  const Document second = loaded(again);
+  std::string changes;
+  for (const Change& change : diff(first, second)) changes += change.text() + "\n";
+  CHECK(changes == "");
+  CHECK(equal(first, second));
+
+  struct Row {
+    std::string pointer;
+    json value;
+    std::string change;
+  };
+  const Row rows[] = {{"/ikev2/nat_keepalive", 30, "changed ikev2/global"},
+                      {proposal + "/group", {14}, "changed ikev2/proposals A"},
+                      {"/ikev2/policies/0/match", {{"fvrf", "any"}}, "changed ikev2/policies PO"},
+                      {peer + "/pre_shared_key", "another key of the tests", "changed ikev2/keyrings KR"},
+                      {profile + "/lifetime", 300, "changed ikev2/profiles PR"},
+                      {"/ipsec/security_association/lifetime_seconds", 300, "changed ipsec/global"},
+                      {"/ipsec/profiles/0/pfs", "group14", "changed ipsec/profiles P1"},
+                      {entry + "/initiate", "always", "changed crypto_maps M1 10"},
+                      {"/tunnels/0/protection/ikev2_profile", "PR", "changed tunnels Tunnel0"}};
+  for (const Row& row : rows) {
+    const auto found = diff(loaded(ike()), loaded(ike_with(row.pointer, row.value)));
+    CAPTURE(row.pointer);
+    REQUIRE(found.size() == 1);
+    CHECK(found[0].text() == row.change);
+  }
+}
+
+}  // namespace postern::config

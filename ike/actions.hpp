@@ -54,6 +54,7 @@ struct InstallChild {
   std::vector<Selector> local, remote;  // narrowed
   Endpoint local_endpoint, remote_endpoint;
   bool udp_encapsulation = false;
+  bool follow_peer = false;  // the data plane tells when authentic packets come from elsewhere (RFC 7296 §2.23)
   bool outbound_now = true;
   bool tfc_padding = true;  // the peer takes it (RFC 7296 §1.3.1)
   ChildSaKeys keys;
@@ -65,10 +66,10 @@ struct SwitchOutbound {
 struct RemoveChild {
   ChildId id{};
 };
-// NAT moved the peer (RFC 7296 §2.23), or the float to 4500.
+// NAT moved the peer (RFC 7296 §2.23): its SAs go on, to this place.
 struct MoveChild {
   ChildId id{};
-  Endpoint local_endpoint, remote_endpoint;
+  Endpoint remote_endpoint;
 };
 // The successor of a rekeyed IKE SA, with its children; the daemon adds it to its table. The old one is closing.
 struct AddSession {
@@ -85,6 +86,7 @@ enum class EventKind : std::uint8_t {
   attempt_failed,  // with `failure`
   peer_silent,     // liveness gave up
   nat_detected,
+  peer_moved,
   message_ignored,  // rate-limited by the daemon
   retransmitted,
   trace,  // debug: one message sent or received

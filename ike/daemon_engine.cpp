@@ -144,6 +144,11 @@ void Engine::on_worker_message(const ChannelMessage& message, Time now) {
     if (!id) return;
     const bool soft = expiry.kind == SaExpiryKind::soft || expiry.kind == SaExpiryKind::sequence_near_end;
     soft ? manager_.on_soft_expiry(*id, now) : manager_.on_hard_expiry(*id, now);
+  } else if (message.header.type == ChannelType::peer_moved) {
+    PeerMoved moved;
+    if (!message.read_into(moved)) return;
+    if (const auto id = installer_.child_of(moved.sa))
+      manager_.on_peer_moved(*id, {moved.peer.address, moved.peer.port}, now);
   }
 }
 
@@ -194,7 +199,7 @@ std::optional<Time> Engine::next_time() const {
 // --- effects
 
 Result<void> Engine::install(const InstallChild& child) {
-  return installer_.install(child, 0.85 + random_share() * 0.08, Clock::now());
+  return installer_.install(child, random_share(), Clock::now());
 }
 
 void Engine::tell(const Event& event) {

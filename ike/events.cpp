@@ -57,6 +57,7 @@ std::string_view name_of(EventKind kind) {
     case EventKind::attempt_failed: return "attempt_failed";
     case EventKind::peer_silent: return "peer_silent";
     case EventKind::nat_detected: return "nat_detected";
+    case EventKind::peer_moved: return "peer_moved";
     case EventKind::message_ignored: return "message_ignored";
     case EventKind::retransmitted: return "retransmitted";
     case EventKind::trace: return "trace";

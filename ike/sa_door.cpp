@@ -17,6 +17,11 @@ Result<void> ChannelDoor::bind(std::uint32_t flow, std::uint32_t slot) {
   return {};
 }
 
+Result<void> ChannelDoor::move(std::uint32_t slot, const SaPeer& peer) {
+  POSTERN_CHECK(ask(ChannelType::move_sa, MoveSa{slot, peer}));
+  return {};
+}
+
 Result<void> ChannelDoor::unbind(std::uint32_t flow) {
   POSTERN_CHECK(ask(ChannelType::bind_flow, BindFlow{flow, 0, 1}));
   return {};

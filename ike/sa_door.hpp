@@ -16,6 +16,7 @@ class SaDoor {
   [[nodiscard]] virtual Result<std::uint32_t> install(const InstallSa& sa) = 0;  // its slot
   [[nodiscard]] virtual Result<void> remove(std::uint32_t slot) = 0;
   [[nodiscard]] virtual Result<void> bind(std::uint32_t flow, std::uint32_t slot) = 0;
+  [[nodiscard]] virtual Result<void> move(std::uint32_t slot, const SaPeer& peer) = 0;
   [[nodiscard]] virtual Result<void> unbind(std::uint32_t flow) = 0;
   [[nodiscard]] virtual Result<std::vector<SaRow>> list() = 0;
 };
@@ -31,6 +32,7 @@ class ChannelDoor final : public SaDoor {
   [[nodiscard]] Result<std::uint32_t> install(const InstallSa& sa) override;
   [[nodiscard]] Result<void> remove(std::uint32_t slot) override;
   [[nodiscard]] Result<void> bind(std::uint32_t flow, std::uint32_t slot) override;
+  [[nodiscard]] Result<void> move(std::uint32_t slot, const SaPeer& peer) override;
   [[nodiscard]] Result<void> unbind(std::uint32_t flow) override;
   [[nodiscard]] Result<std::vector<SaRow>> list() override;
 

@@ -31,7 +31,7 @@ Result<void> put_keys(SaParameters& p, const Secret& cipher, const Secret& integ
   return {};
 }
 
-void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
+void fill_common(SaParameters& p, const InstallChild& child, double jitter) {
   const ChildPlace& place = child.policy.place;
   p.mode = child.transport ? SaMode::transport : SaMode::tunnel;
   p.df = place.df;
@@ -58,9 +58,9 @@ void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
   p.path_mtu = place.path_mtu;
   p.hard_seconds = child.policy.lifetime_s;
   p.hard_bytes = child.policy.lifetime_bytes;
-  p.soft_bytes = static_cast<std::uint64_t>(static_cast<double>(p.hard_bytes) * soft_part);
+  p.soft_bytes = soft_limit(p.hard_bytes, rekey_bytes, jitter);
   p.hard_packets = child.policy.lifetime_packets;
-  p.soft_packets = static_cast<std::uint64_t>(static_cast<double>(p.hard_packets) * soft_part);
+  p.soft_packets = soft_limit(p.hard_packets, rekey_packets, jitter);
   p.cookie = static_cast<std::uint64_t>(child.id);
   p.transform = child.suite.transform;
   p.extended_sequence = child.suite.extended_sequence;
@@ -69,6 +69,12 @@ void fill_common(SaParameters& p, const InstallChild& child, double soft_part) {
 Time time_of(std::uint64_t monotonic) { return Time(std::chrono::nanoseconds(monotonic)); }
 
 }  // namespace
+
+std::uint64_t soft_limit(std::uint64_t hard, std::uint64_t meanwhile, double jitter) {
+  const auto whole = static_cast<double>(hard);
+  const double margin = std::max(whole * 0.14, std::min(whole / 2, static_cast<double>(meanwhile)));
+  return static_cast<std::uint64_t>(whole - margin * (1 - jitter * 0.4));
+}
 
 SaPair::~SaPair() {
   for (InstallSa* const sa : {&inbound, &outbound}) {
@@ -89,17 +95,20 @@ std::vector<TrafficSelector> pairs_of(const std::vector<Selector>& local, const 
   return out;
 }
 
-Result<SaPair> sa_pair(const InstallChild& child, double soft_part) {
+Result<SaPair> sa_pair(const InstallChild& child, double jitter) {
   const auto selectors = pairs_of(child.local, child.remote);
   if (selectors.empty() || selectors.size() > max_selectors)
     return fail(
         fmt::format("an SA holds 1 to {} pairs of traffic selectors; these are {}", max_selectors, selectors.size()));
   SaPair pair;
   SaParameters &in = pair.inbound.parameters, &out = pair.outbound.parameters;
-  fill_common(in, child, soft_part);
-  fill_common(out, child, soft_part);
+  fill_common(in, child, jitter);
+  fill_common(out, child, jitter);
   in.direction = SaDirection::inbound;
   out.direction = SaDirection::outbound;
+  in.follow_peer = child.follow_peer;
+  if (in.hard_bytes != 0) in.hard_bytes += inbound_grace_bytes;
+  if (in.hard_packets != 0) in.hard_packets += inbound_grace_packets;
   in.spi = child.spi_in;
   out.spi = child.spi_out;
   in.selector_count = out.selector_count = static_cast<std::uint8_t>(selectors.size());
@@ -114,8 +123,8 @@ Result<SaPair> sa_pair(const InstallChild& child, double soft_part) {
 
 // --- children of this life
 
-Result<void> SaInstaller::install(const InstallChild& child, double soft_part, Time now) {
-  POSTERN_TRY(pair, sa_pair(child, soft_part));
+Result<void> SaInstaller::install(const InstallChild& child, double jitter, Time now) {
+  POSTERN_TRY(pair, sa_pair(child, jitter));
   POSTERN_TRY(inbound, door_.install(pair.inbound));
   auto outbound = door_.install(pair.outbound);
   Installed installed;
@@ -124,6 +133,7 @@ Result<void> SaInstaller::install(const InstallChild& child, double soft_part, T
   installed.idle = std::chrono::seconds(child.policy.idle_s);
   installed.active = now;
   installed.order = next_order_++;
+  installed.peer = {child.remote_endpoint.address, child.remote_endpoint.port};
   Result<void> done;
   if (outbound) {
     installed.outbound.slot = *outbound;
@@ -159,6 +169,20 @@ void SaInstaller::switch_outbound(ChildId id) {
     spdlog::warn("child {}: outbound not switched: {}", static_cast<std::uint64_t>(id), bound.error().message());
 }
 
+void SaInstaller::move(ChildId id, const Endpoint& remote) {
+  const auto known = children_.find(id);
+  if (known == children_.end()) return;
+  known->second.peer = {remote.address, remote.port};
+  move_halves(id, known->second);
+}
+
+// What fails because the channel is down is done when it is back: reconcile().
+void SaInstaller::move_halves(ChildId id, const Installed& child) {
+  for (const Half* const half : {&child.outbound, &child.inbound})
+    if (const auto moved = door_.move(half->slot, child.peer); !moved)
+      spdlog::warn("child {}: its peer's move: {}", static_cast<std::uint64_t>(id), moved.error().message());
+}
+
 // The flow's SA goes: the newest other child that may carry it takes over.
 void SaInstaller::bind_another(std::uint32_t flow) {
   bound_.erase(flow);
@@ -192,8 +216,13 @@ Result<SaInstaller::Found> SaInstaller::reconcile(Time now) {
   POSTERN_TRY(rows, door_.list());
   survivors_.clear();
   std::unordered_map<std::uint64_t, unsigned> seen;  // bit 1 inbound, bit 2 outbound
+  std::set<ChildId> moved;                           // whose peer is elsewhere than the data plane knows
   for (const SaRow& row : rows)
     if (row.installed_by == postern::SaInstaller::ike) sort_row(row, now, seen);
+  for (const SaRow& row : rows)
+    if (const auto known = children_.find(ChildId{row.cookie});
+        known != children_.end() && row.udp_encapsulation && SaPeer{row.remote, row.remote_port} != known->second.peer)
+      moved.insert(known->first);
   doomed_.clear();
   Found found;
   for (auto& [id, child] : children_) {
@@ -201,6 +230,7 @@ Result<SaInstaller::Found> SaInstaller::reconcile(Time now) {
       found.lost.push_back(id);
       continue;
     }
+    if (moved.contains(id)) move_halves(id, child);
     if (const auto bound = bound_.find(child.flow); bound != bound_.end() && bound->second == id)
       if (const auto again = door_.bind(child.flow, child.outbound.slot); !again) return std::unexpected(again.error());
   }

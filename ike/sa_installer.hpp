@@ -32,8 +32,12 @@ struct SaPair {
   SaPair(const SaPair&) = delete;
   ~SaPair();  // wipes both
 };
-// `soft_part`: share of the volume lifetime after which a rekey is due.
-[[nodiscard]] Result<SaPair> sa_pair(const InstallChild& child, double soft_part);
+// What of a volume lifetime passes before a rekey is due. A rekey takes its time, in which `meanwhile` passes at line
+// rate: of a small lifetime half is left for it, of a large one a seventh at most. `jitter`: 0 to 1, where in the last
+// part of that it lies. 0 of 0.
+inline constexpr std::uint64_t rekey_bytes = std::uint64_t{64} << 20, rekey_packets = 65536;
+[[nodiscard]] std::uint64_t soft_limit(std::uint64_t hard, std::uint64_t meanwhile, double jitter);
+[[nodiscard]] Result<SaPair> sa_pair(const InstallChild& child, double jitter);
 // Each local selector with each remote one whose family and protocol agree, as the sender of our packets sees them.
 [[nodiscard]] std::vector<TrafficSelector> pairs_of(const std::vector<Selector>& local,
                                                     const std::vector<Selector>& remote);
@@ -45,8 +49,10 @@ class SaInstaller {
 
   explicit SaInstaller(SaDoor& door) : door_(door) {}
 
-  [[nodiscard]] Result<void> install(const InstallChild& child, double soft_part, Time now);
+  [[nodiscard]] Result<void> install(const InstallChild& child, double jitter, Time now);
   void switch_outbound(ChildId id);
+  // Sends to, and expects, the peer there from now on.
+  void move(ChildId id, const Endpoint& remote);
   void remove(ChildId id, Time now);
 
   // After the channel came (again): which children the data plane does not have any more, and what else is there.
@@ -93,6 +99,7 @@ class SaInstaller {
     Duration idle{};      // zero: never idle
     Time active;
     std::uint64_t order = 0;
+    SaPeer peer;
   };
   struct Survivor {
     std::optional<Half> inbound, outbound;
@@ -103,6 +110,7 @@ class SaInstaller {
   };
   [[nodiscard]] Result<void> bind(Installed& child, ChildId id, Time now);
   void bind_another(std::uint32_t flow);
+  void move_halves(ChildId id, const Installed& child);
   void remove_survivor(std::uint64_t cookie, Survivor& survivor);
   void sort_row(const SaRow& row, Time now, std::unordered_map<std::uint64_t, unsigned>& seen);
   void retire_survivors(Time now);

@@ -110,8 +110,10 @@ nlohmann::json or_null(const std::optional<IpAddress>& address) {
 }
 
 nlohmann::json life_kilobytes(const SaView& sa) {
-  const std::uint64_t whole = sa.parameters.hard_bytes;
-  if (whole == 0) return nullptr;
+  const SaParameters& p = sa.parameters;
+  if (p.hard_bytes == 0) return nullptr;
+  const std::uint64_t grace = p.direction == SaDirection::inbound ? inbound_grace_bytes : 0;
+  const std::uint64_t whole = p.hard_bytes > grace ? p.hard_bytes - grace : 0;
   return sa.bytes >= whole ? 0 : (whole - sa.bytes) / 1024;
 }
 

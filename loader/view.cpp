@@ -246,6 +246,9 @@ SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_n
   SaView view;
   view.slot = slot_index;
   view.parameters = slot.parameters;
+  const SaPeer peer = peer_of(slot);
+  view.parameters.remote = peer.address;
+  view.parameters.remote_port = peer.port;
   wipe(view.parameters.cipher_key);
   wipe(view.parameters.integrity_key);
   view.next_sequence = slot.next_sequence.load(std::memory_order_relaxed);

@@ -17,6 +17,14 @@ namespace postern {
 inline constexpr std::uint32_t frame_headroom = 128;  // of packets that the pipeline copies into frames
 inline constexpr std::uint32_t frame_tailroom = 64;
 
+[[nodiscard]] constexpr std::uint8_t told_bit(SaExpiryKind kind) {
+  return static_cast<std::uint8_t>(1U << static_cast<std::uint32_t>(kind));
+}
+// A hard lifetime was reached; smaller packets, which would still fit, do not slip through.
+[[nodiscard]] inline bool is_expired(const SaSlot& slot) {
+  return (slot.told.load(std::memory_order_relaxed) & told_bit(SaExpiryKind::hard)) != 0;
+}
+
 struct PipelineContext {
   crypto::EspEngine engine;
   Sad& sad;
@@ -42,7 +50,7 @@ struct PipelineContext {
 
   // Tells the installer of an SA once about each kind.
   void tell(SaSlot& slot, SaExpiryKind kind) {
-    const auto bit = static_cast<std::uint8_t>(1U << static_cast<std::uint32_t>(kind));
+    const std::uint8_t bit = told_bit(kind);
     if ((slot.told.load(std::memory_order_relaxed) & bit) != 0) return;
     if ((slot.told.fetch_or(bit, std::memory_order_relaxed) & bit) != 0) return;
     if (!egress.expiry(slot, kind)) slot.told.fetch_and(static_cast<std::uint8_t>(~bit), std::memory_order_relaxed);

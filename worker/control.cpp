@@ -45,7 +45,7 @@ const char* name_of(SaInstaller who) { return who == SaInstaller::posternd ? "po
 // What worker/sa_channel.hpp grants to a client.
 bool client_may(ChannelType type) {
   return type == ChannelType::install_sa || type == ChannelType::remove_sa || type == ChannelType::bind_flow ||
-         type == ChannelType::list_sas || type == ChannelType::refresh_counters;
+         type == ChannelType::move_sa || type == ChannelType::list_sas || type == ChannelType::refresh_counters;
 }
 
 }  // namespace
@@ -148,6 +148,7 @@ Result<Control::Answer> Control::handle(ChannelMessage& message, SaInstaller who
     case ChannelType::install_sa: return install_sa(message, who);
     case ChannelType::remove_sa: return remove_sa(message, who);
     case ChannelType::bind_flow: return bind_flow(message, who);
+    case ChannelType::move_sa: return move_sa(message, who);
     case ChannelType::list_sas: return list_sas(message, who);
     case ChannelType::add_client: return add_client(message);
     case ChannelType::set_generation: return set_generation(message);

@@ -86,6 +86,7 @@ class Control {
   [[nodiscard]] Result<Answer> install_sa(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> remove_sa(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> bind_flow(const ChannelMessage& message, SaInstaller who);
+  [[nodiscard]] Result<Answer> move_sa(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> list_sas(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> set_generation(const ChannelMessage& message);
   [[nodiscard]] Result<Answer> set_policy(const ChannelMessage& message);
@@ -110,6 +111,7 @@ class Control {
   void pass_on(const Resolve& news);
   void pass_on(const RemoveDevice& news);
   void pass_on(const SaNews& news);
+  void pass_on(const PeerNews& news);
   void pass_on(const Acquire& news);
   template <class T>
   void tell(SaInstaller who, ChannelType type, const T& body, bool must_arrive);

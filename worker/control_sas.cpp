@@ -70,6 +70,14 @@ void Control::schedule_dummies(const SaRow& bound, std::uint32_t flow) {
   threads_[flow % threads_.size()]->set_dummies(flow, std::chrono::microseconds(bound.dummy_interval_us));
 }
 
+Result<Control::Answer> Control::move_sa(const ChannelMessage& message, SaInstaller who) {
+  MoveSa body;
+  POSTERN_CHECK(message.read_into(body));
+  POSTERN_CHECK(must_own(body.slot, who));
+  POSTERN_CHECK(sad_->move(body.slot, body.peer));
+  return Answer{};
+}
+
 Result<Control::Answer> Control::list_sas(const ChannelMessage& message, SaInstaller who) {
   ListSas body;
   POSTERN_CHECK(message.read_into(body));
@@ -172,6 +180,12 @@ void Control::pass_on(const SaNews& news) {
   const auto row = sad_->row(sad_->index_of(*news.slot));
   if (!row || row->reuse != news.reuse) return;  // gone meanwhile
   tell(row->installed_by, ChannelType::sa_expiry, SaExpiry{news.kind, *row}, true);
+}
+
+void Control::pass_on(const PeerNews& news) {
+  const auto row = sad_->row(sad_->index_of(*news.slot));
+  if (row && row->reuse == news.reuse)
+    tell(row->installed_by, ChannelType::peer_moved, PeerMoved{*row, news.peer}, false);
 }
 
 // Without a peer the news is lost: it is asked again, or told again, when somebody is there. One who does not read

@@ -44,7 +44,7 @@ std::expected<OuterEsp, Drop> parse_outer_esp(Bytes packet) {
   esp.esp_bytes = info->upper_bytes();
   if (info->protocol == static_cast<std::uint8_t>(IpProto::udp)) {
     ByteReader udp(packet.subspan(esp.esp_offset, esp.esp_bytes));
-    udp.skip(2);
+    esp.udp_source = udp.u16();
     esp.udp_port = udp.u16();
     const std::uint32_t length = udp.u16();
     if (!udp.ok() || length < udp_header || length > esp.esp_bytes) return std::unexpected(Drop::unparseable);
@@ -104,6 +104,7 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
       sa->slot->replay_drops.fetch_add(1, std::memory_order_relaxed);
     return context_.drop(packet, *refused, *sa->slot);
   }
+  const bool moved = came_from_elsewhere(*sa, *esp, packet);
   CipherBatch& batch = queue_.filling();
   crypto::EspJob& job = batch.jobs[batch.count];
   job = {&sa->key, packet.data() + esp->esp_offset, esp->esp_bytes, sequence, false};
@@ -117,7 +118,8 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
   packet.pull(esp->esp_offset);
   packet.size = esp->esp_bytes;
   pending_[queue_.filling_slot()][batch.count] = {
-      packet, sa, static_cast<std::uint16_t>(esp->esp_offset), esp->network_bytes, esp->traffic_class, Drop::none};
+      packet, sa,        static_cast<std::uint16_t>(esp->esp_offset), esp->network_bytes, esp->traffic_class,
+      moved,  Drop::none};
   if (++batch.count == packet_batch) flush();
 }
 
@@ -137,6 +139,18 @@ std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& e
     case ReplayVerdict::fresh: return std::nullopt;
   }
   return std::nullopt;
+}
+
+bool Inbound::came_from_elsewhere(const InboundSa& sa, const OuterEsp& esp, const Packet& packet) {
+  const std::uint64_t known = sa.peer.load(std::memory_order_relaxed);
+  return known != 0 && known != peer_mark(source_of(packet.data(), sa.destination.family()), esp.udp_source);
+}
+
+// RFC 7296 §2.23: the packet is authentic, so the peer is there now, or a NAT between.
+void Inbound::tell_moved(const Pending& pending) {
+  const std::byte* const esp = pending.packet.data();
+  const SaPeer peer{source_of(esp - pending.headers_at, pending.sa->destination.family()), load_be16(esp - udp_header)};
+  context_.egress.peer_moved(*pending.sa->slot, peer);
 }
 
 void Inbound::flush() {
@@ -210,6 +224,9 @@ void Inbound::advance_window(std::span<const crypto::EspJob> jobs, std::span<Pen
     const ReplayVerdict verdict = state.window.advance(jobs[i].sequence);
     if (verdict == ReplayVerdict::replayed) run[i].verdict = Drop::replayed;
     if (verdict == ReplayVerdict::too_old) run[i].verdict = Drop::too_old;
+    // One that was overtaken may be of the place that the peer left. A replayed one gets no further.
+    if (run[i].moved && verdict == ReplayVerdict::fresh && jobs[i].sequence == state.window.highest()) [[unlikely]]
+      tell_moved(run[i]);
   }
   run[0].sa->slot->highest_sequence.store(state.window.highest(), std::memory_order_relaxed);
 }
@@ -355,7 +372,8 @@ void Inbound::loop(const Pending& pending) {
 }
 
 bool Inbound::expired(const InboundSa& sa, const Tally& run, std::uint32_t bytes) {
-  return sa.slot->packets.load(std::memory_order_relaxed) + run.packets >= sa.hard_packets ||
+  const std::uint64_t most_packets = sa.slot->parameters.hard_packets;
+  return (most_packets != 0 && sa.slot->packets.load(std::memory_order_relaxed) + run.packets >= most_packets) ||
          sa.slot->bytes.load(std::memory_order_relaxed) + run.bytes + bytes > sa.hard_bytes;
 }
 

@@ -32,7 +32,8 @@ struct OuterEsp {
   IpAddress destination;
   std::uint8_t traffic_class = 0;
   bool udp = false;
-  std::uint16_t udp_port = 0;  // destination, host order
+  std::uint16_t udp_port = 0;    // destination, host order
+  std::uint16_t udp_source = 0;  // host order
 };
 
 // Protocol 50, or UDP around it (RFC 3948 §2.1), or protocol 51. The error is the reason to drop.
@@ -61,9 +62,10 @@ class Inbound {
   struct Pending {
     Packet packet;  // begins at the ESP or AH header
     InboundSa* sa = nullptr;
-    std::uint16_t headers_at = 0;     // transport mode: the IP headers are so many bytes in front of it,
+    std::uint16_t headers_at = 0;     // the outer IP headers are so many bytes in front of it,
     std::uint16_t network_bytes = 0;  // and have so many
     std::uint8_t traffic_class = 0;
+    bool moved = false;  // came from elsewhere than the SA's packets do
     Drop verdict = Drop::none;
   };
   // What a run of one SA's packets adds to its slot.
@@ -77,6 +79,8 @@ class Inbound {
   void collect(bool wait);
   void settle(std::span<const crypto::EspJob> jobs, std::span<Pending> pending);
   void settle_run(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
+  [[nodiscard]] static bool came_from_elsewhere(const InboundSa& sa, const OuterEsp& esp, const Packet& packet);
+  void tell_moved(const Pending& pending);
   void advance_window(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
   [[nodiscard]] std::expected<IpInfo, Drop> decapsulate(Pending& pending) const;
   [[nodiscard]] static std::expected<InnerPlain, Drop> strip(Pending& pending);

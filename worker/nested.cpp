@@ -1,6 +1,7 @@
 // What the worker sealed does not pass TC egress: where the policy of the way out protects it, it goes through the
 // pipeline once more (design: the same rules, asked once for an SA and remembered).
 #include "worker/outbound.hpp"
+#include "worker/outer_header.hpp"
 
 namespace postern {
 namespace {
@@ -17,14 +18,16 @@ bool make_room(Packet& packet) {
   return true;
 }
 
-PolicyPacket as_policy_sees(const SaParameters& made) {
+PolicyPacket as_policy_sees(const SaSlot& slot) {
+  const SaParameters& made = slot.parameters;
+  const SaPeer peer = peer_of(slot);
   PolicyPacket out;
   out.source = made.local;
-  out.destination = made.remote;
+  out.destination = peer.address;
   out.protocol = static_cast<std::uint8_t>(made.udp_encapsulation ? IpProto::udp : made.protocol);
   if (made.udp_encapsulation) {
     out.source_port = made.local_port;
-    out.destination_port = made.remote_port;
+    out.destination_port = peer.port;
   }
   return out;
 }
@@ -38,9 +41,11 @@ std::uint32_t Outbound::nested_in(const OutboundSa& sa, std::uint32_t ifindex, s
   const LoopPolicy& policy = *context_.policy;
   Nesting& known = nestings_[context_.sad.index_of(*sa.slot)];
   const std::uint32_t reuse = sa.slot->reuse.load(std::memory_order_relaxed);
-  if (known.epoch != policy.epoch() || known.reuse != reuse || known.ifindex != ifindex || known.made_by != made_by)
-    known = {policy.epoch(), reuse, ifindex, made_by,
-             policy.flow_for(ifindex, as_policy_sees(sa.slot->parameters), made_by)};
+  const std::uint32_t moves = sa.slot->moves.load(std::memory_order_relaxed);
+  if (known.epoch != policy.epoch() || known.reuse != reuse || known.moves != moves || known.ifindex != ifindex ||
+      known.made_by != made_by)
+    known = {policy.epoch(), reuse,   moves,
+             ifindex,        made_by, policy.flow_for(ifindex, as_policy_sees(*sa.slot), made_by)};
   return known.flow;
 }
 
@@ -48,9 +53,8 @@ std::uint32_t Outbound::nested_in(const OutboundSa& sa, std::uint32_t ifindex, s
 std::uint32_t Outbound::path_through(std::uint32_t flow, std::uint32_t mtu) const {
   const OutboundSa* const sa = context_.sad.outbound(flow);
   if (sa == nullptr) return mtu;
-  const SaParameters& parameters = sa->slot->parameters;
   const std::uint32_t learned = path_mtu_of(*sa);
-  const auto next = context_.adjacencies.find({parameters.fvrf, parameters.remote});
+  const auto next = context_.adjacencies.find({sa->slot->parameters.fvrf, outer_destination(*sa)});
   const std::uint32_t path = next && next->mtu != 0 ? std::min<std::uint32_t>(learned, next->mtu) : learned;
   return std::min(mtu, inner_mtu(*sa, path));
 }

@@ -34,8 +34,7 @@ Outbound::Outbound(PipelineContext& context, const PipelineConfig& config)
 
 void Outbound::packet(Packet packet) {
   if (!admissible(packet.flow, packet.generation)) return context_.frames.give(packet.frame);
-  if (held_.waits(packet.flow))
-    return hold(packet, context_.sad.outbound(packet.flow) == nullptr ? Drop::no_outbound_sa : Drop::no_adjacency);
+  if (held_.waits(packet.flow)) return hold(packet, waiting_for(packet.flow));
   if (const auto wait = send(packet)) hold(packet, *wait);
 }
 
@@ -52,13 +51,19 @@ bool Outbound::admissible(std::uint32_t flow, std::uint32_t generation) {
   return true;
 }
 
+Drop Outbound::waiting_for(std::uint32_t flow) const {
+  const OutboundSa* const sa = context_.sad.outbound(flow);
+  if (sa == nullptr) return Drop::no_outbound_sa;
+  return sa->limited && is_expired(*sa->slot) ? Drop::sa_expired : Drop::no_adjacency;
+}
+
 std::optional<Drop> Outbound::find_route(std::uint32_t flow) {
   if (route_.sa != nullptr && route_.flow == flow) return std::nullopt;
   route_.sa = nullptr;
   OutboundSa* const sa = context_.sad.outbound(flow);
   if (sa == nullptr) return Drop::no_outbound_sa;
-  const SaParameters& parameters = sa->slot->parameters;
-  const AdjacencyKey key{parameters.fvrf, parameters.remote};
+  if (sa->limited && is_expired(*sa->slot)) return Drop::sa_expired;
+  const AdjacencyKey key{sa->slot->parameters.fvrf, outer_destination(*sa)};
   const auto adjacency = context_.adjacencies.find(key);
   if (!adjacency) {
     context_.egress.unresolved(key, false);
@@ -238,9 +243,11 @@ void Outbound::poll_held(Time now) {
     if (*wait == Drop::no_outbound_sa) context_.egress.acquire(held.packet.flow, held.packet.bytes());
     return false;
   };
-  looping_ = true;  // a packet that is looped now could have to be held, and the queue must not grow in its sweep
+  looping_ = sweeping_ = true;  // a packet that is looped now could have to be held
   held_.sweep(now, try_to_send, [&](const HeldPacket& held) { context_.drop(held.packet, held.reason); });
-  looping_ = false;
+  looping_ = sweeping_ = false;
+  for (const HeldPacket& held : std::span(late_).first(std::exchange(late_count_, 0)))
+    if (!held_.push(held)) context_.drop(held.packet, Drop::hold_full);
   context_.counters.held.store(held_.size(), std::memory_order_relaxed);
   flush();
 }

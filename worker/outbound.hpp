@@ -71,7 +71,7 @@ class Outbound {
   // The policy's answer for what an SA makes, until SA, policy or way out change.
   struct Nesting {
     std::uint64_t epoch = 0;  // of the policy; 0: not asked yet
-    std::uint32_t reuse = 0, ifindex = 0, made_by = 0;
+    std::uint32_t reuse = 0, moves = 0, ifindex = 0, made_by = 0;
     std::uint32_t flow = 0;
   };
   // What goes around what ESP or AH protects.
@@ -108,6 +108,7 @@ class Outbound {
   [[nodiscard]] std::uint32_t pad_flow(Packet& packet) const;
   [[nodiscard]] std::uint32_t dummy_bytes();
   void hold(const Packet& packet, Drop reason);
+  [[nodiscard]] Drop waiting_for(std::uint32_t flow) const;
 
   // oversize.cpp: what does not fit.
   void oversize(Packet packet, const IpInfo& info);
@@ -139,6 +140,7 @@ class Outbound {
   void number_run(std::span<crypto::EspJob> jobs, std::span<Pending> pending);
   [[nodiscard]] static OuterFields outer_fields(const OutboundSa& sa, const Around& around, const crypto::EspJob& job);
   void cover(CipherBatch& batch, std::span<Pending> pending);
+  [[nodiscard]] bool wait_for_successor(const Pending& pending);
   void compact(CipherBatch& batch, std::span<Pending> pending);
   void transmit_sealed(const CipherBatch& batch, std::span<Pending> pending);
 
@@ -155,6 +157,9 @@ class Outbound {
   LoopQueue loops_;
   std::unique_ptr<Nesting[]> nestings_;  // by SA slot
   bool looping_ = false;
+  bool sweeping_ = false;  // the hold queue must not grow
+  std::array<HeldPacket, packet_batch> late_;
+  std::size_t late_count_ = 0;
   std::uint32_t fragment_identification_ = 0;
   Scramble random_;
   IcmpErrorBuffer icmp_;

@@ -11,8 +11,12 @@
 
 namespace postern {
 
-// Fills in sa.header and sa.header_sum from the parameters. IPv6: flow label zero, so nothing of the inner flow shows.
-void build_outer_template(const SaParameters& parameters, OutboundSa& sa);
+// Fills in sa.header and sa.header_sum. IPv6: flow label zero, so nothing of the inner flow shows.
+void build_outer_template(const SaParameters& parameters, const SaPeer& peer, OutboundSa& sa);
+// Where the header sends to.
+[[nodiscard]] inline IpAddress outer_destination(const OutboundSa& sa) {
+  return destination_of(sa.header.data(), sa.outer);
+}
 
 // What varies from packet to packet in the outer header.
 struct OuterFields {

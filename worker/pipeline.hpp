@@ -78,6 +78,12 @@ class Egress {
     static_cast<void>(flow);
     static_cast<void>(ip_packet);
   }
+  // An authentic packet of the SA came from `peer`: its installer is to hear of it (rate-limited by the
+  // implementation).
+  virtual void peer_moved(SaSlot& slot, const SaPeer& peer) {
+    static_cast<void>(slot);
+    static_cast<void>(peer);
+  }
   // The SA's installer is to be told, once; false: it cannot be now, and the next packet tries again.
   [[nodiscard]] virtual bool expiry(SaSlot& slot, SaExpiryKind kind) {
     static_cast<void>(slot);

@@ -126,6 +126,19 @@ const CompiledSelectors* compile_selectors(const SaParameters& p) {
 
 }  // namespace
 
+void watch_peer(InboundSa& sa) {
+  const SaPeer peer = peer_of(*sa.slot);
+  sa.peer.store(peer_mark(peer.address, peer.port), std::memory_order_relaxed);
+}
+
+Result<void> check_move(const SaParameters& p, const SaPeer& peer) {
+  if (!p.udp_encapsulation || peer.port == 0)
+    return fail("SA: only UDP encapsulation moves, to a port 1..65535", EINVAL);
+  if (peer.address.family() != p.remote.family() || peer.address.is_unspecified() || peer.address.is_multicast())
+    return fail(fmt::format("SA: the peer cannot be at {}", peer.address.text()), EINVAL);
+  return {};
+}
+
 EspOverhead overhead_of(const SaParameters& p, const crypto::TransformSizes& sizes) {
   const std::uint32_t ip = p.mode == SaMode::transport ? 0 : ip_header(p.local.family());
   EspOverhead overhead;
@@ -180,7 +193,6 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->slot = &slot;
   sa->replay = new ReplayState(p.replay_window);
   sa->selectors = compile_selectors(p);
-  sa->hard_packets = p.hard_packets == 0 ? UINT64_MAX : p.hard_packets;
   sa->hard_bytes = p.hard_bytes == 0 ? UINT64_MAX : p.hard_bytes;
   sa->limited = has_lifetime(p);
   sa->ifindex = p.ifindex;
@@ -194,6 +206,7 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->mode = p.mode;
   sa->flow = p.flow;
   sa->bundle = p.bundle;
+  if (p.follow_peer) watch_peer(*sa);
   return sa;
 }
 
@@ -221,7 +234,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->mode = p.mode;
   sa->bundle = p.bundle;
   sa->spi = __builtin_bswap32(p.spi);
-  build_outer_template(p, *sa);
+  build_outer_template(p, peer_of(slot), *sa);
   return sa;
 }
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 
 #include "base/clock.hpp"
@@ -91,6 +92,14 @@ class ReplayLock {
   ReplayState& state_;
 };
 
+// Tells two places apart in one comparison; never 0. Of two that share it a move is not noticed, and IKE's own messages
+// tell of it.
+[[nodiscard]] inline std::uint64_t peer_mark(const IpAddress& address, std::uint16_t port) {
+  std::array<std::uint64_t, 2> halves;
+  std::memcpy(halves.data(), address.mapped().data(), sizeof halves);
+  return (halves[0] * 0x9e3779b97f4a7c15U ^ halves[1] * 0xc2b2ae3d27d4eb4fU ^ port * 0x165667b19e3779f9U) | 1;
+}
+
 struct alignas(64) InboundSa {
   // First line: what finds it.
   std::atomic<InboundSa*> next{nullptr};  // chain of the SAD's bucket
@@ -102,7 +111,8 @@ struct alignas(64) InboundSa {
   // Second line: what opens and judges a packet.
   ReplayState* replay = nullptr;                 // owned
   const CompiledSelectors* selectors = nullptr;  // owned
-  std::uint64_t hard_packets = 0, hard_bytes = 0;
+  std::uint64_t hard_bytes = 0;
+  std::atomic<std::uint64_t> peer{0};  // peer_mark() of where packets come from; 0: nobody asks
   EspOverhead overhead;
   std::uint32_t ifindex = 0;
   std::uint16_t local_port = 0;
@@ -172,6 +182,11 @@ static_assert(sizeof(OutboundSa) <= 128);
 
 // What install() refuses, with the value and what is allowed. Nothing of the keys is in the text.
 [[nodiscard]] Result<void> validate(const SaParameters& parameters);
+
+// Whether an SA's peer can be elsewhere: RFC 7296 §2.23 knows it of UDP encapsulation alone.
+[[nodiscard]] Result<void> check_move(const SaParameters& parameters, const SaPeer& peer);
+// `sa.peer` as its slot says by now.
+void watch_peer(InboundSa& sa);
 
 // The only constructors of hot state. `slot` holds the parameters already and outlives the SA.
 [[nodiscard]] Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot);

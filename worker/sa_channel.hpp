@@ -8,10 +8,10 @@
 //
 // Two peers. The node's channel is posternd's: everything is allowed there. The client channel is postern-ike's: one
 // end of a socket pair that posternd hands over by add_client, the other one goes to postern-ike through the broker. A
-// client may install_sa, remove_sa and bind_flow (its own SAs, and flows that are bound to none or to one of them),
-// refresh_counters and list_sas; anything else is EPERM and the connection lives on. What it sent that is no message at
-// all ends the connection. Only the client receives sa_expiry (of its SAs), sa_gone and acquire; only posternd resolve,
-// device_failed, sa_installed and sa_removed.
+// client may install_sa, remove_sa, move_sa and bind_flow (its own SAs, and flows that are bound to none or to one of
+// them), refresh_counters and list_sas; anything else is EPERM and the connection lives on. What it sent that is no
+// message at all ends the connection. Only the client receives sa_expiry and peer_moved (of its SAs), sa_gone and
+// acquire; only posternd resolve, device_failed, sa_installed and sa_removed.
 //
 // Restarts. SAs outlive every process but posternd's memory files: a client that comes back, and one that finds its
 // channel closed and gets a new one, lists what is there (list_sas: rows with `installed_by` ike and its `cookie`)
@@ -32,7 +32,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 5;
+inline constexpr std::uint32_t sa_channel_version = 6;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
@@ -61,6 +61,8 @@ enum class ChannelType : std::uint32_t {
   acquire,           // worker -> client: Acquire; no Reply. Answered by install_sa and bind_flow
   sa_installed,  // worker -> posternd: SaRow of a client's inbound SA: put it into the `sas` map, then Reply (its id)
   sa_removed,    // worker -> posternd: SaRow of a client's inbound SA that goes: take it from the `sas` map; no Reply
+  move_sa,       // MoveSa: the peer's end of an SA is elsewhere now
+  peer_moved,    // worker -> installer: PeerMoved; no Reply. Answered by move_sa, or not at all
 };
 
 struct ChannelHeader {
@@ -146,6 +148,13 @@ struct RemoveSa {
   std::uint32_t slot = 0;
 };
 
+// Keys, numbers and lifetimes go on; what is sealed from now on goes there, and an inbound SA with follow_peer looks
+// for another place than this. EINVAL: another family, no port, or an SA without encapsulation.
+struct MoveSa {
+  std::uint32_t slot = 0;
+  SaPeer peer;
+};
+
 struct BindFlow {
   std::uint32_t flow = 0;
   std::uint32_t slot = 0;    // outbound SA
@@ -187,6 +196,13 @@ struct SaRow {
 struct SaExpiry {
   SaExpiryKind kind{};
   SaRow sa;
+};
+
+// A packet of an inbound SA with follow_peer came from here, was authentic, and had the highest number yet. At most
+// five a second and SA.
+struct PeerMoved {
+  SaRow sa;
+  SaPeer peer;
 };
 
 // A packet of `flow` is held because the flow has no outbound SA; at most one a second and flow. The packet waits a

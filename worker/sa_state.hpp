@@ -21,7 +21,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 6;
+inline constexpr std::uint32_t sa_state_version = 7;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
@@ -59,6 +59,7 @@ struct SaParameters {
   DeliverTo deliver = DeliverTo::tunnel;
   bool udp_encapsulation = false;  // RFC 3948
   bool extended_sequence = false;  // RFC 4303 §2.2.1: numbers of 64 bits; inbound needs a replay window
+  bool follow_peer = false;        // inbound, encapsulated: the installer hears of authentic packets from elsewhere
   FragmentPolicy fragmentation = FragmentPolicy::before;
   bool dscp_copy = true;  // else `dscp`
   std::uint8_t dscp = 0;
@@ -95,6 +96,11 @@ struct SaParameters {
 };
 static_assert(std::is_trivially_copyable_v<SaParameters>);
 
+// The sender decides when it goes over to the next SA: what a peer sends meanwhile is taken above the negotiated
+// lifetime, up to so many bytes (an eighth of a second at 1 Gb/s) and packets, which postern-ike adds to the hard
+// limits of inbound SAs. What we send is never more than the lifetime.
+inline constexpr std::uint64_t inbound_grace_bytes = std::uint64_t{16} << 20, inbound_grace_packets = 16384;
+
 enum class SaExpiryKind : std::uint32_t {
   soft = 1,           // soft_packets or soft_bytes reached: time to rekey
   hard,               // hard_packets, hard_bytes or hard_seconds reached: packets are dropped now (sa_expired)
@@ -110,6 +116,13 @@ enum class SaExpiryKind : std::uint32_t {
 [[nodiscard]] constexpr std::uint64_t sequence_warning(bool extended) {
   return extended ? std::uint64_t{0xe0000000} << 32 : std::uint64_t{0xe0000000};
 }
+
+// The peer's end of an SA, which a NAT may move (RFC 7296 §2.23). `port` is of UDP encapsulation, host order.
+struct SaPeer {
+  IpAddress address;
+  std::uint16_t port = 0;
+  bool operator==(const SaPeer&) const = default;
+};
 
 enum class SlotPhase : std::uint32_t { free = 0, installing = 1, live = 2, retired = 3 };
 
@@ -152,8 +165,19 @@ struct alignas(64) SaSlot {
   std::atomic<std::uint64_t> last_used_ns, installed_ns;  // CLOCK_MONOTONIC
 
   SaParameters parameters;
+
+  // Where the peer is now: parameters.remote until it moves; then peers[moves % 2], which is whole before `moves` says
+  // so.
+  std::atomic<std::uint32_t> moves;
+  std::array<SaPeer, 2> peers;
 };
 static_assert(sizeof(SaSlot) <= 4096);
+
+[[nodiscard]] inline SaPeer peer_of(const SaSlot& slot) {
+  const std::uint32_t moves = slot.moves.load(std::memory_order_acquire);
+  if (moves == 0) return {slot.parameters.remote, slot.parameters.remote_port};
+  return slot.peers[moves % slot.peers.size()];
+}
 
 struct SaStateHeader {
   std::uint32_t magic;

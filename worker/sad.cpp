@@ -8,6 +8,7 @@
 
 #include "base/log.hpp"
 #include "base/secret.hpp"
+#include "worker/outer_header.hpp"
 #include "worker/quiescence.hpp"
 #include "worker/sa.hpp"
 
@@ -75,6 +76,7 @@ void reset_numbers(SaSlot& slot) {
     counter->store(0, std::memory_order_relaxed);
   slot.next_sequence.store(1, std::memory_order_relaxed);  // RFC 4303 §2.2
   slot.told.store(0, std::memory_order_relaxed);
+  slot.moves.store(0, std::memory_order_relaxed);
   slot.installed_ns.store(monotonic_ns(), std::memory_order_relaxed);
 }
 
@@ -136,7 +138,8 @@ struct Sad::Implementation {
     for (Sender* at = senders.first(hash_of(key.spi, key.destination)); at != nullptr;
          at = at->next.load(std::memory_order_acquire)) {
       const SaParameters& p = at->sa->slot->parameters;
-      if (p.spi == key.spi && p.protocol == key.protocol && p.fvrf == key.fvrf && p.remote == key.destination)
+      if (p.spi == key.spi && p.protocol == key.protocol && p.fvrf == key.fvrf &&
+          outer_destination(*at->sa) == key.destination)
         return at->sa;
     }
     return nullptr;
@@ -178,13 +181,13 @@ struct Sad::Implementation {
     if (sender != nullptr) senders.link(hash_of_sender(index), sender);
   }
   [[nodiscard]] std::uint32_t hash_of_sender(std::uint32_t index) const {
-    return hash_of(slots[index].parameters.spi, slots[index].parameters.remote);
+    return hash_of(slots[index].parameters.spi, peer_of(slots[index]).address);
   }
 
   // A rekey does not change the path.
   static void inherit_path_mtu(const SaSlot& from, SaSlot& to) {
     const SaParameters &old = from.parameters, &fresh = to.parameters;
-    if (old.local == fresh.local && old.remote == fresh.remote && old.fvrf == fresh.fvrf)
+    if (old.local == fresh.local && peer_of(from).address == peer_of(to).address && old.fvrf == fresh.fvrf)
       to.path_mtu.store(from.path_mtu.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
 
@@ -318,6 +321,41 @@ Result<void> Sad::remove(std::uint32_t index) {
   return {};
 }
 
+// The outbound SA is built anew on the same slot, which goes on counting: no sequence number is used twice, whichever
+// of the two a thread still holds.
+Result<void> Sad::move(std::uint32_t index, const SaPeer& peer) {
+  Implementation& sad = *implementation_;
+  sad.reclaim();
+  if (index >= sad.slots.size() || (!sad.owned[index].inbound && !sad.owned[index].outbound))
+    return fail(fmt::format("SA: slot {} holds no SA", index), ENOENT);
+  SaSlot& slot = sad.slots[index];
+  POSTERN_CHECK(check_move(slot.parameters, peer));
+  if (peer_of(slot) == peer) return {};
+  Owned& own = sad.owned[index];
+  if (own.sender) sad.senders.unlink(sad.hash_of_sender(index), own.sender.get());
+  const std::uint32_t moves = std::max(slot.moves.load(std::memory_order_relaxed) + 1, 1U);
+  slot.peers[moves % slot.peers.size()] = peer;
+  slot.moves.store(moves, std::memory_order_release);
+  if (own.inbound) {
+    if (slot.parameters.follow_peer) watch_peer(*own.inbound);
+    return {};
+  }
+  slot.path_mtu.store(LearnedPathMtu::none, std::memory_order_relaxed);  // another path
+  Retired before;
+  before.owned.outbound = std::move(own.outbound);
+  before.owned.sender = std::move(own.sender);
+  if (auto built = sad.build(index); !built) {
+    own.outbound = std::move(before.owned.outbound);
+    own.sender = std::move(before.owned.sender);
+    return built;
+  }
+  for (Binding* const binding : own.bindings) binding->sa.store(own.outbound.get(), std::memory_order_release);
+  sad.publish(index);
+  before.epoch = sad.quiescence.advance();
+  sad.retired.push_back(std::move(before));
+  return {};
+}
+
 Result<void> Sad::bind_flow(std::uint32_t flow, std::uint32_t slot) {
   Implementation& sad = *implementation_;
   if (flow == 0) return fail("SA: flow 0 names no flow", EINVAL);
@@ -351,9 +389,10 @@ std::optional<SaRow> Sad::row(std::uint32_t index) const {
   row.fvrf = p.fvrf;
   row.ifindex = p.ifindex;
   row.local_port = p.local_port;
-  row.remote_port = p.remote_port;
   row.local = p.local;
-  row.remote = p.remote;
+  const SaPeer peer = peer_of(slot);
+  row.remote = peer.address;
+  row.remote_port = peer.port;
   row.dummy_interval_us = p.dummy_interval_us;
   row.cookie = p.cookie;
   row.packets = slot.packets.load(std::memory_order_relaxed);

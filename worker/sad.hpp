@@ -48,6 +48,8 @@ class Sad {
   [[nodiscard]] Result<void> remove(std::uint32_t slot);
   [[nodiscard]] Result<void> bind_flow(std::uint32_t flow, std::uint32_t slot);
   void unbind_flow(std::uint32_t flow);
+  // The peer's end is elsewhere from now on (sa_channel.hpp, MoveSa).
+  [[nodiscard]] Result<void> move(std::uint32_t slot, const SaPeer& peer);
 
   // Control thread. What is live in `slot`, and the slot that a flow goes into.
   [[nodiscard]] std::optional<SaRow> row(std::uint32_t slot) const;

@@ -125,9 +125,29 @@ OuterFields Outbound::outer_fields(const OutboundSa& sa, const Around& around, c
           job.size};
 }
 
+// The packet as it was before protect(): it waits for the SA that a rekey makes. False: it cannot.
+bool Outbound::wait_for_successor(const Pending& pending) {
+  // A dummy need not wait; in transport mode the headers are rewritten already.
+  if (pending.dummy || pending.around.network_bytes != 0) return false;
+  Packet plain = pending.packet;
+  plain.pull(pending.sa->overhead.header + pending.sa->overhead.iv_bytes);
+  plain.size = pending.inner_bytes;
+  plain.bypassed_kernel = false;  // its hop is counted
+  const HeldPacket held{plain, Clock::now() + config_.hold_time, Drop::sa_expired};
+  if (!sweeping_) {
+    const bool held_now = held_.push(held);
+    context_.counters.held.store(held_.size(), std::memory_order_relaxed);
+    return held_now;
+  }
+  if (late_count_ == late_.size()) return false;
+  late_[late_count_++] = held;
+  return true;
+}
+
 void Outbound::compact(CipherBatch& batch, std::span<Pending> pending) {
   std::uint32_t kept = 0;
   for (std::uint32_t i = 0; i < pending.size(); ++i) {
+    if (pending[i].refused == Drop::sa_expired && wait_for_successor(pending[i])) continue;
     if (pending[i].refused != Drop::none) {
       context_.drop(pending[i].packet, pending[i].refused, *pending[i].sa->slot);
       continue;

@@ -24,8 +24,15 @@ struct SaNews {
   SaExpiryKind kind{};
 };
 
+// Authentic packets of the SA come from `peer`.
+struct PeerNews {
+  SaSlot* slot = nullptr;
+  std::uint32_t reuse = 0;
+  SaPeer peer;
+};
+
 // Resolve: a next hop is wanted. RemoveDevice: that device failed. Acquire: an SA is wanted.
-using WorkerNews = std::variant<Resolve, RemoveDevice, SaNews, Acquire>;
+using WorkerNews = std::variant<Resolve, RemoveDevice, SaNews, PeerNews, Acquire>;
 
 // Lets the same question through once in a while. Two names of one row share it: the later one is asked again sooner.
 class QuestionLimiter {
@@ -74,6 +81,7 @@ struct ThreadContext {
   std::uint32_t input_vrf = 0;  // plain side of the packets that are taken now
   QuestionLimiter resolves{200'000'000};
   QuestionLimiter acquires{200'000'000};
+  QuestionLimiter moves{200'000'000};
 
   void drop(Drop reason, std::uint64_t packets = 1) {
     count(counters.drops[static_cast<std::size_t>(reason)], packets);

@@ -49,6 +49,11 @@ void ThreadEgress::transmit(std::span<WirePacket> packets) {
   }
 }
 
+void ThreadEgress::peer_moved(SaSlot& slot, const SaPeer& peer) {
+  if (context_.moves.may_ask(slot.parameters.spi, context_.now_ns))
+    context_.outbox.put(PeerNews{&slot, slot.reuse.load(std::memory_order_relaxed), peer});
+}
+
 void ThreadEgress::acquire(std::uint32_t flow, Bytes ip_packet) {
   if (!context_.acquires.may_ask(flow, context_.now_ns)) return;
   if (const auto wanted = describe_acquire(flow, context_.input_vrf, ip_packet)) context_.outbox.put(*wanted);

@@ -28,6 +28,7 @@ class ThreadEgress final : public Egress {
   void icmp_error(Bytes ip_packet, std::uint32_t vrf) override;
   void unresolved(const AdjacencyKey& key, bool forward) override { context_.ask(key, forward); }
   void acquire(std::uint32_t flow, Bytes ip_packet) override;
+  void peer_moved(SaSlot& slot, const SaPeer& peer) override;
   [[nodiscard]] bool expiry(SaSlot& slot, SaExpiryKind kind) override {
     return context_.outbox.put(SaNews{&slot, slot.reuse.load(std::memory_order_relaxed), kind});
   }

@@ -20,6 +20,7 @@ struct FakeDoor : SaDoor {
   std::vector<std::string> log;
   std::uint32_t next = 10;
   int fail_install = 0;  // the n-th install from now on fails
+  bool unreachable = false;
 
   Result<std::uint32_t> install(const InstallSa& sa) override {
     const bool inbound = sa.parameters.direction == SaDirection::inbound;
@@ -32,6 +33,9 @@ struct FakeDoor : SaDoor {
     row.direction = sa.parameters.direction;
     row.installed_by = postern::SaInstaller::ike;
     row.flow = sa.parameters.flow;
+    row.udp_encapsulation = sa.parameters.udp_encapsulation;
+    row.remote = sa.parameters.remote;
+    row.remote_port = sa.parameters.remote_port;
     row.cookie = sa.parameters.cookie;
     row.installed_ns = 1;
     sas[slot] = row;
@@ -48,6 +52,13 @@ struct FakeDoor : SaDoor {
     REQUIRE(sas.contains(slot));
     for (auto& [number, row] : sas)
       if (row.flow == flow && row.direction == SaDirection::outbound) row.bound = number == slot;
+    return {};
+  }
+  Result<void> move(std::uint32_t slot, const SaPeer& peer) override {
+    if (unreachable) return fail("gone", ENOTCONN);
+    log.push_back(sas.at(slot).direction == SaDirection::inbound ? "move in" : "move out");
+    sas.at(slot).remote = peer.address;
+    sas.at(slot).remote_port = peer.port;
     return {};
   }
   Result<void> unbind(std::uint32_t flow) override {
@@ -120,7 +131,7 @@ using Log = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("parameters: both directions, selectors as each sender sees them, volume lifetimes, no stray ports") {
-  const auto pair = sa_pair(child(5), 0.9);
+  const auto pair = sa_pair(child(5), 0.5);
   REQUIRE(pair);
   const SaParameters &in = pair->inbound.parameters, &out = pair->outbound.parameters;
   CHECK(in.direction == SaDirection::inbound);
@@ -131,10 +142,13 @@ TEST_CASE("parameters: both directions, selectors as each sender sees them, volu
   CHECK(out.cookie == 5);
   CHECK(out.remote_port == 61000);
   CHECK(out.hard_bytes == 1000000);
-  CHECK(out.soft_bytes == 900000);
-  CHECK(in.hard_packets == 5000);
+  CHECK(out.soft_bytes == 600000);
+  CHECK(in.soft_bytes == 600000);
+  CHECK(in.hard_bytes == 1000000 + inbound_grace_bytes);
+  CHECK(out.hard_packets == 5000);
+  CHECK(in.hard_packets == 5000 + inbound_grace_packets);
   CHECK(in.hard_seconds == 3600);
-  CHECK(in.soft_packets == 4500);
+  CHECK(in.soft_packets == 3000);
   CHECK(!in.extended_sequence);
   REQUIRE(out.selector_count == 1);
   CHECK(out.selectors[0].source_first == *IpAddress::parse("10.1.0.0"));
@@ -161,6 +175,41 @@ TEST_CASE("parameters: both directions, selectors as each sender sees them, volu
   CHECK(extended->outbound.parameters.dummy_interval_us == 5000);
   plain.tfc_padding = false;  // the peer's word counts (RFC 7296 §1.3.1)
   CHECK(sa_pair(plain, 0.9)->outbound.parameters.tfc_bytes == 0);
+}
+
+TEST_CASE("volume lifetimes: of small ones half is left for the rekey, of large ones a seventh at most") {
+  CHECK(soft_limit(0, rekey_bytes, 0.3) == 0);
+  for (const double jitter : {0.0, 0.5, 1.0}) {
+    const auto part = [&](std::uint64_t hard) {
+      return static_cast<double>(soft_limit(hard, rekey_bytes, jitter)) / static_cast<double>(hard);
+    };
+    CHECK(part(2560 << 10) == doctest::Approx(0.5 + 0.2 * jitter));
+    CHECK(part(4608000ULL << 10) == doctest::Approx(0.86 + 0.056 * jitter));
+    const std::uint64_t middle = 256 << 20;
+    CHECK(middle - soft_limit(middle, rekey_bytes, jitter) >= (38 << 20));  // a rekey at line rate
+  }
+}
+
+TEST_CASE("a peer that moved: both SAs go there; what could not be said is said when the channel is back") {
+  FakeDoor door;
+  ike::SaInstaller installer(door);
+  REQUIRE(installer.install(child(1), 0.9, start));
+  door.log.clear();
+  installer.move(ChildId{1}, {*IpAddress::parse("203.0.113.9"), 7000});
+  CHECK(door.log == Log{"move out", "move in"});
+  installer.move(ChildId{2}, {*IpAddress::parse("203.0.113.9"), 7000});  // not ours
+  CHECK(door.log.size() == 2);
+
+  door.unreachable = true;
+  installer.move(ChildId{1}, {*IpAddress::parse("203.0.113.9"), 7001});
+  door.unreachable = false;
+  door.log.clear();
+  REQUIRE(installer.reconcile(start));
+  CHECK(door.log == Log{"move out", "move in", "bind"});
+  CHECK(door.row(1, SaDirection::outbound).remote_port == 7001);
+  door.log.clear();
+  REQUIRE(installer.reconcile(start));
+  CHECK(door.log == Log{"bind"});
 }
 
 TEST_CASE("selector pairs: families and protocols must agree; too many or none is an error") {

@@ -127,6 +127,7 @@ struct Recorder final : Egress {
     SaExpiryKind kind;
   };
   std::vector<Told> told;
+  std::vector<SaPeer> moved;
   bool deaf = false;      // refuses to pass on expiries
   std::uint64_t out = 0;  // packets of all three kinds; the vectors may be cleared
 
@@ -155,6 +156,7 @@ struct Recorder final : Egress {
   void acquire(std::uint32_t flow, Bytes packet) override {
     if (const auto wanted = describe_acquire(flow, 0, packet)) acquires.push_back(*wanted);
   }
+  void peer_moved(SaSlot&, const SaPeer& peer) override { moved.push_back(peer); }
   bool expiry(SaSlot& slot, SaExpiryKind kind) override {
     if (deaf) return false;
     told.push_back({&slot, kind});

@@ -141,6 +141,7 @@ TEST_CASE("ESP: hard lifetimes stop both directions exactly") {
   for (int i = 0; i < 5; ++i) sender.outbound(inner);
   sender.flush();
   CHECK(sender.egress.wire.size() == 3);
+  sender.pipeline->poll_held(Clock::now() + std::chrono::seconds(2));  // nobody rekeyed
   CHECK(sender.drops(Drop::sa_expired) == 2);
   CHECK(sender.slots[slot].packets == 3);
   SaParameters in = sa_parameters(SaDirection::inbound);

@@ -205,6 +205,10 @@ TEST_CASE("client: installs, binds, lists and removes its own SAs, and cannot to
   CHECK(ike->list_sas(own->value, own->value)->size() == 1);
   CHECK(ike->list_sas(own->value + 1, own->value + 1)->empty());
 
+  const SaPeer elsewhere{address("203.0.113.9"), 7000};
+  CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{manual->value, elsewhere})) == EPERM);
+  CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{own->value, elsewhere})) == EINVAL);  // not encapsulated
+  CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{99, elsewhere})) == ENOENT);
   CHECK(ike->ask(ChannelType::bind_flow, BindFlow{5, 0, 1}));
   CHECK(ike->ask(ChannelType::remove_sa, RemoveSa{own->value}));
   CHECK(code_of(ike->ask(ChannelType::remove_sa, RemoveSa{own->value})) == ENOENT);

@@ -31,7 +31,8 @@ TEST_CASE("lifetime: soft packets are told once, the traffic goes on") {
   CHECK(node.egress.wire.size() == 6);
 }
 
-TEST_CASE("lifetime: soft and hard bytes in one batch; behind the hard limit packets are dropped") {
+TEST_CASE(
+    "lifetime: soft and hard bytes in one batch; behind the hard limit packets wait, and are dropped in the end") {
   Node node;
   const Octets inner = make_inner({});
   SaParameters p = sa_parameters(SaDirection::outbound);
@@ -42,7 +43,71 @@ TEST_CASE("lifetime: soft and hard bytes in one batch; behind the hard limit pac
   node.flush();
   CHECK(kinds(node) == Kinds{SaExpiryKind::hard, SaExpiryKind::soft});
   CHECK(node.egress.wire.size() == 4);
+  CHECK(node.drops(Drop::sa_expired) == 0);
+  CHECK(node.counters[0].held.load() == 2);
+  CHECK(node.balanced());
+  node.pipeline->poll_held(Clock::now());
+  CHECK(node.egress.wire.size() == 4);
+  node.pipeline->poll_held(Clock::now() + 2s);
   CHECK(node.drops(Drop::sa_expired) == 2);
+  CHECK(node.counters[0].held.load() == 0);
+  node.outbound(make_inner({.payload = 1}));  // smaller, and would still fit: an SA that is over is over
+  node.flush();
+  CHECK(node.egress.wire.size() == 4);
+  CHECK(node.balanced());
+}
+
+TEST_CASE("lifetime: packets behind the hard limit leave by the SA that a rekey makes, in order, as they were") {
+  for (const bool bypassed : {false, true}) {
+    Node node, receiver;
+    SaParameters p = sa_parameters(SaDirection::outbound);
+    p.hard_packets = 3;
+    node.add(p);
+    for (std::uint16_t i = 0; i < 8; ++i) node.outbound(make_inner({.source_port = i}), 5, bypassed);
+    node.flush();
+    CHECK(node.egress.wire.size() == 3);
+    node.outbound(make_inner({.source_port = 8}), 5, bypassed);
+    CHECK(node.counters[0].held.load() == 6);
+    p.spi = 0x1002;
+    p.hard_packets = 5;  // the next one ends in the middle of what waits
+    node.add(p);
+    node.pipeline->poll_held(Clock::now());
+    CHECK(node.egress.wire.size() == 8);
+    CHECK(node.counters[0].held.load() == 1);
+    CHECK(node.balanced());
+    p.spi = 0x1003;
+    p.hard_packets = 0;
+    node.add(p);
+    node.pipeline->poll_held(Clock::now());
+    CHECK(node.counters[0].held.load() == 0);
+    CHECK(node.balanced());
+
+    for (const std::uint32_t spi : {0x1001U, 0x1002U, 0x1003U}) {
+      SaParameters in = sa_parameters(SaDirection::inbound);
+      in.spi = spi;
+      receiver.add(in);
+    }
+    for (const Octets& frame : node.egress.wire) receiver.inbound(outer_of(frame));
+    receiver.flush();
+    REQUIRE(receiver.egress.delivered.size() == 9);
+    for (std::uint16_t i = 0; i < 9; ++i) {
+      InnerSpec expected{.source_port = i};
+      if (bypassed) --expected.ttl;  // one hop, not two
+      CHECK(receiver.egress.delivered[i] == make_inner(expected));
+    }
+  }
+}
+
+TEST_CASE("lifetime: what waits for a successor is bounded, and every packet is counted") {
+  Node node(16, crypto::EngineKind::automatic, {.hold_packets = 8, .hold_time = 1s});
+  SaParameters p = sa_parameters(SaDirection::outbound);
+  p.hard_packets = 1;
+  node.add(p);
+  for (int i = 0; i < 100; ++i) node.outbound(make_inner({}));
+  node.flush();
+  CHECK(node.egress.wire.size() == 1);
+  CHECK(node.counters[0].held.load() == 8);
+  CHECK(node.all_drops() == 91);
   CHECK(node.balanced());
 }
 

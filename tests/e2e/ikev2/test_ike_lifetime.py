@@ -1,0 +1,64 @@
+"""TS-60: the volume lifetime. 2560 kB is the smallest; at line rate it is over within a few round trips of a rekey."""
+import pytest
+
+import ike_wire
+import lab
+import traffic
+from balance import assert_balanced, drops
+from ike_documents import children
+from ike_pairs import SwanLab
+from ike_wire import CREATE_CHILD
+from netns import wait_until
+
+LIFETIME_KB = 2560
+LOSSES = ("sa_expired", "hold_full", "no_outbound_sa", "no_sa", "sequence_exhausted")
+
+
+@pytest.fixture(scope="module")
+def world(module_scratch):
+    with SwanLab(module_scratch, flows=("map4",), dataplane={"umem_frames": 32768, "ring_entries": 16384}) as made:
+        made.deep_buffers()
+        made.iperf = traffic.Iperf(made.hB, lab.host(2, "map4"))
+        yield made
+
+
+def established(world) -> set[str]:
+    world.configure(esp="aes128gcm16", association={"lifetime_kilobytes": LIFETIME_KB})
+    world.up("postern")
+    return {child["esp_spi_in"] for child in children(world.left)}
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_iperf_5_megabytes(world, kind, back):
+    """Twice the lifetime: rekeyed on the way, 0 lost, and no SA carried more than it may."""
+    first = established(world)
+    before = drops(world.left)
+    options = ["-n", "5M", *(["-u", "-b", "100M", "-l", "1200"] if kind == "udp" else []), *(["-R"] if back else [])]
+    with world.capture("udp port 4500 and udp[8:4] = 0") as capture:
+        got = world.iperf.run(world.hA, *options, seconds=None)
+        wire = ike_wire.read(capture.frames())
+    assert got["sum" if kind == "udp" else "sum_received"]["bytes"] >= 5_000_000
+    rekeys = [one for one in wire.exchanges(CREATE_CHILD) if one.source == lab.OUT4[1]]
+    assert rekeys, "rekeyed by Postern"
+    assert {child["esp_spi_in"] for child in children(world.left)}.isdisjoint(first)
+    lost = drops(world.left) - before
+    assert not {reason: lost[reason] for reason in LOSSES if lost[reason]}, f"{lost}; {world.losses()}"
+    if kind == "udp":
+        assert got["sum"]["lost_packets"] == 0, f"{got['sum']}; counted: {world.losses()}"
+    assert_balanced(world.left)
+
+
+def test_hard_limit_stops_use_when_the_peer_does_not_rekey(world):
+    """Its answers to CREATE_CHILD_SA are lost: what is sealed ends at the lifetime, and not one packet is in clear."""
+    established(world)
+    with world.lost(world.n1, "udp sport 4500 @th,64,32 0"), world.capture() as capture:
+        stream = world.stream(rate=5000, size=1000)
+        wait_until(lambda: drops(world.left)["sa_expired"] + drops(world.left)["hold_full"] > 100, 15, "the hard limit")
+        stream.finish()
+        frames = capture.frames()
+        wire = ike_wire.read(frames)
+    wire.assert_protected(1000)
+    ours = [len(frame) for frame in frames if bytes(frame)[42:46] != bytes(4) and bytes(frame)[26:30] == bytes([192, 0, 2, 1])]
+    assert sum(ours) - len(ours) * (14 + 20 + 8 + 8 + 8 + 16 + 2) <= LIFETIME_KB * 1024 * 1.01, "inner bytes of one SA"
+    assert_balanced(world.left)

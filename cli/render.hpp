@@ -28,6 +28,7 @@ namespace postern::cli {
 [[nodiscard]] std::string render_ikev2_profiles(const nlohmann::json& data);
 [[nodiscard]] std::string render_ikev2_diagnose(const nlohmann::json& data);
 [[nodiscard]] std::string render_clear_session(const nlohmann::json& data);
+[[nodiscard]] std::string render_rekey(const nlohmann::json& data);
 [[nodiscard]] std::string render_connect(const nlohmann::json& data);
 [[nodiscard]] std::string render_debug(const nlohmann::json& data);
 

@@ -47,6 +47,9 @@ std::string render_isakmp_peers(const json& data) { return empty_or_json(data, "
 std::string render_clear_session(const json& data) {
   return fmt::format("{} cleared\n", plural(number(data, "cleared"), "session"));
 }
+std::string render_rekey(const json& data) {
+  return fmt::format("rekey of {} begun\n", plural(number(data, "rekeyed"), "IKE SA"));
+}
 std::string render_connect(const json& data) {
   const auto started = number(data, "started"), all = number(data, "connections");
   if (started == 0) return fmt::format("{} {} up\n", plural(all, "connection"), all == 1 ? "is" : "are");

@@ -60,6 +60,8 @@ const std::array all_commands = {
             "end IKE SAs and what they negotiated; peers are told"},
     Command{"crypto session connect", "", connect_keywords, Action::ask, render_connect,
             "negotiate now, without waiting for traffic"},
+    Command{"crypto session rekey", "", clear_session_keywords, Action::ask, render_rekey,
+            "fresh keys for IKE SAs now; their child SAs go on"},
     Command{"debug crypto ikev2", "", {}, Action::ask, render_debug, "every message and retransmission in the log"},
     Command{"no debug crypto ikev2", "", {}, Action::ask, render_debug, "end debug crypto ikev2"},
     Command{"undebug all", "", {}, Action::ask, render_debug, "end all debugging"},

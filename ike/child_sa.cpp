@@ -63,13 +63,13 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   made.remote = agreed.remote;
   made.born = now;
   const Duration whole = std::chrono::seconds(agreed.policy.lifetime_s);
-  made.rekey_at = now + (agreed.we_began ? core.jittered(whole, 0.80, 0.88) : core.jittered(whole, 0.88, 0.95));
+  made.rekey_at = now + core.rekey_after(whole, agreed.we_began);
   made.die_at = now + whole;
   made.outbound = agreed.outbound_now;
   const bool encapsulates = core.nat_local || core.nat_remote || core.connection->force_encapsulation;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
-                         made.remote, core.local, core.remote, encapsulates, made.outbound, agreed.tfc_padding,
-                         std::move(keys), agreed.transport});
+                         made.remote, core.local, core.remote, encapsulates, core.follows_peer(), made.outbound,
+                         agreed.tfc_padding, std::move(keys), agreed.transport});
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
   return core.children.back().id;
@@ -78,6 +78,7 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
 struct Match {
   const ChildPolicy* policy = nullptr;
   std::vector<Selector> local, remote;
+  unsigned rank = 0;
 };
 
 // R43-02: an OPAQUE selector names packets without visible ports, which a flow for them takes; any other skips it and
@@ -89,18 +90,22 @@ std::vector<Selector> that_suit(const ChildPolicy& policy, std::span<const Selec
   return out;
 }
 
-// The flows of this peer that the offer fits (CM-16), those that have no SA yet first. A rekey is for the same flow.
+// The flows of this peer that the offer fits (CM-16): those that it fits whole before those that it meets in part (a
+// tunnel takes anything, a map entry beside it does not mean that), and of either those first that have no SA yet. A
+// rekey is for the same flow.
 std::vector<Match> matches_of(const SessionCore& core, const Connection& connection, const ChildOffer& offer) {
-  std::vector<Match> fresh, served;
+  std::vector<Match> out;
   for (const ChildPolicy& policy : connection.children) {
     if (offer.replaces != nullptr && offer.replaces->policy.name != policy.name) continue;
     Match match{&policy, narrow(that_suit(policy, offer.tsr->selectors), policy.local),
                 narrow(that_suit(policy, offer.tsi->selectors), policy.remote)};
     if (match.local.empty() || match.remote.empty()) continue;
-    (core.has_child(policy.name) ? served : fresh).push_back(std::move(match));
+    const bool whole = same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);
+    match.rank = (whole ? 0U : 2U) + (core.has_child(policy.name) ? 1U : 0U);
+    out.push_back(std::move(match));
   }
-  std::ranges::move(served, std::back_inserter(fresh));
-  return fresh;
+  std::ranges::stable_sort(out, {}, &Match::rank);
+  return out;
 }
 
 ChildRefusal refusal(NotifyType notify, FailureKind kind, std::string summary, std::string remedy) {
@@ -149,6 +154,15 @@ ChildRefusal wrong_group(crypto::DhGroup wanted) {
                              "the key exchange is of another group than PFS wants", "");
   out.data = group_octets(wanted);
   return out;
+}
+
+// A peer may make children of a flow beside those that are there, but not for ever (RFC 7296 §1.3).
+constexpr std::ptrdiff_t max_children_of_flow = 8;
+
+ChildRefusal too_many() {
+  return refusal(NotifyType::no_additional_sas, FailureKind::refused,
+                 "the peer wants more SAs of one flow than we keep",
+                 "look at the peer's log: it makes SAs and deletes none");
 }
 
 ChildRefusal internal(const Error& error) {
@@ -233,6 +247,11 @@ Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& 
   std::optional<ChildRefusal> why;
   for (const Match& match : matches) {
     if (offer.replaces != nullptr && !covers_old(match, *offer.replaces)) continue;
+    if (std::ranges::count(core.children, match.policy->name, [](const Child& one) { return one.policy.name; }) >=
+        max_children_of_flow) {
+      if (!why) why = too_many();
+      continue;
+    }
     const bool transport = offer.transport && may_be_transport(core, *match.policy, match.local, match.remote);
     if (match.policy->transport_required && !transport) {
       if (!why) why = not_transport();

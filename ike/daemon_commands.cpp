@@ -79,6 +79,7 @@ nlohmann::json command(Engine& engine, const DaemonFacts& facts, const json& req
   if (said == "clear crypto session") return success({{"cleared", engine.manager().clear_sessions(*filter, now).done}});
   if (said == "clear crypto sa") return success({{"cleared", engine.manager().clear_children(*filter, now).done}});
   if (said == "crypto session connect") return connect(engine, args, *filter, now);
+  if (said == "crypto session rekey") return success({{"rekeyed", engine.manager().rekey(*filter, now).done}});
   return failure("postern-ike does not know the command \"" + said + "\"", 2);
 }
 

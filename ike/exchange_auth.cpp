@@ -97,7 +97,7 @@ int fit(const Connection& connection, const Message& request) {
   if (tsi == nullptr || tsr == nullptr) return 0;
   int best = 0;
   for (const ChildPolicy& child : connection.children) {
-    if (child.remote == tsi->selectors && child.local == tsr->selectors) return 2;
+    if (same(tsi->selectors, child.remote) && same(tsr->selectors, child.local)) return 2;
     const bool meets = !narrow(tsi->selectors, child.remote).empty() && !narrow(tsr->selectors, child.local).empty();
     best = std::max(best, meets ? 1 : 0);
   }
@@ -159,8 +159,7 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state) {
 
 void start_lifetimes(SessionCore& core, Time now) {
   const Duration whole = std::chrono::seconds(core.connection->lifetime_s);
-  const Duration soft = core.initiator ? core.jittered(whole, 0.80, 0.88) : core.jittered(whole, 0.88, 0.95);
-  core.enter(Established{now, now + soft, now + whole});
+  core.enter(Established{now, now + core.rekey_after(whole, core.initiator), now + whole});
 }
 
 // The first child, which the request to authenticate brings along; without its payloads there is none (RFC 6023).

@@ -8,7 +8,6 @@
 namespace postern::ike {
 namespace {
 
-constexpr std::uint32_t max_rounds = 3;
 constexpr auto temporary_wait = std::chrono::seconds(1);
 constexpr auto rekey_retry = std::chrono::seconds(10);
 
@@ -64,15 +63,10 @@ void try_again(SessionCore& core, const ChildAttempt& attempt, Duration wait, Ti
 
 void attempt_refused(SessionCore& core, ChildAttempt attempt, const Message& response, Time now) {
   const NotifyPayload& error = *response.error();
-  if (error.type == NotifyType::invalid_ke_payload && error.data.size() == 2 && attempt.rounds < max_rounds) {
-    const auto group = crypto::DhGroup{ByteReader(error.data).u16()};
-    const auto& groups = attempt.policy.pfs;
-    if (std::ranges::find(groups, group) != groups.end())
-      if (auto dh = crypto::DhExchange::create(group)) {
-        ++attempt.rounds;
-        attempt.dh.emplace(std::move(*dh));
-        return send_attempt(core, std::move(attempt), now);
-      }
+  const auto tried = attempt.dh ? attempt.dh->group() : crypto::DhGroup::none;
+  if (auto dh = wanted_exchange(error, attempt.policy.pfs, tried, attempt.rounds, max_ke_rounds)) {
+    attempt.dh = std::move(dh);
+    return send_attempt(core, std::move(attempt), now);
   }
   if (error.type == NotifyType::temporary_failure) {
     core.setup.surroundings->free_spi(attempt.spi_in);

@@ -90,17 +90,13 @@ Failure init_refused(const SessionCore& core, const InitSent& state, const Notif
 
 void refused(SessionCore& core, const NotifyPayload& error, Time now) {
   auto& state = *core.in<InitSent>();
-  const bool again = state.rounds < max_init_rounds;
-  if (error.type == NotifyType::invalid_ke_payload && error.data.size() == 2 && again) {
-    const auto group = crypto::DhGroup{ByteReader(error.data).u16()};
-    const auto offers_it = [&](const IkeProposal& p) { return std::ranges::find(p.groups, group) != p.groups.end(); };
-    if (group == state.dh.group() || std::ranges::none_of(core.connection->proposals, offers_it)) return;  // §2.7
-    auto dh = crypto::DhExchange::create(group);
-    if (!dh) return core.close_now(dh.error().message(), false);
+  if (auto dh = wanted_exchange(error, groups_of(core.connection->proposals), state.dh.group(), state.rounds,
+                                max_init_rounds)) {
     state.dh = std::move(*dh);
-    ++state.rounds;
     return send_init(core, state, now);
   }
+  // §2.7, §2.21.1: anybody may have said it, and one who took part would have named a group of our offer.
+  if (error.type == NotifyType::invalid_ke_payload && state.rounds < max_init_rounds) return;
   core.attempt_failed(init_refused(core, state, error));
   core.close_now("refused by the peer: " + text(error.type), true);
 }

@@ -8,7 +8,6 @@
 namespace postern::ike {
 namespace {
 
-constexpr std::uint32_t max_rounds = 3;
 constexpr auto temporary_wait = std::chrono::seconds(1);
 constexpr auto retry_wait = std::chrono::seconds(10);
 
@@ -41,8 +40,7 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
                              core.suite.prf, core.keys.d));
   POSTERN_CHECK(out->use_keys(agreed.suite, std::move(keys)));
   const Duration whole = std::chrono::seconds(out->connection->lifetime_s);
-  const Duration soft = agreed.we_began ? out->jittered(whole, 0.80, 0.88) : out->jittered(whole, 0.88, 0.95);
-  out->enter(Established{now, now + soft, now + whole});
+  out->enter(Established{now, now + out->rekey_after(whole, agreed.we_began), now + whole});
   out->last_heard = out->last_sent = now;
   return out;
 }
@@ -61,18 +59,10 @@ void try_again(SessionCore& core, Duration wait, Time now) {
 }
 
 void attempt_refused(SessionCore& core, IkeAttempt attempt, const NotifyPayload& error, Time now) {
-  if (error.type == NotifyType::invalid_ke_payload && error.data.size() == 2 && attempt.rounds < max_rounds) {
-    const auto group = crypto::DhGroup{ByteReader(error.data).u16()};
-    const auto connection = current(core);
-    const bool ours = std::ranges::any_of(connection->proposals, [&](const IkeProposal& p) {
-      return std::ranges::find(p.groups, group) != p.groups.end();
-    });
-    if (ours)
-      if (auto dh = crypto::DhExchange::create(group)) {
-        ++attempt.rounds;
-        attempt.dh.emplace(std::move(*dh));
-        return send_attempt(core, std::move(attempt), now);
-      }
+  if (auto dh = wanted_exchange(error, groups_of(current(core)->proposals), attempt.dh->group(), attempt.rounds,
+                                max_ke_rounds)) {
+    attempt.dh = std::move(dh);
+    return send_attempt(core, std::move(attempt), now);
   }
   if (error.type == NotifyType::temporary_failure) return try_again(core, core.jittered(temporary_wait, 0.5, 1.5), now);
   Failure failure;

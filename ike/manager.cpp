@@ -91,11 +91,7 @@ void Manager::perform(Key key, Action& action, Time now) {
       if (const auto wish = manager.wishes_.find(connection); wish != manager.wishes_.end())
         manager.schedule(wish->second, now + std::chrono::seconds(1));
     }
-    // An SA's addresses are fixed: its sequence numbers must never begin again under the same keys. So a peer that
-    // moved gets new SAs.
-    void operator()(const MoveChild& a) const {
-      manager.with(key, now, [&](Session& session) { return session.rekey_child(a.id, now); });
-    }
+    void operator()(const MoveChild& a) const { effects.move(a); }
     void operator()(AddSession& a) const { manager.do_add(a, now); }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const Event& a) const {
@@ -140,7 +136,7 @@ void Manager::do_closed(Key key, Time now) {
   Wish& wish = known->second;
   if (own_attempt) failed(wish, now);
   // Without an SA traffic asks by itself; only what shall always be up is asked for again here.
-  if (wish.connection->initiate == Initiate::always) want(wish, {}, now, std::chrono::milliseconds(100));
+  if (wish.connection->always()) want(wish, {}, now, std::chrono::milliseconds(100));
 }
 
 // --- tables and timers, brought up to date after whatever happened to a session
@@ -244,8 +240,9 @@ void Manager::on_idle(ChildId id, Time now) {
   const auto known = children_.find(id);
   if (known == children_.end()) return;
   const auto wish = wishes_.find(known->second.connection);
-  // What shall always be up is not idle.
-  if (wish != wishes_.end() && wish->second.connection->initiate == Initiate::always) return;
+  const ChildPolicy* const policy =
+      wish == wishes_.end() ? nullptr : wish->second.connection->child(known->second.name);
+  if (policy != nullptr && policy->initiate == Initiate::always) return;  // what shall always be up is not idle
   with_child(id, now, [&](Session& session) { return session.delete_child(id, now); });
 }
 
@@ -255,6 +252,10 @@ void Manager::on_inbound_traffic(ChildId id, Time now) {
 
 void Manager::on_outbound_traffic(ChildId id, Time now) {
   with_child(id, now, [&](Session& session) { return session.on_outbound_traffic(id, now); });
+}
+
+void Manager::on_peer_moved(ChildId id, const Endpoint& remote, Time now) {
+  with_child(id, now, [&](Session& session) { return session.on_peer_moved(id, remote, now); });
 }
 
 void Manager::on_child_lost(ChildId id, Time now) {

@@ -34,6 +34,7 @@ class Effects {
   // Both SAs are in the data plane when this returns without an error, and neither is when it returns one.
   [[nodiscard]] virtual Result<void> install(const InstallChild& child) = 0;
   virtual void switch_outbound(ChildId id) = 0;
+  virtual void move(const MoveChild& child) = 0;
   virtual void remove(ChildId id) = 0;
   virtual void tell(const Event& event) = 0;
 };
@@ -71,11 +72,12 @@ class Manager {
   void on_idle(ChildId id, Time now);
   void on_inbound_traffic(ChildId id, Time now);
   void on_outbound_traffic(ChildId id, Time now);
-  void on_child_lost(ChildId id, Time now);  // its SAs are gone from the data plane
+  void on_peer_moved(ChildId id, const Endpoint& remote, Time now);  // its packets come from there
+  void on_child_lost(ChildId id, Time now);                          // its SAs are gone from the data plane
   // SAs of an earlier life serve these flows: negotiate new ones, without waiting for traffic.
   void on_survivors(const std::set<std::uint32_t>& flows, std::span<const std::uint32_t> spis, Time now);
 
-  // --- the operator. A filter's empty fields match everything.
+  // --- the operator. A filter's empty fields match everything; interface, map and sequence are those of children.
   struct Filter {
     std::optional<IpAddress> remote;
     std::string interface, map, connection;
@@ -87,6 +89,7 @@ class Manager {
   Count clear_sessions(const Filter& filter, Time now);
   Count clear_children(const Filter& filter, Time now);
   Count connect(const Filter& filter, Time now);  // done: those that were not up yet
+  Count rekey(const Filter& filter, Time now);    // IKE SAs
 
   // Every session is closed, the peers are told, once and without waiting for answers.
   void shut_down(Time now);
@@ -181,6 +184,7 @@ class Manager {
   void schedule(Wish& wish, Time at);
   void attempt(Wish& wish, Time now);
   void review(Wish& wish, Time now);
+  [[nodiscard]] std::set<std::string> live_of(const Wish& wish, Time now) const;
   void close_duplicate(Wish& wish, Time now);
   void failed(Wish& wish, Time now);
   void child_failed(const Event& event, Time now);
@@ -195,6 +199,10 @@ class Manager {
   [[nodiscard]] std::vector<Key> sessions_of(const std::string& connection) const;
   [[nodiscard]] std::vector<Key> established_of(const std::string& connection) const;
   [[nodiscard]] bool matches(const Filter& filter, const Connection& connection) const;
+  [[nodiscard]] bool matches(const Filter& filter, const ChildPolicy& child) const;
+  [[nodiscard]] std::vector<std::pair<Key, std::shared_ptr<const Connection>>> matching_sessions(
+      const Filter& filter) const;
+  std::uint32_t delete_children(Key key, const Connection& connection, const Filter& filter, Time now);
 
   Setup setup_;
   Surroundings surroundings_;

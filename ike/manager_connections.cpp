@@ -7,10 +7,10 @@ namespace postern::ike {
 namespace {
 
 // What `initiate always` means. Later fragments come rarely, and not every peer has SAs for them.
-std::vector<std::string> child_names(const Connection& connection) {
+std::vector<std::string> always_up(const Connection& connection) {
   std::vector<std::string> out;
   for (const ChildPolicy& child : connection.children)
-    if (!child.later_fragments) out.push_back(child.name);
+    if (child.initiate == Initiate::always && !child.later_fragments) out.push_back(child.name);
   return out;
 }
 
@@ -69,8 +69,7 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
     const bool edited = !fresh && !(*wish.connection == *connection);
     wish.connection = connection;
     if (edited) set_up(wish);  // what failed may work now
-    if (connection->initiate == Initiate::always && (fresh || edited))
-      want(wish, {}, now, jittered(std::chrono::milliseconds(200)));
+    if (connection->always() && (fresh || edited)) want(wish, {}, now, jittered(std::chrono::milliseconds(200)));
   }
 }
 
@@ -122,8 +121,7 @@ void Manager::schedule(Wish& wish, Time at) {
 
 void Manager::want(Wish& wish, const std::vector<std::string>& children, Time now, Duration delay) {
   wish.children.insert(children.begin(), children.end());
-  if (wish.connection->initiate == Initiate::always)
-    for (const std::string& name : child_names(*wish.connection)) wish.children.insert(name);
+  for (const std::string& name : always_up(*wish.connection)) wish.children.insert(name);
   const Time at = std::max(now + delay, wish.not_before);
   if (delay == Duration::zero() && at <= now) return attempt(wish, now);
   schedule(wish, at);
@@ -158,15 +156,18 @@ void Manager::attempt(Wish& wish, Time now) {
   begin(std::move(session), std::move(first), std::nullopt, now);
 }
 
+// Children of the newest IKE SA that stands.
+std::set<std::string> Manager::live_of(const Wish& wish, Time now) const {
+  const auto up = established_of(wish.connection->name);
+  return up.empty() ? std::set<std::string>() : live_children(sessions_.at(up.front()).session->view(now));
+}
+
 // Due: duplicates, and what is wanted and not there.
 void Manager::review(Wish& wish, Time now) {
   close_duplicate(wish, now);
-  if (wish.connection->initiate == Initiate::always) {
-    const auto up = established_of(wish.connection->name);
-    const auto live = up.empty() ? std::set<std::string>() : live_children(sessions_.at(up.front()).session->view(now));
-    for (const std::string& name : child_names(*wish.connection))
-      if (!live.contains(name) && !paused(wish, name, now)) wish.children.insert(name);
-  }
+  const auto live = live_of(wish, now);
+  for (const std::string& name : always_up(*wish.connection))
+    if (!live.contains(name) && !paused(wish, name, now)) wish.children.insert(name);
   if (wish.children.empty()) return;
   if (now < wish.not_before) return schedule(wish, wish.not_before);
   attempt(wish, now);
@@ -186,7 +187,7 @@ void Manager::child_failed(const Event& event, Time now) {
   Wish& wish = known->second;
   Pause& pause = wish.refused[event.child];
   pause.until = now + back_off(pause.failures++);
-  if (wish.connection->initiate == Initiate::always) schedule(wish, pause.until);
+  if (wish.connection->child(event.child)->initiate == Initiate::always) schedule(wish, pause.until);
 }
 
 bool Manager::paused(const Wish& wish, const std::string& child, Time now) {
@@ -265,36 +266,64 @@ void Manager::on_survivors(const std::set<std::uint32_t>& flows, std::span<const
 
 bool Manager::matches(const Filter& filter, const Connection& connection) const {
   return (!filter.remote || connection.remote == *filter.remote) &&
-         (filter.interface.empty() || connection.interface == filter.interface) &&
-         (filter.map.empty() || connection.map == filter.map) &&
          (filter.connection.empty() || connection.name == filter.connection) &&
-         (!filter.sequence || connection.sequence == *filter.sequence);
+         std::ranges::any_of(connection.children, [&](const ChildPolicy& child) { return matches(filter, child); });
 }
 
+bool Manager::matches(const Filter& filter, const ChildPolicy& child) const {
+  return (filter.interface.empty() || child.interface == filter.interface) &&
+         (filter.map.empty() || child.map == filter.map) && (!filter.sequence || child.sequence == *filter.sequence);
+}
+
+// With what the policy says now about each.
+std::vector<std::pair<Manager::Key, std::shared_ptr<const Connection>>> Manager::matching_sessions(
+    const Filter& filter) const {
+  std::vector<std::pair<Key, std::shared_ptr<const Connection>>> out;
+  for (const auto& [key, entry] : sessions_) {
+    auto connection = entry.session->connection();
+    if (entry.closing || connection == nullptr) continue;
+    if (const auto wish = wishes_.find(connection->name); wish != wishes_.end()) connection = wish->second.connection;
+    if (matches(filter, *connection)) out.emplace_back(key, std::move(connection));
+  }
+  return out;
+}
+
+// An IKE SA that carries flows of other entries too lives on: only the children of those that are meant go.
 Manager::Count Manager::clear_sessions(const Filter& filter, Time now) {
-  std::vector<Key> chosen;
-  for (const auto& [key, entry] : sessions_)
-    if (!entry.closing && entry.session->connection() != nullptr && matches(filter, *entry.session->connection()))
-      chosen.push_back(key);
-  for (const Key key : chosen) close(key, now, true);
+  Count count;
+  for (const auto& [key, connection] : matching_sessions(filter)) {
+    ++count.matched;
+    const auto meant = [&](const ChildPolicy& child) { return matches(filter, child); };
+    if (std::ranges::all_of(connection->children, meant))
+      close(key, now, true);
+    else
+      delete_children(key, *connection, filter, now);
+  }
   for (auto& [name, wish] : wishes_)
     if (matches(filter, *wish.connection)) set_up(wish);
-  return {static_cast<std::uint32_t>(chosen.size()), static_cast<std::uint32_t>(chosen.size())};
+  count.done = count.matched;
+  return count;
 }
 
 Manager::Count Manager::clear_children(const Filter& filter, Time now) {
   Count count;
-  std::vector<std::pair<Key, ChildId>> chosen;
-  for (const auto& [key, entry] : sessions_) {
-    if (entry.closing || entry.session->connection() == nullptr || !matches(filter, *entry.session->connection()))
-      continue;
-    for (const ChildView& child : entry.session->view(now).children)
-      if (!filter.spi || child.spi_in == *filter.spi || child.spi_out == *filter.spi)
-        chosen.emplace_back(key, child.id);
-  }
-  count.matched = count.done = static_cast<std::uint32_t>(chosen.size());
-  for (const auto& [key, id] : chosen) with(key, now, [&](Session& session) { return session.delete_child(id, now); });
+  for (const auto& [key, connection] : matching_sessions(filter))
+    count.matched += delete_children(key, *connection, filter, now);
+  count.done = count.matched;
   return count;
+}
+
+std::uint32_t Manager::delete_children(Key key, const Connection& connection, const Filter& filter, Time now) {
+  const Entry* const entry = find(key);
+  if (entry == nullptr) return 0;
+  std::vector<ChildId> chosen;
+  for (const ChildView& child : entry->session->view(now).children) {
+    const ChildPolicy* const policy = connection.child(child.name);
+    if (policy != nullptr && !matches(filter, *policy)) continue;
+    if (!filter.spi || child.spi_in == *filter.spi || child.spi_out == *filter.spi) chosen.push_back(child.id);
+  }
+  for (const ChildId id : chosen) with(key, now, [&](Session& one) { return one.delete_child(id, now); });
+  return static_cast<std::uint32_t>(chosen.size());
 }
 
 Manager::Count Manager::connect(const Filter& filter, Time now) {
@@ -302,16 +331,26 @@ Manager::Count Manager::connect(const Filter& filter, Time now) {
   for (auto& [name, wish] : wishes_) {
     if (!matches(filter, *wish.connection)) continue;
     ++count.matched;
-    const auto up = established_of(name);
-    const auto live = up.empty() ? std::set<std::string>() : live_children(sessions_.at(up.front()).session->view(now));
+    const auto live = live_of(wish, now);
     std::vector<std::string> missing;
-    for (const std::string& child : child_names(*wish.connection))
-      if (!live.contains(child)) missing.push_back(child);
+    for (const ChildPolicy& child : wish.connection->children)
+      if (matches(filter, child) && !live.contains(child.name)) missing.push_back(child.name);
     if (missing.empty()) continue;
     ++count.done;
     set_up(wish);
     want(wish, missing, now, Duration::zero());
   }
+  return count;
+}
+
+Manager::Count Manager::rekey(const Filter& filter, Time now) {
+  Count count;
+  for (const auto& [key, connection] : matching_sessions(filter)) {
+    if (find(key)->session->phase() != SessionPhase::established) continue;
+    ++count.matched;
+    with(key, now, [&](Session& session) { return session.rekey(now); });
+  }
+  count.done = count.matched;
   return count;
 }
 

@@ -9,6 +9,10 @@ const ChildPolicy* Connection::child(std::string_view child_name) const {
   return found == children.end() ? nullptr : &*found;
 }
 
+bool Connection::always() const {
+  return std::ranges::any_of(children, [](const ChildPolicy& one) { return one.initiate == Initiate::always; });
+}
+
 std::vector<std::shared_ptr<const Connection>> connections_between(const Policy& policy, std::uint32_t fvrf,
                                                                    const IpAddress& local, const IpAddress& remote) {
   std::vector<std::shared_ptr<const Connection>> out;

@@ -37,9 +37,15 @@ struct ChildPlace {
   bool operator==(const ChildPlace&) const = default;
 };
 
+enum class Initiate : std::uint8_t { on_traffic, always };
+
 // One protected flow: a permit ACE of a map entry, or a tunnel.
 struct ChildPolicy {
-  std::string name;                     // "M1 10 out0 1" (connection, ACE counted from 1), "Tunnel0"
+  std::string name;            // "M1 10 out0 1" (entry, ACE counted from 1), "Tunnel0": unique in the policy
+  std::string interface;       // of the map, or TunnelN
+  std::string map;             // crypto map, or "TunnelN-head-0"
+  std::uint32_t sequence = 0;  // of the map entry
+  Initiate initiate = Initiate::on_traffic;
   std::vector<Selector> local, remote;  // both families for a tunnel that carries both
   std::vector<EspProposal> proposals;   // 1..6, in order
   std::vector<crypto::DhGroup> pfs;     // empty: none asked for
@@ -54,7 +60,6 @@ struct ChildPolicy {
   bool operator==(const ChildPolicy&) const = default;
 };
 
-enum class Initiate : std::uint8_t { on_traffic, always };
 enum class DpdMode : std::uint8_t { off, on_demand, periodic };
 struct Dpd {
   DpdMode mode = DpdMode::off;
@@ -62,15 +67,12 @@ struct Dpd {
   bool operator==(const Dpd&) const = default;
 };
 
-// A static crypto map entry, or a static tunnel interface: one peer, one IKE SA, its children.
+// What two ends and a profile make: one IKE SA, with the children of every static crypto map entry and tunnel interface
+// between these ends by this profile (TS-58).
 struct Connection {
-  std::string name;       // "M1 10 out0", "Tunnel0": unique; who owns it over edits of what it says
-  std::string interface;  // of the map, or TunnelN
-  std::string map;        // crypto map, or "TunnelN-head-0"
-  std::uint32_t sequence = 0;
+  std::string name;        // "192.0.2.1 192.0.2.2 PROFILE": unique; who owns it over edits of what it says
   std::uint32_t fvrf = 0;  // front-door VRF's routing table
   IpAddress local, remote;
-  Initiate initiate = Initiate::on_traffic;
 
   std::string policy_name, profile_name, keyring_name;
   std::vector<IkeProposal> proposals;
@@ -83,6 +85,7 @@ struct Connection {
   bool force_encapsulation = false;  // IKE-41
   std::vector<ChildPolicy> children;
   [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
+  [[nodiscard]] bool always() const;  // some child is to be up always
   bool operator==(const Connection&) const = default;
 };
 

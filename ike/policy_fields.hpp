@@ -90,6 +90,10 @@ void fields(Codec& codec, T& dpd) {
 template <class Codec, IsOneOf<ChildPolicy> T>
 void fields(Codec& codec, T& child) {
   codec("name", child.name);
+  codec("interface", child.interface);
+  codec("map", child.map);
+  codec("sequence", child.sequence);
+  codec("initiate", child.initiate);
   codec("local", child.local);
   codec("remote", child.remote);
   codec("proposals", child.proposals);
@@ -107,13 +111,9 @@ void fields(Codec& codec, T& child) {
 template <class Codec, IsOneOf<Connection> T>
 void fields(Codec& codec, T& connection) {
   codec("name", connection.name);
-  codec("interface", connection.interface);
-  codec("map", connection.map);
-  codec("sequence", connection.sequence);
   codec("fvrf", connection.fvrf);
   codec("local", connection.local);
   codec("remote", connection.remote);
-  codec("initiate", connection.initiate);
   codec("policy_name", connection.policy_name);
   codec("profile_name", connection.profile_name);
   codec("keyring_name", connection.keyring_name);

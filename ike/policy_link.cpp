@@ -186,19 +186,19 @@ bool sound(const ChildPolicy& child) {
          std::ranges::all_of(child.remote, [](const Selector& s) { return sound(s); });
 }
 
-bool sound(const Connection& connection) {
-  std::set<std::string_view> names;
+// `children`: names of those of other connections.
+bool sound(const Connection& connection, std::set<std::string_view>& children) {
   for (const ChildPolicy& child : connection.children)
-    if (!sound(child) || !names.insert(child.name).second) return false;
+    if (!sound(child) || !children.insert(child.name).second) return false;
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
          !connection.proposals.empty() && !connection.remote_identities.empty() && !connection.local_key.empty() &&
-         !connection.remote_key.empty() && !names.empty();
+         !connection.remote_key.empty() && !connection.children.empty();
 }
 
 Result<void> check(const Policy& policy) {
-  std::set<std::string_view> names;
+  std::set<std::string_view> names, children;
   for (const auto& connection : policy.connections)
-    if (!sound(*connection) || !names.insert(connection->name).second)
+    if (!sound(*connection, children) || !names.insert(connection->name).second)
       return fail("policy: connection \"" + connection->name + "\" is not whole, or there are two", EINVAL);
   return {};
 }

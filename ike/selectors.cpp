@@ -126,6 +126,13 @@ bool covers(std::span<const Selector> outer, const Selector& inner) {
   return false;
 }
 
+bool same(std::span<const Selector> a, std::span<const Selector> b) {
+  const auto within = [](std::span<const Selector> outer, std::span<const Selector> inner) {
+    return std::ranges::all_of(inner, [&](const Selector& one) { return covers(outer, one); });
+  };
+  return within(a, b) && within(b, a);
+}
+
 std::vector<Selector> narrow(std::span<const Selector> offered, std::span<const Selector> allowed, std::size_t max) {
   std::vector<Selector> out;
   for (const Selector& wanted : offered)

@@ -22,6 +22,10 @@ namespace postern::ike {
 [[nodiscard]] std::optional<Selector> intersect(const Selector& a, const Selector& b);
 [[nodiscard]] bool covers(std::span<const Selector> outer, const Selector& inner);
 
+// Both mean the same packets, however they are listed: an initiator may put the packet that it is about in front
+// (§2.9).
+[[nodiscard]] bool same(std::span<const Selector> a, std::span<const Selector> b);
+
 // The largest part of `offered` that `allowed` covers, in the offer's order, without doubles; empty: TS_UNACCEPTABLE.
 // `max`: at most so many.
 [[nodiscard]] std::vector<Selector> narrow(std::span<const Selector> offered, std::span<const Selector> allowed,

@@ -58,27 +58,32 @@ void dispatch_response(SessionCore& core, const Message& response, Time now) {
   }
 }
 
-// §2.23: an authenticated request from elsewhere: a NAT gave the peer another address or port.
-void follow_peer(SessionCore& core, const Endpoint& local, const Endpoint& remote) {
-  if (core.remote == remote && core.local == local) return;
-  const bool floats = core.in<InitAnswered>() != nullptr;
-  if (!floats && !core.nat_remote) return;
+// The float to port 4500, at the responder (§2.23).
+void follow_float(SessionCore& core, const Endpoint& local, const Endpoint& remote) {
+  if (core.in<InitAnswered>() == nullptr) return;
   core.local = local;
   core.remote = remote;
-  for (const Child& one : core.children) core.emit(MoveChild{one.id, local, remote});
+}
+
+// §2.11: the answer goes where the request came from, also when it was on its way twice.
+void answer_again(SessionCore& core, Bytes datagram, const Endpoint& local, const Endpoint& remote) {
+  if (!std::ranges::equal(datagram, core.last_request)) return;  // §2.1: a retransmission is the same bit by bit
+  core.emit(SendDatagram{local, remote, core.setup.fvrf, core.last_response});
 }
 
 void on_request(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& local, const Endpoint& remote,
                 Time now) {
-  if (core.answered && header.message_id == *core.answered) return core.transmit(core.last_response);
+  if (core.answered && header.message_id == *core.answered) return answer_again(core, datagram, local, remote);
   if (header.message_id != core.next_expected) return;
   const auto request = open_message(datagram, *core.cipher_in);
   if (!request && request.error().error == ParseError::not_authentic) return;
   if (!request && request.error().error == ParseError::not_protected) return;
   core.last_heard = now;
   core.traffic_unanswered = false;
-  follow_peer(core, local, remote);
+  follow_float(core, local, remote);
+  peer_is_at(core, remote);
   ++core.next_expected;
+  core.last_request = octets(datagram);
   if (!request) return not_understood(core, header, request.error());
   core.tell(EventKind::trace, fmt::format("got {} request {}", text(header.exchange), header.message_id));
   if (const auto broken = broken_rule(*request)) {
@@ -89,7 +94,7 @@ void on_request(SessionCore& core, const Header& header, Bytes datagram, const E
   dispatch_request(core, *request, now);
 }
 
-void on_response(SessionCore& core, const Header& header, Bytes datagram, Time now) {
+void on_response(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& remote, Time now) {
   if (!core.outstanding || header.message_id != core.outstanding->message_id) return;
   const auto response = open_message(datagram, *core.cipher_in);
   if (!response && response.error().error == ParseError::not_authentic) return;
@@ -97,6 +102,7 @@ void on_response(SessionCore& core, const Header& header, Bytes datagram, Time n
   core.last_heard = now;
   core.traffic_unanswered = false;
   core.outstanding.reset();
+  peer_is_at(core, remote);
   if (!response) return not_understood(core, header, response.error());
   core.tell(EventKind::trace, fmt::format("got {} response {}", text(header.exchange), header.message_id));
   if (const auto broken = broken_rule(*response)) {
@@ -113,7 +119,7 @@ void take(SessionCore& core, Bytes datagram, const Endpoint& local, const Endpoi
     return header->response ? on_init_response(core, datagram, now) : on_init_request(core, datagram, now);
   if (!core.cipher_in || header->initiator_spi != core.spi_i || header->responder_spi != core.spi_r) return;
   if (header->from_initiator == core.initiator) return;  // our own, reflected (§3.1)
-  if (header->response) return on_response(core, *header, datagram, now);
+  if (header->response) return on_response(core, *header, datagram, remote, now);
   on_request(core, *header, datagram, local, remote, now);
 }
 
@@ -122,10 +128,18 @@ Actions done(SessionCore& core, Time now) {
   return std::exchange(core.actions, {});
 }
 
-ChildView view_of(const Child& one, Time now) {
+bool is_being_rekeyed(const SessionCore& core, ChildId id) {
+  const auto* const attempt = std::get_if<ChildAttempt>(&core.pending);
+  return (attempt != nullptr && attempt->replaces == id) || std::ranges::any_of(core.tasks, [&](const Task& task) {
+           return task.kind == TaskKind::rekey_child && task.id == id;
+         });
+}
+
+ChildView view_of(const SessionCore& core, const Child& one, Time now) {
   ChildView out;
   out.id = one.id;
   out.name = one.policy.name;
+  out.interface = one.policy.interface;
   out.flow = one.policy.place.flow;
   out.spi_in = one.spi_in;
   out.spi_out = one.spi_out;
@@ -135,12 +149,21 @@ ChildView view_of(const Child& one, Time now) {
   out.age = now - one.born;
   out.lifetime = one.die_at - one.born;
   out.lifetime_bytes = one.policy.lifetime_bytes;
-  out.rekeying = one.closing || one.remove_at.has_value();
+  out.rekeying = one.closing || one.remove_at.has_value() || is_being_rekeyed(core, one.id);
   out.outbound = one.outbound;
   return out;
 }
 
 }  // namespace
+
+// Only what is new and authentic gets here: one who repeats the peer's packets from elsewhere moves nothing.
+void peer_is_at(SessionCore& core, const Endpoint& remote) {
+  if (core.remote == remote || !core.follows_peer() || !core.established()) return;
+  core.remote = remote;
+  core.tell(EventKind::peer_moved,
+            fmt::format("NAT gave the peer the place {} port {}", remote.address.text(), remote.port));
+  for (const Child& one : core.children) core.emit(MoveChild{one.id, remote});
+}
 
 // Legal moves of the diagram in session.hpp; everything may end. A move that is not there is a fault of ours: the
 // session closes rather than go on from a state that cannot be.
@@ -250,6 +273,11 @@ Actions Session::on_inbound_traffic(ChildId id, Time now) {
   return done(core, now);
 }
 
+Actions Session::on_peer_moved(ChildId id, const Endpoint& remote, Time now) {
+  if (core_->child(id) != nullptr) peer_is_at(*core_, remote);
+  return done(*core_, now);
+}
+
 Actions Session::on_outbound_traffic(ChildId, Time now) {
   if (!core_->traffic_unanswered) core_->oldest_unanswered_traffic = now;
   core_->traffic_unanswered = true;
@@ -294,7 +322,6 @@ SessionView Session::view(Time now) const {
   if (core.connection != nullptr) {
     out.connection = core.connection->name;
     out.profile = core.connection->profile_name;
-    out.interface = core.connection->interface;
     out.local_identity = core.connection->local_identity;
     out.dpd = core.connection->dpd;
   }
@@ -302,7 +329,7 @@ SessionView Session::view(Time now) const {
     out.age = now - state->since;
     out.lifetime = state->die_at - state->since;
   }
-  for (const Child& one : core.children) out.children.push_back(view_of(one, now));
+  for (const Child& one : core.children) out.children.push_back(view_of(core, one, now));
   return out;
 }
 

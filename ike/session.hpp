@@ -46,7 +46,7 @@ enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_se
 // For `show crypto ikev2 sa|session` and for the daemon's tables. Plain values.
 struct ChildView {
   ChildId id{};
-  std::string name;
+  std::string name, interface;
   std::uint32_t flow = 0, spi_in = 0, spi_out = 0;
   std::vector<Selector> local, remote;
   EspSuite suite;
@@ -56,7 +56,7 @@ struct ChildView {
 };
 struct SessionView {
   SessionPhase phase{};
-  std::string connection, profile, interface;
+  std::string connection, profile;
   std::uint32_t fvrf = 0;
   bool initiator = false;
   Endpoint local, remote;
@@ -115,6 +115,7 @@ class Session {
   // peer uses the new SA), outbound traffic went out unanswered, installation failed.
   [[nodiscard]] Actions on_inbound_traffic(ChildId id, Time now);
   [[nodiscard]] Actions on_outbound_traffic(ChildId id, Time now);
+  [[nodiscard]] Actions on_peer_moved(ChildId id, const Endpoint& remote, Time now);
   [[nodiscard]] Actions on_install_failed(ChildId id, const std::string& why, Time now);
 
   // Which SPI of the header is ours (responder: from creation on), and the peer's once known.

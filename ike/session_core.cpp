@@ -74,6 +74,10 @@ Duration SessionCore::jittered(Duration full, double from, double to) const {
   return std::chrono::duration_cast<Duration>(full * (from + (to - from) * at));
 }
 
+Duration SessionCore::rekey_after(Duration whole, bool we_began) const {
+  return we_began ? jittered(whole, 0.80, 0.88) : jittered(whole, 0.88, 0.95);
+}
+
 Result<void> SessionCore::use_keys(const IkeSuite& agreed, IkeKeys derived) {
   POSTERN_TRY(as_initiator, crypto::IkeCipher::create(agreed.cipher, derived.ei.bytes(), derived.ai.bytes()));
   POSTERN_TRY(as_responder, crypto::IkeCipher::create(agreed.cipher, derived.er.bytes(), derived.ar.bytes()));
@@ -211,10 +215,30 @@ Octets group_octets(crypto::DhGroup group) {
   return out;
 }
 
+std::optional<crypto::DhExchange> wanted_exchange(const NotifyPayload& error, std::span<const crypto::DhGroup> offered,
+                                                  crypto::DhGroup tried, std::uint32_t& rounds,
+                                                  std::uint32_t most_rounds) {
+  if (error.type != NotifyType::invalid_ke_payload || error.data.size() != 2 || rounds >= most_rounds)
+    return std::nullopt;
+  const auto group = crypto::DhGroup{ByteReader(error.data).u16()};
+  if (group == tried || std::ranges::find(offered, group) == offered.end()) return std::nullopt;
+  auto dh = crypto::DhExchange::create(group);
+  if (!dh) return std::nullopt;
+  ++rounds;
+  return std::move(*dh);
+}
+
+std::vector<crypto::DhGroup> groups_of(std::span<const IkeProposal> proposals) {
+  std::vector<crypto::DhGroup> out;
+  for (const IkeProposal& one : proposals) out.insert(out.end(), one.groups.begin(), one.groups.end());
+  return out;
+}
+
 std::string joined(const std::vector<std::string>& lines) { return fmt::format("{}", fmt::join(lines, "; ")); }
 
 std::shared_ptr<const Connection> current(const SessionCore& core) {
-  for (const auto& one : core.setup.surroundings->connections(core.setup.fvrf, core.local.address, core.remote.address))
+  const Connection& ends = *core.connection;
+  for (const auto& one : core.setup.surroundings->connections(core.setup.fvrf, ends.local, ends.remote))
     if (one->name == core.connection->name) return one;
   return core.connection;
 }

@@ -7,6 +7,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -20,6 +21,7 @@ namespace postern::ike {
 
 inline constexpr std::size_t nonce_bytes = 32;       // RFC 7296 §2.10: at least half the PRF's key
 inline constexpr std::uint32_t max_init_rounds = 6;  // COOKIE and INVALID_KE_PAYLOAD answers of one attempt
+inline constexpr std::uint32_t max_ke_rounds = 3;    // INVALID_KE_PAYLOAD answers to one CREATE_CHILD_SA
 
 // A child SA that we negotiate: what we said, until the answer.
 struct ChildAttempt {
@@ -152,6 +154,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] T* in() {
     return std::get_if<T>(&state_);
   }
+  // RFC 7296 §2.23: an end that is behind a NAT itself does not let the other's packets move it.
+  [[nodiscard]] bool follows_peer() const { return nat_remote && !nat_local; }
   [[nodiscard]] bool established() const { return std::holds_alternative<Established>(state_); }
 
   // session_core.cpp
@@ -166,6 +170,9 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] Result<Octets> random(std::size_t bytes) const;
   [[nodiscard]] Result<std::uint64_t> random_spi() const;
   [[nodiscard]] Duration jittered(Duration full, double from, double to) const;
+  // When an SA that lives for `whole` is rekeyed (RFC 7296 §2.8): by whoever began it first, so that both ends seldom
+  // meet.
+  [[nodiscard]] Duration rekey_after(Duration whole, bool we_began) const;
   [[nodiscard]] Result<void> use_keys(const IkeSuite& agreed, IkeKeys derived);
 
   [[nodiscard]] Header header(ExchangeType exchange, bool response, std::uint32_t id) const;
@@ -197,11 +204,21 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
 [[nodiscard]] Octets octets(Bytes bytes);
 // The data of INVALID_KE_PAYLOAD (RFC 7296 §1.2): the group that is wanted.
 [[nodiscard]] Octets group_octets(crypto::DhGroup group);
+// RFC 7296 §1.2, §1.3: INVALID_KE_PAYLOAD names the group that the peer wants: an exchange of that group, when we
+// offered it and have not just tried it. Nothing: no reason to try again, or `rounds`, which this counts, are over.
+[[nodiscard]] std::optional<crypto::DhExchange> wanted_exchange(const NotifyPayload& error,
+                                                                std::span<const crypto::DhGroup> offered,
+                                                                crypto::DhGroup tried, std::uint32_t& rounds,
+                                                                std::uint32_t most_rounds);
+[[nodiscard]] std::vector<crypto::DhGroup> groups_of(std::span<const IkeProposal> proposals);
 // Lines of an offer, for a Failure.
 [[nodiscard]] std::string joined(const std::vector<std::string>& lines);
 
 // Our limits on proposals of a rekey: what the connection says now, or what it said when it is gone.
 [[nodiscard]] std::shared_ptr<const Connection> current(const SessionCore& core);
+
+// session.cpp. An authentic packet came from there.
+void peer_is_at(SessionCore& core, const Endpoint& remote);
 
 // session_timers.cpp
 void run_timers(SessionCore& core, Time now);

@@ -50,6 +50,7 @@ json selectors_json(const std::vector<Selector>& selectors) {
 json child_json(const ChildView& child) {
   const crypto::Transform& transform = child.suite.transform;
   return {{"name", child.name},
+          {"interface", child.interface.empty() ? json() : json(child.interface)},
           {"flow", child.flow},
           {"local_ts", selectors_json(child.local)},
           {"remote_ts", selectors_json(child.remote)},
@@ -133,7 +134,6 @@ json sa_json(const Manager::Row& row) {
               {"role", view.initiator ? "initiator" : "responder"},
               {"profile", view.profile.empty() ? json() : json(view.profile)},
               {"connection", view.connection.empty() ? json() : json(view.connection)},
-              {"interface", view.interface.empty() ? json() : json(view.interface)},
               {"children", std::move(children)}});
   return out;
 }
@@ -195,7 +195,6 @@ json crypto_session_json(const ShowInput& input) {
     json flows = json::array();
     for (const ChildPolicy& child : connection->children) flows.push_back(child.place.flow);
     connections.push_back({{"name", connection->name},
-                           {"interface", connection->interface},
                            {"peer", connection->remote.text()},
                            {"profile", connection->profile_name.empty() ? json() : json(connection->profile_name)},
                            {"negotiating", input.negotiating.contains(connection->name)},

@@ -50,8 +50,8 @@ Result<CaptureSide> side_of(const json& args) {
 // What postern-ike answers by itself.
 bool is_for_ike(const std::string& said) {
   return said.starts_with("show crypto ikev2") || said.starts_with("show crypto isakmp") || said == "show ike" ||
-         said == "clear crypto session" || said == "crypto session connect" || said == "debug crypto ikev2" ||
-         said == "no debug crypto ikev2" || said == "undebug all";
+         said == "clear crypto session" || said == "crypto session connect" || said == "crypto session rekey" ||
+         said == "debug crypto ikev2" || said == "no debug crypto ikev2" || said == "undebug all";
 }
 
 // The wire form is for the restart that adopts a living worker (see main): same document, keys as they came.

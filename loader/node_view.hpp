@@ -38,7 +38,7 @@ struct FlowView {
   std::string interface;         // the map's interface, or TunnelN
   bool later_fragments = false;  // of the ACE's ports (RFC 4301 §7.2)
   std::optional<std::uint32_t> tunnel;
-  std::string owner;  // who makes its SAs: "M1 10 out0", "Tunnel0"; a negotiated one's connection
+  std::string owner;  // who makes its SAs: "M1 10 out0", "Tunnel0"
   bool negotiated = false;
   std::optional<SaView> inbound, outbound;        // negotiated: the newest inbound one, the outbound one that is in use
   std::optional<SaView> inbound_ah, outbound_ah;  // around ESP; AH alone is in the two above

@@ -98,6 +98,8 @@ class IkePlanner {
           if (*map) POSTERN_CHECK(add_map(interface, *link, **map));
     for (const config::Tunnel& tunnel : document_.tunnels)
       if (tunnel.negotiated) add_tunnel(tunnel);
+    for (ike::Connection& one : connections_)
+      out_.policy.connections.push_back(std::make_shared<const ike::Connection>(std::move(one)));
     return std::move(out_);
   }
 
@@ -129,33 +131,40 @@ class IkePlanner {
 
   // --- connections
 
-  // Names, ends, profile and keys; nothing and a line in `missing` when the document has none for these ends.
-  std::optional<ike::Connection> connection(const std::string& name, const config::Ikev2Ends& ends,
-                                            const config::Ikev2Profile* profile) {
-    const auto refuse = [&](const std::string& why) {
-      out_.missing.push_back(name + ": " + why);
-      return std::nullopt;
-    };
+  // Children of `owner`, an entry or a tunnel, into the connection of its ends and profile, which is made when it is
+  // the first. Nothing but a line in `missing` when the document has no profile or key for these ends.
+  void add(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile* profile,
+           std::vector<ike::ChildPolicy> children) {
+    const auto refuse = [&](const std::string& why) { out_.missing.push_back(owner + ": " + why); };
     if (profile == nullptr) return refuse("no IKEv2 profile matches peer " + ends.remote.text());
     const config::KeyPair keys = config::keys_for(document_.ikev2, *profile, ends.remote);
     if (keys.local == nullptr || keys.remote == nullptr || keys.local->empty() || keys.remote->empty())
       return refuse("IKEv2 profile " + profile->name + " has no key for peer " + ends.remote.text());
+    if (children.empty()) return;
+    const std::string name = ends.local->text() + " " + ends.remote.text() + " " + profile->name +
+                             (ends.fvrf ? " " + *ends.fvrf : std::string());
+    auto known = std::ranges::find(connections_, name, &ike::Connection::name);
+    if (known == connections_.end()) known = connections_.insert(known, connection(name, ends, *profile, keys));
+    std::ranges::move(children, std::back_inserter(known->children));
+  }
+
+  ike::Connection connection(const std::string& name, const config::Ikev2Ends& ends,
+                             const config::Ikev2Profile& profile, const config::KeyPair& keys) const {
     ike::Connection out;
     out.name = name;
     out.fvrf = table_of(document_, ends.fvrf);
     out.local = *ends.local;
     out.remote = ends.remote;
-    out.profile_name = profile->name;
-    out.keyring_name = profile->keyring.value_or("");
-    out.local_identity =
-        profile->local_identity ? identity_of(*profile->local_identity) : ike::Identity::of(*ends.local);
-    for (const config::IdentityRule& rule : profile->match_remote) out.remote_identities.push_back(match_of(rule));
+    out.profile_name = profile.name;
+    out.keyring_name = profile.keyring.value_or("");
+    out.local_identity = profile.local_identity ? identity_of(*profile.local_identity) : ike::Identity::of(*ends.local);
+    for (const config::IdentityRule& rule : profile.match_remote) out.remote_identities.push_back(match_of(rule));
     out.local_key = *keys.local;
     out.remote_key = *keys.remote;
-    out.lifetime_s = profile->lifetime_s;
-    out.dpd = dpd_of(profile->dpd);
+    out.lifetime_s = profile.lifetime_s;
+    out.dpd = dpd_of(profile.dpd);
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
-    out.force_encapsulation = profile->force_encapsulation;
+    out.force_encapsulation = profile.force_encapsulation;
     set_proposals(out, ends);
     return out;
   }
@@ -229,18 +238,17 @@ class IkePlanner {
     const auto local = local_address(document_, link, entry.peer.family());
     if (acl == nullptr || !local) return {};  // make_plan() says so
     const config::Ikev2Ends ends{local, entry.peer, interface.vrf};
-    auto made = connection(name, ends, config::profile_for(document_.ikev2, entry.ikev2_profile, ends));
-    if (!made) return {};
-    made->interface = interface.name;
-    made->map = map.name;
-    made->sequence = entry.sequence;
-    made->initiate = initiate_of(entry.initiate);
+    std::vector<ike::ChildPolicy> children;
     for (const PlannedFlow& flow : plan_.flows) {
       if (flow.sa_pair != name || flow.ace >= acl->rules.size()) continue;
       const config::Ace& ace = acl->rules[flow.ace];
       POSTERN_TRY(selectors, selectors_of({&ace}));
       ike::ChildPolicy one = child(entry.transform_sets, entry.pfs, entry.sa);
       one.name = name + " " + std::to_string(flow.ace + 1) + (flow.later_fragments ? " fragments" : "");
+      one.interface = interface.name;
+      one.map = map.name;
+      one.sequence = entry.sequence;
+      one.initiate = initiate_of(entry.initiate);
       // Fragments are not for transport mode (RFC 4303 §3.3.4).
       if (!flow.later_fragments) POSTERN_CHECK(set_mode(one, entry, between_ends(selectors, *local, entry.peer)));
       one.local = side_of(ace.source, ace.protocol, ace.source_ports);
@@ -256,10 +264,9 @@ class IkePlanner {
       one.place.inside_vrf = table_of(document_, interface.vrf);
       one.place.path_mtu = std::min(link.mtu, largest_path_mtu);
       set_encapsulation(one.place, entry.encapsulation);
-      made->children.push_back(std::move(one));
+      children.push_back(std::move(one));
     }
-    if (!made->children.empty())
-      out_.policy.connections.push_back(std::make_shared<const ike::Connection>(std::move(*made)));
+    add(name, ends, config::profile_for(document_.ikev2, entry.ikev2_profile, ends), std::move(children));
     return {};
   }
 
@@ -272,14 +279,12 @@ class IkePlanner {
     if (flow == plan_.flows.end() || ipsec == nullptr || device == nullptr || !local) return;  // make_plan() says so
     const config::Interface* const source = config::find_named(document_.interfaces, outside->name);
     const config::Ikev2Ends ends{local, tunnel.destination, source == nullptr ? std::nullopt : source->vrf};
-    auto made = connection(tunnel.device(), ends, config::profile_for(document_, tunnel, ends));
-    if (!made) return;
-    made->interface = tunnel.device();
-    made->map = tunnel.device() + "-head-0";
-    made->sequence = tunnel_sequence;
-    made->initiate = initiate_of(ipsec->initiate);
-    ike::ChildPolicy one = child(ipsec->transform_sets, ipsec->pfs, ipsec->sa);
-    one.name = tunnel.device();
+    std::vector<ike::ChildPolicy> children;
+    ike::ChildPolicy& one = children.emplace_back(child(ipsec->transform_sets, ipsec->pfs, ipsec->sa));
+    one.name = one.interface = tunnel.device();
+    one.map = tunnel.device() + "-head-0";
+    one.sequence = tunnel_sequence;
+    one.initiate = initiate_of(ipsec->initiate);
     for (const Family family : {Family::v4, Family::v6})
       if (family == Family::v4 ? tunnel.carries_v4 : tunnel.carries_v6) one.local.push_back(any_of(family));
     one.remote = one.local;
@@ -290,13 +295,13 @@ class IkePlanner {
     one.place.path_mtu = std::min(outside->mtu, largest_path_mtu);
     one.place.ttl = tunnel.ttl;
     set_encapsulation(one.place, tunnel.encapsulation);
-    made->children.push_back(std::move(one));
-    out_.policy.connections.push_back(std::make_shared<const ike::Connection>(std::move(*made)));
+    add(tunnel.device(), ends, config::profile_for(document_, tunnel, ends), std::move(children));
   }
 
   const config::Document& document_;
   const Facts& facts_;
   const Plan& plan_;
+  std::vector<ike::Connection> connections_;
   IkePlan out_;
 };
 

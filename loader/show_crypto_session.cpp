@@ -1,5 +1,6 @@
-// show crypto session (SO-02, SO-03, SO-05; statuses SV-22): flows grouped by interface and peer, or, where IKE
-// negotiates, by connection. What IKE knows comes from postern-ike (NodeView.ike), the counters from the data plane.
+// show crypto session (SO-02, SO-03, SO-05; statuses SV-22): flows grouped by interface and peer, and, where IKE
+// negotiates, by connection (TS-58: several flows under one peer). What IKE knows comes from postern-ike
+// (NodeView.ike), the counters from the data plane.
 #include "loader/show.hpp"
 #include "loader/show_support.hpp"
 
@@ -79,34 +80,51 @@ json session_json(const NodeView& view, const FlowContext& context) {
           {"flows", json::array()}};
 }
 
-json& session_for(json& sessions, std::vector<std::string>& owners, const NodeView& view, const FlowContext& context) {
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    json& session = sessions[i];
-    const bool same = context.flow->negotiated ? owners[i] == context.flow->owner
-                                               : owners[i].empty() && session["interface"] == context.flow->interface &&
-                                                     session["peer"]["address"] == context.peer.text() &&
-                                                     session["peer"]["port"] == context.peer_port;
-    if (same) return session;
-  }
-  owners.push_back(context.flow->negotiated ? context.flow->owner : std::string());
-  return sessions.emplace_back(session_json(view, context));
-}
-
 json list_of(const json& object, const char* key) {
   return object.is_object() ? object.value(key, json::array()) : json::array();
 }
 
+// postern-ike's connection that a flow belongs to; empty: it knows none.
+std::string connection_of(const json& ike, std::uint32_t flow) {
+  for (const json& known : list_of(ike, "connections"))
+    for (const json& one : list_of(known, "flows"))
+      if (one == flow) return known.value("name", "");
+  return {};
+}
+
+// What one block of the output is about.
+struct Owner {
+  bool negotiated = false;
+  std::string connection, interface, peer;
+  std::uint16_t port = 0;  // manual keys: with another port it is another session
+  bool operator==(const Owner&) const = default;
+};
+
+Owner owner_of(const NodeView& view, const FlowContext& context) {
+  const FlowView& flow = *context.flow;
+  if (!flow.negotiated) return {false, {}, flow.interface, context.peer.text(), context.peer_port};
+  return {true, connection_of(view.ike, flow.flow), flow.interface, context.peer.text(), 0};
+}
+
+json& session_for(json& sessions, std::vector<Owner>& owners, const NodeView& view, const FlowContext& context) {
+  Owner owner = owner_of(view, context);
+  for (std::size_t i = 0; i < sessions.size(); ++i)
+    if (owners[i] == owner) return sessions[i];
+  owners.push_back(std::move(owner));
+  return sessions.emplace_back(session_json(view, context));
+}
+
 // What postern-ike knows about a connection, into its session.
-void add_ike(json& session, const std::string& connection, const json& ike) {
+void add_ike(json& session, const Owner& owner, const json& ike) {
   bool established = false, negotiating = false;
   std::size_t children = 0;
   for (const json& known : list_of(ike, "connections")) {
-    if (known.value("name", "") != connection) continue;
+    if (known.value("name", "") != owner.connection) continue;
     negotiating = known.value("negotiating", false);
     session["profile"] = known.value("profile", json());
   }
   for (const json& sa : list_of(ike, "sessions")) {
-    if (sa.value("connection", "") != connection) continue;
+    if (sa.value("connection", "") != owner.connection) continue;
     session["ike"].push_back(sa.value("ike", json::object()));
     session["session_id"] = sa.value("session_id", json());
     if (!sa.value("established", false)) {
@@ -114,7 +132,8 @@ void add_ike(json& session, const std::string& connection, const json& ike) {
       continue;
     }
     established = true;
-    children += list_of(sa, "children").size();
+    for (const json& child : list_of(sa, "children"))
+      children += child.value("interface", json()) == owner.interface ? 1 : 0;
     session["uptime_s"] = sa.value("uptime_s", 0U);
     session["peer"]["phase1_id"] = sa.value("phase1_id", json());
     session["peer"]["port"] = sa["ike"].value("rport", 500);
@@ -134,7 +153,7 @@ Result<json> show_crypto_session(const json& args, const NodeView& view) {
   POSTERN_TRY(interface, text_argument(args, "interface"));
   POSTERN_TRY(peer, text_argument(args, "peer"));
   json sessions = json::array();
-  std::vector<std::string> owners;  // of sessions: the connection, or empty for manual keys
+  std::vector<Owner> owners;  // of sessions
   for (const FlowView& flow : view.flows) {
     if (interface && flow.interface != *interface) continue;
     const auto context = context_of(view, flow);
@@ -146,7 +165,7 @@ Result<json> show_crypto_session(const json& args, const NodeView& view) {
     session["uptime_s"] = std::max(session["uptime_s"].get<std::uint64_t>(), age_of(flow));
   }
   for (std::size_t i = 0; i < owners.size(); ++i)
-    if (!owners[i].empty()) add_ike(sessions[i], owners[i], view.ike);
+    if (owners[i].negotiated) add_ike(sessions[i], owners[i], view.ike);
   if (sessions.empty() && interface) return fail("there is no session on that interface");
   if (sessions.empty() && peer) return fail("there is no session with that peer");
   return json{{"sessions", std::move(sessions)}};

@@ -42,7 +42,6 @@ struct Ike {
   Ike() {
     ike::Connection connection;
     connection.name = "M1 10 out0";
-    connection.interface = "out0";
     connection.profile_name = "PROF";
     connection.remote = *IpAddress::parse("192.0.2.2");
     ike::ChildPolicy child;
@@ -74,7 +73,6 @@ struct Ike {
     view.phase = ike::SessionPhase::established;
     view.connection = "M1 10 out0";
     view.profile = "PROF";
-    view.interface = "out0";
     view.initiator = true;
     view.local = {*IpAddress::parse("192.0.2.1"), 4500};
     view.remote = {*IpAddress::parse("192.0.2.2"), 61000};
@@ -94,6 +92,7 @@ struct Ike {
     ike::ChildView child;
     child.id = ike::ChildId{9};
     child.name = "M1 10 1";
+    child.interface = "out0";
     child.flow = 1;
     child.spi_in = 4098;
     child.spi_out = 4097;
@@ -259,6 +258,7 @@ TEST_CASE("answers of commands") {
   CHECK(render_clear_session({{"cleared", 1}}) == "1 session cleared\n");
   CHECK(render_connect({{"connections", 2}, {"started", 1}}).starts_with("1 of 2 connections started"));
   CHECK(render_connect({{"connections", 1}, {"started", 0}}) == "1 connection is up\n");
+  CHECK(render_rekey({{"rekeyed", 2}}) == "rekey of 2 IKE SAs begun\n");
   CHECK(render_debug({{"debug", true}}) == "IKEv2 debugging is on\n");
   CHECK(render_debug({{"debug", false}}) == "IKEv2 debugging is off\n");
 }

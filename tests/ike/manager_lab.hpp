@@ -34,6 +34,7 @@ struct World : Effects {
   std::map<ChildId, std::uint32_t> installed;  // flow
   std::map<std::uint32_t, ChildId> bound;
   std::set<ChildId> sends;
+  std::map<ChildId, Endpoint> moved;
   std::vector<std::pair<ChildId, std::uint32_t>> ever;
   std::vector<Event> events;
   std::string refuse;  // installs fail with these words
@@ -53,6 +54,7 @@ struct World : Effects {
     bound[installed.at(id)] = id;
     sends.insert(id);
   }
+  void move(const MoveChild& child) override { moved[child.id] = child.remote_endpoint; }
   void remove(ChildId id) override {
     const auto known = installed.find(id);
     if (known == installed.end()) return;
@@ -80,12 +82,8 @@ inline Connection connection(std::string name, const char* local, const char* re
                              Initiate initiate = Initiate::on_traffic) {
   Connection out;
   out.name = name;
-  out.interface = "out0";
-  out.map = "M1";
-  out.sequence = 10;
   out.local = ip(local);
   out.remote = ip(remote);
-  out.initiate = initiate;
   out.proposals = {
       {"P1", {{crypto::Cipher::aes_gcm_16, 128}}, {}, {crypto::Prf::hmac_sha256}, {crypto::DhGroup::curve25519}}};
   out.local_identity = Identity::of(out.local);
@@ -93,6 +91,10 @@ inline Connection connection(std::string name, const char* local, const char* re
   out.local_key = out.remote_key = Secret::copy_of(as_bytes("a key that both have"));
   ChildPolicy child;
   child.name = name + " 1";
+  child.interface = "out0";
+  child.map = "M1";
+  child.sequence = 10;
+  child.initiate = initiate;
   child.local = child.remote = {any_selector(Family::v4)};
   child.proposals = {{{crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none}, false}};
   child.place.flow = flow;
@@ -144,6 +146,7 @@ struct Lab {
   Node a, b;
   std::function<bool(const Packet&)> passes = [](const Packet&) { return true; };
   bool nat = false;  // A is behind one that changes its ports
+  std::uint16_t nat_offset = 10000;
 
   explicit Lab(ManagerLimits with = {}) : limits(with), a(0, wire, with), b(1, wire, with) {}
 
@@ -164,8 +167,8 @@ struct Lab {
       Packet packet = std::move(wire.front());
       wire.pop_front();
       if (!passes(packet)) continue;
-      if (nat && packet.from == 0) packet.local.port = static_cast<std::uint16_t>(packet.local.port + 10000);
-      if (nat && packet.from == 1) packet.remote.port = static_cast<std::uint16_t>(packet.remote.port - 10000);
+      if (nat && packet.from == 0) packet.local.port = static_cast<std::uint16_t>(packet.local.port + nat_offset);
+      if (nat && packet.from == 1) packet.remote.port = static_cast<std::uint16_t>(packet.remote.port - nat_offset);
       Node& to = packet.from == 0 ? b : a;
       to.manager->on_datagram({packet.remote, packet.local, 0, packet.bytes}, now);
     }

@@ -102,6 +102,44 @@ TEST_CASE("keys: of the first IKE SA (RFC 7296 2.14)") {
   }
 }
 
+// The vector of NIST's CAVS for SP 800-135 section 4.1.2 that tests/crypto/test_prf.cpp has whole: its 132 bytes are
+// what AES-CBC-128 with HMAC-SHA-1-96 takes. For AUTH with a shared key nobody publishes one: strongSwan's stands
+// below, and its PRF is held to RFC 2202 and RFC 4231.
+TEST_CASE("keys: the public vector, cut into keys as RFC 7296 2.14 and 2.17 say") {
+  const IkeSuite suite{{crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96},
+                       crypto::Prf::hmac_sha1,
+                       crypto::DhGroup::modp2048};
+  const Octets nonce_i = octets("3651fef5c9c35e93"), nonce_r = octets("c09a8b90a3f04d59");
+  const Secret shared = secret(
+      "d084a30166a50fb7325c3960874a839449ef9741c2f4f947d0201dd8c1269273d79509f37e3ca3eb4fa2fe2a28254e289cd3f34dad4eb4df"
+      "1a07685a4b8a94fa61e2491f7598b3ce65547ff133b3f63d1ac4175eaa695033f3cedb026a6873a36455172a8540b8a5d23a0143bed0390e"
+      "e49b168269d75fffee9fb62be965993c");
+  const auto keys = derive_ike_keys(suite, {nonce_i, nonce_r, 0x8e5c3ae507221684, 0xb1f201bb155c3acd, &shared});
+  REQUIRE(keys);
+  CHECK(keys->d == secret("6f1b12cad3cbe097b35430356d869d54cddb0198"));
+  CHECK(keys->ai == secret("ec859174d53ceb92dddedbe2436db69f60977c58"));
+  CHECK(keys->ar == secret("fa63bbb667f8d36920b109baae8f6c61a9ac49fe"));
+  CHECK(keys->ei == secret("da01843225d080ec5539d5881a25521f"));
+  CHECK(keys->er == secret("fb2a0a91874a9c0a27fcc2d717eb8963"));
+  CHECK(keys->pi == secret("a9e3a89c7ab264757284c28cf8c3ca40576f4220"));
+  CHECK(keys->pr == secret("b052b1fb8e9ad60ba3c80557323331a8cbb89f20"));
+
+  const auto child = derive_child_keys(suite.cipher, suite.prf, keys->d, nonce_i, nonce_r, nullptr);
+  REQUIRE(child);
+  CHECK(child->initiator_cipher == secret("4727dc0ef94eb326ce131cf282fb652f"));
+  CHECK(child->initiator_integrity == secret("aa638ad0ddae3786a11bcc0309876009f8c485de"));
+  CHECK(child->responder_cipher == secret("011ad962c5b1ca8a41ff814544574907"));
+  CHECK(child->responder_integrity == secret("9c5686e26ffebbc342f06981f3da745e11ca0976"));
+  const Secret fresh = secret(
+      "52f00ab174c25d5b7139ae5ff4e8e9eddee5992d2e36adf8a559ffd90dab1442e4fbe429d320c0f33552a17d1557fa41ea70e8fb916c4fa2"
+      "7ed52b5f8ebd8461afa78f1159159a64055ac5f6319e29c28eae58cbc6847770f32c3fed1d04750484f854790f95e9ec01bc5bc461f24966"
+      "462e359511329305038e94deb6dd42c2");
+  const auto with_pfs = derive_child_keys(suite.cipher, suite.prf, keys->d, nonce_i, nonce_r, &fresh);
+  REQUIRE(with_pfs);
+  CHECK(with_pfs->initiator_cipher == secret("b109c21ad4c0797768c1cec9e6355468"));
+  CHECK(with_pfs->initiator_integrity == secret("1e48f224bca7f23c20c4ea7041983451e9aa1d54"));
+}
+
 TEST_CASE("keys: AUTH with a shared key (RFC 7296 2.15)") {
   for (const Run* run : runs) {
     CAPTURE(run->name);

@@ -70,7 +70,7 @@ TEST_CASE("a child that the peer refuses waits out a back-off of its own, and co
   for (const Initiate initiate : {Initiate::on_traffic, Initiate::always}) {
     Lab lab;
     auto ours = Lab::of_a(), theirs = Lab::of_b();
-    ours.initiate = initiate;
+    ours.children.front().initiate = initiate;
     theirs.children.front().proposals = {{{crypto::Cipher::aes_cbc, 192, crypto::Integrity::hmac_sha1_96}, false}};
     lab.a.policy({ours}, lab.now);
     lab.b.policy({theirs}, lab.now);

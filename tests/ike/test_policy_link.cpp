@@ -25,6 +25,10 @@ IkeProposal proposal(const char* name) {
 Connection connection(const std::string& name, std::string_view key) {
   ChildPolicy child;
   child.name = name + " 1";
+  child.interface = "out0";
+  child.map = "M1";
+  child.sequence = 10;
+  child.initiate = Initiate::always;
   child.local = {{6, 80, 90, *IpAddress::parse("10.1.0.0"), *IpAddress::parse("10.1.255.255")}};
   child.remote = {{6, 0, 65535, *IpAddress::parse("10.2.0.0"), *IpAddress::parse("10.2.0.255")},
                   {0, 0, 65535, *IpAddress::parse("2001:db8::"), *IpAddress::parse("2001:db8::ffff")}};
@@ -53,13 +57,9 @@ Connection connection(const std::string& name, std::string_view key) {
                  900};
   Connection out;
   out.name = name;
-  out.interface = "out0";
-  out.map = "M1";
-  out.sequence = 10;
   out.fvrf = 200;
   out.local = *IpAddress::parse("192.0.2.1");
   out.remote = *IpAddress::parse("192.0.2.2");
-  out.initiate = Initiate::always;
   out.policy_name = "PO";
   out.profile_name = "PR";
   out.keyring_name = "KR";

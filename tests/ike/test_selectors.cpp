@@ -110,6 +110,16 @@ TEST_CASE("selectors: coverage, by several together too") {
   }
 }
 
+TEST_CASE("selectors: the same, however they are listed") {
+  const auto whole = selector_of(*Prefix::parse("10.1.0.0/16")), packet = selector_of(*Prefix::parse("10.1.0.7/32"));
+  const auto low = selector_of(*Prefix::parse("10.1.0.0/17")), high = selector_of(*Prefix::parse("10.1.128.0/17"));
+  CHECK(same(std::vector{packet, whole}, std::vector{whole}));
+  CHECK(same(std::vector{high, low}, std::vector{whole}));
+  CHECK(!same(std::vector{low}, std::vector{whole}));
+  CHECK(!same(std::vector{any_selector(Family::v4)}, std::vector{whole}));
+  CHECK(!same(std::vector{any_selector(Family::v4)}, std::vector{any_selector(Family::v6)}));
+}
+
 TEST_CASE("selectors: narrowing (RFC 7296 2.9)") {
   const Selector wide = range("10.0.0.0", "10.255.255.255"), part = range("10.1.0.0", "10.1.255.255"),
                  other = range("10.2.0.0", "10.2.255.255"), packet = range("10.1.0.7", "10.1.0.7", tcp, 5000, 5000),

@@ -53,6 +53,18 @@ TEST_CASE("session: several flows make several children of one IKE SA") {
   CHECK(lab.sent == 8);
 }
 
+TEST_CASE("session: a tunnel beside a map entry of one peer: each offer finds its own flow, whoever comes first") {
+  for (const bool tunnel_first : {false, true}) {
+    Lab lab;
+    lab.flow("tunnel", 2, "0.0.0.0/0", "0.0.0.0/0");
+    if (tunnel_first) Lab::edit(lab.a, [](Connection& c) { std::ranges::reverse(c.children); });
+    lab.start(0);
+    lab.settle();
+    lab.check_whole(2);
+    for (const std::uint32_t flow : {1U, 2U}) CHECK(lab.a.bound(flow)->remote == lab.a.bound(flow)->policy.remote);
+  }
+}
+
 TEST_CASE("session: extended sequence numbers where both ends want them, else those of 32 bits") {
   const auto want = [](End& end) {
     Lab::edit(end, [](Connection& c) {

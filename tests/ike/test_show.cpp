@@ -41,7 +41,6 @@ Manager::Row session_row() {
   view.phase = SessionPhase::established;
   view.connection = "M1 10";
   view.profile = "IPROF";
-  view.interface = "out0";
   view.initiator = true;
   view.local = {manager_lab::ip("192.0.2.1"), 4500};
   view.remote = {manager_lab::ip("192.0.2.2"), 61000};
@@ -60,6 +59,7 @@ Manager::Row session_row() {
   ChildView child;
   child.id = ChildId{9};
   child.name = "M1 10 1";
+  child.interface = "out0";
   child.flow = 5;
   child.spi_in = 0x9360A95;
   child.spi_out = 0x6C340600;

@@ -52,8 +52,10 @@ def identity(text: str) -> dict:
 def gateway_document(side: int, *, ike: str | list[str] = "aes128-sha256-modp2048", esp: str | list[str] = "aes128-sha256", psk: str = PSK,
                      flows: tuple[str, ...] = ("map4", "map6"), own4: str | None = None, local_id: str | None = None,
                      remote_id: str | list[str] = "any", plain_side: str = "tap", initiate: str | None = None, profile: dict | None = None,
-                     association: dict | None = None, acl4: list[dict] | None = None, dataplane: dict | None = None, **section) -> dict:
-    """Gateway `side` of the lab. map4 and map6 are map entries, tunnel4 and tunnel6 tunnel interfaces; `section` goes into "ikev2"."""
+                     association: dict | None = None, acl4: list[dict] | None = None, dataplane: dict | None = None, beside: str | None = None,
+                     **section) -> dict:
+    """Gateway `side` of the lab. map4 and map6 are map entries, tunnel4 and tunnel6 tunnel interfaces; `section` goes into "ikev2".
+    `beside`: a second entry of map4's map with the same peer, for the networks of tunnel4 and with a transform set of its own."""
     other = 3 - side
     document = documents.empty(f"N{side}")
     document["dataplane"] = {"plain_side": plain_side, **(dataplane or {})}
@@ -75,6 +77,8 @@ def gateway_document(side: int, *, ike: str | list[str] = "aes128-sha256-modp204
             document["acls"].append({"name": f"ACL{family}", "rules": rules})
             document["crypto_maps"].append({"name": f"M{family}", "entries": [entry]})
             out0["crypto_map" if family == 4 else "ipv6_crypto_map"] = f"M{family}"
+            if beside and family == 4:
+                _entry_beside(document, entry, inside(side, "tunnel4"), inside(other, "tunnel4"), beside)
             continue
         document["ipsec"]["profiles"] = [{"name": "P", "transform_sets": sets, **common, **({"initiate": initiate} if initiate else {})}]
         document["tunnels"].append({
@@ -82,6 +86,12 @@ def gateway_document(side: int, *, ike: str | list[str] = "aes128-sha256-modp204
             "addresses": [f"172.16.0.{side}/30" if family == 4 else f"2001:db8:a::{side}/64"], "protection": {"profile": "P"},
             "routes": [inside(other, flow)]})
     return document
+
+
+def _entry_beside(document: dict, first: dict, near: str, far: str, esp: str) -> None:
+    document["ipsec"]["transform_sets"].append({"name": "BESIDE", "transforms": transforms(esp)})
+    document["acls"].append({"name": "ACLBESIDE", "rules": [{"action": "permit", "protocol": "ip", "source": near, "destination": far}]})
+    document["crypto_maps"][-1]["entries"].append({**first, "sequence": 20, "match_address": "ACLBESIDE", "transform_sets": ["BESIDE"]})
 
 
 def _ikev2(ikes: list[str], psk: str, local_id: str | None, remote_id: str | list[str], profile: dict, section: dict) -> dict:

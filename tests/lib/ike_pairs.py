@@ -21,7 +21,6 @@ class SwanLab(IkeLab):
     def __init__(self, scratch: pathlib.Path, nat: str | None = None, right: dict | None = None, start: bool = True, **document):
         super().__init__(scratch, nat)
         self._options = document
-        self._deep = False
         try:
             self.left = self.node(1, self.document())
             self.peer = self.swan(2, **(right or {}))
@@ -48,8 +47,6 @@ class SwanLab(IkeLab):
         """The node's document; every SA that was up is gone afterwards on both sides."""
         self.down()
         self.left.apply(self.document(**document))
-        if self._deep:
-            self._deep_tap()  # posternd sets it back whenever it plans
 
     def up(self, by: str, flow: str = "map4", name: str = "net", count: int = 1) -> dict:
         """Set up by "postern" (with a packet from hA) or by "strongswan"; strongSwan's view of the IKE SA."""
@@ -74,16 +71,11 @@ class SwanLab(IkeLab):
         """Queues between the programs hold a second of a stream: on a busy machine none of them loses a packet for want of a
         CPU, and what is lost all the same is the fault of what is tested. Again after a start of posternd or charon."""
         self.peer.deep_buffers()
-        self._deep = True
-        self._deep_tap()
+        self.tap_queue(20000)
 
-    def shallow_tap(self) -> None:
-        """The steer TAP's queue as posternd makes it (loader/devices.hpp)."""
-        self._deep = False
-        self.n1.ip("link", "set", f"pn-{self.left.name}", "txqueuelen", "512")
-
-    def _deep_tap(self) -> None:
-        self.n1.ip("link", "set", f"pn-{self.left.name}", "txqueuelen", "20000")
+    def tap_queue(self, packets: int) -> None:
+        """Of the steer TAP; 4096 is as posternd makes it (loader/devices.hpp)."""
+        self.n1.ip("link", "set", f"pn-{self.left.name}", "txqueuelen", str(packets))
 
     def losses(self) -> dict:
         """Where packets were lost, as far as anybody counted them: to be printed beside a stream that lost some."""

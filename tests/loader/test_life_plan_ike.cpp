@@ -78,10 +78,12 @@ Both plan_of(const config::Document& d, const Facts& f = facts()) {
   return {std::move(*plan), std::move(*ike)};
 }
 
-const ike::Connection& connection(const Both& both, std::string_view name) {
+// That of a map entry or tunnel.
+const ike::Connection& connection(const Both& both, std::string_view owner) {
   for (const auto& one : both.ike.policy.connections)
-    if (one->name == name) return *one;
-  FAIL("no connection " << name);
+    for (const ike::ChildPolicy& child : one->children)
+      if (child.name.starts_with(owner)) return *one;
+  FAIL("no connection of " << owner);
   return *both.ike.policy.connections.front();
 }
 
@@ -95,12 +97,10 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
   CHECK(both.ike.missing.empty());
   REQUIRE(both.ike.policy.connections.size() == 2);
   const ike::Connection& map = connection(both, "M1 10 out0");
-  CHECK(map.interface == "out0");
-  CHECK(map.map == "M1");
-  CHECK(map.sequence == 10);
+  CHECK(map.name == "192.0.2.1 192.0.2.2 ADDR");
   CHECK(map.local == ip("192.0.2.1"));
   CHECK(map.remote == ip("192.0.2.2"));
-  CHECK(map.initiate == ike::Initiate::on_traffic);
+  CHECK(!map.always());
   CHECK(map.policy_name == "PO");
   CHECK(map.profile_name == "ADDR");  // by its match rules
   CHECK(map.keyring_name == "KR");
@@ -119,6 +119,9 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
   const ike::ChildPolicy &all = map.children[0], &web = map.children[1], &later = map.children[2];
   CHECK(all.name == "M1 10 out0 2");
   CHECK(web.name == "M1 10 out0 3");
+  CHECK(web.interface == "out0");
+  CHECK(web.map == "M1");
+  CHECK(web.sequence == 10);
   CHECK((all.local == std::vector<ike::Selector>{{0, 0, 65535, ip("10.1.0.0"), ip("10.1.255.255")}}));
   CHECK((web.remote == std::vector<ike::Selector>{{6, 80, 80, ip("10.7.0.1"), ip("10.7.0.1")},
                                                   {6, 443, 443, ip("10.7.0.1"), ip("10.7.0.1")}}));
@@ -161,9 +164,7 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
 TEST_CASE("a negotiated tunnel is one connection with one child, any to any of what it carries (SV-02, SV-07)") {
   const Both both = plan_of(document(json::parse(base)));
   const ike::Connection& tunnel = connection(both, "Tunnel0");
-  CHECK(tunnel.interface == "Tunnel0");
-  CHECK(tunnel.map == "Tunnel0-head-0");
-  CHECK(tunnel.initiate == ike::Initiate::always);
+  CHECK(tunnel.always());
   CHECK(tunnel.profile_name == "TUN");
   CHECK((tunnel.local_identity == ike::Identity::of(ike::IdType::fqdn, "t.n1")));
   REQUIRE(tunnel.remote_identities.size() == 2);
@@ -176,6 +177,8 @@ TEST_CASE("a negotiated tunnel is one connection with one child, any to any of w
   REQUIRE(tunnel.children.size() == 1);
   const ike::ChildPolicy& child = tunnel.children[0];
   CHECK(child.name == "Tunnel0");
+  CHECK(child.interface == "Tunnel0");
+  CHECK(child.map == "Tunnel0-head-0");
   REQUIRE(child.local.size() == 2);
   CHECK(child.local[0].family() == Family::v4);
   CHECK((child.local[1] == ike::Selector{0, 0, 65535, {}, Prefix{{}, 0}.last()}));
@@ -307,6 +310,49 @@ TEST_CASE("front-door VRF: the routing table, and the policies and profiles of t
   CHECK(map.children[0].place.inside_vrf == 100);
   CHECK(connection(both, "Tunnel0").fvrf == 100);
   CHECK(connection(both, "Tunnel0").children[0].place.inside_vrf == 0);
+}
+
+TEST_CASE("TS-58: entries and tunnels with the same ends and profile are one connection, each child by its own entry") {
+  auto source = json::parse(base);
+  source["acls"].push_back(
+      {{"name", "102"},
+       {"rules",
+        {{{"action", "permit"}, {"protocol", "udp"}, {"source", "10.3.0.0/16"}, {"destination", "10.4.0.0/16"}}}}});
+  source["crypto_maps"][0]["entries"].push_back({{"sequence", 20},
+                                                 {"type", "ipsec-isakmp"},
+                                                 {"match_address", "102"},
+                                                 {"peer", "192.0.2.2"},
+                                                 {"transform_sets", {"C"}},
+                                                 {"initiate", "always"},
+                                                 {"ikev2_profile", "ADDR"}});
+  source["ipsec"]["profiles"][0]["ikev2_profile"] = "ADDR";
+  const Both both = plan_of(document(source));
+  REQUIRE(both.ike.policy.connections.size() == 1);
+  const ike::Connection& one = *both.ike.policy.connections.front();
+  CHECK(one.always());
+  REQUIRE(one.children.size() == 4);
+  const ike::ChildPolicy &first = one.children[0], &udp = one.children[2], &tunnel = one.children[3];
+  CHECK(first.initiate == ike::Initiate::on_traffic);
+  CHECK(first.proposals.size() == 2);
+  CHECK(udp.name == "M1 20 out0 1");
+  CHECK(udp.sequence == 20);
+  CHECK(udp.initiate == ike::Initiate::always);
+  REQUIRE(udp.proposals.size() == 1);
+  CHECK(udp.proposals[0].transform.cipher == crypto::Cipher::aes_cbc);
+  CHECK(tunnel.name == "Tunnel0");
+  CHECK(tunnel.lifetime_s == 900);
+
+  SUBCASE("the name outlives the entry that was the first") {
+    source["crypto_maps"][0]["entries"].erase(0);
+    const Both less = plan_of(document(source));
+    REQUIRE(less.ike.policy.connections.size() == 1);
+    CHECK(less.ike.policy.connections.front()->name == one.name);
+  }
+  SUBCASE("another peer, profile or address of ours is another connection") {
+    source["crypto_maps"][0]["entries"][1]["peer"] = "192.0.2.2";
+    source["crypto_maps"][0]["entries"][1]["ikev2_profile"] = "TUN";
+    CHECK(plan_of(document(source)).ike.policy.connections.size() == 2);
+  }
 }
 
 TEST_CASE("rows for show, and what makes two policies different") {

@@ -1,4 +1,6 @@
-"""Patience is free while other tests run: the lab of test_ike_silence.py stands from the start of the session on."""
+"""Patience is free while other tests run: the labs of test_ike_silence.py and test_ike_idle.py stand from the start of the session on."""
+import time
+
 import pytest
 
 from ike_pairs import SwanLab
@@ -26,7 +28,30 @@ def silent_lab(tmp_path_factory):
         yield made
 
 
+class IdleLab(SwanLab):
+    """One child that nobody uses any more, with the shortest idle time there is."""
+
+    def __init__(self, scratch):
+        super().__init__(scratch, flows=("map4",), association={"idle_time": 60})
+        try:
+            self.peer.load(self.connection(2))
+            self.up("postern")
+            self.ping_both()
+            self.since = time.monotonic()
+        except BaseException:
+            self.close()
+            raise
+
+
+@pytest.fixture(scope="session")
+def idle_lab(tmp_path_factory):
+    with IdleLab(tmp_path_factory.mktemp("idle")) as made:
+        yield made
+
+
 @pytest.fixture(scope="session", autouse=True)
 def early(request):
-    if any(item.path.name == "test_ike_silence.py" for item in request.session.items):
-        request.getfixturevalue("silent_lab")
+    files = {item.path.name for item in request.session.items}
+    for file, lab in (("test_ike_silence.py", "silent_lab"), ("test_ike_idle.py", "idle_lab")):
+        if file in files:
+            request.getfixturevalue(lab)

@@ -167,6 +167,9 @@ TEST_CASE("lifetime: in seconds, both ways; behind its end nothing passes, whoev
   sender.outbound(make_inner({}));
   sender.flush();
   CHECK(sender.egress.wire.size() == 2);
+  CHECK(sender.counters[0].held.load() == 2);
+  CHECK(sender.balanced());
+  sender.pipeline->poll_held(Clock::now() + 2s);
   CHECK(sender.drops(Drop::sa_expired) == 2);
   CHECK(kinds(sender) == Kinds{SaExpiryKind::hard});
   CHECK(sender.slots[outbound].packets == 2);

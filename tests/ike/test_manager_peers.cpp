@@ -39,8 +39,7 @@ TEST_CASE("a peer does not move by packets that anybody may send, nor when we ar
   lab.policies();
   Octets request;
   lab.passes = [&](const Packet& packet) {
-    if (packet.from == 0 && parse_header(packet.bytes)->exchange == ExchangeType::create_child_sa)
-      request = packet.bytes;
+    if (packet.from == 0 && !parse_header(packet.bytes)->response) request = packet.bytes;  // the last one
     return true;
   };
   lab.a.manager->on_acquire(1, lab.now);

@@ -330,8 +330,10 @@ TEST_CASE("TS-58: entries and tunnels with the same ends and profile are one con
   REQUIRE(both.ike.policy.connections.size() == 1);
   const ike::Connection& one = *both.ike.policy.connections.front();
   CHECK(one.always());
-  REQUIRE(one.children.size() == 4);
-  const ike::ChildPolicy &first = one.children[0], &udp = one.children[2], &tunnel = one.children[3];
+  REQUIRE(one.children.size() == 5);  // one of them for later fragments of the rule with ports
+  REQUIRE(one.child("M1 20 out0 1") != nullptr);
+  REQUIRE(one.child("Tunnel0") != nullptr);
+  const ike::ChildPolicy &first = one.children[0], &udp = *one.child("M1 20 out0 1"), &tunnel = *one.child("Tunnel0");
   CHECK(first.initiate == ike::Initiate::on_traffic);
   CHECK(first.proposals.size() == 2);
   CHECK(udp.name == "M1 20 out0 1");

@@ -97,6 +97,7 @@ TEST_CASE("moved peer: sealed packets go there at once, numbers go on, also in t
   const Octets before = send();
   node.outbound(make_inner({}));  // in a batch that is open while the peer moves
   REQUIRE(node.sad->move(slot, {there.remote, 7000}));
+  node.flush();
   const Octets after = send();
   CHECK(destination_of(reinterpret_cast<const std::byte*>(before.data()), Family::v4) == out.remote);
   CHECK(destination_of(reinterpret_cast<const std::byte*>(after.data()), Family::v4) == there.remote);

@@ -6,8 +6,10 @@ from scapy.packet import Raw
 
 import documents
 import lab
-from balance import DropWatch
-from oracle import association, esp_bytes, open_esp
+import traffic
+from balance import DropWatch, assert_balanced
+from capture import Capture
+from oracle import Oracle, association, esp_bytes, is_control, open_esp
 from peer import QUIET, ScapyLab
 
 FLOWS = ("map4", "map6")
@@ -135,6 +137,40 @@ def test_the_kernels_own_errors_are_protected(world, flow):
     inner = open_esp(world.pair(flow).to_right, esp_bytes(seen))
     assert inner.dst == lab.host(2, flow) and payload in bytes(inner)
     assert inner.haslayer(ICMP) or inner.haslayer(ICMPv6DestUnreach)
+
+
+# --- two nodes, and Linux on all sides
+
+
+@pytest.fixture(scope="module")
+def pairing(module_scratch):
+    with lab.Pairing(module_scratch / "pairing") as made:
+        made.n2.ip("route", "add", "unreachable", "10.2.77.0/24")
+        made.n2.ip6("route", "add", "unreachable", "2001:db8:2:0:77::/80")
+        for flow in FLOWS:
+            traffic.ping_until(made.hA, lab.host(2, flow), source=lab.host(1, flow))
+        yield made
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("what", ("time exceeded", "unreachable"))
+def test_traceroute_through_a_map(pairing, flow, what):
+    """N2's kernel answers hA from its outside address, which no rule names: hA hears it, and W's bridge carries nothing but ESP."""
+    v4 = flow.endswith("4")
+    if what == "unreachable":
+        words, far = [], "10.2.77.7" if v4 else "2001:db8:2:0:77::7"
+    else:
+        words, far = ["-t", "2"], lab.host(2, flow)  # N1 takes one hop, N2 the other
+    with Capture(pairing.w, "w1", pairing.scratch / f"{what[:4]}-{flow}.pcap") as capture:
+        said = pairing.hA.run("ping", "-n", "-c", "1", "-W", "3", "-I", lab.host(1, flow), *words, far, check=False).stdout
+    assert what.split()[-1] in said.lower(), said
+    found = Oracle(pairing.flows.all()).examine(capture.frames())
+    found.assert_protected()
+    spis = (pairing.flows.map4 if v4 else pairing.flows.map6)
+    assert [one.spi for one in found.opened if not is_control(one.inner)] == [spis.to_right.spi, spis.to_left.spi]
+    answer = found.opened[-1].inner
+    assert answer.src == (lab.OUT4 if v4 else lab.OUT6)[2] and answer.dst == lab.host(1, flow)
+    assert_balanced(pairing.left, pairing.right)
 
 
 # --- an error of the worker's own

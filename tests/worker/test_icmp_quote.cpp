@@ -125,7 +125,10 @@ TEST_CASE("R43-16: what the quote shows of the flow decides") {
     CHECK(pass(error("172.16.9.9", "10.7.0.2", cut(web, size), 3)) == Drop::icmp_embedded);
   Octets later = web;
   reference::put16(later, 6, 0x2004);
-  CHECK(pass(error("172.16.9.9", "10.7.0.2", later, 3)) == Drop::none);  // a later fragment has no ports to ask for
+  CHECK(pass(error("172.16.9.9", "10.7.0.2", later, 3)) == Drop::icmp_embedded);  // RFC 4301 §7: no port shows
+  later = make_inner({.source = "10.2.0.2", .destination = "10.1.0.2", .protocol = 6});
+  reference::put16(later, 6, 0x2004);
+  CHECK(pass(error("172.16.9.9", "10.2.0.2", later, 3)) == Drop::none);
 
   const Octets arrived6 = make_inner({.source = "2001:db8:2::2", .destination = "2001:db8:1::2"});
   Octets behind_options = cut(arrived6, 40);

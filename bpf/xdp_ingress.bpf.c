@@ -40,7 +40,7 @@ __noinline int parse_quoted_frame(struct xdp_md* ctx, const struct packet* error
   return parse_quoted((void*)(long)ctx->data, (void*)(long)ctx->data_end, error, quoted);
 }
 
-/* "Too big" about ESP that we sent, plain or in UDP: the worker knows whether it did (RFC 4301 §8.2). */
+/* "Too big" about ESP that we sent, plain or in UDP, or about AH: the worker knows whether it did (RFC 4301 §8.2). */
 static __always_inline int receive_path_mtu(struct xdp_md* ctx, const struct postern_interface* interface,
                                             const struct packet* packet) {
   struct packet quoted = {};
@@ -48,7 +48,8 @@ static __always_inline int receive_path_mtu(struct xdp_md* ctx, const struct pos
   const int encapsulated =
       quoted.flow.protocol == IPPROTO_UDP &&
       (quoted.flow.source_port == bpf_htons(PORT_IKE_NAT) || quoted.flow.destination_port == bpf_htons(PORT_IKE_NAT));
-  if (quoted.flow.protocol != IPPROTO_ESP && !encapsulated) return POSTERN_VERDICT_pass;
+  if (quoted.flow.protocol != IPPROTO_ESP && quoted.flow.protocol != IPPROTO_AH && !encapsulated)
+    return POSTERN_VERDICT_pass;
   if (!is_local(interface->vrf, &quoted.flow.source)) return POSTERN_VERDICT_pass;
   if (interface->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
   if (queue_slot(interface, ctx->rx_queue_index) == NO_QUEUE) return drop(POSTERN_DROP_no_queue_owner);

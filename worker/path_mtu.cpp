@@ -19,8 +19,8 @@ bool checksum_ok(Bytes packet, const IpInfo& info) {
          0;
 }
 
-// Fills in what the quoted packet says of ESP behind its IP headers. False: it says nothing.
-bool read_esp(const QuotedPacket& quoted, PathMtuReport& report) {
+// Fills in what the quoted packet says of ESP or AH behind its IP headers. False: it says nothing.
+bool read_sa(const QuotedPacket& quoted, PathMtuReport& report) {
   if (!quoted.info.has_upper_header()) return false;
   ByteReader upper(quoted.bytes.subspan(quoted.info.network_bytes));
   if (quoted.info.protocol == static_cast<std::uint8_t>(IpProto::udp)) {
@@ -28,6 +28,9 @@ bool read_esp(const QuotedPacket& quoted, PathMtuReport& report) {
     report.source_port = upper.u16();
     report.destination_port = upper.u16();
     upper.skip(4);
+  } else if (quoted.info.protocol == static_cast<std::uint8_t>(IpProto::ah)) {
+    report.protocol = IpProto::ah;
+    upper.skip(4);  // next header, length
   } else if (quoted.info.protocol != static_cast<std::uint8_t>(IpProto::esp)) {
     return false;
   }
@@ -84,7 +87,7 @@ std::optional<PathMtuReport> parse_path_mtu(Bytes packet) {
   report.source = source_of(quoted->bytes.data(), info->family);
   report.destination = destination_of(quoted->bytes.data(), info->family);
   report.quoted_bytes = quoted->info.total_bytes;
-  if (!read_esp(*quoted, report)) return std::nullopt;
+  if (!read_sa(*quoted, report)) return std::nullopt;
   return report;
 }
 
@@ -92,7 +95,7 @@ Drop PathMtu::take(Bytes packet, std::uint32_t fvrf, Time now) {
   if (!budget_.take(now)) return Drop::path_mtu_flood;
   const auto report = parse_path_mtu(packet);
   if (!report) return Drop::path_mtu_forged;
-  const OutboundSa* const sa = sad_.sender({fvrf, report->spi, report->destination, IpProto::esp});
+  const OutboundSa* const sa = sad_.sender({fvrf, report->spi, report->destination, report->protocol});
   if (sa == nullptr || !sent_by(*sa, *report)) return Drop::path_mtu_forged;
   const std::uint32_t mtu = obeyed(*report);
   // A router that forwards packets of this size had no reason to complain.

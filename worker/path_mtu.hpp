@@ -1,7 +1,7 @@
 // Path MTU discovery for what SAs send (RFC 4301 §8.2, RFC 1191, RFC 8201): an ICMP error of a router on the way quotes
-// the ESP packet that it could not forward. Whoever sends the error is not authenticated, so the quote must show an SA
-// of ours: its SPI, its two outer addresses, its UDP ports, and a number that it has used. What remains to somebody who
-// sees our packets is to make a path as small as any path may be, for ten minutes.
+// the ESP or AH packet that it could not forward. Whoever sends the error is not authenticated, so the quote must show
+// an SA of ours: its SPI, its two outer addresses, its UDP ports, and a number that it has used. What remains to
+// somebody who sees our packets is to make a path as small as any path may be, for ten minutes.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,14 @@
 
 namespace postern {
 
-// What a "fragmentation needed" (type 3 code 4) or Packet Too Big says, as far as it is about ESP. Host order.
+// What a "fragmentation needed" (type 3 code 4) or Packet Too Big says, as far as it is about ESP or AH. Host order.
 struct PathMtuReport {
   Family family = Family::v4;
   std::uint32_t mtu = 0;           // as told; 0: a router older than RFC 1191
   IpAddress source;                // of the quoted packet: ours
   IpAddress destination;           // the peer's
   std::uint32_t quoted_bytes = 0;  // total length of the quoted packet
+  IpProto protocol = IpProto::esp;
   std::uint32_t spi = 0;
   std::optional<std::uint32_t> sequence;  // where the quote reaches it
   bool udp = false;                       // RFC 3948, with these ports

@@ -141,7 +141,9 @@ TEST_CASE("too big, about ESP of ours: to the worker") {
   CHECK(action(error6("2001:db8:9::5", "2001:db8:ff::1",
                       ipv6({.source = "2001:db8:ff::1", .destination = "2001:db8:ff::2", .next_header = proto_esp},
                            esp(0x1001)))) == XDP_REDIRECT);
-  CHECK(node.new_verdicts(node.out0, POSTERN_HOOK_XDP_INGRESS, POSTERN_VERDICT_to_worker) == 4);
+  const Octets ah = Octets{4, 4, 0, 0} + be32(0x1001) + be32(1) + zeros(12);
+  CHECK(action(error4(router, us, quote4(us, peer, 51, ah), {3, 4})) == XDP_REDIRECT);
+  CHECK(node.new_verdicts(node.out0, POSTERN_HOOK_XDP_INGRESS, POSTERN_VERDICT_to_worker) == 5);
 
   // The kernel's: other errors, IKE, other ports, another's packet, less than the SPI.
   CHECK(action(error4(router, us, sent, {3, 1})) == XDP_PASS);

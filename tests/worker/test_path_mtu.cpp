@@ -1,4 +1,5 @@
 // Path MTU learned from ICMP (RFC 4301 §8.2, RFC 1191, RFC 8201): who is believed, how far, and for how long.
+#include "crypto/ah.hpp"
 #include "harness.hpp"
 #include "worker/path_mtu.hpp"
 #include "worker/sa.hpp"
@@ -22,7 +23,7 @@ Octets too_big(const Octets& sent, std::uint32_t mtu, std::size_t quoted = 28) {
 }
 
 struct Options {
-  bool v6 = false, udp = false;
+  bool v6 = false, udp = false, ah = false;
   crypto::Transform transform = cbc_sha1;
 };
 
@@ -35,6 +36,12 @@ struct Sender {
                      : sa_parameters(SaDirection::outbound, options.transform)) {
     p.udp_encapsulation = options.udp;
     p.local_port = p.remote_port = options.udp ? 4500 : 0;
+    if (options.ah) {
+      p.protocol = IpProto::ah;
+      p.transform = {crypto::Cipher::none, 0, crypto::Integrity::hmac_sha256_128};
+      p.cipher_key_bytes = 0;
+      p.integrity_key_bytes = crypto::ah_sizes_of(p.transform.integrity)->integrity_key_bytes;
+    }
     slot = node.add(p);
   }
   // The outer packet of an inner one of `size` bytes.
@@ -59,7 +66,7 @@ struct Sender {
   std::uint32_t path() { return path_mtu_of(*node.sad->outbound(p.flow)); }
   // The largest inner packet that leaves; what its sender is told of a larger one must be the same.
   std::uint32_t largest() {
-    const std::uint32_t wanted = overhead_of(p, *crypto::sizes_of(p.transform)).plaintext_mtu(path());
+    const std::uint32_t wanted = inner_mtu(*node.sad->outbound(p.flow), path());
     const Octets fits = send(wanted);
     CHECK(fits.size() <= path());
     CHECK(fits.size() != 0);
@@ -78,7 +85,7 @@ TEST_CASE("path MTU: learned from a quote of what was sent; SV-19 by the new fig
   for (const bool v6 : {false, true})
     for (const bool udp : {false, true})
       for (const crypto::Transform& transform : {cbc_sha1, cbc_sha256, cbc_sha512, gcm_128, gcm_256}) {
-        Sender sender({v6, udp, transform});
+        Sender sender({.v6 = v6, .udp = udp, .transform = transform});
         const std::uint32_t before = sender.largest();
         CHECK(sender.hear(too_big(sender.send(), 1400, 64)) == Drop::path_mtu_learned);
         CHECK(sender.path() == 1400);
@@ -96,6 +103,28 @@ TEST_CASE("path MTU: 8 bytes behind the IP header are enough for ESP, and not fo
   CHECK(encapsulated.hear(too_big(sent, 1400, 28)) == Drop::path_mtu_forged);
   CHECK(encapsulated.hear(too_big(sent, 1400, 31)) == Drop::path_mtu_forged);
   CHECK(encapsulated.hear(too_big(sent, 1400, 32)) == Drop::path_mtu_learned);  // RFC 1812 §4.3.2.3 quotes more
+}
+
+TEST_CASE("path MTU: AH") {
+  for (const bool v6 : {false, true}) {
+    Sender sender({.v6 = v6, .ah = true});
+    const std::uint32_t before = sender.largest();
+    const Octets sent = sender.send();
+    const std::size_t ah = v6 ? 40 : 20;
+    Octets forged = sent;
+    forged[ah + 7] ^= 1;  // another SPI
+    CHECK(sender.hear(too_big(forged, 1400, ah + 8)) == Drop::path_mtu_forged);
+    forged = sent;
+    forged[ah + 8] ^= 0x40;  // a number that was not used
+    CHECK(sender.hear(too_big(forged, 1400, ah + 12)) == Drop::path_mtu_forged);
+    CHECK(sender.hear(too_big(sent, 1400, ah + 7)) == Drop::path_mtu_forged);
+    Octets as_esp = sent;  // the same SPI in ESP is another SA's
+    as_esp[v6 ? 6 : 9] = 50;
+    as_esp.erase(as_esp.begin() + static_cast<long>(ah), as_esp.begin() + static_cast<long>(ah) + 4);
+    CHECK(sender.hear(too_big(as_esp, 1400, ah + 8)) == Drop::path_mtu_forged);
+    CHECK(sender.hear(too_big(sent, 1400, ah + 8)) == Drop::path_mtu_learned);
+    CHECK(sender.largest() < before);
+  }
 }
 
 TEST_CASE("path MTU: never below what the family guarantees") {

@@ -130,7 +130,8 @@ loader::NodeView negotiated_view(const Ike& ike) {
   flow.negotiated = true;
   flow.owner = "M1 10 out0";
   for (auto* const sa : {&flow.inbound, &flow.outbound}) {
-    (*sa)->parameters.hard_bytes = 4608000ULL * 1024;
+    (*sa)->parameters.hard_bytes =
+        4608000ULL * 1024 + (sa == &flow.inbound ? inbound_grace_bytes : 0);  // as postern-ike installs them
     (*sa)->parameters.replay_window = 64;
     (*sa)->parameters.udp_encapsulation = true;
     (*sa)->parameters.remote_port = 61000;

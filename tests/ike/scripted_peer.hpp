@@ -31,7 +31,11 @@ class ScriptedPeer {
   }
   // What B sends back; nothing: it says nothing.
   std::vector<Octets> says(const Octets& bytes) {
-    lab.deliver({0, {lab.a.own, 500}, {lab.b.own, 500}, bytes, lab.sent++});
+    const Endpoint from{lab.a.own, 500}, to{lab.b.own, 500};
+    if (parse_header(bytes))
+      lab.deliver({0, from, to, bytes, lab.sent++});
+    else  // no manager would pass it on
+      lab.perform(1, lab.b.sessions.back()->on_datagram(bytes, to, from, lab.now));
     std::vector<Octets> out;
     for (Datagram& one : lab.wire) out.push_back(std::move(one.bytes));
     lab.wire.clear();

@@ -247,7 +247,7 @@ TEST_CASE("IKE-01: with IKE off there is no connection and no socket, and the pl
   const Both both = plan_of(document(source));
   CHECK(both.ike.policy.connections.empty());
   CHECK(!both.plan.negotiates);
-  CHECK(both.plan.flows.size() == 3);  // still blocked, never in the clear
+  CHECK(both.plan.flows.size() == 4);  // still blocked, never in the clear
   CHECK(std::ranges::count(both.plan.devices, DeviceKind::udp_encap, &PlannedDevice::kind) == 0);
   REQUIRE(both.plan.missing.size() == 2);
   CHECK(both.plan.missing[0].find("M1 10 out0 is inert") != std::string::npos);

@@ -86,6 +86,11 @@ def received(sock, seconds: float = 5) -> bytes | None:
     return sock.recv(65535) if select.select([sock], [], [], seconds)[0] else None
 
 
+def has_esp(packet) -> bool:
+    """scapy shows none behind AH."""
+    return ESP in packet or (AH in packet and packet[AH].nh == 50)
+
+
 def is_protected(packet) -> bool:
     return AH in packet or ESP in packet
 
@@ -99,7 +104,7 @@ def test_the_nodes_own_traffic(world, family, port):
         sock.send(payload)
         wire = world.peer.first(lambda one: is_protected(one) or payload in bytes(one))
         assert is_protected(wire), "it left in clear"
-        assert (AH in wire, ESP in wire) == (keys.to_right.ah_key is not None, keys.to_right.esp is not None)
+        assert (AH in wire, has_esp(wire)) == (keys.to_right.ah_key is not None, keys.to_right.esp is not None)
         opened = keys.open_from_left(wire)
         assert bytes(opened[UDP].payload) == payload and (opened.src, opened.dst) == (keys.left, keys.right)
         answer = world.mark()
@@ -135,16 +140,11 @@ def test_tunnel_mode(world, net):
     inner = IP(src="10.1.0.2", dst=far) / UDP(sport=1, dport=2) / Raw(payload)
     wire = world.on_wire(inner, is_protected)
     assert (wire.src, wire.dst) == (lab.OUT4[1], lab.OUT4[2])
-    opened = keys_of_tunnel(keys).open_from_left(wire)
+    opened = keys.open_from_left(wire)
     assert bytes(opened[UDP].payload) == payload and opened.dst == far
     answer = world.mark()
     back = IP(src=far, dst="10.1.0.2") / UDP(sport=2, dport=1) / Raw(answer)
-    assert world.delivered(keys_of_tunnel(keys).seal_to_left(back, next(world.numbers)), answer) is not None
-
-
-def keys_of_tunnel(keys: Protection) -> Protection:
-    assert keys.mode == "tunnel"
-    return keys
+    assert world.delivered(keys.seal_to_left(back, next(world.numbers)), answer) is not None
 
 
 def test_modes_are_shown(world):
@@ -200,7 +200,10 @@ def test_the_node_learns_the_paths_mtu(world):
 
 def test_clear_installs_both_halves_again(world):
     spi = world.tunnels["10.6.0.0/16"].to_left.spi
-    assert "1" in world.node.postern("clear", "crypto", "sa", "spi", str(spi)).stdout or True
+    world.node.postern("clear", "crypto", "sa", "spi", str(spi))
+    sas = [sa for one in world.node.show("crypto", "ipsec", "sa")["interfaces"] for flow in one["flows"] for sa in flow["sas"]
+           if sa["spi"] in (f"0x{spi:X}", f"0x{spi - 1:X}")]
+    assert len(sas) == 4 and not any(sa["packets"] for sa in sas)
     test_tunnel_mode(world, "10.6.0.0/16")
 
 
@@ -237,7 +240,7 @@ def test_two_hosts(scratch, transforms):
         clear = [one for one in frames if ICMP in one or UDP in one or one.haslayer("TCP")]
         sealed = [one for one in frames if is_protected(one)]
         assert len(sealed) > 1000
-        if ESP in sealed[0]:
+        if has_esp(sealed[0]):
             assert not clear
         first = AH if transforms[0].startswith("ah-") else ESP
         assert all(first in one for one in sealed)

@@ -102,6 +102,6 @@ def _seal(way: OneWay, source: str, destination: str, mode: str, packet, sequenc
 
 def _open(way: OneWay, source: str, destination: str, mode: str, packet):
     for layer in reversed(_layers(way, source, destination, mode)):
-        packet = layer.decrypt(packet.__class__(bytes(packet)))
-        packet = packet.__class__(bytes(packet))
+        inside = bytes(layer.decrypt(packet.__class__(bytes(packet))))
+        packet = (IP if inside[0] >> 4 == 4 else IPv6)(inside)  # behind AH scapy leaves it as bytes
     return packet

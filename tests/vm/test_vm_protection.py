@@ -17,8 +17,8 @@ OUT4, OUT6 = "192.0.2.1", "2001:db8:ff::1"
 CHECKS = ["4 in 4", "6 in 4", "4 in 6", "6 in 6", "large packets", "from the kernel", "transport, IPv4", "transport, IPv6",
           "transport, large packets", "transport, from the kernel", "transport over IPv6, from the kernel",
           "the kernel counted no xfrm error", "in clear, transport", "teardown leaves nothing"]
-SETS = {"ah": ("ah-sha256-hmac",), "ah sha": ("ah-sha-hmac",), "ah sha512": ("ah-sha512-hmac",), "esp": ("esp-aes", "esp-sha256-hmac"),
-        "ah and esp": ("ah-sha256-hmac", "esp-aes 256", "esp-sha-hmac")}
+SETS = {"ah": ("ah-sha256-hmac",), "ah-sha": ("ah-sha-hmac",), "ah-sha512": ("ah-sha512-hmac",), "esp": ("esp-aes", "esp-sha256-hmac"),
+        "both": ("ah-sha256-hmac", "esp-aes 256", "esp-sha-hmac")}
 
 
 def scenario(transforms) -> tuple[dict, dict]:

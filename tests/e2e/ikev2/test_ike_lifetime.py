@@ -30,22 +30,25 @@ def established(world) -> set[str]:
 
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
-def test_iperf_5_megabytes(world, kind, back):
-    """Twice the lifetime: rekeyed on the way, 0 lost, and no SA carried more than it may."""
+def test_five_megabytes(world, kind, back):
+    """Twice the lifetime, by iperf3 and by a numbered stream (iperf3's UDP socket is too small for a busy machine): rekeyed on the way,
+    0 lost."""
     first = established(world)
     before = drops(world.left)
-    options = ["-n", "5M", *(["-u", "-b", "100M", "-l", "1200"] if kind == "udp" else []), *(["-R"] if back else [])]
     with world.capture("udp port 4500 and udp[8:4] = 0") as capture:
-        got = world.iperf.run(world.hA, *options, seconds=None)
+        if kind == "tcp":
+            got = world.iperf.run(world.hA, "-n", "5M", *(["-R"] if back else []), seconds=None)
+            assert got["sum_sent"]["bytes"] >= 5_000_000
+        else:
+            stream = world.stream(back=back, rate=8000, size=1200)
+            stream.more(4500)
+            got = stream.finish()
+            assert got["sent"] >= 4500 and got["lost"] == got["wrong"] == got["duplicate"] == 0, f"{got}; counted: {world.losses()}"
         wire = ike_wire.read(capture.frames())
-    assert got["sum" if kind == "udp" else "sum_received"]["bytes"] >= 5_000_000
-    rekeys = [one for one in wire.exchanges(CREATE_CHILD) if one.source == lab.OUT4[1]]
-    assert rekeys, "rekeyed by Postern"
+    assert [one for one in wire.exchanges(CREATE_CHILD) if one.source == lab.OUT4[1]], "rekeyed by Postern"
     assert {child["esp_spi_in"] for child in children(world.left)}.isdisjoint(first)
     lost = drops(world.left) - before
     assert not {reason: lost[reason] for reason in LOSSES if lost[reason]}, f"{lost}; {world.losses()}"
-    if kind == "udp":
-        assert got["sum"]["lost_packets"] == 0, f"{got['sum']}; counted: {world.losses()}"
     assert_balanced(world.left)
 
 

@@ -12,7 +12,9 @@ Prefix prefix(std::string_view text) { return *Prefix::parse(text); }
 
 PolicyRule permit(std::uint32_t entry, std::uint32_t flow, std::optional<std::uint8_t> protocol,
                   std::string_view source = "0.0.0.0/0", std::string_view destination = "0.0.0.0/0") {
-  return {entry, true, flow, protocol, prefix(source), prefix(destination), {}, {}};
+  return {
+      entry, true, flow, protocol, prefix(source), prefix(destination), {}, {}, PolicyFragments::also, POSTERN_LOG_NONE,
+      {}};
 }
 std::shared_ptr<const LoopPolicy> policy_of(std::vector<PolicyRule> rules, std::uint32_t ifindex = out_interface) {
   return std::make_shared<const LoopPolicy>(LoopPolicy::Rules{{ifindex, std::move(rules)}});

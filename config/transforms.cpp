@@ -14,8 +14,8 @@ namespace {
 constexpr std::array<std::pair<std::string_view, std::string_view>, 9> unavailable = {{
     {"esp-seal", "SEAL is a vendor's own cipher that nobody else can speak"},
     {"esp-rfc1829", "RFC 1829 encrypts without an authenticator, which lets anyone alter packets"},
-    {"comp-lzs", "compression is not available in this version"},
-    {"comp-deflate", "compression is not available in this version"},
+    {"comp-lzs", "LZS compression is not available: Linux peers compress by DEFLATE alone"},
+    {"comp-deflate", "payload compression (RFC 3173) is not available in this version"},
 }};
 
 std::string offered() {

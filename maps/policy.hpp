@@ -44,7 +44,7 @@ struct PolicyRule {
   std::vector<PolicyPortRange> source_ports, destination_ports;  // empty: any
   PolicyFragments fragments = PolicyFragments::also;
   postern_log log = POSTERN_LOG_NONE;
-  std::string name;  // as a log record calls it: "101 rule 10"
+  std::string name{};  // as a log record calls it: "101 rule 10"
   [[nodiscard]] bool names_ports() const { return !source_ports.empty() || !destination_ports.empty(); }
   // A non-initial fragment of its addresses and protocol matches it.
   [[nodiscard]] bool takes_later_fragments() const {

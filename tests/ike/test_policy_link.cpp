@@ -178,7 +178,7 @@ TEST_CASE("policy link: what is out of bounds is an error") {
                       {"/connections/0/name", std::string(5000, 'x')},
                       {"/connections/0/local", "192.0.2"},
                       {"/connections/0/local", "2001:db8::1"},
-                      {"/connections/0/initiate", 2},
+                      {"/connections/0/children/0/initiate", 2},
                       {"/connections/0/proposals", json::array()},
                       {"/connections/0/proposals/0/groups/0", 5},
                       {"/connections/0/proposals/0/groups/0", 0},

@@ -44,7 +44,7 @@ rm -r "$_postern_run_directory"
 while read -r command; do
   words=()
   for word in $command; do
-    [[ $word =~ ^[a-z0-9]+$ ]] || break
+    [[ $word =~ ^[a-z0-9-]+$ ]] || break
     _postern_next "${words[@]}" | grep -qx "$word" || { echo "\"$command\": \"$word\" is not offered"; failed=1; }
     words+=("$word")
   done

@@ -87,7 +87,7 @@ TEST_CASE("SAD: what install refuses, by name") {
       {"replay window 4097", [](SaParameters& p) { p.replay_window = 4097; }},
       {"need a replay window", [](SaParameters& p) { p.extended_sequence = true; }},
       {"both ports", [](SaParameters& p) { p.udp_encapsulation = true; }},
-      {"tunnel mode", [](SaParameters& p) { p.mode = SaMode::transport; }},
+      {"transport mode needs selectors", [](SaParameters& p) { p.mode = SaMode::transport; }},
       {"TTL", [](SaParameters& p) { p.ttl = 0; }},
       {"DSCP", [](SaParameters& p) { p.dscp = 64; }},
       {"path MTU", [](SaParameters& p) { p.path_mtu = 575; }},

@@ -67,7 +67,8 @@ def test_initiate_always_needs_no_packet(world):
     world.ping_both()
     world.peer.terminate(ike="net")
     world.peer.wait_child(1, 15)  # always: also after a loss
-    world.apply()
+    world.left.apply(world.document())  # else it would come back faster than anybody sees that it is gone
+    world.down()
 
 
 def test_responder_without_traffic(world):

@@ -268,7 +268,7 @@ TEST_CASE("ESP in: which SA a packet belongs to") {
   refused(other, Drop::no_sa);
   refused(good, Drop::no_sa, 12);  // another front-door VRF
   other = good;
-  other[9] = 51;
+  other[9] = 47;  // GRE
   refused(other, Drop::unparseable);
   other = good;
   other[6] = 0x20;  // more fragments

@@ -73,9 +73,9 @@ class Findings:
 
 
 def is_control(packet) -> bool:
-    """Neighbour discovery and MLD: what keeps the wire alive and is never protected (hop limit 255, or link-local MLD)."""
+    """Neighbour discovery, MLD and IGMP: what keeps the wire alive and is never protected (hop limit 255, or of this link alone)."""
     if not isinstance(packet, IPv6):
-        return False
+        return packet.proto == 2 and packet.ttl == 1 and packet.dst.startswith("224.0.0.")
     payload = bytes(packet.payload)
     if packet.nh == 0:  # MLD comes behind a hop-by-hop header with the router alert option
         return len(payload) > 8 and payload[0] == 58 and payload[8] in (130, 131, 132, 143)

@@ -22,7 +22,7 @@ def outcome():
             image.add_program(PROGRAMS / program, "bin", strip=True)
         with Guest(debian, image) as guest:
             assert guest.wait_for("BOOTED", 120).startswith("6.1.")
-            return guest.run_to_exit(300)
+            return guest.run_to_exit(600)
 
 
 @pytest.mark.parametrize("program", TESTS)

@@ -38,7 +38,7 @@ def outcome(request):
     debian = kernel.obtain()
     with node_image(debian, values(flows), document, PROGRAMS) as image, Guest(debian, image, memory=1024) as guest:
         guest.wait_for("BOOTED", 60)
-        return guest.run_to_exit(100)
+        return guest.run_to_exit(300)
 
 
 @pytest.mark.parametrize("check", CHECKS)

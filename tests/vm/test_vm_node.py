@@ -27,8 +27,8 @@ def values(flows: lab.Flows) -> dict:
 
 
 @pytest.fixture(scope="module", params=[("tap", ("esp-aes", "esp-sha256-hmac")), ("af_xdp", ("esp-aes 256", "esp-sha-hmac")),
-                                        ("tap", ("esp-3des", "esp-md5-hmac"), ("esp-null", "esp-sha512-hmac"), ("esp-des", "esp-aes-xcbc-mac"),
-                                         ("esp-aes 192", "esp-aes-cmac"))],
+                                        ("tap", ("esp-aes 192", "esp-aes-cmac"), ("esp-null", "esp-sha512-hmac"), ("esp-des", "esp-aes-xcbc-mac"),
+                                         ("esp-3des", "esp-md5-hmac"))],
                 ids=lambda p: f"{p[0]} {p[1][1]}")
 def outcome(request):
     """One transform set for all flows, or one for each."""

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "base/registers.hpp"
 #include "crypto/ah.hpp"
 #include "crypto/expanded_key.hpp"
 #include "crypto/ipsec_mb_keys.hpp"
@@ -80,6 +81,7 @@ Result<void> expand(const TransformSizes& sizes, const Transform& transform, Byt
   std::ranges::copy(cipher_key.last(sizes.salt_bytes), out.salt.begin());
   POSTERN_CHECK(expand_integrity(transform.integrity, integrity_key, out));
   expand_for_ipsec_mb(out);
+  clear_vector_registers();  // round keys
   out.state = EspKey::Expanded::State::ready;
   return {};
 }

@@ -302,11 +302,15 @@ void IpsecMbEngine::State::run_gcm(const EspJob& job, const EspLayout& layout, c
 void IpsecMbEngine::State::run_gmac(const EspJob& job, const EspLayout& layout, const Nonce& nonce, std::byte* tag) {
   const EspKey::Expanded& key = job.key->expanded();
   const GcmFunctions& functions = gcm[(key.key_bytes - 16U) / 8];
-  const AeadAad aad(job);
   gcm_context_data context;
   functions.start_mac(gcm_key(key), &context, nonce.data(), std::uint64_t{key.salt_bytes} + key.iv_bytes);
-  functions.update_mac(gcm_key(key), &context, octets(aad.data()), aad.size());
-  functions.update_mac(gcm_key(key), &context, octets(layout.iv), key.iv_bytes + layout.ciphertext_bytes);
+  if (key.extended_sequence) {
+    const AeadAad aad(job);
+    functions.update_mac(gcm_key(key), &context, octets(aad.data()), aad.size());
+    functions.update_mac(gcm_key(key), &context, octets(layout.iv), key.iv_bytes + layout.ciphertext_bytes);
+  } else {
+    functions.update_mac(gcm_key(key), &context, octets(job.esp), job.size - key.icv_bytes);
+  }
   functions.finish_mac(gcm_key(key), &context, octets(tag), key.icv_bytes);
 }
 

@@ -5,7 +5,7 @@ import pathlib
 from image import GUEST, Image
 from kernel import Kernel
 
-ESP_MODULES = """esp4 esp6 xfrm_user gcm ghash-generic ctr seqiv sha512_generic drbg authenc echainiv
+ESP_MODULES = """esp4 esp6 xfrm_user gcm ghash-generic ctr seqiv sha512_generic drbg authenc authencesn echainiv
                  md5 xcbc cmac des_generic crypto_null""".split()
 PEER_MODULES = ["virtio_net", "virtio_pci", *ESP_MODULES]
 NODE_MODULES = ["veth", "tun", "sch_ingress", "cls_bpf", *ESP_MODULES]

@@ -28,7 +28,7 @@ ROWS = {
     "esp-gcm 256": (36, 0, "aead 'rfc4106(gcm(aes))' {cipher} 128"),
     "esp-chacha20-poly1305": (36, 0, "aead 'rfc7539esp(chacha20,poly1305)' {cipher} 128"),
 }
-MODULES = [*PEER_MODULES, "cbc", "hmac", "sha1_generic", "sha256_generic", "sha512_generic", "authencesn", "chacha_generic", "poly1305_generic", "chacha20poly1305"]
+MODULES = [*PEER_MODULES, "cbc", "hmac", "sha1_generic", "sha256_generic", "sha512_generic", "chacha_generic", "poly1305_generic", "chacha20poly1305"]
 
 
 def keys(transform: str) -> tuple[bytes, bytes]:

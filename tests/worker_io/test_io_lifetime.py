@@ -34,7 +34,7 @@ def test_an_af_packet_socket_goes_before_af_xdp(either):
     before = either.counters()["devices"][xsk]["tx"]  # the kernel had something to say (MLD)
     either.assert_ping_works()
     devices = either.counters()["devices"]
-    assert devices[f"7:{either.node.ifindex('out0')}"]["tx"] >= 1
+    assert devices[f"8:{either.node.ifindex('out0')}"]["tx"] >= 1
     assert devices[xsk]["tx"] == before
     either.harness.ask("remove", name="out0", kind="packet_out")
     either.assert_ping_works(2)

@@ -1,7 +1,7 @@
 // Crypto map entries and tunnels: lists and modes of both types, and what manual keying demands: one permit rule, one
 // set whose IV may begin anew, keys of the algorithms' lengths.
 #include "config/check.hpp"
-#include "crypto/ah.hpp"
+#include "crypto/ah_transforms.hpp"
 #include "crypto/transforms.hpp"
 
 namespace postern::config {

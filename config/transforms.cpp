@@ -4,7 +4,7 @@
 #include <array>
 #include <utility>
 
-#include "crypto/ah.hpp"
+#include "crypto/ah_transforms.hpp"
 #include "crypto/transforms.hpp"
 
 namespace postern::config {

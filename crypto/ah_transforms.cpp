@@ -1,5 +1,6 @@
 // The words of AH: those of ESP's authenticators, with another beginning.
-#include "crypto/ah.hpp"
+#include "crypto/ah_transforms.hpp"
+
 #include "crypto/transforms.hpp"
 
 namespace postern::crypto {

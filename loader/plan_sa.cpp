@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "crypto/ah.hpp"
+#include "crypto/ah_transforms.hpp"
 
 namespace postern::loader {
 namespace {

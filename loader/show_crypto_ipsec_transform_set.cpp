@@ -1,5 +1,5 @@
 // show crypto ipsec transform-set (SO-22, TS-67).
-#include "crypto/ah.hpp"
+#include "crypto/ah_transforms.hpp"
 #include "crypto/transforms.hpp"
 #include "loader/show.hpp"
 #include "loader/show_support.hpp"

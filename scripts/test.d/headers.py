@@ -12,6 +12,7 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parents[2]
 ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "loader", "cli")
 CHANNEL = ["worker/sa_channel.hpp", "worker/sa_state.hpp"]  # where ike, loader and worker meet
+TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp"]  # of algorithms: they need no library
 # What posternd compiles and hands to postern-ike, and the types in it.
 POLICY = ["ike/policy.hpp", "ike/policy_link.hpp", "ike/identity.hpp", "ike/negotiate.hpp"]
 
@@ -19,12 +20,12 @@ POLICY = ["ike/policy.hpp", "ike/policy_link.hpp", "ike/identity.hpp", "ike/nego
 ALLOWED = {
     "base": [],
     "crypto": ["base/*"],
-    "config": ["base/*", "crypto/packet_cipher.hpp", "crypto/dh.hpp", "crypto/prf.hpp", "crypto/transforms.hpp"],
+    "config": ["base/*", "crypto/packet_cipher.hpp", "crypto/dh.hpp", "crypto/prf.hpp", *TABLES],
     "bpf": ["maps/abi.h"],
     "maps": ["base/*"],
     "worker": ["base/*", "crypto/*", "maps/*"],
     "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL],
-    "loader": ["base/*", "config/*", "maps/*", "crypto/packet_cipher.hpp", *CHANNEL, *POLICY, "worker/loop_policy.hpp"],
+    "loader": ["base/*", "config/*", "maps/*", "crypto/packet_cipher.hpp", *TABLES, *CHANNEL, *POLICY, "worker/loop_policy.hpp"],
     "cli": ["base/*", "config/*", "maps/abi.h", "maps/drops.hpp", "maps/counters.hpp", "worker/sa_channel.hpp"],
 }
 

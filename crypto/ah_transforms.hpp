@@ -1,0 +1,23 @@
+// Which authenticators AH takes (RFC 4302 §3.4.4, RFC 2404, RFC 4868): their words and sizes. Needs no library.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "crypto/packet_cipher.hpp"
+
+namespace postern::crypto {
+
+inline constexpr std::size_t ah_fixed_bytes = 12;  // in front of the ICV
+
+// Key and ICV bytes. Error: AH does not take this authenticator.
+[[nodiscard]] Result<TransformSizes> ah_sizes_of(Integrity integrity);
+
+// "ah-sha256-hmac", a word of a transform set. none: there is no such word.
+[[nodiscard]] Integrity find_ah_transform(std::string_view word);
+// The same word, as `show` prints it; "none".
+[[nodiscard]] std::string ah_text(Integrity integrity);
+
+}  // namespace postern::crypto

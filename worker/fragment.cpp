@@ -81,6 +81,8 @@ void write_ipv6_headers(const FragmentPlan& plan, std::uint32_t index, std::uint
 }  // namespace
 
 std::optional<FragmentPlan> plan_ipv4_fragments(Bytes packet, const IpInfo& info, std::uint32_t mtu) {
+  constexpr std::uint32_t longest = 65535;  // RFC 791: behind it, offsets would begin again at zero
+  if (std::uint32_t{info.fragment_offset} + info.upper_bytes() > longest) return std::nullopt;
   FragmentPlan plan;
   plan.packet = packet.first(info.total_bytes);
   plan.first_header_bytes = info.network_bytes;

@@ -24,8 +24,8 @@ struct FragmentPlan {
   std::uint8_t next_header = 0;      // IPv6
 };
 
-// Pieces of at most `mtu` bytes. Empty when not even 8 bytes of payload fit. IPv4 may be a fragment itself. IPv6: a
-// packet of our own with the plain 40-byte header (RFC 8200 §4.5).
+// Pieces of at most `mtu` bytes. Empty when not even 8 bytes of payload fit. IPv4 may be a fragment itself; empty when
+// it ends behind the longest packet. IPv6: a packet of our own with the plain 40-byte header (RFC 8200 §4.5).
 [[nodiscard]] std::optional<FragmentPlan> plan_ipv4_fragments(Bytes packet, const IpInfo& info, std::uint32_t mtu);
 [[nodiscard]] std::optional<FragmentPlan> plan_ipv6_fragments(Bytes packet, std::uint32_t mtu,
                                                               std::uint32_t identification);

@@ -3,8 +3,10 @@
 // again. The first bytes make selectors and an MTU, the rest is a packet.
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <source_location>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -16,8 +18,10 @@ namespace postern {
 namespace {
 
 [[noreturn]] void broken() { std::abort(); }
-void must(bool condition) {
-  if (!condition) broken();
+void must(bool condition, const std::source_location& at = std::source_location::current()) {
+  if (condition) return;
+  std::fprintf(stderr, "line %u does not hold\n", at.line());
+  broken();
 }
 
 // One of a few values that meet the corners, or any.

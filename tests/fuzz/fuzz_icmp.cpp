@@ -93,7 +93,9 @@ struct Target {
     const auto quoted = quoted_packet(packet, *info);
     if (quoted && quoted->info.network_bytes > quoted->bytes.size()) broken();
     if (!quoted && verdict == Drop::none && !selectors.permit(packet, *info)) broken();
-    if (verdict != Drop::none && verdict != Drop::selector && verdict != Drop::icmp_embedded) broken();
+    const Drop reasons[] = {Drop::none,          Drop::selector,        Drop::icmp_embedded, Drop::fragment_selector,
+                            Drop::fragment_tiny, Drop::fragment_overlap};
+    if (std::ranges::find(reasons, verdict) == std::end(reasons)) broken();
   }
 };
 

@@ -50,6 +50,15 @@ std::size_t context_of(const EspKey::Expanded& key) {
 
 using Digest = std::array<std::byte, max_digest_bytes>;
 
+// Views of what its arguments hold.
+CcmPacket ccm_packet(const EspKey::Expanded& key, const Nonce& nonce, const AeadAad& aad, const EspLayout& layout) {
+  return {key.cipher_key.data(),
+          nonce.bytes.data(),
+          {aad.data(), aad.size()},
+          {layout.ciphertext, layout.ciphertext_bytes},
+          key.icv_bytes};
+}
+
 }  // namespace
 
 struct OpenSslEngine::State {
@@ -111,11 +120,7 @@ bool OpenSslEngine::State::seal_ccm(const EspJob& job, const Nonce& nonce, const
   const EspKey::Expanded& key = job.key->expanded();
   const AeadAad aad(job);
   std::array<std::byte, ccm_tag_bytes> tag;
-  const CcmPacket packet{key.cipher_key.data(),
-                         nonce.bytes.data(),
-                         {aad.data(), aad.size()},
-                         {layout.ciphertext, layout.ciphertext_bytes},
-                         key.icv_bytes};
+  const CcmPacket packet = ccm_packet(key, nonce, aad, layout);
   if (!ccm_seal(sealing[cbc + length_index(key)], sealing[ctr + length_index(key)], packet, tag.data())) return false;
   std::memcpy(layout.icv, tag.data(), key.icv_bytes);
   return true;
@@ -125,11 +130,7 @@ bool OpenSslEngine::State::open_ccm(const EspJob& job, const Nonce& nonce, const
   const EspKey::Expanded& key = job.key->expanded();
   const AeadAad aad(job);
   std::array<std::byte, ccm_tag_bytes> tag;
-  const CcmPacket packet{key.cipher_key.data(),
-                         nonce.bytes.data(),
-                         {aad.data(), aad.size()},
-                         {layout.ciphertext, layout.ciphertext_bytes},
-                         key.icv_bytes};
+  const CcmPacket packet = ccm_packet(key, nonce, aad, layout);
   return ccm_open(sealing[cbc + length_index(key)], sealing[ctr + length_index(key)], packet, tag.data()) &&
          icv_matches(layout.icv, tag.data(), key.icv_bytes);
 }

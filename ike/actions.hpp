@@ -13,6 +13,7 @@
 #include "base/clock.hpp"
 #include "ike/keys.hpp"
 #include "ike/policy.hpp"
+#include "pki/questions.hpp"
 
 namespace postern::ike {
 
@@ -99,6 +100,8 @@ enum class FailureKind : std::uint8_t {
   no_common_ike_proposal,
   no_common_child_proposal,
   wrong_key,       // the peer's AUTH does not verify, or it refused ours
+  certificate,     // the peer's certificate is not one that we trust, or not the peer's
+  credential,      // we cannot sign: no certificate, no key, or postern-pki is not there
   wrong_identity,  // its identity is not one that the profile matches
   selectors,       // TS_UNACCEPTABLE
   no_connection,   // nothing is configured between these addresses
@@ -132,6 +135,12 @@ struct InitialContact {
   Identity remote;
 };
 
+// A question to postern-pki; its answer comes back by Session::on_pki_answer() with the same ticket.
+struct AskPki {
+  std::uint64_t ticket = 0;
+  pki::Question question;
+};
+
 // The session may be destroyed after this; its children were removed by RemoveChild or moved to a successor.
 struct Closed {
   bool retry = false;  // the attempt failed for a reason that may pass: try again by the back-off
@@ -140,7 +149,7 @@ struct Closed {
 };
 
 using Action = std::variant<SendDatagram, SendKeepalive, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
-                            AddSession, InitialContact, Event, Closed>;
+                            AddSession, InitialContact, AskPki, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

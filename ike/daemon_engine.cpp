@@ -186,10 +186,18 @@ void Engine::on_time(Time now) {
   if (next_connect_ && now >= *next_connect_) connect_worker(now);
   if (next_open_ && now >= *next_open_) open_sockets(now);
   if (next_poll_ && now >= *next_poll_) poll_counters(now);
+  while (!unanswerable_.empty()) {
+    const auto [session, ticket] = unanswerable_.front();
+    unanswerable_.pop_front();
+    manager_.on_pki_answer(
+        session, ticket, pki::Refusal{pki::RefusalKind::unavailable, {}, "postern-pki is not there", {}, "see its log"},
+        now);
+  }
   manager_.on_timer(now);
 }
 
 std::optional<Time> Engine::next_time() const {
+  if (!unanswerable_.empty()) return Time{};
   std::optional<Time> out = manager_.next_timer();
   for (const auto& other : {next_poll_, next_connect_, next_open_})
     if (other && (!out || *other < *out)) out = other;
@@ -200,6 +208,10 @@ std::optional<Time> Engine::next_time() const {
 
 Result<void> Engine::install(const InstallChild& child) {
   return installer_.install(child, random_share(), Clock::now());
+}
+
+void Engine::ask(std::uint64_t session, const AskPki& question) {
+  unanswerable_.emplace_back(session, question.ticket);
 }
 
 void Engine::tell(const Event& event) {

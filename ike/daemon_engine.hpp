@@ -2,6 +2,7 @@
 // to the log. The daemon's loop calls it when a descriptor is ready or a time has come.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -56,6 +57,7 @@ class Engine final : public Effects {
   void move(const MoveChild& child) override { installer_.move(child.id, child.remote_endpoint); }
   void remove(ChildId id) override { installer_.remove(id, Clock::now()); }
   void tell(const Event& event) override;
+  void ask(std::uint64_t session, const AskPki& question) override;
 
  private:
   void open_sockets(Time now);
@@ -77,7 +79,8 @@ class Engine final : public Effects {
   Diagnosis diagnosis_;
   Manager manager_;
   bool has_policy_ = false;
-  std::set<UdpSockets::Row> complained_;  // sockets that posternd could not open: said once
+  std::set<UdpSockets::Row> complained_;                              // sockets that posternd could not open: said once
+  std::deque<std::pair<std::uint64_t, std::uint64_t>> unanswerable_;  // session, ticket: no postern-pki to ask
   std::optional<Time> next_poll_, next_connect_, next_open_;
 };
 

@@ -72,6 +72,8 @@ std::string_view name_of(FailureKind kind) {
     case FailureKind::no_common_ike_proposal: return "no_common_ike_proposal";
     case FailureKind::no_common_child_proposal: return "no_common_child_proposal";
     case FailureKind::wrong_key: return "wrong_key";
+    case FailureKind::certificate: return "certificate";
+    case FailureKind::credential: return "credential";
     case FailureKind::wrong_identity: return "wrong_identity";
     case FailureKind::selectors: return "selectors";
     case FailureKind::no_connection: return "no_connection";

@@ -1,17 +1,15 @@
-// IKE_AUTH with pre-shared keys (RFC 7296 §1.2, §2.15, §2.21.2).
+// IKE_AUTH (RFC 7296 §1.2, §2.15, §2.21.2). Who the ends are is proved and checked in authentication.cpp, which may
+// have to wait for postern-pki: each half of an exchange goes on in a function of its own.
 #include <algorithm>
 
 #include <fmt/format.h>
 
+#include "ike/authentication.hpp"
 #include "ike/selectors.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
 namespace {
-
-constexpr std::size_t max_candidates = 16;
-
-using Candidates = std::vector<std::shared_ptr<const Connection>>;
 
 Identity identity_of(const IdPayload& id) { return {id.type, id.data}; }
 
@@ -30,17 +28,6 @@ bool allows(const Connection& connection, const IkeSuite& suite) {
   });
 }
 
-Failure wrong_key(const Identity& peer, bool by_peer) {
-  Failure out;
-  out.kind = FailureKind::wrong_key;
-  out.by_peer = by_peer;
-  out.summary = by_peer ? "the peer refused our authentication"
-                        : fmt::format("the pre-shared key of {} does not verify", peer.text());
-  out.remedy = by_peer ? "compare the pre-shared keys and the identities of both ends; the peer's log tells which it is"
-                       : "set the same pre-shared key on both ends";
-  return out;
-}
-
 Failure wrong_identity(std::string offered, std::string accepted, std::string whose) {
   Failure out;
   out.kind = FailureKind::wrong_identity;
@@ -52,6 +39,11 @@ Failure wrong_identity(std::string offered, std::string accepted, std::string wh
   return out;
 }
 
+bool is_us(const SessionCore& core, const Connection& connection, const Identity& wanted) {
+  const auto own = own_identity(core, connection);
+  return own && identity_of(*own) == wanted;
+}
+
 // Whom the peer may be, by what it says: its identity, and whom it wants to talk to (§2.15, §3.5).
 Result<Candidates, Failure> candidates(const SessionCore& core, const Identity& peer, const IdPayload* wanted) {
   Candidates out;
@@ -60,34 +52,14 @@ Result<Candidates, Failure> candidates(const SessionCore& core, const Identity& 
        core.setup.surroundings->connections(core.setup.fvrf, core.local.address, core.remote.address)) {
     if (!allows(*one, core.suite)) continue;
     accepted += (accepted.empty() ? "" : ", ") + rules_text(one->remote_identities);
-    if (!matches_any(one->remote_identities, peer)) continue;
+    if (!matches_any(one->remote_identities, peer) && one->certificate_maps.empty()) continue;
     ours += (ours.empty() ? "" : ", ") + one->local_identity.text();
-    if (wanted == nullptr || one->local_identity == identity_of(*wanted)) out.push_back(one);
+    if (wanted == nullptr || is_us(core, *one, identity_of(*wanted))) out.push_back(one);
   }
   if (!out.empty()) return out;
   if (!ours.empty())
     return std::unexpected(wrong_identity(identity_of(*wanted).text(), ours, "the identity that the peer asks for"));
   return std::unexpected(wrong_identity(peer.text(), accepted, "the peer's identity"));
-}
-
-Result<Secret> auth_of(const SessionCore& core, const Secret& key, Bytes message, Bytes nonce, bool initiators,
-                       const IdPayload& id) {
-  return psk_auth(core.suite.prf, key, message, nonce, initiators ? core.keys.pi : core.keys.pr, id_octets(id));
-}
-
-bool verifies(const SessionCore& core, const Secret& key, Bytes message, Bytes nonce, bool initiators,
-              const IdPayload& id, const AuthPayload& auth) {
-  if (auth.method != AuthMethod::psk || key.empty()) return false;
-  const auto expected = auth_of(core, key, message, nonce, initiators, id);
-  return expected && equal_in_constant_time(expected->bytes(), auth.data);
-}
-
-Result<void> add_auth(const SessionCore& core, Message& message, const Secret& key, Bytes signed_message, Bytes nonce,
-                      const IdPayload& id) {
-  POSTERN_TRY(auth, auth_of(core, key, signed_message, nonce, core.initiator, id));
-  const Bytes bytes = auth.bytes();
-  message.add(PayloadType::auth, AuthPayload{AuthMethod::psk, Octets(bytes.begin(), bytes.end())});
-  return {};
 }
 
 // How well a connection fits the flow that the request asks for: exactly, in part, or not at all.
@@ -138,14 +110,16 @@ const Identity* sole_identity(const Connection& connection) {
                                                   : nullptr;
 }
 
-Result<Message> auth_request(SessionCore& core, AuthSent& state) {
+// What the initiator says beside AUTH, which is made when this is whole but for it.
+Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload& own, Proof proof) {
   const Connection& connection = *core.connection;
   Message message = core.request(ExchangeType::ike_auth);
-  message.add(PayloadType::id_initiator, connection.local_identity.payload());
+  message.add(PayloadType::id_initiator, own);
+  for (CertPayload& one : proof.certificates) message.add(PayloadType::certificate, std::move(one));
   if (core.setup.initial_contact) message.add_notify(NotifyType::initial_contact);
+  add_certificate_requests(core, {core.connection}, message);
   if (const Identity* const peer = sole_identity(connection)) message.add(PayloadType::id_responder, peer->payload());
-  POSTERN_CHECK(
-      add_auth(core, message, connection.local_key, state.request, state.nonce_r, connection.local_identity.payload()));
+  message.add(PayloadType::auth, std::move(proof.auth));
   for (const std::string& name : core.wanted) {
     const ChildPolicy* const policy = connection.child(name);
     if (policy == nullptr) continue;
@@ -157,8 +131,25 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state) {
   return fail("no child SA to make");
 }
 
+void send_auth_request(SessionCore& core, AuthSent state, const IdPayload& own, Proof proof, Time now) {
+  auto message = auth_request(core, state, own, std::move(proof));
+  core.enter(std::move(state));
+  if (!message) return core.close_now(message.error().message(), false);
+  core.send_request(std::move(*message), now);
+}
+
+void cannot_prove(SessionCore& core, Failure failure) {
+  const std::string why = failure.summary;
+  core.attempt_failed(std::move(failure));
+  core.close_now(why, true);
+}
+
+Failure no_identity(const Error& why) {
+  return {FailureKind::credential, why.message(), {}, {}, {}, "see `show crypto pki trustpoints`", false};
+}
+
 void start_lifetimes(SessionCore& core, Time now) {
-  const Duration whole = std::chrono::seconds(core.connection->lifetime_s);
+  const Duration whole = lifetime_of(core, now);
   core.enter(Established{now, now + core.rekey_after(whole, core.initiator), now + whole});
 }
 
@@ -181,7 +172,54 @@ void answer_first_child(SessionCore& core, const Message& request, const InitAns
   reply.add_notify(made.error().notify, made.error().data);
 }
 
+// The responder, once it knows that the peer is one of `fitting` and has proved itself in turn.
+void answer_auth_request(SessionCore& core, const Message& request, const InitAnswered& state, const IdPayload& own,
+                         Proof proof, Time now) {
+  Message reply = core.answer(request);
+  reply.add(PayloadType::id_responder, own);
+  for (CertPayload& one : proof.certificates) reply.add(PayloadType::certificate, std::move(one));
+  reply.add(PayloadType::auth, std::move(proof.auth));
+  if (request.notify(NotifyType::initial_contact) != nullptr)
+    core.emit(InitialContact{core.connection, *core.remote_identity});
+  established(core, now);
+  answer_first_child(core, request, state, reply, now);
+  core.send_response(request, std::move(reply));
+}
+
+void on_peer_checked(SessionCore& core, const std::shared_ptr<const Message>& request,
+                     const std::shared_ptr<const InitAnswered>& state, Result<Candidates, Failure> fitting, Time now) {
+  if (!fitting) return refuse_authentication(core, *request, std::move(fitting.error()));
+  core.connection = *std::ranges::max_element(*fitting, {}, [&](const auto& one) { return fit(*one, *request); });
+  core.remote_identity = identity_of(*request->find<IdPayload>(PayloadType::id_initiator));
+  const auto own = own_identity(core, *core.connection);
+  if (!own) return refuse_authentication(core, *request, no_identity(own.error()));
+  prove(
+      core, *core.connection, {state->response, state->nonce_i}, *own,
+      [request, state, own = *own](SessionCore& at, Result<Proof, Failure>&& proof, Time when) {
+        if (!proof) return refuse_authentication(at, *request, std::move(proof.error()));
+        answer_auth_request(at, *request, *state, own, std::move(*proof), when);
+      },
+      now);
+}
+
+// The initiator, once the peer has proved itself: the IKE SA is up, and what the answer says of the first child counts.
+void take_auth_response(SessionCore& core, const Message& response, Time now) {
+  AuthSent state = std::move(*core.in<AuthSent>());
+  core.remote_identity = identity_of(*response.find<IdPayload>(PayloadType::id_responder));
+  established(core, now);
+  const std::string first = state.child->policy.name;
+  const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now);
+  if (!made) core.attempt_failed(made.error(), first);
+  for (const std::string& name : core.wanted)
+    if (name != first) core.add_task({TaskKind::make_child, name, {}, now, 0});
+}
+
 }  // namespace
+
+Duration lifetime_of(const SessionCore& core, Time now) {
+  const Duration whole = std::chrono::seconds(core.connection->lifetime_s);
+  return core.credentials_end ? std::clamp<Duration>(*core.credentials_end - now, Duration::zero(), whole) : whole;
+}
 
 void established(SessionCore& core, Time now) {
   start_lifetimes(core, now);
@@ -190,45 +228,42 @@ void established(SessionCore& core, Time now) {
 }
 
 void start_auth(SessionCore& core, AuthSent state, Time now) {
-  auto message = auth_request(core, state);
-  core.enter(std::move(state));
-  if (!message) return core.close_now(message.error().message(), false);
-  core.send_request(std::move(*message), now);
+  const auto own = own_identity(core, *core.connection);
+  if (!own) return cannot_prove(core, no_identity(own.error()));
+  const SignedExchange what{state.request, state.nonce_r};
+  const auto kept = std::make_shared<AuthSent>(std::move(state));
+  prove(
+      core, *core.connection, what, *own,
+      [kept, own = *own](SessionCore& at, Result<Proof, Failure>&& proof, Time when) {
+        if (!proof) return cannot_prove(at, std::move(proof.error()));
+        send_auth_request(at, std::move(*kept), own, std::move(*proof), when);
+      },
+      now);
 }
 
 void on_auth_request(SessionCore& core, const Message& request, Time now) {
   const InitAnswered* const answered = core.in<InitAnswered>();
   if (answered == nullptr) return core.refuse(request, NotifyType::invalid_syntax);
-  const InitAnswered state = *answered;
   const IdPayload& id = *request.find<IdPayload>(PayloadType::id_initiator);
-  const auto* const auth = request.find<AuthPayload>(PayloadType::auth);
   auto between = candidates(core, identity_of(id), request.find<IdPayload>(PayloadType::id_responder));
   if (!between) return refuse_authentication(core, request, between.error());
-  if (between->size() > max_candidates) between->resize(max_candidates);
-  std::erase_if(*between, [&](const auto& one) {
-    return auth == nullptr || !verifies(core, one->remote_key, state.request, state.nonce_r, true, id, *auth);
-  });
-  if (between->empty()) return refuse_authentication(core, request, wrong_key(identity_of(id), false));
-  core.connection = *std::ranges::max_element(*between, {}, [&](const auto& one) { return fit(*one, request); });
-  core.remote_identity = identity_of(id);
-  Message reply = core.answer(request);
-  const IdPayload own = core.connection->local_identity.payload();
-  reply.add(PayloadType::id_responder, own);
-  if (const auto added = add_auth(core, reply, core.connection->local_key, state.response, state.nonce_i, own); !added)
-    return core.close_now(added.error().message(), false);
-  if (request.notify(NotifyType::initial_contact) != nullptr)
-    core.emit(InitialContact{core.connection, *core.remote_identity});
-  established(core, now);
-  answer_first_child(core, request, state, reply, now);
-  core.send_response(request, std::move(reply));
+  if (request.find<AuthPayload>(PayloadType::auth) == nullptr)
+    return refuse_authentication(core, request, wrong_key(identity_of(id), false));
+  const auto kept = std::make_shared<const Message>(request);
+  const auto state = std::make_shared<const InitAnswered>(*answered);
+  check(
+      core, std::move(*between), *kept, {state->request, state->nonce_r},
+      [kept, state](SessionCore& at, Result<Candidates, Failure>&& fitting, Time when) {
+        on_peer_checked(at, kept, state, std::move(fitting), when);
+      },
+      now);
 }
 
 void on_auth_response(SessionCore& core, const Message& response, Time now) {
   AuthSent* const sent = core.in<AuthSent>();
   if (sent == nullptr) return;
   const auto* const id = response.find<IdPayload>(PayloadType::id_responder);
-  const auto* const auth = response.find<AuthPayload>(PayloadType::auth);
-  if (id == nullptr || auth == nullptr) {
+  if (id == nullptr || response.find<AuthPayload>(PayloadType::auth) == nullptr) {
     const auto* const error = response.error();
     core.attempt_failed(error != nullptr ? auth_refused(core, *error)
                                          : Failure{FailureKind::invalid_syntax,
@@ -240,20 +275,19 @@ void on_auth_response(SessionCore& core, const Message& response, Time now) {
                                                    true});
     return core.close_now("not authenticated", true);
   }
+  const Connection& connection = *core.connection;
   const Identity peer = identity_of(*id);
-  if (!matches_any(core.connection->remote_identities, peer))
-    return reject_answer(
-        core, wrong_identity(peer.text(), rules_text(core.connection->remote_identities), "the peer's identity"));
-  if (!verifies(core, core.connection->remote_key, sent->response, sent->nonce_i, false, *id, *auth))
-    return reject_answer(core, wrong_key(peer, false));
-  core.remote_identity = peer;
-  AuthSent state = std::move(*sent);
-  established(core, now);
-  const std::string first = state.child->policy.name;
-  const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now);
-  if (!made) core.attempt_failed(made.error(), first);
-  for (const std::string& name : core.wanted)
-    if (name != first) core.add_task({TaskKind::make_child, name, {}, now, 0});
+  if (!matches_any(connection.remote_identities, peer) && connection.certificate_maps.empty())
+    return reject_answer(core,
+                         wrong_identity(peer.text(), rules_text(connection.remote_identities), "the peer's identity"));
+  const auto kept = std::make_shared<const Message>(response);
+  check(
+      core, {core.connection}, *kept, {sent->response, sent->nonce_i},
+      [kept](SessionCore& at, Result<Candidates, Failure>&& fitting, Time when) {
+        if (!fitting) return reject_answer(at, std::move(fitting.error()));
+        take_auth_response(at, *kept, when);
+      },
+      now);
 }
 
 }  // namespace postern::ike

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/authentication.hpp"
 #include "ike/payload_rules.hpp"
 #include "ike/session_core.hpp"
 
@@ -65,6 +66,7 @@ void send_init(SessionCore& core, InitSent& state, Time now) {
   message.add(PayloadType::ke, KePayload{state.dh.group(), octets(state.dh.public_value())});
   message.add(PayloadType::nonce, NoncePayload{state.nonce});
   add_nat_detection(core, message, core.connection->force_encapsulation);
+  add_signature_hashes({core.connection}, message);
   state.request = encode_message(message);
   core.tell(EventKind::trace, "sent IKE_SA_INIT request");
   core.next_request = 1;
@@ -182,6 +184,9 @@ Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagr
   const auto between = core.setup.surroundings->connections(core.setup.fvrf, core.local.address, core.remote.address);
   const bool forced = std::ranges::any_of(between, [](const auto& one) { return one->force_encapsulation; });
   if (nat.told) add_nat_detection(core, reply, forced);
+  add_certificate_requests(core, between, reply);
+  note_signature_hashes(core, request);
+  if (!core.peer_hashes.empty()) add_signature_hashes(between, reply);
   note_nat(core, nat);
   core.last_request = octets(datagram);
   core.last_response = encode_message(reply);
@@ -238,6 +243,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   if (!keys) return core.close_now(keys.error().message(), false);
   if (const auto used = core.use_keys(chosen->suite, std::move(*keys)); !used)
     return core.close_now(used.error().message(), false);
+  note_signature_hashes(core, *response);
   const NatSeen nat = detect_nat(core, *response);
   note_nat(core, nat);
   float_ports(core, nat.local || nat.remote);

@@ -33,13 +33,17 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
   out->spi_r = agreed.spi_r;
   out->connection = current(core);
   out->remote_identity = core.remote_identity;
+  out->local_auth = core.local_auth;
+  out->remote_auth = core.remote_auth;
+  out->remote_subject = core.remote_subject;
+  out->credentials_end = core.credentials_end;
   out->nat_local = core.nat_local;
   out->nat_remote = core.nat_remote;
   POSTERN_TRY(keys,
               rekey_ike_keys(agreed.suite, {agreed.nonce_i, agreed.nonce_r, agreed.spi_i, agreed.spi_r, agreed.shared},
                              core.suite.prf, core.keys.d));
   POSTERN_CHECK(out->use_keys(agreed.suite, std::move(keys)));
-  const Duration whole = std::chrono::seconds(out->connection->lifetime_s);
+  const Duration whole = lifetime_of(*out, now);
   out->enter(Established{now, now + out->rekey_after(whole, agreed.we_began), now + whole});
   out->last_heard = out->last_sent = now;
   return out;

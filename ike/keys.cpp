@@ -74,6 +74,16 @@ Result<ChildKeys> derive_child_keys(const crypto::Transform& transform, crypto::
   return keys;
 }
 
+Result<Octets> signed_octets(crypto::Prf prf, Bytes signed_message, Bytes other_nonce, const Secret& sk_p,
+                             Bytes id_octets) {
+  POSTERN_TRY(maced_id, crypto::prf(prf, sk_p.bytes(), {id_octets}));
+  OctetWriter out;
+  out.bytes(signed_message);
+  out.bytes(other_nonce);
+  out.bytes(maced_id.bytes());
+  return out.take();
+}
+
 Result<Secret> psk_auth(crypto::Prf prf, const Secret& key, Bytes signed_message, Bytes other_nonce, const Secret& sk_p,
                         Bytes id_octets) {
   POSTERN_TRY(padded, crypto::prf(prf, key.bytes(), {as_bytes("Key Pad for IKEv2")}));

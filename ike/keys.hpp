@@ -31,6 +31,9 @@ struct ChildKeys {
 [[nodiscard]] Result<ChildKeys> derive_child_keys(const crypto::Transform& transform, crypto::Prf prf, const Secret& d,
                                                   Bytes nonce_i, Bytes nonce_r, const Secret* shared);
 
+// §2.15, signatures: {Initiator,Responder}SignedOctets = message | nonce of the other side | prf(SK_p, ID octets).
+[[nodiscard]] Result<Octets> signed_octets(crypto::Prf prf, Bytes signed_message, Bytes other_nonce, const Secret& sk_p,
+                                           Bytes id_octets);
 // §2.15, shared key: prf(prf(key, "Key Pad for IKEv2"), message | nonce of the other side | prf(SK_p, ID octets)).
 [[nodiscard]] Result<Secret> psk_auth(crypto::Prf prf, const Secret& key, Bytes signed_message, Bytes other_nonce,
                                       const Secret& sk_p, Bytes id_octets);

@@ -13,6 +13,7 @@ Manager::Manager(Setup setup) : setup_(std::move(setup)), spis_(setup_.random), 
   surroundings_.allocate_spi = [this] { return spis_.allocate(); };
   surroundings_.free_spi = [this](std::uint32_t spi) { spis_.free(spi); };
   surroundings_.next_child_id = [this] { return ChildId{++next_child_}; };
+  surroundings_.trustpoint = setup_.trustpoint;
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);
   };
@@ -94,6 +95,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(const MoveChild& a) const { effects.move(a); }
     void operator()(AddSession& a) const { manager.do_add(a, now); }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
+    void operator()(const AskPki& a) const { effects.ask(key, a); }
     void operator()(const Event& a) const {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
       effects.tell(a);
@@ -184,6 +186,10 @@ void Manager::forget(Key key) {
     if (--of_address->second == 0) half_open_of_.erase(of_address);
   }
   sessions_.erase(known);
+}
+
+void Manager::on_pki_answer(std::uint64_t session, std::uint64_t ticket, pki::Answer answer, Time now) {
+  with(session, now, [&](Session& one) { return one.on_pki_answer(ticket, std::move(answer), now); });
 }
 
 void Manager::on_timer(Time now) {

@@ -37,6 +37,8 @@ class Effects {
   virtual void move(const MoveChild& child) = 0;
   virtual void remove(ChildId id) = 0;
   virtual void tell(const Event& event) = 0;
+  // The answer comes by Manager::on_pki_answer(), never within this call.
+  virtual void ask(std::uint64_t session, const AskPki& question) = 0;
 };
 
 struct ManagerLimits {
@@ -55,6 +57,8 @@ class Manager {
     std::function<Result<void>(MutableBytes)> random;
     ManagerLimits limits;
     Lifetimes lifetimes;
+    // What postern-pki has said of a trustpoint (Surroundings).
+    std::function<std::optional<pki::TrustpointFacts>(const std::string&)> trustpoint = {};
   };
   explicit Manager(Setup setup);
   ~Manager();
@@ -62,6 +66,8 @@ class Manager {
   // --- what comes in
   void set_policy(std::shared_ptr<const Policy> policy, Time now);
   void on_datagram(const Datagram& datagram, Time now);
+  // To Effects::ask(); a session that is gone by now is no fault.
+  void on_pki_answer(std::uint64_t session, std::uint64_t ticket, pki::Answer answer, Time now);
   void on_timer(Time now);
   [[nodiscard]] std::optional<Time> next_timer() const;
 

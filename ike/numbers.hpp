@@ -48,6 +48,9 @@ enum class AuthMethod : std::uint8_t {
   signature = 14
 };
 
+// RFC 7427 §7.
+enum class HashAlgorithm : std::uint16_t { sha1 = 1, sha256 = 2, sha384 = 3, sha512 = 4, identity = 5 };
+
 enum class TsType : std::uint8_t { ipv4_range = 7, ipv6_range = 8 };
 
 // RFC 7296 §3.10.1: below 16384 errors, from there on status.

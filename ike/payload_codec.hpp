@@ -27,6 +27,12 @@ void encode(OctetWriter& out, const NoncePayload& nonce);
 void encode(OctetWriter& out, const IdPayload& id);
 void encode(OctetWriter& out, const AuthPayload& auth);
 
+// payload_certificate.cpp: §3.6, §3.7.
+[[nodiscard]] Decoded<CertPayload> decode_certificate(Bytes body);
+[[nodiscard]] Decoded<CertRequestPayload> decode_certificate_request(Bytes body);
+void encode(OctetWriter& out, const CertPayload& certificate);
+void encode(OctetWriter& out, const CertRequestPayload& request);
+
 // payload_notify.cpp: §3.10, §3.11.
 [[nodiscard]] Decoded<NotifyPayload> decode_notify(Bytes body);
 [[nodiscard]] Decoded<DeletePayload> decode_delete(Bytes body);

@@ -40,6 +40,8 @@ Parsed<Payload> parse_payload(PayloadType type, Bytes body) {
     case PayloadType::ke: return wrapped(type, decode_ke(body));
     case PayloadType::id_initiator:
     case PayloadType::id_responder: return wrapped(type, decode_id(body));
+    case PayloadType::certificate: return wrapped(type, decode_certificate(body));
+    case PayloadType::certificate_request: return wrapped(type, decode_certificate_request(body));
     case PayloadType::auth: return wrapped(type, decode_auth(body));
     case PayloadType::nonce: return wrapped(type, decode_nonce(body));
     case PayloadType::notify: return wrapped(type, decode_notify(body));

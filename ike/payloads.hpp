@@ -74,6 +74,15 @@ struct AuthPayload {
   AuthMethod method{};
   Octets data;
 };
+// §3.6, §3.7. `data` of a request: hashes of the public keys of CAs, 20 bytes each.
+struct CertPayload {
+  std::uint8_t encoding = 0;
+  Octets data;
+};
+struct CertRequestPayload {
+  std::uint8_t encoding = 0;
+  Octets data;
+};
 struct NotifyPayload {
   NotifyType type{};
   ProtocolId protocol = ProtocolId::none;
@@ -105,8 +114,8 @@ struct RawPayload {
 // `type` tells TSi from TSr and IDi from IDr; the body fits it.
 struct Payload {
   PayloadType type{};
-  std::variant<RawPayload, SaPayload, KePayload, NoncePayload, IdPayload, AuthPayload, NotifyPayload, DeletePayload,
-               VendorIdPayload, TsPayload>
+  std::variant<RawPayload, SaPayload, KePayload, NoncePayload, IdPayload, AuthPayload, CertPayload, CertRequestPayload,
+               NotifyPayload, DeletePayload, VendorIdPayload, TsPayload>
       body;
 };
 

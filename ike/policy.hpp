@@ -67,6 +67,10 @@ struct Dpd {
   bool operator==(const Dpd&) const = default;
 };
 
+// How an end proves who it is (IKE-39): both may do it differently.
+enum class AuthKind : std::uint8_t { psk, rsa, ecdsa, signature };
+[[nodiscard]] constexpr bool is_signature(AuthKind kind) { return kind != AuthKind::psk; }
+
 // What two ends and a profile make: one IKE SA, with the children of every static crypto map entry and tunnel interface
 // between these ends by this profile (TS-58).
 struct Connection {
@@ -77,8 +81,16 @@ struct Connection {
   std::string policy_name, profile_name, keyring_name;
   std::vector<IkeProposal> proposals;
   Identity local_identity;
-  std::vector<IdentityMatch> remote_identities;  // never empty
+  std::vector<IdentityMatch> remote_identities;  // never empty, unless there are certificate maps
   Secret local_key, remote_key;                  // pre-shared, of the AUTH we send and of the one we check
+
+  // Signatures, by postern-pki. A local identity of type DN without data is the subject of our certificate.
+  AuthKind local_auth = AuthKind::psk, remote_auth = AuthKind::psk;
+  std::string sign_trustpoint;
+  std::vector<std::string> verify_trustpoints;  // the CAs of any of these
+  std::vector<std::string> certificate_maps;    // one of them, or an identity, has to match (IKE-37)
+  bool allow_sha1 = false;                      // RFC 7296's RSA method, whose hash is SHA-1
+  bool rsa_pkcs1 = false;                       // RFC 7427 with PKCS#1 instead of PSS
   std::uint32_t lifetime_s = 86400;
   Dpd dpd;
   std::uint32_t nat_keepalive_s = 20;

@@ -122,6 +122,13 @@ void fields(Codec& codec, T& connection) {
   codec("remote_identities", connection.remote_identities);
   codec("local_key", connection.local_key);
   codec("remote_key", connection.remote_key);
+  codec("local_auth", connection.local_auth);
+  codec("remote_auth", connection.remote_auth);
+  codec("sign_trustpoint", connection.sign_trustpoint);
+  codec("verify_trustpoints", connection.verify_trustpoints);
+  codec("certificate_maps", connection.certificate_maps);
+  codec("allow_sha1", connection.allow_sha1);
+  codec("rsa_pkcs1", connection.rsa_pkcs1);
   codec("lifetime_s", connection.lifetime_s);
   codec("dpd", connection.dpd);
   codec("nat_keepalive_s", connection.nat_keepalive_s);
@@ -194,6 +201,15 @@ constexpr bool known(Initiate value) {
   switch (value) {
     case Initiate::on_traffic:
     case Initiate::always: return true;
+  }
+  return false;
+}
+constexpr bool known(AuthKind value) {
+  switch (value) {
+    case AuthKind::psk:
+    case AuthKind::rsa:
+    case AuthKind::ecdsa:
+    case AuthKind::signature: return true;
   }
   return false;
 }

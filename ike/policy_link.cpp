@@ -190,9 +190,12 @@ bool sound(const ChildPolicy& child) {
 bool sound(const Connection& connection, std::set<std::string_view>& children) {
   for (const ChildPolicy& child : connection.children)
     if (!sound(child) || !children.insert(child.name).second) return false;
+  const bool signs = is_signature(connection.local_auth), verifies = is_signature(connection.remote_auth);
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
-         !connection.proposals.empty() && !connection.remote_identities.empty() && !connection.local_key.empty() &&
-         !connection.remote_key.empty() && !connection.children.empty();
+         !connection.proposals.empty() && !connection.children.empty() &&
+         !(connection.remote_identities.empty() && (!verifies || connection.certificate_maps.empty())) &&
+         (signs ? !connection.sign_trustpoint.empty() : !connection.local_key.empty()) &&
+         (verifies ? !connection.verify_trustpoints.empty() : !connection.remote_key.empty());
 }
 
 Result<void> check(const Policy& policy) {

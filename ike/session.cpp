@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/authentication.hpp"
 #include "ike/payload_rules.hpp"
 #include "ike/session_core.hpp"
 
@@ -74,7 +75,7 @@ void answer_again(SessionCore& core, Bytes datagram, const Endpoint& local, cons
 void on_request(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& local, const Endpoint& remote,
                 Time now) {
   if (core.answered && header.message_id == *core.answered) return answer_again(core, datagram, local, remote);
-  if (header.message_id != core.next_expected) return;
+  if (header.message_id != core.next_expected || core.waiting) return;
   const auto request = open_message(datagram, *core.cipher_in);
   if (!request && request.error().error == ParseError::not_authentic) return;
   if (!request && request.error().error == ParseError::not_protected) return;
@@ -211,6 +212,11 @@ Actions Session::on_datagram(Bytes bytes, const Endpoint& local, const Endpoint&
   return done(*core_, now);
 }
 
+Actions Session::on_pki_answer(std::uint64_t ticket, pki::Answer answer, Time now) {
+  take_pki_answer(*core_, ticket, std::move(answer), now);
+  return done(*core_, now);
+}
+
 Actions Session::on_timer(Time now) {
   run_timers(*core_, now);
   return done(*core_, now);
@@ -315,6 +321,9 @@ SessionView Session::view(Time now) const {
   out.spi_r = core.spi_r;
   if (core.cipher_in) out.suite = core.suite;
   out.remote_identity = core.remote_identity;
+  out.local_auth = core.local_auth;
+  out.remote_auth = core.remote_auth;
+  out.remote_subject = core.remote_subject;
   out.nat_local = core.nat_local;
   out.nat_remote = core.nat_remote;
   out.next_request = core.next_request;

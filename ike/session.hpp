@@ -39,6 +39,8 @@ struct Surroundings {
   std::function<std::vector<std::shared_ptr<const Connection>>(std::uint32_t fvrf, const IpAddress& local,
                                                                const IpAddress& remote)>
       connections;
+  // What postern-pki has said of a trustpoint; nothing: it has not, or there is none of that name.
+  std::function<std::optional<pki::TrustpointFacts>(const std::string&)> trustpoint;
 };
 
 enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_sent, established, closing, closed };
@@ -63,6 +65,8 @@ struct SessionView {
   std::uint64_t spi_i = 0, spi_r = 0;
   std::optional<IkeSuite> suite;
   std::optional<Identity> local_identity, remote_identity;
+  std::string local_auth, remote_auth;  // how each end authenticated, in words; empty: not yet
+  std::string remote_subject;           // of the peer's certificate
   bool nat_local = false, nat_remote = false, fragmentation = false;
   Duration age{}, lifetime{};
   std::uint32_t next_request = 0, next_expected = 0, window = 1;
@@ -76,6 +80,7 @@ struct Lifetimes {  // patience of one session, the same for all; tests shorten 
   Duration half_open = std::chrono::seconds(30);         // a responder without IKE_AUTH
   Duration old_child_linger = std::chrono::seconds(10);  // inbound SA after its successor carries traffic
   Duration closing = std::chrono::seconds(10);
+  Duration pki = std::chrono::seconds(20);  // for one answer of postern-pki
 };
 
 class Session {
@@ -100,6 +105,8 @@ class Session {
   void set_initial_contact(bool nothing_left);
   // `bytes` without the non-ESP marker; `local`, `remote`: the path it came by.
   [[nodiscard]] Actions on_datagram(Bytes bytes, const Endpoint& local, const Endpoint& remote, Time now);
+  // To an AskPki; one that nobody waits for any more is passed over.
+  [[nodiscard]] Actions on_pki_answer(std::uint64_t ticket, pki::Answer answer, Time now);
   [[nodiscard]] Actions on_timer(Time now);
   // When on_timer() wants to be called; nothing: never.
   [[nodiscard]] std::optional<Time> next_timer() const;

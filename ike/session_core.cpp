@@ -140,6 +140,7 @@ void SessionCore::close_now(std::string why, bool retry) {
     setup.surroundings->free_spi(auth->child->spi_in);
   pending = Nothing{};
   outstanding.reset();
+  waiting.reset();
   tasks.clear();
   const bool was_up = established() || in<Closing>() != nullptr;
   tell(was_up ? EventKind::ike_down : EventKind::trace, std::move(why));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -116,6 +117,7 @@ struct Closing {
 struct Gone {};
 using State = std::variant<Made, InitSent, InitAnswered, AuthSent, Established, Closing, Gone>;
 
+struct PkiWait;
 struct SessionCore : std::enable_shared_from_this<SessionCore> {
   SessionCore(Session::Setup with, bool initiates)
       : setup(with), initiator(initiates), local(with.local), remote(with.remote) {}
@@ -127,6 +129,11 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::shared_ptr<const Connection> connection;
   std::vector<std::string> wanted;  // children to make, by name
   std::optional<Identity> remote_identity;
+  std::string local_auth, remote_auth, remote_subject;
+  std::vector<std::uint16_t> peer_hashes;  // its SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4)
+  std::optional<Time> credentials_end;     // of the certificate that ends first (R43-01)
+  std::shared_ptr<PkiWait> waiting;        // an answer of postern-pki (below)
+  std::uint64_t next_ticket = 1;
 
   IkeSuite suite;
   IkeKeys keys;
@@ -201,6 +208,14 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   State state_;
 };
 
+// A question to postern-pki that the exchange under way waits for. The state stays as it was meanwhile; requests of the
+// peer that come before its answer are passed over, it will send them again.
+struct PkiWait {
+  std::uint64_t ticket = 0;
+  Time deadline;
+  std::move_only_function<void(SessionCore&, pki::Answer, Time)> then;
+};
+
 [[nodiscard]] Octets octets(Bytes bytes);
 // The data of INVALID_KE_PAYLOAD (RFC 7296 §1.2): the group that is wanted.
 [[nodiscard]] Octets group_octets(crypto::DhGroup group);
@@ -234,6 +249,8 @@ void start_auth(SessionCore& core, AuthSent state, Time now);
 void on_auth_request(SessionCore& core, const Message& request, Time now);
 void on_auth_response(SessionCore& core, const Message& response, Time now);
 void established(SessionCore& core, Time now);
+// The IKE SA's whole life from now on: what the profile says, and not beyond the certificates it rests on (R43-01).
+[[nodiscard]] Duration lifetime_of(const SessionCore& core, Time now);
 
 // exchange_child.cpp
 // `first`: within IKE_AUTH, with the nonces of IKE_SA_INIT and without a key exchange of its own (RFC 7296 §1.3.1).

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/authentication.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
@@ -103,6 +104,7 @@ void established_timers(SessionCore& core, Time now) {
 
 void run_timers(SessionCore& core, Time now) {
   retransmit(core, now);
+  pki_timer(core, now);
   if (const auto* const half_open = core.in<InitAnswered>(); half_open != nullptr && half_open->deadline <= now)
     core.close_now("IKE_AUTH did not come", false);
   if (const auto* const closing = core.in<Closing>(); closing != nullptr && closing->deadline <= now)
@@ -116,6 +118,7 @@ std::optional<Time> earliest_timer(const SessionCore& core) {
   const auto at = [&](Time when) { out = out ? std::min(*out, when) : when; };
   if (std::holds_alternative<Gone>(core.state())) return out;
   if (core.outstanding) at(core.outstanding->next_retransmit);
+  if (core.waiting) at(core.waiting->deadline);
   if (const auto* const half_open = std::get_if<InitAnswered>(&core.state())) at(half_open->deadline);
   if (const auto* const closing = std::get_if<Closing>(&core.state())) at(closing->deadline);
   for (const Child& one : core.children) {

@@ -10,10 +10,11 @@ import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "loader", "cli")
+ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "loader", "cli")
 CHANNEL = ["worker/sa_channel.hpp", "worker/sa_state.hpp"]  # where ike, loader and worker meet
 TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp"]  # of algorithms: they need no library
 # What posternd compiles and hands to postern-ike, and the types in it.
+PKI = ["pki/questions.hpp", "pki/channel.hpp"]  # what ike and pki say to each other
 POLICY = ["ike/policy.hpp", "ike/policy_link.hpp", "ike/identity.hpp", "ike/negotiate.hpp"]
 
 # Beside its own headers, a room includes what matches one of these, and no other file of this tree.
@@ -24,7 +25,8 @@ ALLOWED = {
     "bpf": ["maps/abi.h"],
     "maps": ["base/*"],
     "worker": ["base/*", "crypto/*", "maps/*"],
-    "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL],
+    "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL, *PKI],
+    "pki": ["base/*", "crypto/*"],
     "loader": ["base/*", "config/*", "maps/*", "crypto/packet_cipher.hpp", *TABLES, *CHANNEL, *POLICY, "worker/loop_policy.hpp"],
     "cli": ["base/*", "config/*", "maps/abi.h", "maps/drops.hpp", "maps/counters.hpp", "worker/sa_channel.hpp"],
 }

@@ -68,6 +68,7 @@ struct World : Effects {
       if (of == flow && sends.contains(other)) bound[flow] = other;
   }
   void tell(const Event& event) override { events.push_back(event); }
+  void ask(std::uint64_t, const AskPki&) override { FAIL("nobody has a certificate here"); }
   [[nodiscard]] std::size_t count(EventKind kind) const {
     return static_cast<std::size_t>(std::ranges::count(events, kind, &Event::kind));
   }

@@ -252,12 +252,30 @@ TEST_CASE("payloads: traffic selectors (RFC 7296 3.13)") {
   check(PayloadType::ts_responder, rows);
 }
 
+TEST_CASE("payloads: certificates and requests for them (RFC 7296 3.6, 3.7)") {
+  const std::string hash = repeated("5a", 20);
+  const Row certificates[] = {
+      {"X.509", "04 3082", {}},
+      {"of an encoding that we do not know", "63 00", {}},
+      {"without one", "04", bad_length},
+      {"empty", "", truncated},
+  };
+  check(PayloadType::certificate, certificates);
+  const Row requests[] = {
+      {"two CAs", "04" + hash + hash, {}},
+      {"any CA", "04", {}},
+      {"a hash that is cut short", "04" + hash + hash.substr(2), bad_length},
+      {"of an encoding that we do not know", "63 00", {}},
+      {"empty", "", truncated},
+  };
+  check(PayloadType::certificate_request, requests);
+}
+
 TEST_CASE("payloads: what is only carried") {
   const auto vendor = parse_payload(PayloadType::vendor_id, octets("010203"));
   REQUIRE(vendor);
   CHECK(std::get<VendorIdPayload>(vendor->body).data == octets("010203"));
-  for (const PayloadType type :
-       {PayloadType::certificate, PayloadType::configuration, PayloadType::eap, PayloadType{200}}) {
+  for (const PayloadType type : {PayloadType::configuration, PayloadType::eap, PayloadType{200}}) {
     const auto raw = parse_payload(type, octets("010203"));
     REQUIRE(raw);
     CHECK(std::holds_alternative<RawPayload>(raw->body));

@@ -1,0 +1,273 @@
+#include "ike/authentication.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace postern::ike {
+namespace {
+
+constexpr HashAlgorithm accepted_hashes[] = {HashAlgorithm::sha256, HashAlgorithm::sha384, HashAlgorithm::sha512,
+                                             HashAlgorithm::identity};
+
+Failure failure_of(const pki::Refusal& refusal, FailureKind kind) {
+  Failure out;
+  out.kind = kind;
+  out.summary = refusal.certificate.empty() ? refusal.summary
+                                            : fmt::format("certificate {}: {}", refusal.certificate, refusal.summary);
+  out.differs = refusal.detail;
+  out.remedy = refusal.remedy;
+  return out;
+}
+
+FailureKind kind_of(const pki::Refusal& refusal) {
+  switch (refusal.kind) {
+    case pki::RefusalKind::unavailable:
+    case pki::RefusalKind::no_credential: return FailureKind::credential;
+    case pki::RefusalKind::bad_signature:
+    case pki::RefusalKind::algorithm: return FailureKind::wrong_key;
+    case pki::RefusalKind::identity:
+    case pki::RefusalKind::no_map: return FailureKind::wrong_identity;
+    default: return FailureKind::certificate;
+  }
+}
+
+Failure not_an_answer() {
+  return {FailureKind::credential, "postern-pki answered another question", {}, {}, {}, "report this fault", false};
+}
+
+Failure nobody_to_ask() {
+  return {FailureKind::credential, "postern-pki does not answer", {}, {}, {}, "see its log and `show ike`", false};
+}
+
+pki::SignatureKind signature_kind(AuthKind kind) {
+  return kind == AuthKind::rsa     ? pki::SignatureKind::rsa
+         : kind == AuthKind::ecdsa ? pki::SignatureKind::ecdsa
+                                   : pki::SignatureKind::any;
+}
+
+// How it was done, for `show crypto ikev2 sa`: "RSA" is what the RFC calls its own method.
+std::string method_words(const AuthPayload& auth) { return auth.method == AuthMethod::rsa ? "RSA" : text(auth.method); }
+
+void end_at(SessionCore& core, std::int64_t valid_s, Time now) {
+  const Time end = now + std::chrono::seconds(std::clamp<std::int64_t>(valid_s, 0, 100LL * 365 * 86400));
+  core.credentials_end = core.credentials_end ? std::min(*core.credentials_end, end) : end;
+}
+
+// --- keys
+
+Result<Secret> auth_by_key(const SessionCore& core, const Secret& key, const SignedExchange& what, bool initiators,
+                           const IdPayload& id) {
+  return psk_auth(core.suite.prf, key, what.message, what.nonce, initiators ? core.keys.pi : core.keys.pr,
+                  id_octets(id));
+}
+
+bool verifies(const SessionCore& core, const Secret& key, const SignedExchange& what, const IdPayload& id,
+              const AuthPayload& auth) {
+  if (auth.method != AuthMethod::psk || key.empty()) return false;
+  const auto expected = auth_by_key(core, key, what, !core.initiator, id);
+  return expected && equal_in_constant_time(expected->bytes(), auth.data);
+}
+
+Result<Candidates, Failure> check_key(SessionCore& core, Candidates candidates, const SignedExchange& what,
+                                      const IdPayload& id, const AuthPayload& auth) {
+  const Identity peer{id.type, id.data};
+  std::erase_if(candidates, [&](const auto& one) {
+    return one->remote_auth != AuthKind::psk || !matches_any(one->remote_identities, peer) ||
+           !verifies(core, one->remote_key, what, id, auth);
+  });
+  if (candidates.empty()) return std::unexpected(wrong_key(peer, false));
+  core.remote_auth = "PSK";
+  return candidates;
+}
+
+Failure other_method(const Candidates& candidates, const AuthPayload& auth) {
+  Failure out;
+  out.kind = FailureKind::wrong_key;
+  out.summary = fmt::format("the peer authenticates by {}, which is not what its profile demands", text(auth.method));
+  const auto word = [](const auto& one) { return one->remote_auth == AuthKind::psk ? "pre-share" : "a certificate"; };
+  out.differs = fmt::format("authentication: the peer uses {}, we demand {}", text(auth.method),
+                            candidates.empty() ? "another" : word(candidates.front()));
+  out.remedy = "set authentication.remote of the IKEv2 profile to what the peer uses, or change the peer";
+  return out;
+}
+
+// --- signatures
+
+std::vector<pki::CertificatePayload> certificates_of(const Message& claim) {
+  std::vector<pki::CertificatePayload> out;
+  for (const Payload& p : claim.payloads)
+    if (const auto* const body = std::get_if<CertPayload>(&p.body)) out.push_back({body->encoding, body->data});
+  return out;
+}
+
+pki::TrustRule rule_of(const Connection& connection, const Identity& peer) {
+  return {connection.verify_trustpoints, signature_kind(connection.remote_auth),
+          matches_any(connection.remote_identities, peer), connection.certificate_maps, connection.allow_sha1};
+}
+
+Result<Candidates, Failure> judged(SessionCore& core, const Candidates& candidates, const pki::Validated& answer,
+                                   const AuthPayload& auth, Time now) {
+  if (answer.verdicts.size() != candidates.size()) return std::unexpected(not_an_answer());
+  Candidates out;
+  for (std::size_t i = 0; i < candidates.size(); ++i)
+    if (!answer.verdicts[i]) out.push_back(candidates[i]);
+  if (out.empty()) {
+    const pki::Refusal& first = *answer.verdicts.front();
+    return std::unexpected(failure_of(first, kind_of(first)));
+  }
+  core.remote_auth = answer.algorithm.empty() ? method_words(auth) : answer.algorithm;
+  core.remote_subject = answer.subject;
+  end_at(core, answer.valid_s, now);
+  return out;
+}
+
+void check_signature(SessionCore& core, Candidates candidates, const Message& claim, const SignedExchange& what,
+                     const IdPayload& id, const AuthPayload& auth, Checked then, Time now) {
+  const Identity peer{id.type, id.data};
+  const auto to_verify = signed_octets(core.suite.prf, what.message, what.nonce,
+                                       core.initiator ? core.keys.pr : core.keys.pi, id_octets(id));
+  if (!to_verify) return then(core, std::unexpected(not_an_answer()), now);
+  pki::ValidateQuestion question;
+  question.identity_type = static_cast<std::uint8_t>(id.type);
+  question.identity = id.data;
+  question.certificates = certificates_of(claim);
+  question.method = static_cast<std::uint8_t>(auth.method);
+  question.auth = auth.data;
+  question.message = *to_verify;
+  for (const auto& one : candidates) question.rules.push_back(rule_of(*one, peer));
+  ask_pki(
+      core, std::move(question),
+      [candidates = std::move(candidates), auth, go_on = std::move(then)](SessionCore& at, pki::Answer answer,
+                                                                          Time when) mutable {
+        if (const auto* const refusal = std::get_if<pki::Refusal>(&answer))
+          return go_on(at, std::unexpected(failure_of(*refusal, kind_of(*refusal))), when);
+        const auto* const validated = std::get_if<pki::Validated>(&answer);
+        if (validated == nullptr) return go_on(at, std::unexpected(not_an_answer()), when);
+        go_on(at, judged(at, candidates, *validated, auth, when), when);
+      },
+      now);
+}
+
+void prove_by_signature(SessionCore& core, const Connection& connection, const SignedExchange& what,
+                        const IdPayload& own, Proven then, Time now) {
+  const auto to_sign = signed_octets(core.suite.prf, what.message, what.nonce,
+                                     core.initiator ? core.keys.pi : core.keys.pr, id_octets(own));
+  if (!to_sign) return then(core, std::unexpected(not_an_answer()), now);
+  ask_pki(
+      core,
+      pki::SignQuestion{connection.sign_trustpoint, signature_kind(connection.local_auth), *to_sign, core.peer_hashes,
+                        connection.allow_sha1, connection.rsa_pkcs1},
+      [go_on = std::move(then)](SessionCore& at, pki::Answer answer, Time when) mutable {
+        if (const auto* const refusal = std::get_if<pki::Refusal>(&answer))
+          return go_on(at, std::unexpected(failure_of(*refusal, FailureKind::credential)), when);
+        auto* const made = std::get_if<pki::Signed>(&answer);
+        if (made == nullptr) return go_on(at, std::unexpected(not_an_answer()), when);
+        Proof proof{{AuthMethod{made->method}, std::move(made->data)}, {}};
+        for (pki::CertificatePayload& one : made->certificates)
+          proof.certificates.push_back({one.encoding, std::move(one.data)});
+        at.local_auth = made->algorithm.empty() ? method_words(proof.auth) : made->algorithm;
+        end_at(at, made->valid_s, when);
+        go_on(at, std::move(proof), when);
+      },
+      now);
+}
+
+}  // namespace
+
+Failure wrong_key(const Identity& peer, bool by_peer) {
+  Failure out;
+  out.kind = FailureKind::wrong_key;
+  out.by_peer = by_peer;
+  out.summary = by_peer ? "the peer refused our authentication"
+                        : fmt::format("the pre-shared key of {} does not verify", peer.text());
+  out.remedy = by_peer ? "compare the pre-shared keys and the identities of both ends; the peer's log tells which it is"
+                       : "set the same pre-shared key on both ends";
+  return out;
+}
+
+void ask_pki(SessionCore& core, pki::Question question,
+             std::move_only_function<void(SessionCore&, pki::Answer, Time)> then, Time now) {
+  const std::uint64_t ticket = core.next_ticket++;
+  core.waiting = std::make_shared<PkiWait>(PkiWait{ticket, now + core.setup.lifetimes.pki, std::move(then)});
+  core.emit(AskPki{ticket, std::move(question)});
+}
+
+void take_pki_answer(SessionCore& core, std::uint64_t ticket, pki::Answer answer, Time now) {
+  if (!core.waiting || core.waiting->ticket != ticket) return;
+  const auto waited = std::move(core.waiting);
+  waited->then(core, std::move(answer), now);
+}
+
+void pki_timer(SessionCore& core, Time now) {
+  if (!core.waiting || core.waiting->deadline > now) return;
+  core.attempt_failed(nobody_to_ask());
+  core.close_now("postern-pki does not answer", true);
+}
+
+Result<IdPayload> own_identity(const SessionCore& core, const Connection& connection) {
+  const Identity& own = connection.local_identity;
+  if (own.type != IdType::dn || !own.data.empty()) return own.payload();
+  const auto& known = core.setup.surroundings->trustpoint;
+  const auto facts = known ? known(connection.sign_trustpoint) : std::nullopt;
+  if (!facts || facts->subject.empty())
+    return fail(fmt::format("trustpoint {} has no certificate whose subject could be our identity",
+                            connection.sign_trustpoint));
+  return IdPayload{IdType::dn, facts->subject};
+}
+
+void prove(SessionCore& core, const Connection& connection, const SignedExchange& what, const IdPayload& own,
+           Proven then, Time now) {
+  if (is_signature(connection.local_auth)) return prove_by_signature(core, connection, what, own, std::move(then), now);
+  const auto auth = auth_by_key(core, connection.local_key, what, core.initiator, own);
+  if (!auth)
+    return then(core, std::unexpected(Failure{FailureKind::credential, auth.error().message(), {}, {}, {}, {}, false}),
+                now);
+  core.local_auth = "PSK";
+  then(core, Proof{{AuthMethod::psk, octets(auth->bytes())}, {}}, now);
+}
+
+void check(SessionCore& core, Candidates candidates, const Message& claim, const SignedExchange& what, Checked then,
+           Time now) {
+  const auto* const id = claim.find<IdPayload>(core.initiator ? PayloadType::id_responder : PayloadType::id_initiator);
+  const auto* const auth = claim.find<AuthPayload>(PayloadType::auth);
+  if (id == nullptr || auth == nullptr || candidates.empty()) return then(core, std::unexpected(not_an_answer()), now);
+  const bool by_key = auth->method == AuthMethod::psk;
+  Candidates fitting = candidates;
+  std::erase_if(fitting, [&](const auto& one) { return is_signature(one->remote_auth) == by_key; });
+  if (fitting.empty()) return then(core, std::unexpected(other_method(candidates, *auth)), now);
+  if (fitting.size() > max_candidates) fitting.resize(max_candidates);
+  if (by_key) return then(core, check_key(core, std::move(fitting), what, *id, *auth), now);
+  check_signature(core, std::move(fitting), claim, what, *id, *auth, std::move(then), now);
+}
+
+void add_certificate_requests(const SessionCore& core, const Candidates& connections, Message& message) {
+  const auto& known = core.setup.surroundings->trustpoint;
+  std::vector<std::string> names;
+  for (const auto& one : connections)
+    if (is_signature(one->remote_auth))
+      for (const std::string& name : one->verify_trustpoints)
+        if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  CertRequestPayload request{pki::x509_signature_encoding, {}};
+  for (const std::string& name : names)
+    if (const auto facts = known ? known(name) : std::nullopt)
+      request.data.insert(request.data.end(), facts->authorities.begin(), facts->authorities.end());
+  if (!request.data.empty()) message.add(PayloadType::certificate_request, std::move(request));
+}
+
+void add_signature_hashes(const Candidates& connections, Message& message) {
+  if (std::ranges::none_of(connections, [](const auto& one) { return is_signature(one->remote_auth); })) return;
+  OctetWriter out;
+  for (const HashAlgorithm one : accepted_hashes) out.u16(static_cast<std::uint16_t>(one));
+  message.add_notify(NotifyType::signature_hash_algorithms, out.take());
+}
+
+void note_signature_hashes(SessionCore& core, const Message& message) {
+  core.peer_hashes.clear();
+  const auto* const said = message.notify(NotifyType::signature_hash_algorithms);
+  if (said == nullptr) return;
+  ByteReader in(said->data);
+  while (in.remaining() >= 2 && core.peer_hashes.size() < 16) core.peer_hashes.push_back(in.u16());
+}
+
+}  // namespace postern::ike

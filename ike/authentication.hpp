@@ -1,0 +1,54 @@
+// How the two ends prove who they are (RFC 7296 §2.15): by a key at once, by a certificate through postern-pki, whose
+// answer comes later. Either way what happens next is said by a continuation. Private to ike/session.cpp and
+// ike/exchange_*.cpp.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "ike/session_core.hpp"
+
+namespace postern::ike {
+
+using Candidates = std::vector<std::shared_ptr<const Connection>>;
+
+// Asks postern-pki; nothing else happens in this IKE SA until it answers, or its patience ends the attempt.
+void ask_pki(SessionCore& core, pki::Question question,
+             std::move_only_function<void(SessionCore&, pki::Answer, Time)> then, Time now);
+void take_pki_answer(SessionCore& core, std::uint64_t ticket, pki::Answer answer, Time now);
+void pki_timer(SessionCore& core, Time now);
+
+// Our ID payload; an identity of type DN is our certificate's subject, which postern-pki must have told.
+[[nodiscard]] Result<IdPayload> own_identity(const SessionCore& core, const Connection& connection);
+
+// What one end signed: its first message and the other's nonce, unchanged.
+struct SignedExchange {
+  Bytes message, nonce;
+};
+
+// Our AUTH, and the certificates that stand before it.
+struct Proof {
+  AuthPayload auth;
+  std::vector<CertPayload> certificates;
+};
+using Proven = std::move_only_function<void(SessionCore&, Result<Proof, Failure>&&, Time)>;
+void prove(SessionCore& core, const Connection& connection, const SignedExchange& what, const IdPayload& own,
+           Proven then, Time now);
+
+// Checks the peer's AUTH by what each of `candidates` (at most max_candidates) demands of it; the result are those that
+// it satisfies, at least one, or why there is none. Notes in `core` who the peer is.
+inline constexpr std::size_t max_candidates = pki::max_trust_rules;
+using Checked = std::move_only_function<void(SessionCore&, Result<Candidates, Failure>&&, Time)>;
+void check(SessionCore& core, Candidates candidates, const Message& claim, const SignedExchange& what, Checked then,
+           Time now);
+
+// RFC 7296 §3.7: the CAs that these connections accept; nothing is added where there is none.
+void add_certificate_requests(const SessionCore& core, const Candidates& connections, Message& message);
+// RFC 7427 §4: sent where a signature of the peer may have to be checked.
+void add_signature_hashes(const Candidates& connections, Message& message);
+void note_signature_hashes(SessionCore& core, const Message& message);
+
+[[nodiscard]] Failure wrong_key(const Identity& peer, bool by_peer);
+
+}  // namespace postern::ike

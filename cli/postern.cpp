@@ -23,6 +23,7 @@ struct Request {
   std::string node;
   bool as_json = false;
   bool skip_secrets = false;
+  std::uint32_t confirm = 0;  // config apply: seconds; 0: for good
   CaptureOptions capture;
   bool capture_given = false;  // an option of capture was used
   std::vector<std::string> words;
@@ -112,8 +113,9 @@ Outcome<void> config_check(const Request& request, Streams io) {
   return {};
 }
 
-// Checked here first, where every problem can be listed; posternd checks again and reads the key files itself.
-Outcome<void> config_apply(const Request& request, const Surroundings& around, Streams io) {
+// config diff and config apply. Checked here first, where every problem can be listed; posternd checks again and reads
+// the key files itself.
+Outcome<void> config_send(const Request& request, const Surroundings& around, Streams io) {
   const std::string& file = request.parsed.positional;
   const auto refused = [&](const config::Problems& problems) {
     say(io.err, problems);
@@ -124,7 +126,9 @@ Outcome<void> config_apply(const Request& request, const Surroundings& around, S
   const auto checked = config::load(*document, config::LoadOptions{.read_secret_files = false});
   if (!checked) return refused(checked.error());
   say(io.err, checked->warnings);
-  POSTERN_TRY(reply, ask(request, around, "config apply", {{"document", std::move(*document)}}));
+  json args = {{"document", std::move(*document)}};
+  if (request.confirm != 0) args["confirm"] = request.confirm;
+  POSTERN_TRY(reply, ask(request, around, std::string(request.parsed.command->words), std::move(args)));
   return print_data(request, reply.data, io.out);
 }
 
@@ -187,7 +191,8 @@ Outcome<void> dispatch(const Request& request, const Surroundings& around, Strea
   switch (request.parsed.command->action) {
     case Action::ask: return simple(request, around, io);
     case Action::config_check: return config_check(request, io);
-    case Action::config_apply: return config_apply(request, around, io);
+    case Action::config_diff:
+    case Action::config_apply: return config_send(request, around, io);
     case Action::capture: return capture(request, around, io);
     case Action::stop: return end_node(request, around, "stop");
     case Action::teardown: return teardown(request, around);
@@ -200,6 +205,9 @@ void describe(CLI::App& app, Request& request) {
       ->type_name("NAME");
   app.add_flag("--json", request.as_json, "print the data as JSON");
   app.add_flag("--skip-secrets", request.skip_secrets, "config check: do not read key files");
+  app.add_option("--confirm", request.confirm, "config apply: go back after so many seconds without config confirm")
+      ->check(CLI::Range(1, 86400))
+      ->type_name("SECONDS");
   app.add_option("--side", request.capture.side, "capture: plain, cipher or both")
       ->check(CLI::IsMember({"plain", "cipher", "both"}))
       ->type_name("SIDE");
@@ -238,6 +246,8 @@ Outcome<bool> parse(const std::vector<std::string>& arguments, Request& request,
       app.count("--side") + app.count("--count") + app.count("--time") + app.count("--write") != 0;
   if (capture_option && request.parsed.command->action != Action::capture)
     return std::unexpected(with(Exit::usage, "--side, -c, -t and -w belong to capture"));
+  if (request.confirm != 0 && request.parsed.command->action != Action::config_apply)
+    return std::unexpected(with(Exit::usage, "--confirm belongs to config apply"));
   return true;
 }
 

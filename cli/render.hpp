@@ -16,7 +16,9 @@ namespace postern::cli {
 [[nodiscard]] std::string render_interface_tunnel(const nlohmann::json& data);
 [[nodiscard]] std::string render_dataplane(const nlohmann::json& data);
 [[nodiscard]] std::string render_config_show(const nlohmann::json& data);
+[[nodiscard]] std::string render_config_diff(const nlohmann::json& data);
 [[nodiscard]] std::string render_config_apply(const nlohmann::json& data);
+[[nodiscard]] std::string render_config_confirm(const nlohmann::json& data);
 [[nodiscard]] std::string render_clear(const nlohmann::json& data);
 [[nodiscard]] std::string render_ike(const nlohmann::json& data);
 [[nodiscard]] std::string render_isakmp_sas(const nlohmann::json& data);

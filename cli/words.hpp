@@ -12,7 +12,7 @@
 
 namespace postern::cli {
 
-enum class Action : std::uint8_t { ask, config_check, config_apply, capture, stop, teardown };
+enum class Action : std::uint8_t { ask, config_check, config_diff, config_apply, capture, stop, teardown };
 
 using Renderer = std::string (*)(const nlohmann::json& data);
 
@@ -22,7 +22,7 @@ struct Command {
   std::string_view positional;  // "NUMBER", "FILE", "[NAME]" that may be left out, or none
   std::span<const std::string_view> keywords;
   Action action;
-  Renderer render;  // of the reply's data, for `ask` and config_apply
+  Renderer render;  // of the reply's data, for `ask`, config_diff and config_apply
   std::string_view help;
   bool detail = false;  // takes the word "detail": a longer text of the same data
 };

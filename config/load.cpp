@@ -123,6 +123,11 @@ Result<Loaded, Problems> load(json document, const LoadOptions& options) {
   use_wiped_heap();
   Report report;
   auto loaded = through_gates(document, options, report);
+  if (loaded && options.keep_text) {
+    std::string text = document.dump();
+    loaded->text = Secret::copy_of(std::as_bytes(std::span(text)));
+    wipe(std::as_writable_bytes(std::span(text)));
+  }
   wipe_keys(document);
   return loaded;
 }

@@ -44,11 +44,14 @@ struct LoadOptions {
   bool read_secret_files = true;
   // Owner a secret file must have besides root; -1: the caller's effective uid.
   long secret_owner = -1;
+  // true: Loaded::text is filled in.
+  bool keep_text = false;
 };
 
 struct Loaded {
   Document document;
   Problems warnings;
+  Secret text;  // the document as it came, as JSON in one line: with it the same document can be put in force again
 };
 
 // Errors are Severity::error and, behind them, the warnings found on the way. Never empty.

@@ -17,12 +17,21 @@ inline constexpr const char* masked_secret = "********";
 
 enum class ChangeKind : std::uint8_t { added, removed, changed };
 
+// When a change counts, as the guide has it (CM-19, TS-37, MAN-11).
+enum class Applies : std::uint8_t {
+  at_once,           // policy, devices, routes; flows that are gone take their SAs with them
+  next_negotiation,  // SAs that are up go on as they are until they are rekeyed or cleared
+  next_clear,        // manual SAs: `clear crypto sa`
+  next_start,        // of the worker
+};
+
 // One object that differs. `section` is the top-level key ("crypto_maps", "tunnels", "ipsec/transform_sets"), `name`
 // the object's own name ("M1 10" for a map entry, "Tunnel0" for a tunnel, "" for sections that are one object).
 struct Change {
   ChangeKind kind = ChangeKind::changed;
   std::string section;
   std::string name;
+  Applies applies = Applies::at_once;
   bool operator==(const Change&) const = default;
 
   [[nodiscard]] std::string text() const;  // "changed crypto_maps M1 10"

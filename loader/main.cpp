@@ -22,11 +22,11 @@ struct Options {
   bool foreground = false, teardown = false, guard = false;
 };
 
-Result<config::Document> load_document(const std::string& path) {
-  auto loaded = config::load_file(path);
+Result<config::Loaded> load_document(const std::string& path) {
+  auto loaded = config::load_file(path, {.keep_text = true});
   if (!loaded) return fail(path + ":\n" + config::to_text(loaded.error()));
   for (const auto& warning : loaded->warnings) spdlog::warn("{}", warning.text());
-  return std::move(loaded->document);
+  return std::move(*loaded);
 }
 
 bool worker_lives(const NodePaths& paths) {
@@ -34,24 +34,47 @@ bool worker_lives(const NodePaths& paths) {
   return state && *state && find_process((*state)->worker);
 }
 
+struct Chosen {
+  config::Loaded loaded;
+  bool applied = false;  // by `config apply`
+};
+
+// An apply that nobody confirmed while no posternd ran: the document before it.
+Result<Chosen> go_back(const NodePaths& paths, const Confirmation& unconfirmed) {
+  POSTERN_TRY(previous, load_document(paths.file("previous.json")));
+  spdlog::warn("config apply was not confirmed in time: going back to the document before it");
+  if (unconfirmed.previous_applied)
+    POSTERN_CHECK(write_running(paths, previous.text));
+  else
+    forget_running(paths);
+  forget_confirmation(paths);
+  return Chosen{std::move(previous), unconfirmed.previous_applied};
+}
+
 // After a crash of posternd the document that was applied last goes on, as long as the worker that serves it lives.
-Result<config::Document> choose_document(const NodePaths& paths) {
-  const auto running = paths.file("running.json");
-  if (::access(running.c_str(), F_OK) == 0) {
-    if (worker_lives(paths)) {
+Result<Chosen> choose_document(const NodePaths& paths) {
+  if (worker_lives(paths)) {
+    const auto unconfirmed = read_confirmation(paths);
+    if (unconfirmed && unconfirmed->left_ms() == 0) {
+      auto before = go_back(paths, *unconfirmed);
+      if (before) return before;
+      spdlog::error("{}", before.error().message());
+    } else if (const auto running = paths.file("running.json"); ::access(running.c_str(), F_OK) == 0) {
       spdlog::info("going on with the document that was applied last; SIGHUP goes back to {}", paths.config);
-      if (auto document = load_document(running)) return document;
+      if (auto loaded = load_document(running)) return Chosen{std::move(*loaded), true};
     }
-    ::unlink(running.c_str());
   }
-  return load_document(paths.config);
+  forget_running(paths);
+  forget_confirmation(paths);
+  POSTERN_TRY(loaded, load_document(paths.config));
+  return Chosen{std::move(loaded), false};
 }
 
 Result<void> serve(const NodePaths& paths) {
   auto stored = take_stored_memory_files();
-  POSTERN_TRY(document, choose_document(paths));
-  spdlog::set_level(spdlog::level::from_str(document.system.log_level));
-  POSTERN_TRY(node, Node::start(paths, std::move(document), std::move(stored)));
+  POSTERN_TRY(chosen, choose_document(paths));
+  spdlog::set_level(spdlog::level::from_str(chosen.loaded.document.system.log_level));
+  POSTERN_TRY(node, Node::start(paths, std::move(chosen.loaded), chosen.applied, std::move(stored)));
   if (auto dropped = drop_privileges(); !dropped) {
     if (const auto stopped = node->stop(); !stopped) spdlog::error("{}", stopped.error().message());
     return dropped;
@@ -65,8 +88,8 @@ Result<void> run(const Options& options) {
   if (options.teardown) return teardown_without_daemon(paths);
   POSTERN_CHECK(enter_netns(options.netns));
   if (!options.guard) return serve(paths);
-  POSTERN_TRY(document, load_document(paths.config));
-  return Node::guard(paths, document);
+  POSTERN_TRY(loaded, load_document(paths.config));
+  return Node::guard(paths, loaded.document);
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include <sys/signalfd.h>
 
 #include "base/log.hpp"
-#include "config/load.hpp"
 #include "loader/facts.hpp"
 #include "loader/service_manager.hpp"
 #include "loader/teardown.hpp"
@@ -36,10 +35,14 @@ Result<Fd> signal_descriptor() {
 
 Node::~Node() = default;
 
-Result<std::unique_ptr<Node>> Node::start(const NodePaths& paths, config::Document document, MemoryFiles stored) {
+Result<std::unique_ptr<Node>> Node::start(const NodePaths& paths, config::Loaded loaded, bool applied,
+                                          MemoryFiles stored) {
   std::unique_ptr<Node> node(new Node(paths));
   POSTERN_CHECK(node->open());
-  POSTERN_CHECK(node->begin(std::move(document), std::move(stored)));
+  POSTERN_CHECK(node->begin(std::move(loaded.document), std::move(stored)));
+  node->text_ = std::move(loaded.text);
+  node->applied_ = applied;
+  node->resume_confirmation();
   return node;
 }
 
@@ -196,20 +199,6 @@ void Node::on_signal() {
   }
 }
 
-void Node::reload() {
-  notify_reloading();
-  auto loaded = config::load_file(paths_.config);
-  if (!loaded) {
-    spdlog::error("{} is not taken over:\n{}", paths_.config, config::to_text(loaded.error()));
-  } else if (const auto applied = apply(std::move(loaded->document)); !applied) {
-    spdlog::error("{}: {}", paths_.config, applied.error().message());
-  } else {
-    ::unlink(paths_.file("running.json").c_str());
-    spdlog::info("{} is in force", paths_.config);
-  }
-  notify_ready(state_text());
-}
-
 void Node::on_network() {
   const auto changes = monitor_->drain();
   if (!changes) {
@@ -343,7 +332,8 @@ std::string Node::state_text() const {
   for (const auto& line : plan_.missing) add(line);
   if (!worker_) add("the worker is down");
   for (const auto& family : forwarding_off(document_)) add(family + " forwarding is off in this namespace");
-  return why.empty() ? "running" : "degraded: " + why;
+  const std::string state = why.empty() ? "running" : "degraded: " + why;
+  return pending_ ? state + "; " + unconfirmed_text() : state;
 }
 
 void Node::report_state() { notify_status(state_text()); }
@@ -376,7 +366,9 @@ Result<void> Node::stop() {
   state_.worker_devices.clear();
   state_.sas.clear();
   save_state();
-  for (const char* name : {"worker.sock", "ike.sock", "running.json"}) ::unlink(paths_.file(name).c_str());
+  for (const char* name : {"worker.sock", "ike.sock"}) ::unlink(paths_.file(name).c_str());
+  forget_running(paths_);
+  forget_confirmation(paths_);
   if (release_ || document_.dataplane.on_stop == config::OnStop::release) return teardown(paths_);
   spdlog::info("stopped; protected traffic is blocked until the next start or `postern teardown`");
   return {};

@@ -5,8 +5,8 @@
 //   start:  state.json, pins, living children -> devices and routes -> interfaces blocked -> worker -> AF_XDP, SAs,
 //   flows,
 //           policies -> unblock -> READY
-//   node.cpp life and events | node_realize.cpp plan to kernel | node_worker.cpp worker and SAs | node_control.cpp
-//   commands
+//   node.cpp life and events | node_realize.cpp plan to kernel | node_worker.cpp worker and SAs | node_config.cpp the
+//   document in force | node_control.cpp commands
 //
 // One thread, one loop. Everything here may block for a moment on the kernel or the worker, nothing on a client.
 #pragma once
@@ -21,11 +21,12 @@
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "base/result.hpp"
-#include "config/model.hpp"
+#include "config/load.hpp"
 #include "loader/acl_log.hpp"
 #include "loader/adjacency_keeper.hpp"
 #include "loader/broker.hpp"
 #include "loader/children.hpp"
+#include "loader/confirmation.hpp"
 #include "loader/control_server.hpp"
 #include "loader/devices.hpp"
 #include "loader/event_loop.hpp"
@@ -58,7 +59,8 @@ enum class Cause : std::uint8_t { request, network };
 class Node {
  public:
   // Everything up to READY. An error leaves what was made in place and blocked.
-  [[nodiscard]] static Result<std::unique_ptr<Node>> start(const NodePaths& paths, config::Document document,
+  // `loaded` with its text; `applied`: it came by `config apply`, not from the node's file.
+  [[nodiscard]] static Result<std::unique_ptr<Node>> start(const NodePaths& paths, config::Loaded loaded, bool applied,
                                                            MemoryFiles stored);
   ~Node();
 
@@ -90,7 +92,6 @@ class Node {
   void kick_watchdog();
   [[nodiscard]] Result<void> watch_acl_log();
   void on_acl_log_timer();
-  void reload();
   void report_state();
   [[nodiscard]] std::string state_text() const;
   void save_state();
@@ -115,7 +116,8 @@ class Node {
   [[nodiscard]] Result<void> unblock(const Plan& plan);
   void remove_rest(const Plan& plan);
   void sync_surroundings(const Plan& plan);
-  [[nodiscard]] Result<void> tell_generations(std::uint32_t current);
+  [[nodiscard]] Result<void> tell_generations();
+  void retire_generations();
   [[nodiscard]] std::uint32_t new_generation() { return ++state_.generation; }
   [[nodiscard]] std::uint32_t free_xsk_base(std::uint32_t queues) const;
   [[nodiscard]] std::uint32_t steer_ifindex() const;
@@ -159,9 +161,21 @@ class Node {
   [[nodiscard]] Result<Fd> worker_channel_for_ike();
   [[nodiscard]] Result<Fd> open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port);
 
+  // node_config.cpp
+  [[nodiscard]] ControlReply command_diff(nlohmann::json args);
+  [[nodiscard]] ControlReply command_apply(nlohmann::json args);
+  [[nodiscard]] ControlReply command_confirm();
+  void reload();
+  void in_force(Secret text, bool applied);
+  [[nodiscard]] std::string unconfirmed_text() const;
+  [[nodiscard]] Result<void> begin_confirmation(std::uint32_t seconds);
+  void resume_confirmation();
+  void arm_confirmation();
+  void end_confirmation();
+  void go_back();
+
   // node_control.cpp
   [[nodiscard]] ControlReply command(const std::string& command, nlohmann::json args);
-  [[nodiscard]] ControlReply command_apply(nlohmann::json args);
   [[nodiscard]] ControlReply command_clear(const nlohmann::json& args);
   [[nodiscard]] ControlReply command_capture(const nlohmann::json& args);
   [[nodiscard]] ControlReply ask_ike(const std::string& command, const nlohmann::json& args);
@@ -195,12 +209,22 @@ class Node {
 
   State state_;
   config::Document document_;
+  Secret text_;           // the same as it came
+  bool applied_ = false;  // by a command
+  struct Unconfirmed {
+    Confirmation when;
+    config::Document document;  // the way back
+    Secret text;
+  };
+  std::optional<Unconfirmed> pending_;
+  EventLoop::TimerId confirm_timer_ = 0;
   Facts facts_;
   Plan plan_;
   FlowBook flows_;
   XskBindings bindings_;
   XskGroups xsks_;
-  std::set<std::uint32_t> flushed_;  // tunnels that were down: the kernel took their routes
+  std::uint32_t oldest_generation_ = 0;  // verdicts of older ones are stale
+  std::set<std::uint32_t> flushed_;      // tunnels that were down: the kernel took their routes
   WorkerTraits worker_traits_;
   bool adopted_ = false;
   bool release_ = false;  // teardown, or on_stop release

@@ -4,8 +4,6 @@
 #include <sys/socket.h>
 
 #include "base/log.hpp"
-#include "config/load.hpp"
-#include "config/render.hpp"
 #include "loader/node.hpp"
 #include "loader/show.hpp"
 #include "loader/view.hpp"
@@ -14,30 +12,6 @@ namespace postern::loader {
 namespace {
 
 using nlohmann::json;
-
-json problems_json(const config::Problems& problems) {
-  json out = json::array();
-  for (const config::Problem& problem : problems)
-    out.push_back({{"path", problem.path},
-                   {"message", problem.message},
-                   {"allowed", problem.allowed},
-                   {"severity", problem.severity == config::Severity::error ? "error" : "warning"}});
-  return out;
-}
-
-ControlReply refused(const config::Problems& problems) {
-  ControlReply reply = ControlReply::failure(config::to_text(problems));
-  reply.line["error"]["path"] = problems.front().path;
-  reply.line["error"]["problems"] = problems_json(problems);
-  return reply;
-}
-
-// An error of the plan or the kernel names its place in the document in front, where it has one.
-ControlReply not_applied(const Error& error) {
-  ControlReply reply = ControlReply::failure("nothing was changed: " + error.message());
-  if (error.what.starts_with('/')) reply.line["error"]["path"] = error.what.substr(0, error.what.find(": "));
-  return reply;
-}
 
 Result<CaptureSide> side_of(const json& args) {
   const auto side = args.value("side", std::string("both"));
@@ -54,14 +28,13 @@ bool is_for_ike(const std::string& said) {
          said == "debug crypto ikev2" || said == "no debug crypto ikev2" || said == "undebug all";
 }
 
-// The wire form is for the restart that adopts a living worker (see main): same document, keys as they came.
-std::string running_text(const json& document) { return document.dump(); }
-
 }  // namespace
 
 ControlReply Node::command(const std::string& said, json args) {
   spdlog::debug("command: {}", said);
   if (said == "config apply") return command_apply(std::move(args));
+  if (said == "config diff") return command_diff(std::move(args));
+  if (said == "config confirm") return command_confirm();
   if (said == "clear crypto sa") return command_clear(args);
   if (is_for_ike(said)) return ask_ike(said, args);
   if (said == "capture") return command_capture(args);
@@ -74,26 +47,6 @@ ControlReply Node::command(const std::string& said, json args) {
     return reply;
   }
   return command_show(said, args);
-}
-
-ControlReply Node::command_apply(json args) {
-  if (!args.contains("document")) return ControlReply::failure("config apply wants \"document\"", 2);
-  std::string text = running_text(args["document"]);
-  auto loaded = config::load(std::move(args["document"]));
-  if (!loaded) {
-    wipe(std::as_writable_bytes(std::span(text)));
-    return refused(loaded.error());
-  }
-  const auto changes = config::diff(document_, loaded->document);
-  auto applied = apply(std::move(loaded->document));
-  if (applied)
-    if (auto kept = write_file(paths_.file("running.json"), text, 0600); !kept)
-      spdlog::warn("{}", kept.error().message());
-  wipe(std::as_writable_bytes(std::span(text)));
-  if (!applied) return not_applied(applied.error());
-  spdlog::info("config apply: {} changes", changes.size());
-  return ControlReply::success(
-      {{"changes", config::to_json(changes)}, {"warnings", problems_json(loaded->warnings)}, {"state", state_text()}});
 }
 
 // clear crypto sa [peer A] [map NAME] [interface NAME] [entry A esp SPI]

@@ -9,6 +9,8 @@
 namespace postern::loader {
 namespace {
 
+constexpr std::chrono::seconds verdicts_live{2};  // a packet is held for one (worker/hold_queue.hpp)
+
 TunSpec spec_of(const PlannedTunnel& tunnel, std::uint32_t threads) {
   TunSpec spec;
   spec.name = tunnel.name;
@@ -278,13 +280,14 @@ Result<void> Node::switch_policies(const Plan& plan) {
     if (!planned.part_of.empty() || installed.policy_text == text) continue;
     const std::uint32_t generation = planned.rules.empty() ? 0 : new_generation();
     if (generation != 0) POSTERN_CHECK(kernel_->write_policy(planned, generation));
-    POSTERN_CHECK(tell_generations(state_.generation));
+    POSTERN_CHECK(tell_generations());
     POSTERN_CHECK(kernel_->switch_policy(planned.ifindex, generation));
     POSTERN_CHECK(switch_ports(plan, planned.name, generation));
     replaced.push_back(std::exchange(installed.generation, generation));
     installed.policy_text = text;
   }
-  POSTERN_CHECK(tell_generations(state_.generation));
+  POSTERN_CHECK(tell_generations());
+  if (!replaced.empty()) retire_generations();
   for (const auto generation : replaced) POSTERN_CHECK(kernel_->remove_policy(generation));
   return {};
 }
@@ -298,13 +301,23 @@ Result<void> Node::switch_ports(const Plan& plan, const std::string& bond, std::
   return {};
 }
 
-// Verdicts of generations older than every one in force are stale.
-Result<void> Node::tell_generations(std::uint32_t current) {
+Result<void> Node::tell_generations() {
   if (!worker_) return {};
-  std::uint32_t oldest = current;
+  return worker_->link.set_generation(state_.generation, oldest_generation_);
+}
+
+// Verdicts of generations older than every one in force are stale, but not before the packets that they travel with
+// have had the time to go through rings and hold queues: a switch of policy loses none of them. What such a packet's
+// flow is worth the SAD knows meanwhile: a flow that is gone has no SA.
+void Node::retire_generations() {
+  std::uint32_t oldest = state_.generation;
   for (const auto& [name, installed] : state_.interfaces)
     if (installed.generation != 0) oldest = std::min(oldest, installed.generation);
-  return worker_->link.set_generation(current, oldest);
+  loop_->after(verdicts_live, [this, oldest] {
+    if (oldest <= oldest_generation_) return;
+    oldest_generation_ = oldest;
+    if (const auto told = tell_generations(); !told) spdlog::warn("{}", told.error().message());
+  });
 }
 
 Result<void> Node::unblock(const Plan& plan) {

@@ -244,7 +244,7 @@ class IkePlanner {
       const config::Ace& ace = acl->rules[flow.ace];
       POSTERN_TRY(selectors, selectors_of({&ace}));
       ike::ChildPolicy one = child(entry.transform_sets, entry.pfs, entry.sa);
-      one.name = name + " " + std::to_string(flow.ace + 1) + (flow.later_fragments ? " fragments" : "");
+      one.name = name + " #" + std::to_string(flow.id) + (flow.later_fragments ? " fragments" : "");
       one.interface = interface.name;
       one.map = map.name;
       one.sequence = entry.sequence;

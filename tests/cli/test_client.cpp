@@ -154,18 +154,23 @@ TEST_CASE("config check works offline, config apply sends a whole document and n
   {
     const FakeNode node(run_directory, "N1", [&](const std::string& line, int connection) {
       asked = line;
-      FakeNode::send_all(connection,
-                         success({{"changes", {{{"change", "added"}, {"section", "acls"}, {"name", "WEB"}}}}}));
+      FakeNode::send_all(
+          connection,
+          success({{"changes", {{{"change", "added"}, {"section", "acls"}, {"name", "WEB"}, {"applies", "at once"}}}},
+                   {"confirm_within_s", 60}}));
     });
     outcome = postern(run_directory, {"config", "apply", bad});
     CHECK(outcome.exit == Exit::failed);
     CHECK(has(outcome.err, "nothing was changed"));
-    outcome = postern(run_directory, {"config", "apply", good});
+    outcome = postern(run_directory, {"config", "apply", good, "--confirm", "60"});
+    CHECK(postern(run_directory, {"config", "diff", good, "--confirm", "60"}).exit == Exit::usage);
+    CHECK(postern(run_directory, {"config", "apply", good, "--confirm", "0"}).exit == Exit::usage);
   }
   CHECK(outcome.exit == Exit::ok);
-  CHECK(outcome.out == "added acls WEB\n");
+  CHECK(outcome.out == "added acls WEB: at once\nGoes back in 60 seconds unless `postern config confirm` is said.\n");
   std::ifstream in(good);
-  CHECK(json::parse(asked) == json{{"command", "config apply"}, {"args", {{"document", json::parse(in)}}}});
+  CHECK(json::parse(asked) ==
+        json{{"command", "config apply"}, {"args", {{"document", json::parse(in)}, {"confirm", 60}}}});
 }
 
 TEST_CASE("teardown: by the node, and by posternd beside us when no node runs") {

@@ -108,7 +108,31 @@ TEST_CASE("diff: by object, and silent about order and spelling") {
   after["crypto_maps"][0]["entries"][0]["session_key"]["outbound"]["esp"]["spi"] = 9000;
   CHECK(changes(before, after) == std::vector<std::string>{"changed crypto_maps M1 10"});
   CHECK(to_json(diff(load(before)->document, load(after)->document)).dump() ==
-        R"([{"change":"changed","name":"M1 10","section":"crypto_maps"}])");
+        R"([{"applies":"at the next clear crypto sa","change":"changed","name":"M1 10","section":"crypto_maps"}])");
+}
+
+TEST_CASE("diff: when a change counts") {
+  const auto when = [](const json& before, const json& after) {
+    const auto all = diff(load(before)->document, load(after)->document);
+    REQUIRE(all.size() == 1);
+    return all[0].applies;
+  };
+  const json before = good();
+  auto after = before;
+  after["acls"][0]["rules"][0]["destination"] = "10.7.0.0/16";
+  CHECK(when(before, after) == Applies::at_once);
+  after = before;
+  after["dataplane"]["workers"] = 2;
+  CHECK(when(before, after) == Applies::at_once);
+  after = before;
+  after["dataplane"]["ring_entries"] = 1024;
+  CHECK(when(before, after) == Applies::next_start);
+  after = before;
+  after["dataplane"]["replay_window"] = 128;
+  CHECK(when(before, after) == Applies::next_negotiation);
+  after = before;
+  after["tunnels"][0]["routes"] = {"10.77.0.0/16"};
+  CHECK(when(before, after) == Applies::at_once);
 }
 
 }  // namespace postern::config

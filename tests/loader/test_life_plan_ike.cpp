@@ -117,8 +117,9 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
 
   REQUIRE(map.children.size() == 3);
   const ike::ChildPolicy &all = map.children[0], &web = map.children[1], &later = map.children[2];
-  CHECK(all.name == "M1 10 out0 2");
-  CHECK(web.name == "M1 10 out0 3");
+  // By the flow, whose number an edit of other rules leaves alone (CM-19).
+  CHECK(all.name == "M1 10 out0 #" + std::to_string(both.plan.flows[0].id));
+  CHECK(web.name == "M1 10 out0 #" + std::to_string(both.plan.flows[1].id));
   CHECK(web.interface == "out0");
   CHECK(web.map == "M1");
   CHECK(web.sequence == 10);
@@ -126,7 +127,7 @@ TEST_CASE("a negotiated entry is one connection, with a child for each permit ru
   CHECK((web.remote == std::vector<ike::Selector>{{6, 80, 80, ip("10.7.0.1"), ip("10.7.0.1")},
                                                   {6, 443, 443, ip("10.7.0.1"), ip("10.7.0.1")}}));
   // R43-07: what has no ports is a flow of its own, with OPAQUE ports.
-  CHECK(later.name == "M1 10 out0 3 fragments");
+  CHECK(later.name == "M1 10 out0 #" + std::to_string(both.plan.flows[2].id) + " fragments");
   CHECK((later.local == std::vector<ike::Selector>{{6, 65535, 0, ip("10.1.0.0"), ip("10.1.255.255")}}));
   CHECK((later.remote == std::vector<ike::Selector>{{6, 65535, 0, ip("10.7.0.1"), ip("10.7.0.1")}}));
   CHECK(later.later_fragments);
@@ -195,6 +196,32 @@ TEST_CASE("a negotiated tunnel is one connection with one child, any to any of w
   CHECK(child.place.tfc_bytes == 0);
   CHECK(child.place.dummy_interval_us == 0);
   for (const ike::EspProposal& proposal : child.proposals) CHECK_FALSE(proposal.extended_sequence);
+}
+
+TEST_CASE("CM-19: a rule in front of others leaves their flows and children what they are") {
+  json source = json::parse(base);
+  FlowBook flows;
+  const Facts lab = facts();
+  const auto names_of = [&](const json& text) {
+    const config::Document edited = document(text);
+    const Plan plan = make_plan(edited, lab, flows).value();
+    std::map<std::string, std::uint32_t> out;
+    const IkePlan ike = plan_ike(edited, lab, plan).value();
+    for (const auto& connection : ike.policy.connections)
+      for (const ike::ChildPolicy& child : connection->children) out[child.name] = child.place.flow;
+    return out;
+  };
+  const auto before = names_of(source);
+  json first = source["acls"][0]["rules"][1];
+  first["destination"] = "10.99.0.0/16";
+  source["acls"][0]["rules"].insert(source["acls"][0]["rules"].begin(), first);
+  const auto after = names_of(source);
+  CHECK(after.size() == before.size() + 1);
+  for (const auto& [name, flow] : before) {
+    CAPTURE(name);
+    REQUIRE(after.contains(name));
+    CHECK(after.at(name) == flow);
+  }
 }
 
 TEST_CASE("the plan of negotiated entries is that of manual ones, without SAs") {
@@ -331,12 +358,14 @@ TEST_CASE("TS-58: entries and tunnels with the same ends and profile are one con
   const ike::Connection& one = *both.ike.policy.connections.front();
   CHECK(one.always());
   REQUIRE(one.children.size() == 5);  // one of them for later fragments of the rule with ports
-  REQUIRE(one.child("M1 20 out0 1") != nullptr);
+  const auto of_20 = std::ranges::find(both.plan.flows, 20U, &PlannedFlow::sequence);
+  REQUIRE(of_20 != both.plan.flows.end());
+  const std::string name = "M1 20 out0 #" + std::to_string(of_20->id);
+  REQUIRE(one.child(name) != nullptr);
   REQUIRE(one.child("Tunnel0") != nullptr);
-  const ike::ChildPolicy &first = one.children[0], &udp = *one.child("M1 20 out0 1"), &tunnel = *one.child("Tunnel0");
+  const ike::ChildPolicy &first = one.children[0], &udp = *one.child(name), &tunnel = *one.child("Tunnel0");
   CHECK(first.initiate == ike::Initiate::on_traffic);
   CHECK(first.proposals.size() == 2);
-  CHECK(udp.name == "M1 20 out0 1");
   CHECK(udp.sequence == 20);
   CHECK(udp.initiate == ike::Initiate::always);
   REQUIRE(udp.proposals.size() == 1);

@@ -45,6 +45,16 @@ class Way:
         progress(f"{self.name}: {self.udp[-1] / 1e3:.0f} kpps")
 
 
+def plain_forwarding(scratch: pathlib.Path) -> lab.Gateways:
+    """The same topology without IPsec and with every offload off, so that each packet is forwarded for itself."""
+    made = lab.Gateways(scratch, host_offloads=False)
+    for gateway in (made.n1, made.n2):
+        gateway.offloads_off("out0")
+    for port in ("w1", "w2"):
+        made.w.offloads_off(port)
+    return made
+
+
 def spread(values: list[float]) -> float:
     return round((max(values) - min(values)) / statistics.median(values), 3)
 
@@ -63,11 +73,7 @@ def rows(kind: str, unit: str, digits: int, reference: list[float], measured: di
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as scratch:
         home = pathlib.Path(scratch)
-        with lab.Gateways(home / "kernel", host_offloads=False) as plain, lab.Pairing(home / "postern", plain_side="auto") as pair:
-            for gateway in (plain.n1, plain.n2):
-                gateway.offloads_off("out0")
-            for port in ("w1", "w2"):
-                plain.w.offloads_off(port)
+        with plain_forwarding(home / "kernel") as plain, lab.Pairing(home / "postern", plain_side="auto") as pair:
             ways = [Way("kernel", plain, "map4", 5201), Way("crypto map", pair, "map4", 5201), Way("tunnel", pair, "tunnel4", 5202)]
             for _ in range(ROUNDS):
                 for way in ways:

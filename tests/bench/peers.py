@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """What one TCP stream from hA to hB carries through two Postern nodes, two strongSwan nodes and two wireguard-go nodes.
 
-The three labs stand at the same time and take turns; figures are medians of 3. Same rules for all: AES-128-GCM (wireguard has
-ChaCha20-Poly1305 alone), packets of 1400 bytes inside, logging off, strongSwan with its openssl plugin. If strongSwan stays
-under 0.4 Gb/s, the machine was busy or strongSwan is misconfigured: the run is void, and says so by its exit status.
+The labs stand at the same time and take turns; figures are medians of 3. Same rules for all: AES-128-GCM (wireguard has
+ChaCha20-Poly1305 alone), packets of 1400 bytes inside, logging off, strongSwan with its openssl plugin and deep queues.
+
+A weak strongSwan would flatter us. Where plain kernel forwarding with offloads off carries 6.5 Gb/s, strongSwan carries at least
+0.4, or the machine was busy or strongSwan is misconfigured. A slower machine is held to the same share of what its kernel
+forwards in the same run. Below that the run is void, and says so by its exit status.
 """
 import json
 import os
@@ -19,9 +22,10 @@ import lab
 from ike_lab import IkeLab, SwanPair
 from ike_pairs import PosternPair
 from netns import wait_until
-from path import ROUNDS, Way, progress, spread
+from path import ROUNDS, Way, plain_forwarding, spread
 
-MTU, LEAST_STRONGSWAN = 1400, 0.4
+MTU = 1400
+LEAST_STRONGSWAN, WHERE_KERNEL = 0.4, 6.5  # Gb/s
 IKE, ESP = "aes128gcm16-prfsha256-x25519", "aes128gcm16"
 
 
@@ -66,6 +70,9 @@ def strongswan(scratch: pathlib.Path) -> SwanPair:
     for swan, side in ((made.left, 1), (made.right, 2)):
         swan.load(made.connection(side, proposals=[IKE], esp_proposals=[ESP]))
     made.left.initiate("net")
+    # On a machine that is short of time its own queues overflow first, and TCP then halves; so it gets the best it can have.
+    for swan in (made.left, made.right):
+        swan.deep_buffers()
     return made
 
 
@@ -81,11 +88,15 @@ def measure(ways: list[Way], rounds: int = ROUNDS) -> dict[str, list[float]]:
     return {way.name: way.tcp for way in ways}
 
 
+def least_strongswan(kernel: float) -> float:
+    return min(LEAST_STRONGSWAN, LEAST_STRONGSWAN / WHERE_KERNEL * kernel)
+
+
 def rows(measured: dict[str, list[float]]) -> list[dict]:
     ours = statistics.median(measured["postern"])
     made = [{"name": "peers tcp postern", "value": round(ours, 2), "unit": "Gb/s", "vs": "itself", "ratio": 1.0,
              "spread": spread(measured["postern"])}]
-    for name in ("strongswan", "wireguard-go"):
+    for name in ("strongswan", "wireguard-go", "kernel"):
         theirs = statistics.median(measured[name])
         made.append({"name": f"peers tcp {name}", "value": round(theirs, 2), "unit": "Gb/s", "vs": "postern", "ratio": round(ours / theirs, 2),
                      "spread": spread(measured[name])})
@@ -95,15 +106,16 @@ def rows(measured: dict[str, list[float]]) -> list[dict]:
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as scratch:
         home = pathlib.Path(scratch)
-        with postern(home / "postern") as ours, strongswan(home / "strongswan") as swan, WireguardPair(home / "wireguard") as wire:
-            for made in (ours, swan, wire):
+        with postern(home / "postern") as ours, strongswan(home / "strongswan") as swan, WireguardPair(home / "wireguard") as wire, \
+                plain_forwarding(home / "kernel") as plain:
+            labs = {"postern": ours, "strongswan": swan, "wireguard-go": wire, "kernel": plain}
+            for made in labs.values():
                 for host in (made.hA, made.hB):
                     host.ip("link", "set", "eth0", "mtu", MTU)
-            measured = measure([Way("postern", ours, "map4", 5201), Way("strongswan", swan, "map4", 5201),
-                                Way("wireguard-go", wire, "map4", 5201)])
-    if statistics.median(measured["strongswan"]) < LEAST_STRONGSWAN:
-        print(f"peers: strongSwan carried {statistics.median(measured['strongswan']):.2f} Gb/s, under {LEAST_STRONGSWAN}: the run is void",
-              file=sys.stderr)
+            measured = measure([Way(name, made, "map4", 5201) for name, made in labs.items()])
+    reference, least = statistics.median(measured["strongswan"]), least_strongswan(statistics.median(measured["kernel"]))
+    if reference < least:
+        print(f"peers: strongSwan carried {reference:.2f} Gb/s, under {least:.2f}: the run is void", file=sys.stderr)
         return 1
     print(json.dumps(rows(measured)))
     return 0

@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t max_datagram = sizeof(CaptureRecord) + 262144;
 
-std::unexpected<Failure> failure(Exit exit, std::string message, std::string hint = {}) {
+std::unexpected<Failure> capture_failure(Exit exit, std::string message, std::string hint = {}) {
   return std::unexpected(Failure{exit, std::move(message), std::move(hint)});
 }
 
@@ -58,7 +58,7 @@ Outcome<Written> write_all(int output, Bytes bytes) {
     const ssize_t count = ::write(output, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EPIPE) return Written::reader_gone;
-    if (count < 0) return failure(Exit::failed, fail_errno("write the capture").error().message());
+    if (count < 0) return capture_failure(Exit::failed, fail_errno("write the capture").error().message());
     bytes = bytes.subspan(static_cast<std::size_t>(count));
   }
   return Written::all;
@@ -103,14 +103,14 @@ Result<CapturedPacket> parse_record(Bytes datagram) {
 Outcome<Fd> open_output(const std::string& file) {
   if (file == "-") {
     if (::isatty(STDOUT_FILENO) == 1)
-      return failure(Exit::usage, "a capture is binary and standard output is a terminal",
-                     "use -w FILE, or pipe it: postern capture | tshark -r -");
+      return capture_failure(Exit::usage, "a capture is binary and standard output is a terminal",
+                             "use -w FILE, or pipe it: postern capture | tshark -r -");
     Fd copy(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
-    if (!copy) return failure(Exit::failed, fail_errno("standard output").error().message());
+    if (!copy) return capture_failure(Exit::failed, fail_errno("standard output").error().message());
     return copy;
   }
   Fd opened(::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!opened) return failure(Exit::failed, fail_errno("open " + printable(file)).error().message());
+  if (!opened) return capture_failure(Exit::failed, fail_errno("open " + printable(file)).error().message());
   return opened;
 }
 

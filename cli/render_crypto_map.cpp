@@ -10,7 +10,7 @@ namespace {
 using nlohmann::json;
 
 // " eq 80 443", " range 1 2"
-std::string ports(const json& ranges) {
+std::string rule_ports(const json& ranges) {
   std::string out;
   for (const json& range : ranges) {
     const auto first = number(range, "first"), last = number(range, "last");
@@ -20,7 +20,7 @@ std::string ports(const json& ranges) {
 }
 
 std::string side(const json& rule, const char* key, const char* ports_key) {
-  return address_and_wildcard(text(rule, key)) + ports(list(rule, ports_key));
+  return address_and_wildcard(text(rule, key)) + rule_ports(list(rule, ports_key));
 }
 
 std::string access_list(const json& entry, bool v6) {

@@ -9,7 +9,7 @@ namespace {
 
 using nlohmann::json;
 
-std::string ports(const json& ranges) {
+std::string flow_ports(const json& ranges) {
   std::string out;
   for (const json& range : ranges) {
     const auto first = number(range, "first"), last = number(range, "last");
@@ -34,9 +34,10 @@ std::string render_flow(const json& flow, bool ikev2, bool detail) {
   const std::string local = text(flow, "local"), remote = text(flow, "remote");
   const auto protocol = number(flow, "protocol");
   const std::string name = protocol != 0 ? fmt::format("{}", protocol) : is_v6(local) ? "ipv6" : "ip";
-  std::string out = fmt::format("  IPSEC FLOW: {} {}{} {}{} {}{}{}\n", text(flow, "action"), name, ikev2 ? " " : "",
-                                address_and_mask(local), ports(list(flow, "local_ports")), address_and_mask(remote),
-                                ports(list(flow, "remote_ports")), flow.value("fragments", false) ? " fragments" : "");
+  std::string out =
+      fmt::format("  IPSEC FLOW: {} {}{} {}{} {}{}{}\n", text(flow, "action"), name, ikev2 ? " " : "",
+                  address_and_mask(local), flow_ports(list(flow, "local_ports")), address_and_mask(remote),
+                  flow_ports(list(flow, "remote_ports")), flow.value("fragments", false) ? " fragments" : "");
   std::string idents;
   for (const json& pair : list(flow, "true_ident"))
     idents += fmt::format("    {} -> {}\n", selector(text(pair, "local"), 0, 0), selector(text(pair, "remote"), 0, 0));

@@ -89,7 +89,7 @@ std::string render_child(const json& child, bool detail) {
                            text(child, "comp", "none"), text(child, "mode"));
 }
 
-std::string render_session(const json& session, bool detail) {
+std::string render_ike_session(const json& session, bool detail) {
   const auto id = number(session, "session_id");
   std::string out = fmt::format("Session-id:{}, Status:{}, IKE count:{}, CHILD count:{}\n\n", id,
                                 text(session, "status"), number(session, "ike_count"), number(session, "child_count"));
@@ -126,7 +126,7 @@ std::string render_sa(const json& session, bool detail) {
 
 }  // namespace
 
-std::string render_ikev2_session(const json& data) { return by_family(data, "Session", render_session); }
+std::string render_ikev2_session(const json& data) { return by_family(data, "Session", render_ike_session); }
 std::string render_ikev2_sa(const json& data) { return by_family(data, "SA", render_sa); }
 
 }  // namespace postern::cli

@@ -12,6 +12,10 @@ target_compile_options(postern_options INTERFACE -Wall -Wextra -Wconversion -Wer
 target_compile_options(postern_options INTERFACE
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion>
   $<$<CXX_COMPILER_ID:Clang>:-Wno-missing-field-initializers>)
+# Where the files of a room are compiled several at a time, GCC takes their unnamed namespaces for a header's.
+if(CMAKE_UNITY_BUILD)
+  target_compile_options(postern_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+endif()
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_definitions(postern_options INTERFACE _FORTIFY_SOURCE=2)
 endif()
@@ -52,6 +56,7 @@ function(postern_test NAME)
   add_executable(${NAME} ${ARG_SOURCES} ${PROJECT_SOURCE_DIR}/tests/doctest_main.cpp)
   list(TRANSFORM ARG_USES PREPEND postern_)
   target_link_libraries(${NAME} PRIVATE postern_options ${ARG_USES} ${ARG_LIBRARIES} doctest::doctest)
+  set_target_properties(${NAME} PROPERTIES UNITY_BUILD OFF)  # tests name their helpers alike, and may
   target_compile_options(${NAME} PRIVATE -O1)  # nobody waits for a test's own code, but everybody for its compiler
   add_test(NAME ${NAME} COMMAND ${NAME})
 endfunction()

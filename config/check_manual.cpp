@@ -213,7 +213,7 @@ void check_map(Check& check, std::size_t i) {
     check.report.warning(at("/crypto_maps/{}", i), fmt::format("crypto map {} is applied to no interface", map.name));
 }
 
-void check_tunnel(Check& check, std::size_t i) {
+void check_manual_tunnel(Check& check, std::size_t i) {
   const Tunnel& tunnel = check.document.tunnels[i];
   const IpsecProfile* const profile = find_named(check.document.profiles, tunnel.profile);
   if (profile == nullptr) return;
@@ -236,7 +236,7 @@ void check_tunnel(Check& check, std::size_t i) {
 
 void check_manual(Check& check) {
   for (std::size_t i = 0; i < check.document.crypto_maps.size(); ++i) check_map(check, i);
-  for (std::size_t i = 0; i < check.document.tunnels.size(); ++i) check_tunnel(check, i);
+  for (std::size_t i = 0; i < check.document.tunnels.size(); ++i) check_manual_tunnel(check, i);
 }
 
 }  // namespace postern::config

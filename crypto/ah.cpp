@@ -8,7 +8,7 @@
 namespace postern::crypto {
 namespace {
 
-constexpr std::array<std::byte, max_digest_bytes> zeros{};
+constexpr std::array<std::byte, max_digest_bytes> zero_icv{};
 
 using Digest = std::array<std::byte, max_digest_bytes>;
 
@@ -26,7 +26,7 @@ void authenticate(const EspJob& job, Digest& out) {
   std::array<std::byte, sequence_high_bytes> high;
   put_sequence_high(job, high.data());
   const std::array<Bytes, 5> parts = {Bytes(job.covered, job.covered_bytes), Bytes(job.esp, ah_fixed_bytes),
-                                      Bytes(zeros).first(key.icv_bytes), Bytes(job.esp + behind, job.size - behind),
+                                      Bytes(zero_icv).first(key.icv_bytes), Bytes(job.esp + behind, job.size - behind),
                                       high};
   hmac(*hash_of(key.integrity), key.hmac, std::span(parts).first(key.extended_sequence ? 5 : 4), out.data());
 }

@@ -9,7 +9,7 @@ namespace postern::crypto {
 namespace {
 
 using Block = std::array<std::byte, block_mac_bytes>;
-constexpr Block zeros{};
+constexpr Block zero_block{};
 
 Block filled(std::uint8_t value) {
   Block out;
@@ -19,7 +19,7 @@ Block filled(std::uint8_t value) {
 
 // One block, by CBC from an IV of zeros.
 bool encrypt(OpenSslCipher& aes_cbc, Bytes key, const Block& in, Block& out) {
-  return aes_cbc.start(key.data(), zeros.data()) && aes_cbc.process(out.data(), in.data(), in.size());
+  return aes_cbc.start(key.data(), zero_block.data()) && aes_cbc.process(out.data(), in.data(), in.size());
 }
 
 // RFC 4493 §2.3: the product with x in GF(2^128), without a branch on the key.
@@ -38,7 +38,7 @@ bool expand_xcbc(OpenSslCipher& aes_cbc, Bytes key, BlockMacKey& out) {
 // RFC 4493 §2.3.
 bool expand_cmac(OpenSslCipher& aes_cbc, Bytes key, BlockMacKey& out) {
   Block l;
-  if (!encrypt(aes_cbc, key, zeros, l)) return false;
+  if (!encrypt(aes_cbc, key, zero_block, l)) return false;
   std::ranges::copy(key, out.cipher.begin());
   double_block(l, out.whole);
   double_block(out.whole, out.part);
@@ -104,7 +104,7 @@ Result<void> expand_block_mac(Integrity integrity, Bytes key, BlockMacKey& out) 
 }
 
 bool block_mac(OpenSslCipher& aes_cbc, const BlockMacKey& key, std::span<const Bytes> parts, std::byte* out) {
-  if (!aes_cbc.start(key.cipher.data(), zeros.data())) return false;
+  if (!aes_cbc.start(key.cipher.data(), zero_block.data())) return false;
   Chain chain(aes_cbc);
   for (const Bytes part : parts)
     if (!chain.add(part)) return false;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t block_bytes = 16;
 using Block = std::array<std::byte, block_bytes>;
-constexpr Block zeros{};
+constexpr Block zero_counter{};
 constexpr std::uint8_t length_bytes = 4;  // RFC 4309 §4: L
 
 // RFC 3610 §2.3: A_0, the counter zero.
@@ -41,7 +41,7 @@ Block aad_block(Bytes aad) {
 // What CBC gives last is the MAC.
 bool cbc_mac(OpenSslCipher& cbc, const CcmPacket& packet, Block& mac) {
   const Block b0 = first_block(packet), aad = aad_block(packet.aad);
-  if (!cbc.start(packet.key, zeros.data()) || !cbc.process(mac.data(), b0.data(), block_bytes) ||
+  if (!cbc.start(packet.key, zero_counter.data()) || !cbc.process(mac.data(), b0.data(), block_bytes) ||
       !cbc.process(mac.data(), aad.data(), block_bytes))
     return false;
   std::array<std::byte, 1024> scratch;
@@ -61,7 +61,7 @@ bool cbc_mac(OpenSslCipher& cbc, const CcmPacket& packet, Block& mac) {
 // The key stream of A_0 covers the MAC, that of A_1, A_2, ... the text.
 bool crypt(OpenSslCipher& ctr, const CcmPacket& packet, Block& s0) {
   const Block a0 = first_counter(packet);
-  return ctr.start(packet.key, a0.data()) && ctr.process(s0.data(), zeros.data(), block_bytes) &&
+  return ctr.start(packet.key, a0.data()) && ctr.process(s0.data(), zero_counter.data(), block_bytes) &&
          ctr.process(packet.text.data(), packet.text.data(), packet.text.size());
 }
 

@@ -45,7 +45,7 @@ const Row* find_row(DhGroup group) {
   return row == rows.end() ? nullptr : &*row;
 }
 
-const unsigned char* octets(const std::byte* p) { return reinterpret_cast<const unsigned char*>(p); }
+const unsigned char* dh_octets(const std::byte* p) { return reinterpret_cast<const unsigned char*>(p); }
 
 std::unexpected<Error> refuse(DhGroup group, const char* what) {
   ERR_clear_error();
@@ -69,7 +69,7 @@ Result<std::vector<std::byte>> public_value_of(const Row& row, EVP_PKEY* key) {
 bool in_range(EVP_PKEY* own, Bytes value) {
   BIGNUM* prime = nullptr;
   if (EVP_PKEY_get_bn_param(own, OSSL_PKEY_PARAM_FFC_P, &prime) != 1) return false;
-  const Owned<BIGNUM> p(prime), y(BN_bin2bn(octets(value.data()), static_cast<int>(value.size()), nullptr));
+  const Owned<BIGNUM> p(prime), y(BN_bin2bn(dh_octets(value.data()), static_cast<int>(value.size()), nullptr));
   return y && BN_sub_word(p.get(), 1) == 1 && BN_cmp(y.get(), BN_value_one()) > 0 && BN_cmp(y.get(), p.get()) < 0;
 }
 
@@ -77,10 +77,10 @@ bool in_range(EVP_PKEY* own, Bytes value) {
 Owned<EVP_PKEY> peer_key(const Row& row, EVP_PKEY* own, Bytes value) {
   if (row.kind == Kind::montgomery)
     return Owned<EVP_PKEY>(
-        EVP_PKEY_new_raw_public_key_ex(nullptr, row.type, nullptr, octets(value.data()), value.size()));
+        EVP_PKEY_new_raw_public_key_ex(nullptr, row.type, nullptr, dh_octets(value.data()), value.size()));
   std::vector<unsigned char> encoded;
   if (row.kind == Kind::ecp) encoded.push_back(uncompressed);
-  encoded.insert(encoded.end(), octets(value.data()), octets(value.data()) + value.size());
+  encoded.insert(encoded.end(), dh_octets(value.data()), dh_octets(value.data()) + value.size());
   Owned<EVP_PKEY> peer(EVP_PKEY_new());
   if (!peer || EVP_PKEY_copy_parameters(peer.get(), own) != 1 ||
       EVP_PKEY_set1_encoded_public_key(peer.get(), encoded.data(), encoded.size()) != 1)

@@ -11,14 +11,14 @@
 namespace postern::crypto {
 namespace {
 
-unsigned char* octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p); }
+unsigned char* digest_octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p); }
 
 struct Sha1 {
   using Context = SHA_CTX;
   static constexpr std::size_t block = SHA_CBLOCK, digest = SHA_DIGEST_LENGTH;
   static void start(Context& c) { SHA1_Init(&c); }
   static void update(Context& c, Bytes in) { SHA1_Update(&c, in.data(), in.size()); }
-  static void finish(Context& c, std::byte* out) { SHA1_Final(octets(out), &c); }
+  static void finish(Context& c, std::byte* out) { SHA1_Final(digest_octets(out), &c); }
   static void load(Context& c, const std::byte* in) {
     std::array<std::uint32_t, 5> h;
     std::memcpy(h.data(), in, sizeof h);
@@ -35,7 +35,7 @@ struct Sha256 {
   static constexpr std::size_t block = SHA256_CBLOCK, digest = SHA256_DIGEST_LENGTH;
   static void start(Context& c) { SHA256_Init(&c); }
   static void update(Context& c, Bytes in) { SHA256_Update(&c, in.data(), in.size()); }
-  static void finish(Context& c, std::byte* out) { SHA256_Final(octets(out), &c); }
+  static void finish(Context& c, std::byte* out) { SHA256_Final(digest_octets(out), &c); }
   static void load(Context& c, const std::byte* in) { std::memcpy(c.h, in, sizeof c.h); }
   static void store(const Context& c, std::byte* out) { std::memcpy(out, c.h, sizeof c.h); }
 };
@@ -45,7 +45,7 @@ struct Sha512 {
   static constexpr std::size_t block = SHA512_CBLOCK, digest = SHA512_DIGEST_LENGTH;
   static void start(Context& c) { SHA512_Init(&c); }
   static void update(Context& c, Bytes in) { SHA512_Update(&c, in.data(), in.size()); }
-  static void finish(Context& c, std::byte* out) { SHA512_Final(octets(out), &c); }
+  static void finish(Context& c, std::byte* out) { SHA512_Final(digest_octets(out), &c); }
   static void load(Context& c, const std::byte* in) { std::memcpy(c.h, in, sizeof c.h); }
   static void store(const Context& c, std::byte* out) { std::memcpy(out, c.h, sizeof c.h); }
 };
@@ -54,7 +54,7 @@ struct Sha384 : Sha512 {
   static constexpr std::size_t digest = SHA384_DIGEST_LENGTH;
   static void start(Context& c) { SHA384_Init(&c); }
   static void update(Context& c, Bytes in) { SHA384_Update(&c, in.data(), in.size()); }
-  static void finish(Context& c, std::byte* out) { SHA384_Final(octets(out), &c); }
+  static void finish(Context& c, std::byte* out) { SHA384_Final(digest_octets(out), &c); }
 };
 
 struct Md5 {
@@ -62,7 +62,7 @@ struct Md5 {
   static constexpr std::size_t block = MD5_CBLOCK, digest = MD5_DIGEST_LENGTH;
   static void start(Context& c) { MD5_Init(&c); }
   static void update(Context& c, Bytes in) { MD5_Update(&c, in.data(), in.size()); }
-  static void finish(Context& c, std::byte* out) { MD5_Final(octets(out), &c); }
+  static void finish(Context& c, std::byte* out) { MD5_Final(digest_octets(out), &c); }
   static void load(Context& c, const std::byte* in) {
     std::array<std::uint32_t, 4> h;
     std::memcpy(h.data(), in, sizeof h);

@@ -20,17 +20,17 @@ const Result<IpsecMbManager>& expander() {
   return manager;
 }
 
-std::size_t length_index(const EspKey::Expanded& key) { return (key.key_bytes - 16U) / 8; }
+std::size_t aes_length_index(const EspKey::Expanded& key) { return (key.key_bytes - 16U) / 8; }
 
 void expand_aes(IMB_MGR* mgr, EspKey::Expanded& key) {
   const std::array<keyexp_t, 3> expand = {mgr->keyexp_128, mgr->keyexp_192, mgr->keyexp_256};
   std::byte* const out = key.ipsec_mb.cipher.data();
-  expand[length_index(key)](key.cipher_key.data(), out, out + aes_rounds_bytes);
+  expand[aes_length_index(key)](key.cipher_key.data(), out, out + aes_rounds_bytes);
 }
 
 void expand_gcm(IMB_MGR* mgr, EspKey::Expanded& key) {
   const std::array<aes_gcm_pre_t, 3> expand = {mgr->gcm128_pre, mgr->gcm192_pre, mgr->gcm256_pre};
-  expand[length_index(key)](key.cipher_key.data(), reinterpret_cast<gcm_key_data*>(key.ipsec_mb.cipher.data()));
+  expand[aes_length_index(key)](key.cipher_key.data(), reinterpret_cast<gcm_key_data*>(key.ipsec_mb.cipher.data()));
 }
 
 void expand_des(IMB_MGR* mgr, EspKey::Expanded& key) {

@@ -14,10 +14,10 @@ struct FreeCipher {
   void operator()(EVP_CIPHER* cipher) const { EVP_CIPHER_free(cipher); }
 };
 
-unsigned char* octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p); }
-const unsigned char* octets(const std::byte* p) { return reinterpret_cast<const unsigned char*>(p); }
+unsigned char* evp_octets(std::byte* p) { return reinterpret_cast<unsigned char*>(p); }
+const unsigned char* evp_octets(const std::byte* p) { return reinterpret_cast<const unsigned char*>(p); }
 
-constexpr std::array<std::byte, 32> zeros{};  // no cipher has a longer key or IV
+constexpr std::array<std::byte, 32> zero_key{};  // no cipher has a longer key or IV
 
 // DES is 3DES with three equal keys (start() sees to it): the legacy provider, which alone has DES-CBC, is a file that
 // a sandboxed process cannot load.
@@ -52,7 +52,7 @@ Result<OpenSslCipher> OpenSslCipher::create(Cipher cipher, std::size_t key_bits,
   out.direction_ = direction;
   out.is_des_ = cipher == Cipher::des_cbc;
   if (!algorithm || !out.context_ ||
-      EVP_CipherInit_ex2(out.context_.get(), algorithm.get(), octets(zeros.data()), octets(zeros.data()),
+      EVP_CipherInit_ex2(out.context_.get(), algorithm.get(), evp_octets(zero_key.data()), evp_octets(zero_key.data()),
                          std::to_underlying(direction), nullptr) != 1)
     return fail("OpenSSL has no " + name);
   EVP_CIPHER_CTX_set_padding(out.context_.get(), 0);
@@ -63,14 +63,14 @@ bool OpenSslCipher::start(const std::byte* key, const std::byte* iv) {
   const std::byte* const new_key = keyed_ == key ? nullptr : key;
   keyed_ = key;
   if (is_des_ && new_key != nullptr) return start_des(new_key, iv);
-  return EVP_CipherInit_ex2(context_.get(), nullptr, octets(new_key), octets(iv), std::to_underlying(direction_),
-                            nullptr) == 1;
+  return EVP_CipherInit_ex2(context_.get(), nullptr, evp_octets(new_key), evp_octets(iv),
+                            std::to_underlying(direction_), nullptr) == 1;
 }
 
 bool OpenSslCipher::start_des(const std::byte* key, const std::byte* iv) {
   std::array<std::byte, 24> thrice;
   for (std::size_t i = 0; i < thrice.size(); ++i) thrice[i] = key[i % 8];
-  const bool started = EVP_CipherInit_ex2(context_.get(), nullptr, octets(thrice.data()), octets(iv),
+  const bool started = EVP_CipherInit_ex2(context_.get(), nullptr, evp_octets(thrice.data()), evp_octets(iv),
                                           std::to_underlying(direction_), nullptr) == 1;
   wipe(thrice);
   return started;
@@ -78,7 +78,7 @@ bool OpenSslCipher::start_des(const std::byte* key, const std::byte* iv) {
 
 bool OpenSslCipher::process(std::byte* out, const std::byte* in, std::size_t size) {
   int written = 0;
-  return EVP_CipherUpdate(context_.get(), octets(out), &written, octets(in), static_cast<int>(size)) == 1;
+  return EVP_CipherUpdate(context_.get(), evp_octets(out), &written, evp_octets(in), static_cast<int>(size)) == 1;
 }
 
 bool OpenSslCipher::finish() {
@@ -99,7 +99,7 @@ bool OpenSslCipher::expect_tag(const std::byte* tag, std::size_t size) {
 
 void OpenSslCipher::forget() {
   if (std::exchange(keyed_, nullptr) != nullptr)
-    EVP_CipherInit_ex2(context_.get(), nullptr, octets(zeros.data()), octets(zeros.data()),
+    EVP_CipherInit_ex2(context_.get(), nullptr, evp_octets(zero_key.data()), evp_octets(zero_key.data()),
                        std::to_underlying(direction_), nullptr);
 }
 

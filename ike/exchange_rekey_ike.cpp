@@ -8,7 +8,7 @@
 namespace postern::ike {
 namespace {
 
-constexpr auto temporary_wait = std::chrono::seconds(1);
+constexpr auto ike_rekey_wait = std::chrono::seconds(1);
 constexpr auto retry_wait = std::chrono::seconds(10);
 
 Octets spi_octets(std::uint64_t spi) {
@@ -68,7 +68,7 @@ void attempt_refused(SessionCore& core, IkeAttempt attempt, const NotifyPayload&
     attempt.dh = std::move(dh);
     return send_attempt(core, std::move(attempt), now);
   }
-  if (error.type == NotifyType::temporary_failure) return try_again(core, core.jittered(temporary_wait, 0.5, 1.5), now);
+  if (error.type == NotifyType::temporary_failure) return try_again(core, core.jittered(ike_rekey_wait, 0.5, 1.5), now);
   Failure failure;
   failure.kind = FailureKind::refused;
   failure.by_peer = true;

@@ -9,7 +9,7 @@ constexpr std::uint8_t flag_initiator = 0x08, flag_response = 0x20, critical_bit
 constexpr std::uint8_t major_version = 2;
 constexpr std::size_t payload_header_bytes = 4;
 
-std::unexpected<ParseFailure> refuse(ParseError error, PayloadType where = PayloadType::none) {
+std::unexpected<ParseFailure> refuse_message(ParseError error, PayloadType where = PayloadType::none) {
   return std::unexpected(ParseFailure{error, where});
 }
 
@@ -31,16 +31,17 @@ Parsed<Start> parse_start(Bytes datagram) {
   const std::uint8_t flags = in.u8();
   header.message_id = in.u32();
   const std::uint32_t length = in.u32();
-  if (!in.ok()) return refuse(ParseError::truncated);
+  if (!in.ok()) return refuse_message(ParseError::truncated);
   // §2.5: the minor version is not looked at.
-  if (version >> 4 > major_version) return refuse(ParseError::unsupported_version);
-  if (version >> 4 < major_version) return refuse(ParseError::bad_value);
+  if (version >> 4 > major_version) return refuse_message(ParseError::unsupported_version);
+  if (version >> 4 < major_version) return refuse_message(ParseError::bad_value);
   if (length != datagram.size())
-    return refuse(length > datagram.size() ? ParseError::truncated : ParseError::bad_length);
+    return refuse_message(length > datagram.size() ? ParseError::truncated : ParseError::bad_length);
   header.from_initiator = (flags & flag_initiator) != 0;
   header.response = (flags & flag_response) != 0;
   // §3.1, but for §1.5: INVALID_SPI outside an IKE SA has no SPI to name.
-  if (header.initiator_spi == 0 && header.exchange != ExchangeType::informational) return refuse(ParseError::bad_value);
+  if (header.initiator_spi == 0 && header.exchange != ExchangeType::informational)
+    return refuse_message(ParseError::bad_value);
   return start;
 }
 
@@ -55,18 +56,18 @@ Parsed<std::vector<Payload>> parse_chain(PayloadType first, Bytes chain) {
     const PayloadType next{in.u8()};
     const bool critical = (in.u8() & critical_bit) != 0;
     const std::uint16_t length = in.u16();
-    if (!in.ok()) return refuse(ParseError::truncated, type);
-    if (length < payload_header_bytes) return refuse(ParseError::bad_length, type);
+    if (!in.ok()) return refuse_message(ParseError::truncated, type);
+    if (length < payload_header_bytes) return refuse_message(ParseError::bad_length, type);
     const Bytes body = in.take(length - payload_header_bytes);
-    if (!in.ok()) return refuse(ParseError::truncated, type);
-    if (critical && !is_known(type)) return refuse(ParseError::unsupported_critical, type);
-    if (type == PayloadType::encrypted) return refuse(ParseError::bad_value, type);
-    if (payloads.size() == max_payloads) return refuse(ParseError::too_many, type);
+    if (!in.ok()) return refuse_message(ParseError::truncated, type);
+    if (critical && !is_known(type)) return refuse_message(ParseError::unsupported_critical, type);
+    if (type == PayloadType::encrypted) return refuse_message(ParseError::bad_value, type);
+    if (payloads.size() == max_payloads) return refuse_message(ParseError::too_many, type);
     POSTERN_TRY(payload, parse_payload(type, body));
     payloads.push_back(std::move(payload));
     type = next;
   }
-  if (in.remaining() != 0) return refuse(ParseError::bad_length);
+  if (in.remaining() != 0) return refuse_message(ParseError::bad_length);
   return payloads;
 }
 
@@ -138,7 +139,7 @@ Parsed<Message> open_message(Bytes datagram, const crypto::IkeCipher& cipher) {
   // Whatever is wrong before the integrity check anyone may have sent.
   const auto start = parse_start(datagram);
   if (!start || start->first != PayloadType::encrypted)
-    return refuse(ParseError::not_protected, start ? start->first : PayloadType::none);
+    return refuse_message(ParseError::not_protected, start ? start->first : PayloadType::none);
   ByteReader in(datagram.subspan(header_bytes));
   const PayloadType first_inside{in.u8()};
   in.skip(1);
@@ -146,9 +147,9 @@ Parsed<Message> open_message(Bytes datagram, const crypto::IkeCipher& cipher) {
   const Bytes body = in.rest();
   // §3.14: it is the last payload.
   if (!in.ok() || length != payload_header_bytes + body.size())
-    return refuse(ParseError::not_protected, PayloadType::encrypted);
+    return refuse_message(ParseError::not_protected, PayloadType::encrypted);
   const auto plain = cipher.open(datagram.first(header_bytes + payload_header_bytes), body);
-  if (!plain) return refuse(ParseError::not_authentic, PayloadType::encrypted);
+  if (!plain) return refuse_message(ParseError::not_authentic, PayloadType::encrypted);
   POSTERN_TRY(payloads, parse_chain(first_inside, *plain));
   return Message{start->header, std::move(payloads)};
 }

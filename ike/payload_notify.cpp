@@ -7,7 +7,7 @@ namespace postern::ike {
 namespace {
 
 // What a notify says about an SA, and in how many bytes: 4 of a child's SPI, none of an IKE SA's, which the header has.
-bool fits_protocol(ProtocolId protocol, std::size_t spi_bytes) {
+bool spi_fits_notify(ProtocolId protocol, std::size_t spi_bytes) {
   switch (protocol) {
     case ProtocolId::ike: return spi_bytes == 0;
     case ProtocolId::ah:
@@ -50,7 +50,7 @@ Decoded<NotifyPayload> decode_notify(Bytes body) {
   if (!in.ok()) return refuse(ParseError::truncated);
   // §3.10: without an SPI the protocol is ignored.
   if (spi_bytes != 0) notify.protocol = protocol;
-  if (!fits_protocol(notify.protocol, spi_bytes) || !fits_type(notify)) return refuse(ParseError::bad_value);
+  if (!spi_fits_notify(notify.protocol, spi_bytes) || !fits_type(notify)) return refuse(ParseError::bad_value);
   return notify;
 }
 

@@ -43,7 +43,7 @@ json show_ike(const ShowInput& input) {
   return out;
 }
 
-std::string text_of(const json& args, const char* key) {
+std::string argument_text(const json& args, const char* key) {
   return args.is_object() && args.contains(key) && args[key].is_string() ? args[key].get<std::string>() : "";
 }
 
@@ -59,12 +59,12 @@ json failure(const std::string& message, int exit) {
 
 std::optional<json> show(std::string_view command, const json& args, const ShowInput& input) {
   std::optional<IpAddress> peer;
-  if (const std::string given = text_of(args, "peer"); !given.empty()) {
+  if (const std::string given = argument_text(args, "peer"); !given.empty()) {
     const auto parsed = IpAddress::parse(given);
     if (!parsed) return failure(parsed.error().message(), 2);
     peer = *parsed;
   }
-  const std::string name = text_of(args, "name");
+  const std::string name = argument_text(args, "name");
   const auto named = [&](json data, const char* key) {
     if (!name.empty() && data[key].empty()) return failure("there is no " + std::string(key) + " \"" + name + "\"", 1);
     return success(std::move(data));

@@ -13,7 +13,7 @@
 namespace postern::loader {
 namespace {
 
-constexpr std::chrono::milliseconds patience{3000};
+constexpr std::chrono::milliseconds child_patience{3000};
 constexpr off_t max_answer_bytes = 64 << 20;
 
 // A child on the listening socket `path`, which is its descriptor 3.
@@ -89,7 +89,7 @@ Result<WorkerChild> start_worker(const std::string& node, const std::string& soc
   POSTERN_TRY(process, start_listening("postern-worker", node, socket_path));
   auto link = WorkerLink::connect(socket_path);
   if (!link) {
-    end_process(process, patience);
+    end_process(process, child_patience);
     return std::unexpected(link.error());
   }
   return WorkerChild{std::move(process), std::move(*link)};
@@ -100,7 +100,7 @@ std::optional<WorkerChild> adopt_worker(const ProcessId& id, const std::string& 
   if (!process) return std::nullopt;
   auto link = WorkerLink::connect(socket_path);
   if (!link) {
-    end_process(*process, patience);
+    end_process(*process, child_patience);
     return std::nullopt;
   }
   return WorkerChild{std::move(*process), std::move(*link)};
@@ -136,7 +136,7 @@ Result<IkeChild> start_ike(const std::string& node, const std::string& socket_pa
   POSTERN_TRY(process, start_listening("postern-ike", node, socket_path));
   Child watched{process.id, Fd(::dup(process.pidfd.get()))};
   auto introduced = introduce(std::move(process), socket_path, make_broker);
-  if (!introduced) end_process(watched, patience);
+  if (!introduced) end_process(watched, child_patience);
   return introduced;
 }
 
@@ -146,7 +146,7 @@ std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket
   Child watched{process->id, Fd(::dup(process->pidfd.get()))};
   auto introduced = introduce(std::move(*process), socket_path, make_broker);
   if (introduced) return std::move(*introduced);
-  end_process(watched, patience);
+  end_process(watched, child_patience);
   return std::nullopt;
 }
 

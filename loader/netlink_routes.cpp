@@ -11,7 +11,7 @@
 namespace postern::loader {
 namespace {
 
-std::uint8_t kernel_family(Family family) { return family == Family::v4 ? AF_INET : AF_INET6; }
+std::uint8_t netlink_family(Family family) { return family == Family::v4 ? AF_INET : AF_INET6; }
 
 std::uint8_t kernel_type(RouteType type) {
   switch (type) {
@@ -45,7 +45,7 @@ bool is_unicast(RouteType type) { return type == RouteType::unicast || type == R
 
 rtmsg route_header(const Route& route) {
   rtmsg header{};
-  header.rtm_family = kernel_family(route.destination.family());
+  header.rtm_family = netlink_family(route.destination.family());
   header.rtm_dst_len = route.destination.length;
   header.rtm_table = route.table < 256 ? static_cast<unsigned char>(route.table) : std::uint8_t{RT_TABLE_UNSPEC};
   header.rtm_protocol = route.protocol;
@@ -100,7 +100,7 @@ std::string describe(const Route& route) {
 
 ifaddrmsg address_header(std::uint32_t ifindex, const Prefix& address) {
   ifaddrmsg header{};
-  header.ifa_family = kernel_family(address.family());
+  header.ifa_family = netlink_family(address.family());
   header.ifa_prefixlen = address.length;
   header.ifa_index = ifindex;
   return header;
@@ -108,7 +108,7 @@ ifaddrmsg address_header(std::uint32_t ifindex, const Prefix& address) {
 
 fib_rule_hdr rule_header(const Rule& rule) {
   fib_rule_hdr header{};
-  header.family = kernel_family(rule.family);
+  header.family = netlink_family(rule.family);
   header.table = rule.table < 256 ? static_cast<std::uint8_t>(rule.table) : std::uint8_t{RT_TABLE_UNSPEC};
   header.action = FR_ACT_TO_TBL;
   return header;
@@ -193,7 +193,7 @@ Result<void> Netlink::remove_route(const Route& route) {
 Result<std::vector<Route>> Netlink::routes(Family family, std::uint32_t table) {
   std::vector<Route> found;
   rtmsg header{};
-  header.rtm_family = kernel_family(family);
+  header.rtm_family = netlink_family(family);
   header.rtm_protocol = route_protocol;  // filtered by the kernel: the table may hold a full routing feed
   NetlinkMessage request(RTM_GETROUTE, 0, header);
   request.put_u32(RTA_TABLE, table);
@@ -211,7 +211,7 @@ Result<std::vector<Route>> Netlink::routes(Family family, std::uint32_t table) {
 
 Result<Route> Netlink::lookup(const RouteQuery& query) {
   rtmsg header{};
-  header.rtm_family = kernel_family(query.destination.family());
+  header.rtm_family = netlink_family(query.destination.family());
   header.rtm_dst_len = query.destination.family() == Family::v4 ? 32 : 128;
   // IPv6 tells the table unasked, and refuses the flag.
   if (header.rtm_family == AF_INET) header.rtm_flags = RTM_F_LOOKUP_TABLE;

@@ -18,7 +18,7 @@ namespace {
 // Netlink tells of one change in several messages.
 constexpr std::chrono::milliseconds settle{100};
 constexpr std::chrono::seconds plain_side_interval{10};  // legacy iptables and sysctls announce nothing
-constexpr std::chrono::milliseconds patience{3000};
+constexpr std::chrono::milliseconds worker_patience{3000};
 
 Result<Fd> signal_descriptor() {
   sigset_t signals;
@@ -356,9 +356,9 @@ Result<void> Node::stop() {
       spdlog::error("{}: {}", name, blocked.error().message());
   if (worker_) {
     if (const auto asked = worker_->link.shutdown(); !asked) spdlog::debug("{}", asked.error().message());
-    end_process(worker_->process, patience);
+    end_process(worker_->process, worker_patience);
   }
-  if (ike_) end_process(ike_->process, patience);
+  if (ike_) end_process(ike_->process, worker_patience);
   worker_.reset();
   xsks_.forget();
   ike_.reset();

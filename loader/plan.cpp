@@ -12,12 +12,6 @@ namespace {
 
 // IPv4 and IPv6 map sets of one interface are one policy; their entries must not be taken for each other's.
 constexpr std::uint32_t ipv6_entry_offset = 0x10000;
-constexpr std::uint32_t tunnel_sequence = 65537;
-
-std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf) {
-  const config::Vrf* const found = vrf ? config::find_named(document.vrfs, *vrf) : nullptr;
-  return found == nullptr ? 0 : found->table;
-}
 
 std::string text_of(const std::vector<config::PortRange>& ranges) {
   std::string text;

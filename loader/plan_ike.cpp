@@ -10,12 +10,6 @@ namespace postern::loader {
 namespace {
 
 constexpr std::uint64_t kilobyte = 1024;
-constexpr std::uint32_t tunnel_sequence = 65537;
-
-std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf) {
-  const config::Vrf* const found = vrf ? config::find_named(document.vrfs, *vrf) : nullptr;
-  return found == nullptr ? 0 : found->table;
-}
 
 // --- config's values as ike's
 
@@ -54,7 +48,7 @@ ike::Initiate initiate_of(config::Initiate in) {
   return in == config::Initiate::always ? ike::Initiate::always : ike::Initiate::on_traffic;
 }
 
-ike::Selector any_of(Family family) {
+ike::Selector selector_of_any(Family family) {
   const Prefix any{family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
   return {0, 0, 65535, any.first(), any.last()};
 }
@@ -286,7 +280,7 @@ class IkePlanner {
     one.sequence = tunnel_sequence;
     one.initiate = initiate_of(ipsec->initiate);
     for (const Family family : {Family::v4, Family::v6})
-      if (family == Family::v4 ? tunnel.carries_v4 : tunnel.carries_v6) one.local.push_back(any_of(family));
+      if (family == Family::v4 ? tunnel.carries_v4 : tunnel.carries_v6) one.local.push_back(selector_of_any(family));
     one.remote = one.local;
     one.place.flow = flow->id;
     one.place.deliver = DeliverTo::tunnel;

@@ -20,7 +20,7 @@ std::optional<IpAddress> first_of(const std::vector<Prefix>& addresses, Family f
 }
 
 bool has_address(const std::vector<Prefix>& addresses, const IpAddress& address) {
-  return std::ranges::any_of(addresses, [&](const Prefix& prefix) { return prefix.address == address; });
+  return std::ranges::traffic_of_any(addresses, [&](const Prefix& prefix) { return prefix.address == address; });
 }
 
 DfPolicy df_of(config::DfBit df) {
@@ -137,7 +137,7 @@ std::uint32_t tunnel_mtu(const config::Document& document, const config::Tunnel&
   return smallest;
 }
 
-TrafficSelector any_of(Family family) {
+TrafficSelector traffic_of_any(Family family) {
   const Prefix any{family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
   TrafficSelector selector;
   selector.source_first = selector.destination_first = any.first();
@@ -146,6 +146,11 @@ TrafficSelector any_of(Family family) {
 }
 
 }  // namespace
+
+std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf) {
+  const config::Vrf* const found = vrf ? config::find_named(document.vrfs, *vrf) : nullptr;
+  return found == nullptr ? 0 : found->table;
+}
 
 std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link, Family family) {
   if (const config::Interface* const interface = config::find_named(document.interfaces, link.name))
@@ -243,8 +248,8 @@ Result<std::vector<PlannedSaPair>> tunnel_sa_pairs(const TunnelSaInput& input) {
   common.path_mtu = std::min(input.outside.mtu, largest_path_mtu);
   set_encapsulation(common, input.tunnel.udp_encapsulation, input.tunnel.udp_local_port, input.tunnel.udp_remote_port);
   std::vector<TrafficSelector> selectors;
-  if (input.tunnel.carries_v4) selectors.push_back(any_of(Family::v4));
-  if (input.tunnel.carries_v6) selectors.push_back(any_of(Family::v6));
+  if (input.tunnel.carries_v4) selectors.push_back(traffic_of_any(Family::v4));
+  if (input.tunnel.carries_v6) selectors.push_back(traffic_of_any(Family::v6));
   return pairs_of(input.tunnel.device(), common, *set, input.tunnel.keys, selectors);
 }
 

@@ -9,6 +9,12 @@
 
 namespace postern::loader {
 
+// The sequence number by which a tunnel's flow is known: behind every entry of a crypto map.
+inline constexpr std::uint32_t tunnel_sequence = 65537;
+
+// The routing table of a VRF; 0: the main one.
+[[nodiscard]] std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf);
+
 // Our outer address on that link: the document's if it gives one, else the kernel's; never a link-local IPv6 one.
 [[nodiscard]] std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link,
                                                      Family family);

@@ -158,7 +158,7 @@ json dummy_state(const FlowView& flow) {
   return flow.outbound->dummy_packets == 0 ? "Initializing" : "Active";
 }
 
-json flow_json(const NodeView& view, const FlowContext& context) {
+json sa_flow_json(const NodeView& view, const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const FlowSelector& selector = context.selector;
   const json transforms = transforms_json(view, set_of(view, context))["transforms"];
@@ -225,7 +225,7 @@ Result<json> show_crypto_ipsec_sa(const json& args, const NodeView& view) {
   json blocks = json::array();
   for (const FlowView& flow : view.flows)
     if (const auto context = context_of(view, flow); context && wanted(filter, *context))
-      block_for(blocks, *context)["flows"].push_back(flow_json(view, *context));
+      block_for(blocks, *context)["flows"].push_back(sa_flow_json(view, *context));
   if (blocks.empty() && (filter.interface || filter.map || filter.peer))
     return fail("no flow is of that interface, map and peer");
   return json{{"node", view.node}, {"interfaces", std::move(blocks)}};

@@ -13,12 +13,6 @@ std::string side_text(const Prefix& prefix, const std::optional<std::uint32_t>& 
   return prefix.length == 0 ? "any" : prefix.text();
 }
 
-json ports_json(const std::vector<config::PortRange>& ports) {
-  json out = json::array();
-  for (const config::PortRange& range : ports) out.push_back({{"first", range.first}, {"last", range.last}});
-  return out;
-}
-
 json rule_json(const config::Ace& rule, Family family) {
   json out = {{"sequence", rule.sequence},
               {"action", rule.action == config::Action::permit ? "permit" : "deny"},

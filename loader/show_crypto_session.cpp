@@ -9,12 +9,6 @@ namespace {
 
 using nlohmann::json;
 
-json ports_json(const std::vector<config::PortRange>& ports) {
-  json out = json::array();
-  for (const config::PortRange& range : ports) out.push_back({{"first", range.first}, {"last", range.last}});
-  return out;
-}
-
 int active_sas(const FlowView& flow) {
   int count = 0;
   for (const auto* const sa : {&flow.inbound, &flow.outbound, &flow.inbound_ah, &flow.outbound_ah})
@@ -22,7 +16,7 @@ int active_sas(const FlowView& flow) {
   return count;
 }
 
-json flow_json(const NodeView& view, const FlowContext& context) {
+json session_flow_json(const NodeView& view, const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const FlowSelector& selector = context.selector;
   json true_ident = json::array();
@@ -159,7 +153,7 @@ Result<json> show_crypto_session(const json& args, const NodeView& view) {
     const auto context = context_of(view, flow);
     if (!context || (peer && context->peer.text() != *peer)) continue;
     json& session = session_for(sessions, owners, view, *context);
-    session["flows"].push_back(flow_json(view, *context));
+    session["flows"].push_back(session_flow_json(view, *context));
     if (flow.negotiated) continue;
     if (is_up(flow)) session["status"] = "UP-NO-IKE";
     session["uptime_s"] = std::max(session["uptime_s"].get<std::uint64_t>(), age_of(flow));

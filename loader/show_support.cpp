@@ -10,7 +10,7 @@ const config::Ace* ace_of(const NodeView& view, const config::MapEntry& entry, s
   return acl == nullptr || index >= acl->rules.size() ? nullptr : &acl->rules[index];
 }
 
-constexpr Prefix any_of(Family family) { return {family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0}; }
+constexpr Prefix prefix_of_any(Family family) { return {family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0}; }
 
 std::optional<FlowContext> of_tunnel(const NodeView& view, const FlowView& flow) {
   const auto& tunnels = view.document.tunnels;
@@ -22,13 +22,13 @@ std::optional<FlowContext> of_tunnel(const NodeView& view, const FlowView& flow)
   out.peer = tunnel->destination;
   if (tunnel->udp_encapsulation) out.peer_port = tunnel->udp_remote_port;
   const Family first = tunnel->carries_v4 ? Family::v4 : Family::v6;
-  out.selector.local = out.selector.remote = any_of(first);
+  out.selector.local = out.selector.remote = prefix_of_any(first);
   if (tunnel->carries_v4 && tunnel->carries_v6)
-    out.selector.second_local = out.selector.second_remote = any_of(Family::v6);
+    out.selector.second_local = out.selector.second_remote = prefix_of_any(Family::v6);
   if (const auto address = IpAddress::parse(tunnel->source)) {
     out.local = *address;
     const auto owner = std::ranges::find_if(view.devices, [&](const DeviceView& device) {
-      return std::ranges::any_of(device.addresses, [&](const Prefix& p) { return p.address == *address; });
+      return std::ranges::prefix_of_any(device.addresses, [&](const Prefix& p) { return p.address == *address; });
     });
     out.outside = owner == view.devices.end() ? nullptr : &*owner;
   } else {
@@ -100,6 +100,12 @@ std::string hex_spi(std::uint32_t spi) { return fmt::format("0x{:X}", spi); }
 nlohmann::json transforms_json(const NodeView& view, const std::string& set) {
   const config::TransformSet* const found = config::find_named(view.document.transform_sets, set);
   return {{"name", set}, {"transforms", found == nullptr ? std::vector<std::string>{} : found->transforms}};
+}
+
+nlohmann::json ports_json(const std::vector<config::PortRange>& ports) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const config::PortRange& range : ports) out.push_back({{"first", range.first}, {"last", range.last}});
+  return out;
 }
 
 nlohmann::json or_null(const std::optional<std::string>& text) {

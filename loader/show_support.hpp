@@ -48,6 +48,7 @@ struct FlowContext {
 
 [[nodiscard]] std::string hex_spi(std::uint32_t spi);  // "0x4776A36B"
 [[nodiscard]] nlohmann::json transforms_json(const NodeView& view, const std::string& set);
+[[nodiscard]] nlohmann::json ports_json(const std::vector<config::PortRange>& ports);
 [[nodiscard]] nlohmann::json or_null(const std::optional<std::string>& text);
 [[nodiscard]] nlohmann::json or_null(const std::optional<IpAddress>& address);
 

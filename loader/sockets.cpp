@@ -18,7 +18,7 @@ namespace {
 
 constexpr int ipv6_hdrincl = 36;  // linux/in6.h, which cannot stand beside netinet/in.h
 
-int kernel_family(Family family) { return family == Family::v4 ? AF_INET : AF_INET6; }
+int socket_family(Family family) { return family == Family::v4 ? AF_INET : AF_INET6; }
 
 Result<void> set_option(int socket, int level, int option, int value, std::string_view what) {
   if (::setsockopt(socket, level, option, &value, sizeof value) == 0) return {};
@@ -79,7 +79,7 @@ Result<void> choose_by_marker(int socket, UdpTaker taker, std::string_view what)
 }
 
 Result<Fd> open_raw(Family family, int protocol, std::string_view what, const SocketScope& scope) {
-  POSTERN_TRY(fd, open_socket(kernel_family(family), SOCK_RAW, protocol, what));
+  POSTERN_TRY(fd, open_socket(socket_family(family), SOCK_RAW, protocol, what));
   POSTERN_CHECK(set_mark(fd.get(), what));
   POSTERN_CHECK(report_destination(fd.get(), family, what));
   POSTERN_CHECK(bind_to_vrf(fd.get(), scope, what));
@@ -93,7 +93,7 @@ Result<Fd> open_raw_icmp(Family family, const SocketScope& scope) {
   const std::string_view what = family == Family::v4 ? "raw ICMP" : "raw ICMPv6";
   // IPPROTO_RAW and not ICMP: such a socket receives nothing, while an ICMP one would queue every ICMP packet of the
   // host.
-  POSTERN_TRY(fd, open_socket(kernel_family(family), SOCK_RAW, IPPROTO_RAW, what));
+  POSTERN_TRY(fd, open_socket(socket_family(family), SOCK_RAW, IPPROTO_RAW, what));
   POSTERN_CHECK(family == Family::v4 ? set_option(fd.get(), IPPROTO_IP, IP_HDRINCL, 1, "IP_HDRINCL")
                                      : set_option(fd.get(), IPPROTO_IPV6, ipv6_hdrincl, 1, "IPV6_HDRINCL"));
   // No mark: an error towards a host behind a crypto map is protected like any packet to it (TC egress classifies it).
@@ -111,7 +111,7 @@ Result<Fd> open_raw_ah(Family family, const SocketScope& scope) {
 
 Result<Fd> open_udp(const UdpSpec& spec) {
   const std::string what = fmt::format("UDP port {}", spec.port);
-  POSTERN_TRY(fd, open_socket(kernel_family(spec.family), SOCK_DGRAM, 0, what));
+  POSTERN_TRY(fd, open_socket(socket_family(spec.family), SOCK_DGRAM, 0, what));
   POSTERN_CHECK(set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, what + ": SO_REUSEPORT"));
   POSTERN_CHECK(set_mark(fd.get(), what));
   POSTERN_CHECK(report_destination(fd.get(), spec.family, what));

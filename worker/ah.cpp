@@ -8,14 +8,11 @@
 namespace postern {
 namespace {
 
-std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
-
 // RFC 4302, appendix A1.
 bool is_immutable_option(std::uint8_t type) {
   constexpr std::array<std::uint8_t, 5> immutable = {130, 133, 134, 148, 149};
   return std::ranges::find(immutable, type) != immutable.end();
 }
-constexpr std::uint8_t end_of_options = 0, no_operation = 1, loose_route = 131, strict_route = 137;
 
 // One option of `left` bytes at most; its size, 0 when it is none.
 std::uint32_t cover_v4_option(std::byte* option, std::uint32_t left) {

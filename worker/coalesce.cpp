@@ -10,10 +10,7 @@ namespace postern {
 namespace {
 
 constexpr std::uint32_t max_ip_packet = 65535;
-constexpr std::uint8_t tcp_fin = 0x01, tcp_psh = 0x08, tcp_ack = 0x10, tcp_ece = 0x40, tcp_cwr = 0x80;
 constexpr std::uint16_t none = 0xffff;
-
-std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
 
 // A packet that may take part in merging, seen once.
 struct Candidate {

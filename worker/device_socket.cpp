@@ -13,7 +13,7 @@
 namespace postern {
 namespace {
 
-constexpr std::uint32_t payload_offset = 256;  // in the frame: behind it there is room for any header written here
+constexpr std::uint32_t packet_offset = 256;  // in the frame: behind it there is room for any header written here
 
 struct Option {
   int level, name;
@@ -114,8 +114,8 @@ SocketRead read_socket(Device& device, std::uint8_t part, Packet& packet) {
   const Family family = part == 0 ? Family::v4 : Family::v6;
   sockaddr_storage from{};
   alignas(cmsghdr) std::array<char, 256> control;
-  packet.offset = payload_offset;
-  iovec payload{packet.data(), packet.capacity - payload_offset};
+  packet.offset = packet_offset;
+  iovec payload{packet.data(), packet.capacity - packet_offset};
   msghdr message{};
   message.msg_name = &from;
   message.msg_namelen = sizeof from;

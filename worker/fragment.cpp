@@ -10,8 +10,6 @@ namespace {
 constexpr std::uint32_t fragment_header = 8;
 constexpr std::uint16_t more_fragments_v4 = 0x2000;
 
-std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
-
 // RFC 791 §3.1: options with the copied flag go into every fragment. Returns the padded size; writes when `out` is not
 // null.
 std::uint32_t copied_options(Bytes options, std::byte* out) {

@@ -9,7 +9,6 @@ namespace postern {
 namespace {
 
 constexpr std::size_t max_icmpv4_error_bytes = 576;
-constexpr std::uint32_t ipv6_min_mtu = 1280;
 constexpr std::uint8_t own_ttl = 64;
 
 // Type, code and the second word of the ICMP header.

@@ -2,11 +2,7 @@
 #include "worker/outbound.hpp"
 
 namespace postern {
-namespace {
-
-constexpr std::uint32_t ipv6_min_mtu = 1280;
-
-}  // namespace
+namespace {}  // namespace
 
 void Outbound::oversize(Packet packet, const IpInfo& info) {
   // Transport mode takes whole packets (RFC 4303 §3.3.4); one that we made ourselves is ours to cut.

@@ -8,8 +8,6 @@
 namespace postern {
 namespace {
 
-std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
-
 // What parse_ip() asks of a packet's length.
 enum class Extent : std::uint8_t { whole, beginning };
 

@@ -19,9 +19,16 @@ inline constexpr std::uint32_t udp_header = 8;
 [[nodiscard]] constexpr std::uint32_t ip_header(Family family) {
   return family == Family::v4 ? ipv4_min_header : ipv6_header;
 }
+inline constexpr std::uint32_t ipv6_min_mtu = 1280;  // RFC 8200 §5
 inline constexpr std::uint32_t tcp_min_header = 20;
+inline constexpr std::uint8_t tcp_fin = 0x01, tcp_psh = 0x08, tcp_ack = 0x10, tcp_ece = 0x40, tcp_cwr = 0x80;
+// Of IPv4 (RFC 791 §3.1) and TCP (RFC 9293 §3.1) alike.
+inline constexpr std::uint8_t end_of_options = 0, no_operation = 1;
+inline constexpr std::uint8_t loose_route = 131, strict_route = 137;
 inline constexpr std::uint32_t ethernet_header = 14;
 inline constexpr unsigned max_extension_headers = 8;
+
+[[nodiscard]] inline std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
 
 // What parse_ip() proved about a packet. All sizes in bytes, host order.
 struct IpInfo {

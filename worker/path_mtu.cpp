@@ -9,7 +9,6 @@
 namespace postern {
 namespace {
 
-constexpr std::uint32_t ipv6_min_mtu = 1280;
 constexpr IcmpType too_big_v4{3, 4}, too_big_v6{2, 0};  // "fragmentation needed" and Packet Too Big
 
 bool checksum_ok(Bytes packet, const IpInfo& info) {

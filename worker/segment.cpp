@@ -9,12 +9,9 @@ namespace {
 
 constexpr std::uint32_t tcp_checksum_offset = 16;
 constexpr std::uint32_t udp_checksum_offset = 6;
-constexpr std::uint8_t tcp_fin = 0x01, tcp_psh = 0x08, tcp_cwr = 0x80;
 
 constexpr auto tcp_number = static_cast<std::uint8_t>(IpProto::tcp);
 constexpr auto udp_number = static_cast<std::uint8_t>(IpProto::udp);
-
-std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
 
 // The transport header's size; 0 when it does not fit.
 std::uint32_t transport_bytes(Bytes packet, const IpInfo& info) {

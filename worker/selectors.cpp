@@ -11,7 +11,7 @@ Address128 number(const IpAddress& address) {
   return out;
 }
 
-bool has_ports(std::uint8_t protocol) {
+bool protocol_has_ports(std::uint8_t protocol) {
   constexpr std::uint8_t dccp = 33, sctp = 132, udp_lite = 136;
   return protocol == static_cast<std::uint8_t>(IpProto::tcp) || protocol == static_cast<std::uint8_t>(IpProto::udp) ||
          protocol == sctp || protocol == dccp || protocol == udp_lite;
@@ -38,7 +38,7 @@ bool takes_unseen(std::uint16_t first, std::uint16_t last) { return is_any(first
 
 }  // namespace
 
-bool has_selector_ports(std::uint8_t protocol) { return has_ports(protocol) || is_icmp(protocol); }
+bool has_selector_ports(std::uint8_t protocol) { return protocol_has_ports(protocol) || is_icmp(protocol); }
 
 SelectorView selector_view(Bytes packet, const IpInfo& info) {
   SelectorView view;
@@ -50,7 +50,7 @@ SelectorView selector_view(Bytes packet, const IpInfo& info) {
   view.ports_missing = view.ports_known && has_selector_ports(info.protocol) && info.upper_bytes() < 4;
   if (!view.ports_known || info.upper_bytes() < 4) return view;
   const std::byte* const upper = packet.data() + info.network_bytes;
-  if (has_ports(info.protocol)) {
+  if (protocol_has_ports(info.protocol)) {
     view.source_port = load_be16(upper);
     view.destination_port = load_be16(upper + 2);
   } else if (is_icmp(info.protocol)) {

@@ -6,10 +6,8 @@ namespace postern {
 namespace {
 
 constexpr std::uint32_t checksum_at = 16, offset_at = 12;
-constexpr std::uint8_t end_of_options = 0, no_operation = 1, maximum_segment_size = 2;
+constexpr std::uint8_t maximum_segment_size = 2;
 constexpr std::uint32_t mss_option_bytes = 4;
-
-std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
 
 // Where the value of the option lies in the header; 0: there is none, or the options before it are broken.
 std::uint32_t find_mss(Bytes header) {

@@ -17,7 +17,7 @@ namespace {
 // file, its own clean-up.
 constexpr std::uint64_t quarantine_ns = 1'000'000'000;
 
-Token token(const Device& device, Event event) { return {event, 0, device.index, 0}; }
+Token token_of(const Device& device, Event event) { return {event, 0, device.index, 0}; }
 
 Result<std::uint64_t> inode_of(const Fd& file) {
   struct stat status{};
@@ -175,10 +175,10 @@ Result<void> DataThread::Worker::attach(Device& device) {
 void DataThread::Worker::begin_reading(Device& device) {
   if (device.is_xsk()) {
     share_fill_frames();
-    ring->watch(token(device, Event::readable));
+    ring->watch(token_of(device, Event::readable));
   }
   if (context.home == nullptr) return;
-  if (device.is_tun()) ring->receive(token(device, Event::packet));
+  if (device.is_tun()) ring->receive(token_of(device, Event::packet));
   for (std::uint8_t part = 0; part < device.files.size(); ++part) {
     if (!device.is_socket() || !device.files[part]) continue;
     ring->watch({Event::readable, part, device.index, 0});
@@ -196,7 +196,7 @@ void DataThread::Worker::share_fill_frames() {
     for (Device* const device : context.devices.xsks()) {
       if (!device->xsk || &device->xsk->umem() != owned.umem.get()) continue;
       device->fill_target = std::min(device->spec.umem.fill_entries, owned.umem->frames() / (2 * std::max(shares, 1U)));
-      if (device->xsk->refill(device->fill_target)) ring->wake_receive(token(*device, Event::kicked));
+      if (device->xsk->refill(device->fill_target)) ring->wake_receive(token_of(*device, Event::kicked));
     }
   }
 }

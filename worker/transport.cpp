@@ -11,8 +11,6 @@ constexpr std::uint8_t fragment = static_cast<std::uint8_t>(IpProto::fragment);
 constexpr std::uint8_t destination_options = static_cast<std::uint8_t>(IpProto::destination_options);
 constexpr std::uint16_t v4_protocol_at = 9, v6_next_header_at = 6;
 
-std::uint8_t u8_at(const std::byte* p) { return std::to_integer<std::uint8_t>(*p); }
-
 bool is_extension(std::uint8_t header) {
   return header == hop_by_hop || header == routing || header == fragment || header == destination_options;
 }
@@ -23,7 +21,6 @@ std::uint16_t extension_bytes(const std::byte* header, std::uint8_t type) {
 
 // RFC 791 §3.1: the pointer of a source route that is used up lies behind its end.
 bool has_source_route(const std::byte* ip, std::uint32_t header_bytes) {
-  constexpr std::uint8_t end_of_options = 0, no_operation = 1, loose = 131, strict = 137;
   for (std::uint32_t at = ipv4_min_header; at < header_bytes;) {
     const std::uint8_t type = u8_at(ip + at);
     if (type == end_of_options) return false;
@@ -34,7 +31,7 @@ bool has_source_route(const std::byte* ip, std::uint32_t header_bytes) {
     if (header_bytes - at < 2) return true;
     const std::uint8_t size = u8_at(ip + at + 1);
     if (size < 2 || size > header_bytes - at) return true;
-    if ((type == loose || type == strict) && (size < 3 || u8_at(ip + at + 2) <= size)) return true;
+    if ((type == loose_route || type == strict_route) && (size < 3 || u8_at(ip + at + 2) <= size)) return true;
     at += size;
   }
   return false;

@@ -48,21 +48,73 @@ def from_junit(report: pathlib.Path, status: int) -> Counts:
     return counts
 
 
+class Ahead:
+    """Stages of later, run one after another in the time that the tests leave: class SCHED_IDLE, so that no test waits for a compiler.
+    Once the tests are through, what is left goes on as everything else does."""
+
+    def __init__(self, runner: "Runner", stages: list[str]):
+        self._stages, self._idle = stages, True
+        self._leader: subprocess.Popen | None = None
+        runner.started = self._started
+        self._pool = concurrent.futures.ThreadPoolExecutor(1)
+        self._results = {stage: self._pool.submit(runner.stage, stage) for stage in stages}
+
+    def _started(self, process: subprocess.Popen) -> None:
+        self._leader = process
+        if self._idle:
+            self._schedule(os.SCHED_IDLE, "19")
+
+    def _schedule(self, policy: int, autogroup: str) -> None:
+        """Of the command that runs now and of all it started; what they start inherits it."""
+        leader = self._leader.pid
+        for _ in range(2):  # what was forked meanwhile
+            for pid in (int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()):
+                with contextlib.suppress(OSError):
+                    if os.getsid(pid) == leader:
+                        os.sched_setscheduler(pid, policy, os.sched_param(0))
+        # Where the scheduler groups by session (sched(7), autogroups), the class alone would leave the session its whole share.
+        with contextlib.suppress(OSError):
+            pathlib.Path(f"/proc/{leader}/autogroup").write_text(autogroup)
+
+    def hurry(self) -> None:
+        if self._idle:
+            self._idle = False
+            if self._leader:
+                self._schedule(os.SCHED_OTHER, "0")
+
+    def result(self, stage: str) -> Counts | None:
+        """None: it is not one of these."""
+        return self._results[stage].result() if stage in self._results else None
+
+    def close(self) -> None:
+        """When the run is cut short."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._leader and self._leader.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._leader.pid, signal.SIGTERM)
+
+
 class Runner:
     """Runs commands of a stage into its log file."""
 
     def __init__(self, full: bool, select: str | None):
         self.full, self.select = full, select
         self.failed_logs: list[str] = []  # of a stage that writes several
-        self.idle_builds: subprocess.Popen | None = None
+        self.started = None  # told of each process of the stages that run ahead
         LOGS.mkdir(parents=True, exist_ok=True)
+
+    def stage(self, name: str) -> Counts:
+        (LOGS / f"{name}.log").unlink(missing_ok=True)
+        return STAGES[name](self, name)
 
     def command(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600) -> int:
         with (LOGS / f"{stage}.log").open("ab") as log:
             log.write(f"$ {' '.join(map(str, words))}\n".encode())
             log.flush()
             process = subprocess.Popen([str(word) for word in words], cwd=TOP, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       env={**os.environ, **(environment or {})})
+                                       env={**os.environ, **(environment or {})}, start_new_session=stage in AHEAD)
+            if stage in AHEAD and self.started:
+                self.started(process)
             try:
                 return process.wait(limit)
             except subprocess.TimeoutExpired:
@@ -99,23 +151,6 @@ class Runner:
     def build(self, stage: str, preset: str, targets: list[str] = ()) -> Counts:
         return self.check(stage, ["scripts/build", preset, *targets])
 
-    def begin_idle_builds(self, builds: list[tuple[str, list[str]]]) -> None:
-        """Builds of later stages, in the time that the tests leave: class SCHED_IDLE, so that no test waits for a compiler."""
-        steps = " && ".join(" ".join(["scripts/build", preset, *targets]) for preset, targets in builds)
-        log = (LOGS / "idle-builds.log").open("wb")
-        self.idle_builds = subprocess.Popen(["chrt", "--idle", "0", "sh", "-c", steps], cwd=TOP, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True)
-        # Where the scheduler groups by session (sched(7), autogroups), the class alone would leave the session its whole share.
-        with contextlib.suppress(OSError):
-            pathlib.Path(f"/proc/{self.idle_builds.pid}/autogroup").write_text("19")
-
-    def end_idle_builds(self) -> None:
-        """What they have not done goes on in its own stage, which also tells what failed."""
-        if self.idle_builds and self.idle_builds.poll() is None:
-            os.killpg(self.idle_builds.pid, signal.SIGTERM)
-            self.idle_builds.wait()
-        self.idle_builds = None
-
     def fuzz(self, stage: str) -> Counts:
         """Each fuzzer for its time, as many at once as there are cores. A new input that grows coverage stays out of the tree."""
         seconds = 600 if self.full else 60
@@ -145,11 +180,11 @@ class Runner:
 SANITIZED = ["test_base", "test_crypto", "test_config", "test_ike", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_maps", "test_bpf", "test_worker"]
 FUZZERS = ["fuzz_ah", "fuzz_config", "fuzz_esp", "fuzz_fragments", "fuzz_icmp", "fuzz_ike"]
 
-# Order: what fails fastest first, builds before what needs them, the long quiet fuzzing last.
+# Order: what fails fastest first, builds before what needs them, the long quiet fuzzing last. What a machine has to compute for while the tests of
+# QUIET wait runs ahead.
 STAGES = {
     "build-release": lambda r, s: r.build(s, "release"),
     "format": lambda r, s: r.check(s, ["scripts/format", "--check"]),
-    "headers": lambda r, s: r.check(s, ["scripts/check_headers"]),
     "docs": lambda r, s: r.pytest(s, "tests/docs", 300),
     "units": lambda r, s: r.ctest(s, "release"),
     "scapy": lambda r, s: r.pytest(s, "tests/worker", 600),
@@ -157,14 +192,16 @@ STAGES = {
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2"),
     "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200),
     "vm": lambda r, s: r.pytest(s, "tests/vm", 2400 if r.full else 1200),
+    "headers": lambda r, s: r.check(s, ["scripts/check_headers"]),
     "build-asan": lambda r, s: r.build(s, *BUILDS[s]),
     "units-asan": lambda r, s: r.ctest(s, "asan", SANITIZED),
     "build-fuzz": lambda r, s: r.build(s, *BUILDS[s]),
     "fuzz": lambda r, s: r.fuzz(s),
 }
-NEEDS = {"units": "build-release", "scapy": "build-release", "worker-io": "build-release", "e2e": "build-release", "ikev2": "build-release", "vm": "build-release", "headers": "build-release",
-         "docs": "build-release", "units-asan": "build-asan", "fuzz": "build-fuzz"}
+NEEDS = {**dict.fromkeys(("units", "scapy", "worker-io", "e2e", "ikev2", "vm", "headers", "docs"), "build-release"),
+         "units-asan": "build-asan", "fuzz": "build-fuzz"}
 QUIET = ("scapy", "worker-io", "e2e", "ikev2", "vm")  # they wait more than they compute
+AHEAD = ("build-asan", "build-fuzz", "headers")
 BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", FUZZERS)}
 TESTS = ("docs", "units", "scapy", "worker-io", "e2e", "ikev2", "vm")  # where a pattern that names no stage is looked for
 
@@ -184,6 +221,33 @@ def tail(logs: list[str], lines: int = 60) -> str:
     return "\n".join("    " + line for line in text.splitlines()[-lines:])
 
 
+def run(runner: Runner, stages: list[str], at_end: contextlib.ExitStack) -> tuple[Counts, set[str]]:
+    """The sum of all, and the stages that failed."""
+    total, failed, began = Counts(), set(), time.monotonic()
+    ahead: Ahead | None = None
+    for number, stage in enumerate(stages, 1):
+        print(f"==> [{number}/{len(stages)}] {stage} ...", flush=True)
+        start = time.monotonic()
+        later = [name for name in AHEAD if name in stages[number:]]
+        if stage in QUIET and later and not ahead and "build-release" not in failed:
+            ahead = Ahead(runner, later)
+            at_end.callback(ahead.close)
+        elif stage not in QUIET and ahead:
+            ahead.hurry()
+        if NEEDS.get(stage) in failed:
+            counts = Counts(failed=1)
+            print(f"    not run: {NEEDS[stage]} failed")
+        else:
+            counts = ahead.result(stage) if ahead else None
+            counts = counts or runner.stage(stage)
+        print(f"    {counts} in {time.monotonic() - start:.0f} s (at {time.monotonic() - began:.0f} s)", flush=True)
+        if counts.failed:
+            failed.add(stage)
+            print(tail(runner.failed_logs or [stage]), flush=True)
+        total += counts
+    return total, failed
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/test")
     parser.add_argument("pattern", nargs="?")
@@ -194,28 +258,8 @@ def main() -> int:
         print("\n".join(STAGES))
         return 0
     stages, select = chosen(options.pattern)
-    runner = Runner(options.full, select)
-    total, failed_stages, began = Counts(), set(), time.monotonic()
-    for number, stage in enumerate(stages, 1):
-        for old in LOGS.glob(f"{stage}.log"):
-            old.unlink()
-        print(f"==> [{number}/{len(stages)}] {stage} ...", flush=True)
-        start = time.monotonic()
-        later = [BUILDS[name] for name in stages[number:] if name in BUILDS]
-        if stage in QUIET and later and not runner.idle_builds:
-            runner.begin_idle_builds(later)
-        elif stage not in QUIET:
-            runner.end_idle_builds()
-        if NEEDS.get(stage) in failed_stages:
-            counts = Counts(failed=1)
-            print(f"    not run: {NEEDS[stage]} failed")
-        else:
-            counts = STAGES[stage](runner, stage)
-        print(f"    {counts} in {time.monotonic() - start:.0f} s (at {time.monotonic() - began:.0f} s)", flush=True)
-        if counts.failed:
-            failed_stages.add(stage)
-            print(tail(runner.failed_logs or [stage]), flush=True)
-        total += counts
+    with contextlib.ExitStack() as at_end:
+        total, failed_stages = run(Runner(options.full, select), stages, at_end)
     if select and not (total.passed - 1 or total.failed):
         print(f"nothing is called '{select}'")
         return 2

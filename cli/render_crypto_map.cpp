@@ -46,6 +46,8 @@ std::string key_line(const json& keys, const char* direction, const char* label)
                        text(*esp, "cipher"), text(*esp, "authenticator", "(none)"));
   if (const auto ah = sas.find("ah"); ah != sas.end())
     out += fmt::format("{} ah spi: {}, key: {}\n", label, spi(text(*ah, "spi")), text(*ah, "key"));
+  if (const auto comp = sas.find("comp"); comp != sas.end())
+    out += fmt::format("{} comp cpi: {}\n", label, number(*comp, "cpi"));
   return out;
 }
 

@@ -84,7 +84,7 @@ std::string render_child(const json& child, bool detail) {
   out += fmt::format("          CPI in/out: {}/{}\n          AH spi in/out: {}/{}\n", text(child, "cpi_in"),
                      text(child, "cpi_out"), text(child, "ah_spi_in"), text(child, "ah_spi_out"));
   out += fmt::format("          Encr: {}, keysize: {}, esp_hmac: {}\n", text(child, "encr"), number(child, "keysize"),
-                     text(child, "esp_hmac"));
+                     text(child, "esp_hmac", "none"));
   return out + fmt::format("          ah_hmac: {}, comp: {}, mode {}\n", text(child, "ah_hmac", "none"),
                            text(child, "comp", "none"), text(child, "mode"));
 }

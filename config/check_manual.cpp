@@ -88,6 +88,10 @@ void check_keys(Check& check, const std::string& set_name, const ManualKeys& key
                               "esp-aes with an authenticator, or keys by IKE");
   check_protocols(check, keys.inbound, keys.ah_inbound, keys_path + "/inbound", set);
   check_protocols(check, keys.outbound, keys.ah_outbound, keys_path + "/outbound", set);
+  for (const char* const direction : {"/inbound/comp", "/outbound/comp"})
+    if (!set.compression && given(check, keys_path + direction))
+      check.report.error(keys_path + direction, fmt::format("transform set {} has no compression", set.name),
+                         "leave it out, or comp-deflate in the set");
   const std::string udp = keys_path.substr(0, keys_path.find("/session_key")) + "/udp_encapsulation";
   if (set.has_ah() && given(check, udp))
     check.report.error(udp, "AH authenticates the addresses that NAT changes, and is not encapsulated in UDP",
@@ -171,11 +175,23 @@ void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
   }
 }
 
-void check_negotiated_ah(Check& check, const std::vector<std::string>& sets, const std::string& path) {
-  for (std::size_t i = 0; i < sets.size(); ++i)
-    if (const TransformSet* const set = find_named(check.document.transform_sets, sets[i]); set && set->has_ah())
-      check.report.error(path, fmt::format("AH (set {}) by IKE is not available in this version", set->name),
-                         "a set of ESP alone, or manual keys");
+// What IKEv2 cannot say: RFC 7296 §3.3 has one protocol in a proposal, and §2.22 compression of an SA, whatever is
+// chosen.
+void check_negotiated_sets(Check& check, const std::vector<std::string>& sets, const std::string& path) {
+  std::size_t compressing = 0, known = 0;
+  for (const std::string& name : sets) {
+    const TransformSet* const set = find_named(check.document.transform_sets, name);
+    if (set == nullptr) continue;
+    ++known;
+    compressing += set->compression ? 1 : 0;
+    if (set->has_ah() && set->has_esp())
+      check.report.error(
+          path, fmt::format("set {} has AH and ESP: a proposal of IKEv2 is of one protocol (RFC 7296)", set->name),
+          "a set of ESP alone or of AH alone, or manual keys");
+  }
+  if (compressing != 0 && compressing != known)
+    check.report.error(path, "sets with and without compression: IKEv2 negotiates it for all of them",
+                       "comp-deflate in every set, or in none");
 }
 
 void check_peer(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
@@ -197,8 +213,8 @@ void check_map(Check& check, std::size_t i) {
     check_list(check, map, entry, path);
     check_mode(check, entry, path);
     if (entry.negotiated)
-      check_negotiated_ah(check, entry.transform_sets,
-                          path + (given(check, path + "/transform_set") ? "/transform_set" : "/transform_sets"));
+      check_negotiated_sets(check, entry.transform_sets,
+                            path + (given(check, path + "/transform_set") ? "/transform_set" : "/transform_sets"));
     if (!entry.negotiated && entry.transform_sets.size() == 1 && given(check, path + "/session_key"))
       check_keys(check, entry.transform_sets.front(), entry.keys, path + "/transform_set", path + "/session_key");
     if (const Acl* const acl = find_named(check.document.acls, entry.acl)) rules += acl->rules.size();
@@ -228,7 +244,7 @@ void check_manual_tunnel(Check& check, std::size_t i) {
       return check.report.error(path + "/profile",
                                 fmt::format("transform set {} of profile {} is of transport mode", name, profile->name),
                                 "a tunnel's transform set must be of tunnel mode");
-  if (tunnel.negotiated) return check_negotiated_ah(check, profile->transform_sets, path + "/profile");
+  if (tunnel.negotiated) return check_negotiated_sets(check, profile->transform_sets, path + "/profile");
   check_keys(check, profile->transform_sets.front(), tunnel.keys, path + "/profile", path + "/session_key");
 }
 

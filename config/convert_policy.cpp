@@ -36,10 +36,22 @@ ManualSa convert_ah(const json& direction, const std::string& path, Conversion& 
   return out;
 }
 
+// RFC 3173 §3.3: 0 to 63 stand for algorithms, up to 255 are reserved.
+std::uint16_t cpi_of(const json& direction, const std::string& path, Conversion& conversion) {
+  const auto comp = direction.find("comp");
+  if (comp == direction.end()) return ManualKeys::deflate_cpi;
+  const std::uint16_t cpi = (*comp)["cpi"];
+  if (cpi != ManualKeys::deflate_cpi && cpi < 256)
+    conversion.report.error(path + "/comp/cpi", fmt::format("CPI {} does not stand for DEFLATE", cpi),
+                            "2, or 256 to 61439");
+  return cpi;
+}
+
 ManualKeys convert_keys(const json& keys, const std::string& path, Conversion& conversion) {
   const std::string in = path + "/inbound", out = path + "/outbound";
   return {convert_esp(keys["inbound"], in, conversion), convert_esp(keys["outbound"], out, conversion),
-          convert_ah(keys["inbound"], in, conversion), convert_ah(keys["outbound"], out, conversion)};
+          convert_ah(keys["inbound"], in, conversion),  convert_ah(keys["outbound"], out, conversion),
+          cpi_of(keys["inbound"], in, conversion),      cpi_of(keys["outbound"], out, conversion)};
 }
 
 // MapEntry and Tunnel have the same three fields.
@@ -208,6 +220,7 @@ std::vector<TransformSet> convert_transform_sets(const json& sets, Conversion& c
     made.transforms = std::move(resolved.names);
     made.transform = resolved.transform;
     made.ah = resolved.ah;
+    made.compression = resolved.compression;
     const std::string mode = set.value("mode", "tunnel");
     made.transport_mode = mode.starts_with("transport");
     made.mode_required = mode == "transport require";

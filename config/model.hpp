@@ -58,6 +58,7 @@ struct TransformSet {
   bool transport_mode = false;
   bool mode_required = false;  // "transport require": what cannot be of transport mode is refused, not taken as tunnel
   crypto::Integrity ah = crypto::Integrity::none;
+  bool compression = false;  // IPComp (RFC 3173) by DEFLATE
   [[nodiscard]] bool has_esp() const { return transform != crypto::Transform{}; }
   [[nodiscard]] bool has_ah() const { return ah != crypto::Integrity::none; }
   bool operator==(const TransformSet&) const = default;
@@ -73,6 +74,9 @@ struct ManualSa {
 struct ManualKeys {
   ManualSa inbound, outbound;            // ESP
   ManualSa ah_inbound{}, ah_outbound{};  // without a cipher key
+  // IPComp's, where the set compresses. RFC 3173 §3.3: that of the algorithm itself, or one of 256 to 61439.
+  static constexpr std::uint16_t deflate_cpi = 2;
+  std::uint16_t cpi_inbound = deflate_cpi, cpi_outbound = deflate_cpi;
   bool operator==(const ManualKeys&) const = default;
 };
 

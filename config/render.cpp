@@ -64,7 +64,7 @@ json render_acl(const Acl& acl) {
   return {{"name", acl.name}, {"family", text_of(acl.family)}, {"rules", std::move(rules)}};
 }
 
-json render_direction(const ManualSa& esp, const ManualSa& ah) {
+json render_direction(const ManualSa& esp, const ManualSa& ah, std::uint16_t cpi) {
   json out = json::object();
   if (esp.spi != 0) {
     json& sa = out["esp"] = {{"spi", esp.spi}};
@@ -72,12 +72,13 @@ json render_direction(const ManualSa& esp, const ManualSa& ah) {
     if (!esp.integrity_key.empty()) sa["authenticator"] = masked_secret;
   }
   if (ah.spi != 0) out["ah"] = {{"spi", ah.spi}, {"key", masked_secret}};
+  if (cpi != ManualKeys::deflate_cpi) out["comp"] = {{"cpi", cpi}};
   return out;
 }
 
 json render_keys(const ManualKeys& keys) {
-  return {{"inbound", render_direction(keys.inbound, keys.ah_inbound)},
-          {"outbound", render_direction(keys.outbound, keys.ah_outbound)}};
+  return {{"inbound", render_direction(keys.inbound, keys.ah_inbound, keys.cpi_inbound)},
+          {"outbound", render_direction(keys.outbound, keys.ah_outbound, keys.cpi_outbound)}};
 }
 
 template <class T>

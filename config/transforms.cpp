@@ -11,12 +11,13 @@ namespace postern::config {
 namespace {
 
 // Names of the guide that this version does not offer, with the reason; matched by their first word.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 9> unavailable = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> unavailable = {{
     {"esp-seal", "SEAL is a vendor's own cipher that nobody else can speak"},
     {"esp-rfc1829", "RFC 1829 encrypts without an authenticator, which lets anyone alter packets"},
-    {"comp-lzs", "LZS compression is not available: Linux peers compress by DEFLATE alone"},
-    {"comp-deflate", "payload compression (RFC 3173) is not available in this version"},
+    {"comp-lzs", "LZS is not offered: Linux peers do not speak it; comp-deflate compresses instead"},
 }};
+
+constexpr std::string_view compression_word = "comp-deflate";
 
 std::string offered() {
   std::string out;
@@ -25,7 +26,7 @@ std::string offered() {
   for (const crypto::NamedTransform& row : crypto::named_transforms())
     if (row.cipher == crypto::Cipher::none && crypto::ah_sizes_of(row.integrity))
       out += ", " + crypto::ah_text(row.integrity);
-  return out;
+  return fmt::format("{}, {}", out, compression_word);
 }
 
 const crypto::NamedTransform* find_row(const std::string& text, const std::string& path, Report& report) {
@@ -42,6 +43,8 @@ const crypto::NamedTransform* find_row(const std::string& text, const std::strin
 void check_combination(const ResolvedTransforms& set, const std::string& path, Report& report) {
   const crypto::Transform& t = set.transform;
   if (t == crypto::Transform{} && set.ah != crypto::Integrity::none) return;  // AH alone
+  if (t == crypto::Transform{} && set.compression)
+    return report.error(path, fmt::format("{} alone protects nothing", compression_word), "ESP or AH beside it");
   const bool aead = crypto::is_aead(t.cipher);
   if (aead && t.integrity != crypto::Integrity::none) {
     const std::string_view cipher = crypto::find_cipher(t.cipher, t.key_bits)->name;
@@ -80,6 +83,18 @@ void take_ah(crypto::Integrity ah, const std::string& path, ResolvedTransforms& 
   out.ah = ah;
 }
 
+void take_compression(const std::string& path, ResolvedTransforms& out, Report& report) {
+  if (std::exchange(out.compression, true))
+    report.error(path, "a second compression in one set", "one transform of each class");
+  report.warning(
+      path,
+      fmt::format("{}: the length of a packet then tells about its content, to whoever can put text of his own "
+                  "beside a secret",
+                  compression_word),
+      "a set without it, unless the way is narrow and the traffic compresses");
+  out.names.emplace_back(compression_word);
+}
+
 }  // namespace
 
 ResolvedTransforms resolve_transforms(const std::vector<std::string>& texts, const std::string& path, Report& report) {
@@ -89,6 +104,10 @@ ResolvedTransforms resolve_transforms(const std::vector<std::string>& texts, con
     const std::string here = at("{}/{}", path, i);
     if (const crypto::Integrity ah = crypto::find_ah_transform(texts[i]); ah != crypto::Integrity::none) {
       take_ah(ah, here, out, report);
+      continue;
+    }
+    if (texts[i] == compression_word) {
+      take_compression(here, out, report);
       continue;
     }
     const crypto::NamedTransform* const row = find_row(texts[i], here, report);

@@ -14,6 +14,7 @@ struct ResolvedTransforms {
   std::vector<std::string> names;  // as `show` prints them: "esp-aes", "esp-256-aes", "esp-sha256-hmac"
   crypto::Transform transform;
   crypto::Integrity ah = crypto::Integrity::none;
+  bool compression = false;  // IPComp (RFC 3173) by DEFLATE
 };
 // Reports at path/0, path/1, ...: unknown and unavailable names, two of a class, AEAD with an authenticator; warns of
 // weak ones.

@@ -1,4 +1,5 @@
-// Which authenticators AH takes (RFC 4302 §3.4.4, RFC 2404, RFC 4868): their words and sizes. Needs no library.
+// Which authenticators AH takes, which are ESP's (RFC 4302 §3.4.4; RFC 2403, 2404, 4868, 3566, 4494): their words and
+// sizes. Needs no library.
 #pragma once
 
 #include <cstddef>

@@ -37,13 +37,13 @@ EspEngine::~EspEngine() = default;
 
 void EspEngine::seal(std::span<EspJob> jobs) {
   std::visit([&](auto& backend) { backend.seal(jobs); }, implementation_->backend);
-  seal_ah(jobs);
+  authenticate_ah(*this, jobs, &AhGroup::write_icvs);
   clear_vector_registers();
 }
 
 void EspEngine::open(std::span<EspJob> jobs) {
   std::visit([&](auto& backend) { backend.open(jobs); }, implementation_->backend);
-  open_ah(jobs);
+  authenticate_ah(*this, jobs, &AhGroup::compare_icvs);
   clear_vector_registers();
 }
 

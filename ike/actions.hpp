@@ -60,6 +60,8 @@ struct InstallChild {
   bool tfc_padding = true;  // the peer takes it (RFC 7296 §1.3.1)
   ChildSaKeys keys;
   bool transport = false;  // mode
+  // IPComp (RFC 7296 §2.22): both, or neither, which is 0.
+  std::uint16_t cpi_in = 0, cpi_out = 0;
 };
 struct SwitchOutbound {
   ChildId id{};

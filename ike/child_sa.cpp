@@ -27,7 +27,12 @@ struct Agreed {
   bool outbound_now = true;
   bool tfc_padding = true;
   bool transport = false;
+  std::uint16_t cpi_in = 0, cpi_out = 0;
 };
+
+bool encapsulates(const SessionCore& core) {
+  return core.nat_local || core.nat_remote || core.connection->force_encapsulation;
+}
 
 // RFC 7296 §1.3.1: transport mode is for traffic between the two ends. Behind NAT (§2.23.1) the addresses of the
 // selectors would not be those of the packets: tunnel mode then.
@@ -37,8 +42,18 @@ bool may_be_transport(const SessionCore& core, const ChildPolicy& policy, const 
     return !selectors.empty() &&
            std::ranges::all_of(selectors, [&](const Selector& one) { return one.first == end && one.last == end; });
   };
-  if (!policy.transport || core.nat_local || core.nat_remote || core.connection->force_encapsulation) return false;
+  if (!policy.transport || encapsulates(core)) return false;
   return only(local, core.local.address) && only(remote, core.remote.address);
+}
+
+constexpr const char* ah_and_nat = "AH authenticates the addresses that NAT changes, and is not encapsulated in UDP";
+
+// RFC 3948 §1: what is encapsulated in UDP is ESP.
+std::vector<EspProposal> that_pass_nat(const SessionCore& core, const std::vector<EspProposal>& proposals) {
+  std::vector<EspProposal> out;
+  std::ranges::copy_if(proposals, std::back_inserter(out),
+                       [&](const EspProposal& one) { return one.protocol == ProtocolId::esp || !encapsulates(core); });
+  return out;
 }
 
 Result<ChildSaKeys> keys_of(const SessionCore& core, const Agreed& agreed) {
@@ -61,15 +76,17 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   made.spi_out = agreed.spi_out;
   made.local = agreed.local;
   made.remote = agreed.remote;
+  made.transport = agreed.transport;
+  made.cpi_in = agreed.cpi_in;
+  made.cpi_out = agreed.cpi_out;
   made.born = now;
   const Duration whole = std::chrono::seconds(agreed.policy.lifetime_s);
   made.rekey_at = now + core.rekey_after(whole, agreed.we_began);
   made.die_at = now + whole;
   made.outbound = agreed.outbound_now;
-  const bool encapsulates = core.nat_local || core.nat_remote || core.connection->force_encapsulation;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
-                         made.remote, core.local, core.remote, encapsulates, core.follows_peer(), made.outbound,
-                         agreed.tfc_padding, std::move(keys), agreed.transport});
+                         made.remote, core.local, core.remote, encapsulates(core), core.follows_peer(), made.outbound,
+                         agreed.tfc_padding, std::move(keys), agreed.transport, agreed.cpi_in, agreed.cpi_out});
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
   return core.children.back().id;
@@ -149,6 +166,11 @@ ChildRefusal not_transport() {
                  "mode transport at the peer, or `transport` without `require` here");
 }
 
+ChildRefusal no_ah_behind_nat() {
+  return refusal(NotifyType::no_proposal_chosen, FailureKind::no_common_child_proposal, ah_and_nat,
+                 "a transform set of ESP, or a way without NAT");
+}
+
 ChildRefusal wrong_group(crypto::DhGroup wanted) {
   ChildRefusal out = refusal(NotifyType::invalid_ke_payload, FailureKind::no_common_child_proposal,
                              "the key exchange is of another group than PFS wants", "");
@@ -179,6 +201,7 @@ bool covers_old(const Match& match, const Child& old) {
 
 Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& match, const ChosenEsp& chosen,
                        std::uint32_t spi, bool transport, Message& reply, Time now) {
+  const bool compresses = match.policy->compression && offer.cpi != 0;
   std::optional<Secret> shared;
   std::optional<crypto::DhExchange> dh;
   if (chosen.suite.group != crypto::DhGroup::none) {
@@ -187,11 +210,13 @@ Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& 
     dh.emplace(std::move(made));
     shared.emplace(std::move(secret));
   }
-  POSTERN_TRY(id, install(core,
-                          {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
-                           offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr,
-                           offer.tfc_padding, transport},
-                          now));
+  POSTERN_TRY(
+      id, install(core,
+                  {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
+                   offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr, offer.tfc_padding,
+                   transport, compresses ? cpi_of(spi) : std::uint16_t{0}, compresses ? offer.cpi : std::uint16_t{0}},
+                  now));
+  if (compresses) add_cpi(reply, cpi_of(spi));
   if (transport) reply.add_notify(NotifyType::use_transport_mode);
   reply.add(PayloadType::sa, chosen.answer);
   if (!offer.first) reply.add(PayloadType::nonce, NoncePayload{octets(offer.nonce_r)});
@@ -224,13 +249,17 @@ Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, b
       out.dh.emplace(std::move(dh));
     }
   }
+  const auto proposals = that_pass_nat(core, policy.proposals);
+  if (proposals.empty()) return fail(policy.name + ": " + ah_and_nat);
   POSTERN_TRY(spi, core.setup.surroundings->allocate_spi());
   out.spi_in = spi;
-  out.offer = offer_esp(policy.proposals, spi, first ? std::span<const crypto::DhGroup>() : policy.pfs);
+  out.cpi_in = policy.compression ? cpi_of(spi) : std::uint16_t{0};
+  out.offer = offer_esp(proposals, spi, first ? std::span<const crypto::DhGroup>() : policy.pfs);
   return out;
 }
 
 void add_child_payloads(Message& message, const ChildAttempt& attempt) {
+  if (attempt.cpi_in != 0) add_cpi(message, attempt.cpi_in);
   if (attempt.transport) message.add_notify(NotifyType::use_transport_mode);
   message.add(PayloadType::sa, attempt.offer);
   if (!attempt.nonce.empty()) message.add(PayloadType::nonce, NoncePayload{attempt.nonce});
@@ -257,11 +286,16 @@ Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& 
       if (!why) why = not_transport();
       continue;
     }
+    const auto proposals = that_pass_nat(core, match.policy->proposals);
+    if (proposals.empty()) {
+      if (!why) why = no_ah_behind_nat();
+      continue;
+    }
     const auto spi = core.setup.surroundings->allocate_spi();
     if (!spi) return std::unexpected(internal(spi.error()));
     const auto chosen =
-        choose_esp(*offer.sa, match.policy->proposals,
-                   offer.first ? std::span<const crypto::DhGroup>() : match.policy->pfs, ke_group, *spi, offer.first);
+        choose_esp(*offer.sa, proposals, offer.first ? std::span<const crypto::DhGroup>() : match.policy->pfs, ke_group,
+                   *spi, offer.first);
     if (chosen) {
       auto made = answer(core, offer, match, *chosen, *spi, transport, reply, now);
       if (made) return *made;
@@ -327,6 +361,9 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
   const bool transport = message.notify(NotifyType::use_transport_mode) != nullptr;
   if (transport && !attempt.transport)
     return give_up(child_failure(FailureKind::invalid_syntax, "the peer chose transport mode, unasked", true));
+  const auto cpi_out = answered_cpi(message, attempt.cpi_in != 0);
+  if (!cpi_out)
+    return give_up(child_failure(FailureKind::invalid_syntax, "the peer compresses as nobody asked it to", true));
   std::optional<Secret> shared;
   if (chosen->suite.group != crypto::DhGroup::none) {
     const auto* const ke = message.find<KePayload>(PayloadType::ke);
@@ -336,12 +373,13 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
     if (!secret) return give_up(child_failure(FailureKind::invalid_syntax, secret.error().message(), true));
     shared.emplace(std::move(*secret));
   }
-  auto made = install(
-      core,
-      {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors, with.nonce_i,
-       with.nonce_r, shared ? &*shared : nullptr, true,
-       with.outbound_now && (transport || !attempt.policy.transport_required), takes_tfc_padding(message), transport},
-      now);
+  auto made =
+      install(core,
+              {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors,
+               with.nonce_i, with.nonce_r, shared ? &*shared : nullptr, true,
+               with.outbound_now && (transport || !attempt.policy.transport_required), takes_tfc_padding(message),
+               transport, *cpi_out != 0 ? attempt.cpi_in : std::uint16_t{0}, *cpi_out},
+              now);
   if (!made) return give_up(child_failure(FailureKind::install_failed, made.error().message(), false));
   attempt.spi_in = 0;                                     // the child's now
   if (attempt.policy.transport_required && !transport) {  // RFC 7296 §1.3.1: then the SA is ours to delete

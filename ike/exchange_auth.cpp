@@ -165,6 +165,7 @@ void answer_first_child(SessionCore& core, const Message& request, const InitAns
   offer.first = true;
   offer.tfc_padding = takes_tfc_padding(request);
   offer.transport = request.notify(NotifyType::use_transport_mode) != nullptr;
+  offer.cpi = offered_cpi(request);
   if (offer.sa == nullptr || offer.tsi == nullptr || offer.tsr == nullptr) return;
   const auto made = accept_child(core, offer, reply, now);
   if (made) return;

@@ -21,7 +21,7 @@ void send_attempt(SessionCore& core, ChildAttempt attempt, Time now) {
   Message message = core.request(ExchangeType::create_child_sa);
   if (attempt.replaces)
     if (const Child* const old = core.child(*attempt.replaces))
-      message.add_notify(NotifyType::rekey_sa, {}, ProtocolId::esp, spi_octets(old->spi_in));
+      message.add_notify(NotifyType::rekey_sa, {}, old->suite.protocol, spi_octets(old->spi_in));
   add_child_payloads(message, attempt);
   core.pending = std::move(attempt);
   core.send_request(std::move(message), now);
@@ -131,9 +131,10 @@ void on_create_child_request(SessionCore& core, const Message& request, Time now
   offer.ke = request.find<KePayload>(PayloadType::ke);
   offer.tfc_padding = takes_tfc_padding(request);
   offer.transport = request.notify(NotifyType::use_transport_mode) != nullptr;
+  offer.cpi = offered_cpi(request);
   const Octets nonce_i = request.find<NoncePayload>(PayloadType::nonce)->data;
   if (const auto* const notify = rekeys_child(request)) {
-    const Child* const old = core.child_by_spi_out(spi_of(*notify));
+    const Child* const old = core.child_by_spi_out(notify->protocol, spi_of(*notify));
     if (old == nullptr) {
       Message message = core.answer(request);
       message.add_notify(NotifyType::child_sa_not_found, {}, notify->protocol, notify->spi);

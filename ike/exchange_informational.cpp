@@ -32,7 +32,7 @@ void retire(SessionCore& core, ChildId id, std::string why, Time now) {
 // §1.4.1: our SPI for each that the peer closes; none for one that we are closing ourselves (§2.25.1).
 void on_child_deletes(SessionCore& core, const DeletePayload& payload, DeletePayload& ours, Time now) {
   for (const std::uint32_t spi : payload.spis) {
-    Child* const found = core.child_by_spi_out(spi);
+    Child* const found = core.child_by_spi_out(payload.protocol, spi);
     if (found == nullptr || found->remove_at) continue;
     const auto* const deleting = std::get_if<DeletingChild>(&core.pending);
     const bool crossing = deleting != nullptr && deleting->id == found->id;
@@ -66,7 +66,7 @@ void start_delete_child(SessionCore& core, const Task& task, Time now) {
   if (one == nullptr || one->remove_at) return;
   one->closing = true;
   Message message = core.request(ExchangeType::informational);
-  message.add(PayloadType::delete_, DeletePayload{ProtocolId::esp, {one->spi_in}});
+  message.add(PayloadType::delete_, DeletePayload{one->suite.protocol, {one->spi_in}});
   core.pending = DeletingChild{one->id};
   core.send_request(std::move(message), now);
 }
@@ -95,11 +95,13 @@ void on_informational_request(SessionCore& core, const Message& request, Time no
       hand_over(core, *own->rival, now);  // its rekey stands; ours is forgotten (§2.25.2)
     return core.close_now(core.superseded ? "replaced" : "deleted by the peer", !core.superseded);
   }
-  DeletePayload ours{ProtocolId::esp, {}};
-  for (const Payload& p : request.payloads)
-    if (const auto* const d = std::get_if<DeletePayload>(&p.body); d != nullptr && d->protocol == ProtocolId::esp)
-      on_child_deletes(core, *d, ours, now);
-  if (!ours.spis.empty()) reply.add(PayloadType::delete_, std::move(ours));
+  for (const ProtocolId protocol : {ProtocolId::esp, ProtocolId::ah}) {
+    DeletePayload ours{protocol, {}};
+    for (const Payload& p : request.payloads)
+      if (const auto* const d = std::get_if<DeletePayload>(&p.body); d != nullptr && d->protocol == protocol)
+        on_child_deletes(core, *d, ours, now);
+    if (!ours.spis.empty()) reply.add(PayloadType::delete_, std::move(ours));
+  }
   const auto* const error = request.error();
   on_error(core, request);
   core.send_response(request, std::move(reply));

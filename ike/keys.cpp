@@ -1,5 +1,6 @@
 #include "ike/keys.hpp"
 
+#include "crypto/ah_transforms.hpp"
 #include "crypto/digest.hpp"
 #include "crypto/ike_cipher.hpp"
 #include "ike/octets.hpp"
@@ -62,7 +63,8 @@ Result<IkeKeys> rekey_ike_keys(const IkeSuite& suite, const KeyInputs& inputs, c
 
 Result<ChildKeys> derive_child_keys(const crypto::Transform& transform, crypto::Prf prf, const Secret& d, Bytes nonce_i,
                                     Bytes nonce_r, const Secret* shared) {
-  POSTERN_TRY(sizes, crypto::sizes_of(transform));
+  const bool ah = transform.cipher == crypto::Cipher::none;
+  POSTERN_TRY(sizes, ah ? crypto::ah_sizes_of(transform.integrity) : crypto::sizes_of(transform));
   const std::size_t cipher = sizes.key_bytes, integrity = sizes.integrity_key_bytes;
   POSTERN_TRY(keymat, crypto::prf_plus(prf, d.bytes(), {bytes_of(shared), nonce_i, nonce_r}, 2 * (cipher + integrity)));
   Slices slices(keymat);

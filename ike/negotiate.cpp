@@ -63,11 +63,19 @@ std::optional<IkeSuite> ike_suite(const Proposal& chosen) {
   return IkeSuite{*cipher, named->prf, group_of(chosen)};
 }
 
+// RFC 7296 §3.3.3: AH has an integrity transform and no cipher.
+std::optional<crypto::Transform> authenticator_of(const Proposal& chosen) {
+  const auto integrity = the(chosen, TransformType::integrity);
+  const auto* const named = integrity ? crypto::find_integrity_by_ike_id(integrity->id) : nullptr;
+  if (named == nullptr) return std::nullopt;
+  return crypto::Transform{crypto::Cipher::none, 0, named->integrity};
+}
+
 std::optional<EspSuite> esp_suite(const Proposal& chosen) {
-  const auto cipher = cipher_of(chosen);
+  const auto transform = chosen.protocol == ProtocolId::ah ? authenticator_of(chosen) : cipher_of(chosen);
   const auto esn = the(chosen, TransformType::esn);
-  if (!cipher || !esn) return std::nullopt;
-  return EspSuite{*cipher, esn->id == 1, group_of(chosen)};
+  if (!transform || !esn) return std::nullopt;
+  return EspSuite{*transform, esn->id == 1, group_of(chosen), chosen.protocol};
 }
 
 // 0: none that a peer may have (RFC 4303 §2.1).

@@ -38,16 +38,19 @@ struct IkeSuite {
   bool operator==(const IkeSuite&) const = default;
 };
 
-// One transform set of a child SA.
+// One transform set of a child SA: of ESP, or of AH, which has an authenticator and no cipher. RFC 7296 §3.3: a
+// proposal is of one protocol.
 struct EspProposal {
   crypto::Transform transform;
   bool extended_sequence = false;  // both forms of sequence numbers, extended ones first; else those of 32 bits alone
+  ProtocolId protocol = ProtocolId::esp;
   bool operator==(const EspProposal&) const = default;
 };
 struct EspSuite {
   crypto::Transform transform;
   bool extended_sequence = false;
   crypto::DhGroup group = crypto::DhGroup::none;  // PFS
+  ProtocolId protocol = ProtocolId::esp;
   bool operator==(const EspSuite&) const = default;
 };
 

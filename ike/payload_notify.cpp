@@ -29,6 +29,7 @@ constexpr DataRule data_rules[] = {
     {NotifyType::nat_detection_source_ip, 20, 20},       // §2.23: SHA-1
     {NotifyType::nat_detection_destination_ip, 20, 20},  //
     {NotifyType::cookie, 1, 64},                         // §2.6
+    {NotifyType::ipcomp_supported, 3, 255},              // §3.10.1: CPI, transform, its attributes
 };
 
 bool fits_type(const NotifyPayload& notify) {

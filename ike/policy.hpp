@@ -51,6 +51,7 @@ struct ChildPolicy {
   std::vector<crypto::DhGroup> pfs;     // empty: none asked for
   bool transport = false;               // between `local` and `remote`, which are the connection's ends then
   bool transport_required = false;      // else tunnel mode will do
+  bool compression = false;             // IPComp by DEFLATE is asked for, and taken when it is offered
   bool later_fragments = false;         // selectors with OPAQUE ports; set up by traffic alone
   std::uint32_t lifetime_s = 3600;
   std::uint64_t lifetime_bytes = 0;  // 0: no volume lifetime

@@ -55,8 +55,12 @@ void fields(Codec& codec, T& transform) {
 
 template <class Codec, IsOneOf<EspProposal> T>
 void fields(Codec& codec, T& proposal) {
-  codec("transform", proposal.transform);
+  codec("protocol", proposal.protocol);
   codec("extended_sequence", proposal.extended_sequence);
+  if (proposal.protocol == ProtocolId::ah)
+    codec("authenticator", proposal.transform.integrity);
+  else
+    codec("transform", proposal.transform);
 }
 
 template <class Codec, IsOneOf<EncryptionChoice> T>
@@ -99,6 +103,7 @@ void fields(Codec& codec, T& child) {
   codec("proposals", child.proposals);
   codec("pfs", child.pfs);
   codec("transport", child.transport);
+  codec("compression", child.compression);
   codec("later_fragments", child.later_fragments);
   codec("transport_required", child.transport_required);
   codec("lifetime_s", child.lifetime_s);
@@ -234,6 +239,7 @@ constexpr bool known(IdType value) {
   return false;
 }
 inline bool known(crypto::Cipher value) { return crypto::ike_id(value) != 0; }
+constexpr bool known(ProtocolId value) { return value == ProtocolId::ah || value == ProtocolId::esp; }
 inline bool known(crypto::Integrity value) { return value == crypto::Integrity::none || crypto::ike_id(value) != 0; }
 constexpr bool known(crypto::Prf value) {
   switch (value) {

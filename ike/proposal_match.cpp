@@ -82,9 +82,10 @@ std::vector<Accepted> accepted_esp(std::span<const EspProposal> proposals, std::
   std::vector<Accepted> out;
   for (const EspProposal& proposal : proposals) {
     Accepted one{{}, any_group};
-    one.wire.protocol = ProtocolId::esp;
+    one.wire.protocol = proposal.protocol;
     auto& transforms = one.wire.transforms;
-    transforms.push_back(wire(EncryptionChoice{proposal.transform.cipher, proposal.transform.key_bits}));
+    if (proposal.protocol == ProtocolId::esp)
+      transforms.push_back(wire(EncryptionChoice{proposal.transform.cipher, proposal.transform.key_bits}));
     if (proposal.transform.integrity != crypto::Integrity::none)
       transforms.push_back(wire(proposal.transform.integrity));
     for (const crypto::DhGroup group : groups) transforms.push_back(wire(group));

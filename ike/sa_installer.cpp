@@ -33,6 +33,7 @@ Result<void> put_keys(SaParameters& p, const Secret& cipher, const Secret& integ
 
 void fill_common(SaParameters& p, const InstallChild& child, double jitter) {
   const ChildPlace& place = child.policy.place;
+  p.protocol = child.suite.protocol == ProtocolId::ah ? IpProto::ah : IpProto::esp;
   p.mode = child.transport ? SaMode::transport : SaMode::tunnel;
   p.df = place.df;
   p.ecn = place.ecn;
@@ -107,6 +108,8 @@ Result<SaPair> sa_pair(const InstallChild& child, double jitter) {
   in.direction = SaDirection::inbound;
   out.direction = SaDirection::outbound;
   in.follow_peer = child.follow_peer;
+  in.compression_cpi = child.cpi_in;
+  out.compression_cpi = child.cpi_out;
   if (in.hard_bytes != 0) in.hard_bytes += inbound_grace_bytes;
   if (in.hard_packets != 0) in.hard_packets += inbound_grace_packets;
   in.spi = child.spi_in;

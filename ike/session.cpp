@@ -138,6 +138,9 @@ bool is_being_rekeyed(const SessionCore& core, ChildId id) {
 
 ChildView view_of(const SessionCore& core, const Child& one, Time now) {
   ChildView out;
+  out.transport = one.transport;
+  out.cpi_in = one.cpi_in;
+  out.cpi_out = one.cpi_out;
   out.id = one.id;
   out.name = one.policy.name;
   out.interface = one.policy.interface;

@@ -55,6 +55,8 @@ struct ChildView {
   Duration age{}, lifetime{};  // lifetime: when it will be rekeyed or die, counted from the start
   std::uint64_t lifetime_bytes = 0;
   bool rekeying = false, outbound = true;
+  bool transport = false;
+  std::uint16_t cpi_in = 0, cpi_out = 0;  // IPComp; 0: none
 };
 struct SessionView {
   SessionPhase phase{};

@@ -178,8 +178,9 @@ Child* SessionCore::child(ChildId id) {
   return found == children.end() ? nullptr : &*found;
 }
 
-Child* SessionCore::child_by_spi_out(std::uint32_t spi) {
-  const auto found = std::ranges::find(children, spi, &Child::spi_out);
+Child* SessionCore::child_by_spi_out(ProtocolId protocol, std::uint32_t spi) {
+  const auto found = std::ranges::find_if(
+      children, [&](const Child& one) { return one.spi_out == spi && one.suite.protocol == protocol; });
   return found == children.end() ? nullptr : &*found;
 }
 

@@ -32,7 +32,8 @@ struct ChildAttempt {
   std::optional<crypto::DhExchange> dh;
   SaPayload offer;
   std::vector<Selector> local, remote;
-  bool transport = false;  // USE_TRANSPORT_MODE is asked for
+  bool transport = false;    // USE_TRANSPORT_MODE is asked for
+  std::uint16_t cpi_in = 0;  // IPCOMP_SUPPORTED is said; 0: it is not
   std::optional<ChildId> replaces;
   std::uint32_t rounds = 0;  // INVALID_KE_PAYLOAD answers
   // RFC 7296 §2.8.1: the peer rekeyed the same child meanwhile and made this one; the lowest of its two nonces.
@@ -84,6 +85,8 @@ struct Child {
   EspSuite suite;
   std::uint32_t spi_in = 0, spi_out = 0;
   std::vector<Selector> local, remote;
+  bool transport = false;
+  std::uint16_t cpi_in = 0, cpi_out = 0;
   Time born, rekey_at, die_at;
   bool outbound = true;                // the flow is bound to it
   bool replaced = false;               // the peer rekeyed it, and will delete it
@@ -198,7 +201,7 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   void run_tasks(Time now);
 
   [[nodiscard]] Child* child(ChildId id);
-  [[nodiscard]] Child* child_by_spi_out(std::uint32_t spi);
+  [[nodiscard]] Child* child_by_spi_out(ProtocolId protocol, std::uint32_t spi);
   [[nodiscard]] bool has_child(std::string_view name) const;
   void remove_child(ChildId id, std::string why);
   // All of them; their names become wanted, unless `forget`.
@@ -269,9 +272,18 @@ struct ChildOffer {
   const Child* replaces = nullptr;
   bool tfc_padding = true;  // else the peer said ESP_TFC_PADDING_NOT_SUPPORTED
   bool transport = false;   // USE_TRANSPORT_MODE is asked for
+  std::uint16_t cpi = 0;    // the peer's, of IPComp by DEFLATE; 0: it does not say so
 };
 // RFC 7296 §1.3.1: whether who wrote `message` takes TFC padding. We always do, and say nothing.
 [[nodiscard]] bool takes_tfc_padding(const Message& message);
+// ike/ipcomp.cpp. RFC 7296 §2.22, §3.10.1: of IPCOMP_SUPPORTED in `message` the CPI for DEFLATE; 0: there is none.
+[[nodiscard]] std::uint16_t offered_cpi(const Message& message);
+// An answer has one such notify at most; nothing: it is not the one that we can have asked for.
+[[nodiscard]] std::optional<std::uint16_t> answered_cpi(const Message& message, bool asked);
+void add_cpi(Message& message, std::uint16_t cpi);
+// Ours, for the SA of that SPI: a peer that looks for it in a table of its own finds another SA's seldom.
+[[nodiscard]] std::uint16_t cpi_of(std::uint32_t spi);
+
 struct ChildRefusal {
   NotifyType notify{};
   Octets data;

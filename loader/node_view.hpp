@@ -25,6 +25,7 @@ struct SaView {
   std::uint32_t path_mtu = 1500;  // outbound: now, an ICMP error may have told less
   std::uint64_t packets = 0, bytes = 0, errors = 0;
   std::uint64_t replay_drops = 0, integrity_drops = 0, selector_drops = 0, dummy_packets = 0;
+  std::uint64_t compressed = 0, not_compressed = 0, compress_failed = 0;  // IPComp; inbound: decompressed ...
   std::uint64_t age_s = 0;
   std::optional<std::uint64_t> idle_s;  // never used: none
 };

@@ -175,19 +175,6 @@ struct Plan {
 // family).
 [[nodiscard]] Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows);
 
-// Largest inner packet that fits `path_mtu` after ESP in tunnel mode (RFC 4303 §2.4: padding to the block).
-[[nodiscard]] Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family outer,
-                                                  bool udp_encapsulation, std::uint32_t path_mtu);
-
-// The same for what a transform set says: AH, or AH around ESP, too. `transport`: the packet with its own IP headers.
-struct Protection {
-  crypto::Transform esp;
-  crypto::Integrity ah = crypto::Integrity::none;
-  bool transport = false;
-};
-[[nodiscard]] Result<std::uint32_t> largest_inside(const Protection& protection, Family outer, bool udp_encapsulation,
-                                                   std::uint32_t path_mtu);
-
 // Same SA for the same traffic with the same keys (constant time): nothing to do.
 [[nodiscard]] bool same_sa(const PlannedSa& planned, const SaParameters& installed);
 // The surroundings moved (interface, its address, its MTU): the installed SA cannot work as it is.

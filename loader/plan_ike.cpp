@@ -44,6 +44,11 @@ ike::Dpd dpd_of(const config::Dpd& in) {
   return {mode, in.interval_s, in.retry_s};
 }
 
+ike::EspProposal esp_proposal_of(const config::TransformSet& set, bool extended) {
+  if (set.has_esp()) return {set.transform, extended, ike::ProtocolId::esp};
+  return {{crypto::Cipher::none, 0, set.ah}, extended, ike::ProtocolId::ah};
+}
+
 ike::Initiate initiate_of(config::Initiate in) {
   return in == config::Initiate::always ? ike::Initiate::always : ike::Initiate::on_traffic;
 }
@@ -178,8 +183,10 @@ class IkePlanner {
     ike::ChildPolicy out;
     const bool extended = inherited(levels, &config::SecurityAssociation::extended_sequence, false);
     for (const std::string& name : sets)
-      if (const auto* const set = config::find_named(document_.transform_sets, name))
-        out.proposals.push_back({set->transform, extended});
+      if (const auto* const set = config::find_named(document_.transform_sets, name)) {
+        out.proposals.push_back(esp_proposal_of(*set, extended));
+        out.compression = out.compression || set->compression;
+      }
     if (pfs) out.pfs = {*pfs};
     out.lifetime_s = inherited(levels, &config::SecurityAssociation::lifetime_s, out.lifetime_s);
     out.lifetime_bytes = inherited(levels, &config::SecurityAssociation::lifetime_kb, std::uint64_t{0}) * kilobyte;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "crypto/ah_transforms.hpp"
+#include "crypto/overhead.hpp"
 
 namespace postern::loader {
 namespace {
@@ -100,9 +100,15 @@ Result<std::vector<PlannedSaPair>> pairs_of(const std::string& key, const SaPara
                                             const config::TransformSet& set, const config::ManualKeys& keys,
                                             const std::vector<TrafficSelector>& selectors) {
   std::vector<PlannedSaPair> out;
+  const auto compress = [&](PlannedSaPair& pair) {
+    if (!set.compression) return;
+    pair.inbound.parameters.compression_cpi = keys.cpi_inbound;
+    pair.outbound.parameters.compression_cpi = keys.cpi_outbound;
+  };
   if (set.has_esp()) {
     POSTERN_TRY(esp, pair_of(key, common, keys.inbound, keys.outbound));
     set_selectors(esp, selectors);
+    compress(esp);
     out.push_back(std::move(esp));
   }
   if (!set.has_ah()) return out;
@@ -112,6 +118,7 @@ Result<std::vector<PlannedSaPair>> pairs_of(const std::string& key, const SaPara
   if (set.has_esp()) around.mode = SaMode::transport;
   POSTERN_TRY(ah, pair_of(set.has_esp() ? ah_key(key) : key, around, keys.ah_inbound, keys.ah_outbound));
   set_selectors(ah, set.has_esp() ? std::vector{between(common.local, common.remote, IpProto::esp)} : selectors);
+  if (!set.has_esp()) compress(ah);
   out.push_back(std::move(ah));
   return out;
 }
@@ -129,8 +136,8 @@ std::uint32_t tunnel_mtu(const config::Document& document, const config::Tunnel&
   for (const std::string& name : profile == nullptr ? std::vector<std::string>{} : profile->transform_sets) {
     const config::TransformSet* const set = config::find_named(document.transform_sets, name);
     if (set == nullptr) continue;
-    const auto mtu = largest_inside({set->transform, set->ah, false}, tunnel.destination.family(),
-                                    tunnel.udp_encapsulation, path_mtu);
+    const auto mtu = crypto::largest_inside({set->transform, set->ah, false}, tunnel.destination.family(),
+                                            tunnel.udp_encapsulation, path_mtu);
     const std::uint32_t fits = mtu ? *mtu : smallest_tunnel_mtu;
     smallest = smallest == 0 ? fits : std::min(smallest, fits);
   }
@@ -253,31 +260,6 @@ Result<std::vector<PlannedSaPair>> tunnel_sa_pairs(const TunnelSaInput& input) {
   return pairs_of(input.tunnel.device(), common, *set, input.tunnel.keys, selectors);
 }
 
-Result<std::uint32_t> largest_inside(const Protection& protection, Family outer, bool udp_encapsulation,
-                                     std::uint32_t path_mtu) {
-  const std::uint32_t ip = outer == Family::v4 ? 20 : 40, stays = protection.transport ? ip : 0;
-  std::uint32_t around = 0;
-  if (protection.ah != crypto::Integrity::none) {
-    POSTERN_TRY(sizes, crypto::ah_sizes_of(protection.ah));
-    const std::uint32_t unit = outer == Family::v4 ? 4 : 8;  // RFC 4302 §2.6
-    around = (12U + sizes.icv_bytes + unit - 1) / unit * unit;
-  }
-  if (path_mtu < around + ip) return fail("path MTU " + std::to_string(path_mtu) + " leaves no room for AH");
-  if (protection.esp == crypto::Transform{}) return path_mtu - around - (protection.transport ? 0 : ip);
-  POSTERN_TRY(inside, plaintext_mtu(protection.esp, outer, udp_encapsulation, path_mtu - around));
-  return inside + stays;
-}
-
-Result<std::uint32_t> plaintext_mtu(const crypto::Transform& transform, Family outer, bool udp_encapsulation,
-                                    std::uint32_t path_mtu) {
-  POSTERN_TRY(sizes, crypto::sizes_of(transform));
-  const std::uint32_t block = std::max<std::uint32_t>(sizes.block_bytes, 4);
-  const std::uint32_t around =
-      (outer == Family::v4 ? 20U : 40U) + (udp_encapsulation ? 8U : 0U) + 8U + sizes.iv_bytes + sizes.icv_bytes;
-  if (path_mtu < around + block) return fail("path MTU " + std::to_string(path_mtu) + " leaves no room for ESP");
-  return (path_mtu - around) / block * block - 2;  // pad length and next header
-}
-
 std::vector<PlannedTunnel> plan_tunnels(const config::Document& document, const Facts& facts) {
   std::vector<PlannedTunnel> out;
   for (const config::Tunnel& tunnel : document.tunnels) {
@@ -309,8 +291,8 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
                   same_selector))
     return false;
   if (p.direction != installed.direction || p.mode != installed.mode || p.protocol != installed.protocol ||
-      p.bundle != installed.bundle || p.df != installed.df || p.ecn != installed.ecn ||
-      p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation ||
+      p.bundle != installed.bundle || p.compression_cpi != installed.compression_cpi || p.df != installed.df ||
+      p.ecn != installed.ecn || p.deliver != installed.deliver || p.udp_encapsulation != installed.udp_encapsulation ||
       p.fragmentation != installed.fragmentation || p.dscp_copy != installed.dscp_copy || p.dscp != installed.dscp ||
       p.tcp_mss != installed.tcp_mss || p.path_mtu_aging_s != installed.path_mtu_aging_s || p.ttl != installed.ttl ||
       p.spi != installed.spi || p.flow != installed.flow || p.remote != installed.remote ||

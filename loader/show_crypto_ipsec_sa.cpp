@@ -22,25 +22,24 @@ json ident_json(const Prefix& prefix, std::uint8_t protocol, const std::vector<c
 }
 
 json counters_json(const FlowView& flow) {
-  const std::uint64_t out = flow.outbound ? flow.outbound->packets : 0, in = flow.inbound ? flow.inbound->packets : 0;
-  const std::uint64_t send_errors = flow.send_errors + (flow.outbound ? flow.outbound->errors : 0);
-  const std::uint64_t recv_errors = flow.inbound ? flow.inbound->errors : 0;
-  return {{"encaps", out},
-          {"encrypt", out},
-          {"digest", out},
-          {"decaps", in},
-          {"decrypt", in},
-          {"verify", in},
-          {"compressed", 0},
-          {"decompressed", 0},
-          {"not_compressed", 0},
-          {"compress_failed", 0},
-          {"not_decompressed", 0},
-          {"decompress_failed", 0},
-          {"dummy_sent", flow.outbound ? flow.outbound->dummy_packets : 0},
-          {"dummy_recv", flow.inbound ? flow.inbound->dummy_packets : 0},
-          {"send_errors", send_errors},
-          {"recv_errors", recv_errors}};
+  const SaView none;
+  const SaView &out = flow.outbound ? *flow.outbound : none, &in = flow.inbound ? *flow.inbound : none;
+  return {{"encaps", out.packets},
+          {"encrypt", out.packets},
+          {"digest", out.packets},
+          {"decaps", in.packets},
+          {"decrypt", in.packets},
+          {"verify", in.packets},
+          {"compressed", out.compressed},
+          {"decompressed", in.compressed},
+          {"not_compressed", out.not_compressed},
+          {"compress_failed", out.compress_failed},
+          {"not_decompressed", in.not_compressed},
+          {"decompress_failed", in.compress_failed},
+          {"dummy_sent", out.dummy_packets},
+          {"dummy_recv", in.dummy_packets},
+          {"send_errors", flow.send_errors + out.errors},
+          {"recv_errors", in.errors}};
 }
 
 // The guide prints a platform's bits here. Ours: 0x80000000 live, 0x40 tunnel mode, 0x4 UDP-encapsulated.
@@ -90,6 +89,7 @@ json sa_json(const SaView& sa, const FlowView& flow, const json& transforms, con
 }
 
 bool made_by(const config::TransformSet& set, const SaParameters& sa) {
+  if (sa.compression_cpi != 0 && !set.compression) return false;  // a peer may decline
   return sa.protocol == IpProto::ah ? !set.has_esp() && set.ah == sa.transform.integrity
                                     : set.transform == sa.transform && set.has_ah() == (sa.bundle != 0);
 }

@@ -33,13 +33,14 @@ json acl_json(const NodeView& view, const std::string& name) {
   return {{"name", name}, {"rules", std::move(rules)}};
 }
 
-json key_json(const config::ManualSa& esp, const config::ManualSa& ah) {
+json key_json(const config::ManualSa& esp, const config::ManualSa& ah, std::uint16_t cpi) {
   json out = json::object();
   if (esp.spi != 0) {
     out["esp"] = {{"spi", hex_spi(esp.spi)}, {"cipher", config::masked_secret}, {"authenticator", nullptr}};
     if (!esp.integrity_key.empty()) out["esp"]["authenticator"] = config::masked_secret;
   }
   if (ah.spi != 0) out["ah"] = {{"spi", hex_spi(ah.spi)}, {"key", config::masked_secret}};
+  if (cpi != config::ManualKeys::deflate_cpi) out["comp"] = {{"cpi", cpi}};
   return out;
 }
 
@@ -61,8 +62,8 @@ json entry_json(std::uint32_t sequence, const IpAddress& peer) {
 }
 
 void add_keys(json& out, const config::ManualKeys& keys) {
-  out["session_key"] = {{"inbound", key_json(keys.inbound, keys.ah_inbound)},
-                        {"outbound", key_json(keys.outbound, keys.ah_outbound)}};
+  out["session_key"] = {{"inbound", key_json(keys.inbound, keys.ah_inbound, keys.cpi_inbound)},
+                        {"outbound", key_json(keys.outbound, keys.ah_outbound, keys.cpi_outbound)}};
 }
 
 struct Negotiation {

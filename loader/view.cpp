@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
 
+#include "crypto/overhead.hpp"
 #include "loader/bpf_programs.hpp"
 
 namespace postern::loader {
@@ -177,12 +178,12 @@ NegotiatedFlows negotiated_flows(const SharedMemory& memory) {
 
 // `around`: the AH SA of a bundle, null where there is none.
 std::uint32_t plaintext_mtu_of(const SaParameters& p, const SaParameters* around, std::uint32_t path_mtu) {
-  Protection protection;
+  crypto::Protection protection;
   protection.transport = p.mode == SaMode::transport;
   if (p.protocol == IpProto::esp) protection.esp = p.transform;
   if (p.protocol == IpProto::ah) protection.ah = p.transform.integrity;
   if (around != nullptr) protection.ah = around->transform.integrity;
-  return largest_inside(protection, p.remote.family(), p.udp_encapsulation, path_mtu).value_or(0);
+  return crypto::largest_inside(protection, p.remote.family(), p.udp_encapsulation, path_mtu).value_or(0);
 }
 
 void add_negotiated(const ViewSources& from, const NegotiatedFlows& all, FlowView& flow, std::uint64_t now_ns) {
@@ -261,6 +262,9 @@ SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_n
   view.integrity_drops = read(slot.integrity_drops);
   view.selector_drops = read(slot.selector_drops);
   view.dummy_packets = read(slot.dummy_packets);
+  view.compressed = read(slot.compressed);
+  view.not_compressed = read(slot.not_compressed);
+  view.compress_failed = read(slot.compress_failed);
   const auto seconds_since = [now_ns](std::uint64_t then) {
     return then > now_ns ? 0 : (now_ns - then) / 1'000'000'000U;
   };

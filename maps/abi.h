@@ -294,7 +294,10 @@ struct postern_count {
   X(fragment_tiny, "first fragment without its whole transport header")                \
   X(fragment_overlap, "fragment would overwrite the first one's transport header")     \
   X(fragment_unknown, "later fragment in clear whose first one did not pass")          \
-  X(fragment_selector, "later fragment, but the SA's selectors name ports")
+  X(fragment_selector, "later fragment, but the SA's selectors name ports")            \
+  X(ipcomp_header, "IPComp of another CPI, or shorter than its header")                \
+  X(ipcomp_data, "IPComp whose payload cannot be decompressed")                        \
+  X(ipcomp_too_long, "IPComp that would become longer than the longest packet")
 enum postern_drop {
 #define POSTERN_ENUM(name, text) POSTERN_DROP_##name,
   POSTERN_DROPS(POSTERN_ENUM)

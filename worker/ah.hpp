@@ -13,13 +13,10 @@ namespace postern {
 inline constexpr std::uint32_t ah_fixed = 12;  // next header, length, reserved, SPI, sequence number
 inline constexpr std::uint32_t ah_spi_at = 4;  // in the header
 inline constexpr std::uint32_t ah_sequence_at = 8;
+// What crypto/ah.hpp borrows behind a packet with extended sequence numbers.
+inline constexpr std::uint32_t ah_lent_behind = 4;
 inline constexpr std::size_t max_covered_headers = 256;  // IP headers in front of AH; more are not authenticated
 
-// The whole header: the ICV is padded so that it is a multiple of 4 bytes over IPv4, of 8 over IPv6 (RFC 4302 §2.6).
-[[nodiscard]] constexpr std::uint32_t ah_bytes(std::uint32_t icv_bytes, Family outer) {
-  const std::uint32_t mask = outer == Family::v4 ? 3 : 7;
-  return (ah_fixed + icv_bytes + mask) & ~mask;
-}
 // RFC 4302 §2.2: Payload Length, in words of 4 bytes minus 2.
 [[nodiscard]] constexpr std::uint8_t ah_length_field(std::uint32_t header_bytes) {
   return static_cast<std::uint8_t>(header_bytes / 4 - 2);

@@ -7,6 +7,7 @@
 #include "crypto/packet_cipher.hpp"
 #include "maps/adjacency.hpp"
 #include "maps/counters.hpp"
+#include "worker/compression.hpp"
 #include "worker/loop_policy.hpp"
 #include "worker/packet.hpp"
 #include "worker/pipeline.hpp"
@@ -32,6 +33,7 @@ struct PipelineContext {
   FramePool& frames;
   ThreadCounters& counters;
   Egress& egress;
+  std::unique_ptr<Compression> compression = std::make_unique<Compression>();
   bool crowded = false;                        // more waits than is taken
   std::shared_ptr<const LoopPolicy> policy{};  // null: nothing that this node makes is protected again
 

@@ -110,6 +110,8 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
   job = {&sa->key, packet.data() + esp->esp_offset, esp->esp_bytes, sequence, false};
   if (sa->protocol == IpProto::ah) [[unlikely]] {
     CoveredHeaders& headers = covered_[queue_.filling_slot()][batch.count];
+    if (sa->extended_sequence && packet.tailroom() < ah_lent_behind)
+      return context_.drop(packet, Drop::no_frame, *sa->slot);
     if (!cover_headers(Bytes(packet.bytes()).first(esp->esp_offset), headers))
       return context_.drop(packet, Drop::unparseable, *sa->slot);
     job.covered = headers.data();
@@ -277,7 +279,9 @@ void Inbound::deliver_run(std::span<Pending> all) {
 std::expected<IpInfo, Drop> Inbound::decapsulate(Pending& pending) const {
   const InboundSa& sa = *pending.sa;
   Packet& packet = pending.packet;
-  const auto plain = strip(pending);
+  auto plain = strip(pending);
+  if (plain && (sa.compresses || plain->next_header == ipcomp_protocol)) [[unlikely]]
+    plain = decompress(pending, *plain);
   if (!plain) return std::unexpected(plain.error());
   packet.size = plain->bytes;
   const bool tunnel = sa.mode == SaMode::tunnel;
@@ -307,6 +311,29 @@ std::expected<InnerPlain, Drop> Inbound::strip(Pending& pending) {
   if (pending.sa->protocol == IpProto::ah) return InnerPlain{packet.size, next_header};
   packet.size -= overhead.icv_bytes;
   return parse_esp_trailer(packet.bytes());
+}
+
+// RFC 3173 §2.1: what an SA with IPComp carries, compressed or not. Once: a payload that was compressed twice is
+// refused.
+std::expected<InnerPlain, Drop> Inbound::decompress(Pending& pending, const InnerPlain& plain) const {
+  const InboundSa& sa = *pending.sa;
+  Packet& packet = pending.packet;
+  const auto add = [](std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); };
+  if (plain.next_header != ipcomp_protocol) {
+    add(sa.slot->not_compressed);
+    return plain;
+  }
+  if (!sa.compresses) return std::unexpected(Drop::bad_next_header);
+  const auto whole = context_.compression->decompress(
+      Bytes(packet.bytes()).first(plain.bytes), sa.slot->parameters.compression_cpi, packet.capacity - packet.offset);
+  if (!whole || whole->next_header == ipcomp_protocol) {
+    add(sa.slot->compress_failed);
+    return std::unexpected(whole ? Drop::bad_next_header : whole.error());
+  }
+  add(sa.slot->compressed);
+  packet.size = static_cast<std::uint32_t>(whole->payload.size());
+  std::memcpy(packet.data(), whole->payload.data(), whole->payload.size());
+  return InnerPlain{packet.size, whole->next_header};
 }
 
 // Tunnel mode: a packet of its own. What is behind it is padding against traffic analysis (RFC 4303 §2.7).

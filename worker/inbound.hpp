@@ -84,6 +84,7 @@ class Inbound {
   void advance_window(std::span<const crypto::EspJob> jobs, std::span<Pending> run);
   [[nodiscard]] std::expected<IpInfo, Drop> decapsulate(Pending& pending) const;
   [[nodiscard]] static std::expected<InnerPlain, Drop> strip(Pending& pending);
+  [[nodiscard]] std::expected<InnerPlain, Drop> decompress(Pending& pending, const InnerPlain& plain) const;
   [[nodiscard]] static std::expected<IpInfo, Drop> inner_packet(Pending& pending, const InnerPlain& plain);
   [[nodiscard]] static std::expected<IpInfo, Drop> own_packet(Pending& pending, const InnerPlain& plain);
   void deliver_run(std::span<Pending> run);

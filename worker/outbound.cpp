@@ -156,6 +156,8 @@ void Outbound::encapsulate(Packet packet, const IpInfo& info, IpProto next_heade
   const bool dummy = next_header == IpProto::no_next_header;
   const bool pads = sa.tfc_bytes != 0 && sa.protocol == IpProto::esp && !cut_outer && !dummy;
   const std::uint32_t inner_bytes = dummy ? 0 : pads ? pad_flow(packet) : packet.size;
+  // What is padded to hide its size must not become smaller again.
+  if (sa.compresses && !dummy && !pads) next_header = compress(packet, next_header);
   Around around;
   around.cut_to = cut_outer ? static_cast<std::uint16_t>(route_.outer_mtu) : std::uint16_t{0};
   around.traffic_class = outer_traffic_class(sa, info.traffic_class);
@@ -169,6 +171,13 @@ void Outbound::encapsulate_between(Packet packet, const IpInfo& info, bool cut_o
   const auto place = place_to_protect(packet.bytes(), info);
   // RFC 4303 §3.3.4: transport mode is for whole packets.
   if (!place) return context_.drop(packet, Drop::fragment_inner, *sa.slot);
+  const std::uint32_t inner_bytes = packet.size;
+  auto next_header = static_cast<IpProto>(place->next_header);
+  if (sa.compresses) {
+    packet.pull(place->bytes);
+    next_header = compress(packet, next_header);
+    packet.push(place->bytes);
+  }
   const std::uint32_t moved = std::uint32_t{sa.overhead.outer_bytes} + sa.overhead.header + sa.overhead.iv_bytes;
   const std::uint32_t upper = packet.size - place->bytes;
   const std::uint32_t total = packet.size + moved + sa.overhead.trailer_bytes(upper) + sa.overhead.icv_bytes;
@@ -178,12 +187,40 @@ void Outbound::encapsulate_between(Packet packet, const IpInfo& info, bool cut_o
   rewrite_headers(headers, info.family, *place,
                   static_cast<std::uint8_t>(sa.udp_encapsulation ? IpProto::udp : sa.protocol), total);
   if (sa.udp_encapsulation) write_udp(sa, total - place->bytes - udp_header, headers + place->bytes);
-  const std::uint32_t inner_bytes = packet.size;
   packet.pull(place->bytes);
   Around around;
   around.cut_to = cut_outer ? static_cast<std::uint16_t>(route_.outer_mtu) : std::uint16_t{0};
   around.network_bytes = place->bytes;
-  protect(packet, inner_bytes, static_cast<IpProto>(place->next_header), around);
+  protect(packet, inner_bytes, next_header, around);
+}
+
+// RFC 3173 §2.2: `packet` in its compressed form where that is smaller, else as it is. What its first header is then.
+IpProto Outbound::compress(Packet& packet, IpProto next_header) {
+  const OutboundSa& sa = *route_.sa;
+  SaSlot& slot = *sa.slot;
+  const auto smaller = next_header == IpProto{ipcomp_protocol}
+                           ? std::nullopt  // by the host that sent it
+                           : context_.compression->compress(packet.bytes(), static_cast<std::uint8_t>(next_header),
+                                                            slot.parameters.compression_cpi);
+  if (!smaller) {
+    slot.not_compressed.fetch_add(1, std::memory_order_relaxed);
+    if (packet.size >= least_to_compress) slot.compress_failed.fetch_add(1, std::memory_order_relaxed);
+    return next_header;
+  }
+  slot.compressed.fetch_add(1, std::memory_order_relaxed);
+  std::memcpy(packet.data(), smaller->data(), smaller->size());
+  packet.size = static_cast<std::uint32_t>(smaller->size());
+  return IpProto{ipcomp_protocol};
+}
+
+// What compress() did, undone: `packet` begins at its IPComp header, and had `bytes` before.
+bool Outbound::decompress(Packet& packet, const OutboundSa& sa, std::uint32_t bytes) {
+  const auto plain = context_.compression->decompress(packet.bytes(), sa.slot->parameters.compression_cpi, bytes);
+  if (!plain || plain->payload.size() != bytes) return false;
+  std::memcpy(packet.data(), plain->payload.data(), bytes);
+  packet.size = bytes;
+  sa.slot->compressed.fetch_sub(1, std::memory_order_relaxed);
+  return true;
 }
 
 // `packet` is what ESP or AH protects; its trailer, header and place in the batch.
@@ -193,7 +230,8 @@ void Outbound::protect(Packet packet, std::uint32_t inner_bytes, IpProto next_he
   const std::uint32_t trailer = overhead.trailer_bytes(packet.size);
   const std::uint32_t front = ethernet_header + overhead.outer_bytes + overhead.header + overhead.iv_bytes;
   const std::uint32_t esp_bytes = overhead.header + overhead.iv_bytes + packet.size + trailer + overhead.icv_bytes;
-  if (packet.headroom() < front || packet.tailroom() < trailer + overhead.icv_bytes ||
+  const std::uint32_t lent = sa.protocol == IpProto::ah && sa.extended_sequence ? ah_lent_behind : 0;
+  if (packet.headroom() < front || packet.tailroom() < trailer + overhead.icv_bytes + lent ||
       overhead.outer_bytes + esp_bytes > 65535)
     return context_.drop(packet, Drop::no_frame);
 
@@ -201,6 +239,7 @@ void Outbound::protect(Packet packet, std::uint32_t inner_bytes, IpProto next_he
   Pending& pending = pending_[queue_.filling_slot()][batch.count];
   pending.inner_bytes = inner_bytes;
   pending.dummy = next_header == IpProto::no_next_header && around.network_bytes == 0;
+  pending.compressed = next_header == IpProto{ipcomp_protocol} && around.network_bytes == 0;
   if (sa.protocol == IpProto::esp) [[likely]] {
     // RFC 4303 §2.4: padding 1, 2, 3, ...; then its length and the next header.
     std::byte* const end = packet.data() + packet.size;
@@ -218,6 +257,9 @@ void Outbound::protect(Packet packet, std::uint32_t inner_bytes, IpProto next_he
   pending.adjacency = route_.adjacency;
   pending.nested_in = route_.nested_in;
   pending.around = around;
+  // Compressed it may fit after all.
+  if (std::uint32_t{overhead.outer_bytes} + around.network_bytes + esp_bytes <= around.cut_to)
+    pending.around.cut_to = 0;
   pending.refused = Drop::none;
   batch.jobs[batch.count] = {&sa.key, packet.data(), esp_bytes, 0, false};
   if (++batch.count == packet_batch) flush();

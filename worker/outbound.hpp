@@ -89,6 +89,7 @@ class Outbound {
     std::uint32_t inner_bytes = 0;
     std::uint32_t nested_in = 0;
     bool dummy = false;
+    bool compressed = false;
     Around around;
     Drop refused = Drop::none;
   };
@@ -106,6 +107,8 @@ class Outbound {
   void encapsulate_between(Packet packet, const IpInfo& info, bool cut_outer);
   void protect(Packet packet, std::uint32_t inner_bytes, IpProto next_header, const Around& around);
   [[nodiscard]] std::uint32_t pad_flow(Packet& packet) const;
+  [[nodiscard]] IpProto compress(Packet& packet, IpProto next_header);
+  [[nodiscard]] bool decompress(Packet& packet, const OutboundSa& sa, std::uint32_t bytes);
   [[nodiscard]] std::uint32_t dummy_bytes();
   void hold(const Packet& packet, Drop reason);
   [[nodiscard]] Drop waiting_for(std::uint32_t flow) const;

@@ -72,6 +72,8 @@ Rule check_mode(const SaParameters& p) {
   if (p.bundle != 0 && p.bundle == p.flow) return fail("SA: a bundle names the other SA's flow");
   if (p.bundle != 0 && p.protocol == IpProto::ah && p.mode != SaMode::transport)
     return fail("SA: AH around ESP is of transport mode");
+  if (p.compression_cpi != 0 && p.bundle != 0 && p.protocol == IpProto::ah)
+    return fail("SA: of AH around ESP, ESP compresses");
   if (p.mode == SaMode::tunnel) return {};
   if (p.selector_count == 0) return fail("SA: transport mode needs selectors");
   const bool in = p.direction == SaDirection::inbound;
@@ -140,19 +142,8 @@ Result<void> check_move(const SaParameters& p, const SaPeer& peer) {
 }
 
 EspOverhead overhead_of(const SaParameters& p, const crypto::TransformSizes& sizes) {
-  const std::uint32_t ip = p.mode == SaMode::transport ? 0 : ip_header(p.local.family());
-  EspOverhead overhead;
-  overhead.outer_bytes = static_cast<std::uint16_t>(ip + (p.udp_encapsulation ? udp_header : 0));
-  if (p.protocol == IpProto::ah) {
-    overhead.header = static_cast<std::uint8_t>(ah_bytes(sizes.icv_bytes, p.local.family()));
-    overhead.trailer = 0;
-    overhead.block_bytes = 1;
-    return overhead;
-  }
-  overhead.iv_bytes = static_cast<std::uint8_t>(sizes.iv_bytes);
-  overhead.icv_bytes = static_cast<std::uint8_t>(sizes.icv_bytes);
-  overhead.block_bytes = static_cast<std::uint8_t>(std::max<std::uint16_t>(sizes.block_bytes, 4));
-  return overhead;
+  const crypto::Around around{p.local.family(), p.mode == SaMode::transport, p.udp_encapsulation};
+  return p.protocol == IpProto::ah ? crypto::ah_overhead(sizes, around) : crypto::esp_overhead(sizes, around);
 }
 
 Result<crypto::TransformSizes> sizes_of(const SaParameters& p) {
@@ -198,6 +189,7 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->ifindex = p.ifindex;
   sa->local_port = p.local_port;
   sa->tcp_mss = p.tcp_mss;
+  sa->compresses = p.compression_cpi != 0;
   sa->udp_encapsulation = p.udp_encapsulation;
   sa->extended_sequence = p.extended_sequence;
   sa->ecn = p.ecn;
@@ -226,6 +218,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->ecn = p.ecn;
   sa->fragmentation = p.fragmentation;
   sa->tcp_mss = p.tcp_mss;
+  sa->compresses = p.compression_cpi != 0;
   sa->udp_encapsulation = p.udp_encapsulation;
   sa->extended_sequence = p.extended_sequence;
   sa->limited = has_lifetime(p);

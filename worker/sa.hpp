@@ -14,6 +14,7 @@
 #include "base/clock.hpp"
 #include "base/net_types.hpp"
 #include "base/result.hpp"
+#include "crypto/overhead.hpp"
 #include "crypto/packet_cipher.hpp"
 #include "worker/replay_window.hpp"
 #include "worker/sa_state.hpp"
@@ -21,42 +22,11 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t esp_header = 8;      // SPI, sequence number
-inline constexpr std::uint32_t esp_trailer = 2;     // pad length, next header
+using crypto::esp_header, crypto::esp_trailer;
+using EspOverhead = crypto::Overhead;
+
 inline constexpr std::uint32_t min_path_mtu = 576;  // RFC 791; IPv6 never goes below 1280
 inline constexpr std::uint32_t max_path_mtu = 65535;
-
-// Bytes that ESP or AH adds, by part. AH: `header` with its ICV and padding, and nothing else.
-struct EspOverhead {
-  std::uint16_t outer_bytes = 0;  // IP, in tunnel mode, and UDP, when encapsulated
-  std::uint8_t iv_bytes = 0;
-  std::uint8_t icv_bytes = 0;
-  std::uint8_t block_bytes = 4;  // power of two
-  std::uint8_t header = esp_header;
-  std::uint8_t trailer = esp_trailer;
-
-  // The largest inner packet that fits into an outer packet of `mtu`: what is left for ciphertext, in whole blocks,
-  // less the pad length and next header bytes. 0 when nothing fits.
-  [[nodiscard]] constexpr std::uint32_t plaintext_mtu(std::uint32_t mtu) const {
-    const std::uint32_t fixed = std::uint32_t{outer_bytes} + header + iv_bytes + icv_bytes;
-    if (mtu < fixed + block_bytes) return 0;
-    return ((mtu - fixed) & ~(std::uint32_t{block_bytes} - 1)) - trailer;
-  }
-  // Padding, pad length and next header behind `plain_bytes` (RFC 4303 §2.4).
-  [[nodiscard]] constexpr std::uint32_t trailer_bytes(std::uint32_t plain_bytes) const {
-    const std::uint32_t mask = std::uint32_t{block_bytes} - 1;
-    return ((plain_bytes + trailer + mask) & ~mask) - plain_bytes;
-  }
-  // Transport mode: the same with the packet's own IP headers, which stay in front.
-  [[nodiscard]] constexpr std::uint32_t transport_mtu(std::uint32_t mtu, std::uint32_t network_bytes) const {
-    const std::uint32_t upper = mtu < network_bytes ? 0 : plaintext_mtu(mtu - network_bytes);
-    return upper == 0 ? 0 : network_bytes + upper;
-  }
-};
-static_assert(EspOverhead{20, 16, 12, 16}.plaintext_mtu(1500) == 1438);
-static_assert(EspOverhead{40, 8, 12, 8}.plaintext_mtu(1500) == 1430);
-static_assert(EspOverhead{0, 16, 12, 16}.transport_mtu(1500, 20) == 1458);
-static_assert(EspOverhead{20, 0, 0, 1, 24, 0}.plaintext_mtu(1500) == 1456);
 
 [[nodiscard]] constexpr bool soft_lifetime_over(const SaParameters& p, std::uint64_t packets, std::uint64_t bytes) {
   return (p.soft_packets != 0 && packets >= p.soft_packets) || (p.soft_bytes != 0 && bytes >= p.soft_bytes);
@@ -119,7 +89,8 @@ struct alignas(64) InboundSa {
   std::uint16_t tcp_mss = 0;
   bool udp_encapsulation = false;
   bool extended_sequence = false;
-  bool limited = false;  // a lifetime is set
+  bool compresses = false;  // IPComp: slot->parameters.compression_cpi
+  bool limited = false;     // a lifetime is set
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
   IpProto protocol = IpProto::esp;
@@ -153,8 +124,9 @@ struct alignas(64) OutboundSa {
   FragmentPolicy fragmentation = FragmentPolicy::before;
   bool udp_encapsulation = false;
   bool extended_sequence = false;
-  bool limited = false;
-  bool unicast_only = false;  // of a crypto map (TS-11)
+  bool limited : 1 = false;
+  bool unicast_only : 1 = false;  // of a crypto map (TS-11)
+  bool compresses : 1 = false;    // IPComp: slot->parameters.compression_cpi
   std::uint16_t tcp_mss = 0;
   IpProto protocol = IpProto::esp;
   SaMode mode = SaMode::tunnel;

@@ -32,7 +32,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 6;
+inline constexpr std::uint32_t sa_channel_version = 7;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 

@@ -21,7 +21,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 7;
+inline constexpr std::uint32_t sa_state_version = 8;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
@@ -80,7 +80,9 @@ struct SaParameters {
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order
   std::uint32_t path_mtu = 1500;                  // largest outer packet
   std::uint32_t path_mtu_aging_s = 600;  // RFC 1191 §6.3, RFC 8201 §4: how long a smaller one counts that was learned
-  std::uint16_t tcp_mss = 0;             // most that a SYN may announce; 0: as it is; mss_of_path
+  // IPComp (RFC 3173) by DEFLATE: the CPI that the SA's packets carry, as the receiver chose it; 0: no compression.
+  std::uint16_t compression_cpi = 0;
+  std::uint16_t tcp_mss = 0;  // most that a SYN may announce; 0: as it is; mss_of_path
   // Lifetimes in inner packets and bytes, and in seconds from installed_ns on; 0: none. Soft: the installer is told
   // (SaExpiry); soft seconds are its own to keep. Hard: it is told and further packets are dropped (sa_expired), also
   // when it is not there to remove the SA (RFC 4301 §4.4.2.1). Sequence numbers end by themselves, they never wrap.
@@ -161,7 +163,10 @@ struct alignas(64) SaSlot {
   alignas(64) std::atomic<std::uint64_t> packets, bytes;  // inner, sealed or delivered
   std::atomic<std::uint64_t> errors;                      // sum of the drops below, and of any other reason
   std::atomic<std::uint64_t> replay_drops, integrity_drops, selector_drops;
-  std::atomic<std::uint64_t> dummy_packets;               // RFC 4303 §2.6: sent or received, in no other number here
+  std::atomic<std::uint64_t> dummy_packets;  // RFC 4303 §2.6: sent or received, in no other number here
+  // Of an SA with IPComp: sent or received with it; without it; of the latter those that would not become smaller, or,
+  // received, those with it that were dropped.
+  std::atomic<std::uint64_t> compressed, not_compressed, compress_failed;
   std::atomic<std::uint64_t> last_used_ns, installed_ns;  // CLOCK_MONOTONIC
 
   SaParameters parameters;

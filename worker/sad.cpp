@@ -72,7 +72,8 @@ void wipe_parameters(SaSlot& slot) {
 void reset_numbers(SaSlot& slot) {
   for (auto* counter :
        {&slot.packets, &slot.bytes, &slot.errors, &slot.replay_drops, &slot.integrity_drops, &slot.selector_drops,
-        &slot.dummy_packets, &slot.last_used_ns, &slot.highest_sequence, &slot.bound_order, &slot.path_mtu})
+        &slot.dummy_packets, &slot.compressed, &slot.not_compressed, &slot.compress_failed, &slot.last_used_ns,
+        &slot.highest_sequence, &slot.bound_order, &slot.path_mtu})
     counter->store(0, std::memory_order_relaxed);
   slot.next_sequence.store(1, std::memory_order_relaxed);  // RFC 4303 §2.2
   slot.told.store(0, std::memory_order_relaxed);

@@ -131,7 +131,10 @@ bool Outbound::wait_for_successor(const Pending& pending) {
   if (pending.dummy || pending.around.network_bytes != 0) return false;
   Packet plain = pending.packet;
   plain.pull(pending.sa->overhead.header + pending.sa->overhead.iv_bytes);
-  plain.size = pending.inner_bytes;
+  if (!pending.compressed)
+    plain.size = pending.inner_bytes;
+  else if (!decompress(plain, *pending.sa, pending.inner_bytes))
+    return false;
   plain.bypassed_kernel = false;  // its hop is counted
   const HeldPacket held{plain, Clock::now() + config_.hold_time, Drop::sa_expired};
   if (!sweeping_) {

@@ -12,7 +12,7 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parents[2]
 ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "loader", "cli")
 CHANNEL = ["worker/sa_channel.hpp", "worker/sa_state.hpp"]  # where ike, loader and worker meet
-TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp"]  # of algorithms: they need no library
+TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp", "crypto/overhead.hpp"]  # of algorithms: they need no library
 # What posternd compiles and hands to postern-ike, and the types in it.
 PKI = ["pki/questions.hpp", "pki/channel.hpp"]  # what ike and pki say to each other
 POLICY = ["ike/policy.hpp", "ike/policy_link.hpp", "ike/identity.hpp", "ike/negotiate.hpp"]
@@ -39,6 +39,7 @@ LIBRARIES = {
     "bpf/libbpf.h": {"maps", "loader"},
     "bpf/bpf_*": {"bpf"},
     "liburing.h": {"worker"},
+    "zlib.h": {"worker"},
     "seccomp.h": {"worker", "ike", "loader"},
     "cap-ng.h": {"worker", "ike", "loader"},
     "nlohmann/*": {"config", "ike", "loader", "cli"},

@@ -125,6 +125,35 @@ TEST_CASE("TS-59 to TS-62: lifetimes, each inherited by itself") {
                 "boolean");
 }
 
+TEST_CASE("TS-29, TS-32: what IKEv2 negotiates of AH and of compression, and what it cannot say") {
+  const auto with_sets = [](std::initializer_list<json> sets) {
+    auto document = ike();
+    json names = json::array();
+    for (const json& words : sets) {
+      names.push_back("S" + std::to_string(names.size()));
+      document["ipsec"]["transform_sets"].push_back({{"name", names.back()}, {"transforms", words}});
+    }
+    document["crypto_maps"][0]["entries"][0]["transform_sets"] = names;
+    return document;
+  };
+  const json ah = {"ah-sha256-hmac"}, esp = {"esp-aes", "esp-sha256-hmac"},
+             both = {"ah-sha256-hmac", "esp-aes", "esp-sha256-hmac"},
+             small = {"esp-aes", "esp-sha256-hmac", "comp-deflate"};
+  const std::string sets = "/crypto_maps/0/entries/0/transform_sets";
+  check_accepted(with_sets({ah}));
+  check_accepted(with_sets({ah, esp}));
+  check_refused(with_sets({both}), sets, "one protocol");
+  check_refused(with_sets({esp, both}), sets, "one protocol");
+  check_accepted(with_sets({small}));
+  check_refused(with_sets({small, esp}), sets, "with and without compression");
+  auto tunnel = ike();
+  tunnel["ipsec"]["transform_sets"].push_back({{"name", "B"}, {"transforms", both}});
+  tunnel["ipsec"]["profiles"][0]["transform_sets"] = {"B"};
+  check_refused(tunnel, "/tunnels/0/protection/profile", "one protocol");
+  tunnel["ipsec"]["transform_sets"].back()["transforms"] = ah;
+  check_accepted(tunnel);
+}
+
 TEST_CASE("TS-64 to TS-66: PFS, off by default; the guide's bare form means a group that is not available") {
   CHECK(!loaded(ike()).crypto_maps[0].entries[0].pfs);
   CHECK(loaded(ike_with(entry + "/pfs", "group19")).crypto_maps[0].entries[0].pfs == crypto::DhGroup::ecp256);

@@ -45,7 +45,10 @@ TEST_CASE("MAN-06: AH alone, keys of each authenticator's length") {
   } const rows[] = {{"ah-sha-hmac", 20, crypto::Integrity::hmac_sha1_96},
                     {"ah-sha256-hmac", 32, crypto::Integrity::hmac_sha256_128},
                     {"ah-sha384-hmac", 48, crypto::Integrity::hmac_sha384_192},
-                    {"ah-sha512-hmac", 64, crypto::Integrity::hmac_sha512_256}};
+                    {"ah-sha512-hmac", 64, crypto::Integrity::hmac_sha512_256},
+                    {"ah-md5-hmac", 16, crypto::Integrity::hmac_md5_96},
+                    {"ah-aes-cmac", 16, crypto::Integrity::aes_cmac_96},
+                    {"ah-aes-xcbc-mac", 16, crypto::Integrity::aes_xcbc_96}};
   for (const auto& row : rows) {
     CAPTURE(row.word);
     const auto loaded = load(with({row.word}, row.bytes));
@@ -87,6 +90,41 @@ TEST_CASE("TS-31: a weak AH is warned of") {
   if (!loaded) FAIL(to_text(loaded.error()));
   CHECK(at_path(loaded->warnings, set_path + "/transforms/0", Severity::warning) != nullptr);
   check_accepted(with({"ah-sha512-hmac"}, 64));
+}
+
+TEST_CASE("TS-32: compression is a transform of its own class, and LZS is refused with the reason") {
+  const auto loaded = load(with({"ah-sha256-hmac", "esp-aes", "esp-sha256-hmac", "comp-deflate"}, 32));
+  if (!loaded) FAIL(to_text(loaded.error()));
+  CHECK(loaded->document.transform_sets[1].compression);
+  CHECK(loaded->document.transform_sets[1].transforms.back() == "comp-deflate");
+  CHECK_FALSE(loaded->document.transform_sets[0].compression);
+  const auto* const warning = at_path(loaded->warnings, set_path + "/transforms/3", Severity::warning);
+  REQUIRE(warning != nullptr);
+  CHECK(warning->message.find("length") != std::string::npos);
+  check_accepted(with({"ah-sha256-hmac", "comp-deflate"}, 32));
+  check_refused(with({"comp-deflate"}, 32), set_path + "/transforms", "protects nothing");
+  check_refused(with({"ah-sha256-hmac", "comp-deflate", "comp-deflate"}, 32), set_path + "/transforms/2",
+                "second compression");
+  check_refused(with({"ah-sha256-hmac", "comp-lzs"}, 32), set_path + "/transforms/1", "comp-deflate");
+}
+
+TEST_CASE("TS-32: the CPI of manual keys") {
+  auto document = with({"ah-sha256-hmac", "comp-deflate"}, 32);
+  auto& keys = document["crypto_maps"][0]["entries"][0]["session_key"];
+  CHECK(load(document)->document.crypto_maps[0].entries[0].keys.cpi_inbound == 2);
+  keys["inbound"]["comp"] = {{"cpi", 256}};
+  keys["outbound"]["comp"] = {{"cpi", 61439}};
+  const auto loaded = load(document);
+  if (!loaded) FAIL(to_text(loaded.error()));
+  CHECK(loaded->document.crypto_maps[0].entries[0].keys.cpi_inbound == 256);
+  CHECK(loaded->document.crypto_maps[0].entries[0].keys.cpi_outbound == 61439);
+  for (const int wrong : {0, 1, 3, 63, 64, 255, 61440, 65536}) {
+    keys["inbound"]["comp"]["cpi"] = wrong;
+    check_refused(document, entry + "/session_key/inbound/comp/cpi", "61439");
+  }
+  auto without = with({"ah-sha256-hmac"}, 32);
+  without["crypto_maps"][0]["entries"][0]["session_key"]["inbound"]["comp"] = {{"cpi", 300}};
+  check_refused(without, entry + "/session_key/inbound/comp", "no compression");
 }
 
 TEST_CASE("TS-57: AH and ESP of one SPI do not clash, two of one protocol do") {

@@ -1,56 +1,14 @@
 // Hostile bytes into AH and transport mode, with keys that are right: raw packets, headers and payloads that only a
 // peer gone bad could authenticate, packets of ours with some bytes changed, and plain packets of every shape on their
 // way out. The first byte chooses; after every input the packets must balance, and no frame may be lost.
-#include <algorithm>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <vector>
-
 #include "crypto/ah.hpp"
+#include "crypto/overhead.hpp"
+#include "tests/fuzz/pipeline_target.hpp"
 #include "worker/ah.hpp"
-#include "worker/inbound.hpp"
-#include "worker/parse.hpp"
-#include "worker/pipeline.hpp"
-#include "worker/sad.hpp"
 #include "worker/transport.hpp"
 
-namespace postern {
+namespace postern::fuzz {
 namespace {
-
-constexpr std::uint32_t frame_count = 256, frame_bytes = 4096, slot_count = 32;
-
-[[noreturn]] void broken() { std::abort(); }
-
-struct Sink final : Egress {
-  explicit Sink(FramePool& pool) : frames(pool) {}
-  FramePool& frames;
-  std::vector<std::vector<std::byte>> wire;
-  std::uint64_t packets = 0;
-
-  void transmit(std::span<WirePacket> sent) override {
-    packets += sent.size();
-    for (const WirePacket& p : sent) {
-      const Bytes ip(p.packet.data() + 14, p.packet.size - 14);
-      if (const auto info = parse_ip(ip); !info || info->total_bytes != ip.size()) broken();
-      if (wire.size() < 64) wire.emplace_back(ip.begin(), ip.end());
-      frames.give(p.packet.frame);
-    }
-  }
-  void deliver(std::span<Delivery> got) override {
-    packets += got.size();
-    for (const Delivery& d : got) {
-      if (const auto info = parse_ip(d.packet.bytes()); !info || info->total_bytes != d.packet.size) broken();
-      frames.give(d.packet.frame);
-    }
-  }
-  void icmp_error(Bytes packet, std::uint32_t) override {
-    ++packets;
-    if (!parse_ip(packet)) broken();
-  }
-  void unresolved(const AdjacencyKey&, bool) override {}
-};
 
 // What each flow is.
 struct Kind {
@@ -96,23 +54,10 @@ SaParameters parameters(SaDirection direction, std::uint32_t flow, const Kind& k
   return p;
 }
 
-// The node under test lives through all inputs, as a real one does.
-struct Target {
-  std::unique_ptr<SaSlot[]> slots{new SaSlot[slot_count]()};
-  std::unique_ptr<AdjacencyTable> table{new AdjacencyTable()};
-  std::unique_ptr<ThreadCounters> counters{new ThreadCounters()};
-  std::vector<std::byte> memory = std::vector<std::byte>(std::size_t{frame_count} * frame_bytes);
-  FramePool frames{memory.data(), frame_count, frame_bytes};
-  Sink sink{frames};
-  std::unique_ptr<Sad> sad;
-  std::unique_ptr<Pipeline> pipeline;
-  crypto::EspEngine engine;
+struct Target : PipelineTarget {
   std::vector<crypto::EspKey> keys;  // of the AH flows
-  std::uint64_t given = 0;
 
-  Target()
-      : sad(*Sad::create({slots.get(), slot_count}, 1)),
-        engine(*crypto::EspEngine::create(crypto::EngineKind::openssl)) {
+  Target() {
     for (std::uint32_t flow = 1; flow <= flows; ++flow) {
       const Kind& kind = kinds[flow - 1];
       const auto in = parameters(SaDirection::inbound, flow, kind);
@@ -133,22 +78,11 @@ struct Target {
       }
       install(in, out);
     }
-    pipeline = std::make_unique<Pipeline>(*crypto::EspEngine::create(crypto::EngineKind::openssl), *sad, *table, frames,
-                                          *counters, sink, PipelineConfig{.hold_packets = 16});
   }
 
-  void install(const SaParameters& in, const SaParameters& out) {
-    const auto slot = sad->install(out);
-    if (!slot || !sad->install(in) || !sad->bind_flow(out.flow, *slot)) broken();
-    Adjacency next;
-    next.ifindex = 1;
-    if (!table->put({0, out.remote}, next)) broken();
-  }
-
-  void inbound(Bytes bytes) {
-    // Frames lie side by side; on copies of their own size the sanitizer sees a read past the end.
+  // The pure functions too, on copies of their own size.
+  void received(Bytes bytes) {
     std::vector<std::byte> copy(bytes.begin(), bytes.end());
-    if (const auto esp = parse_outer_esp(copy); esp && esp->esp_offset + esp->esp_bytes > copy.size()) broken();
     if (const auto info = parse_ip(copy)) {
       const std::vector<std::byte> headers(copy.begin(), copy.begin() + info->network_bytes);
       CoveredHeaders covered;
@@ -159,39 +93,7 @@ struct Target {
         broken();
       renew_upper_checksum(MutableBytes(copy).first(info->total_bytes), *info);
     }
-    Packet packet;
-    packet.frame = frames.take();
-    packet.buffer = frames.at(packet.frame);
-    packet.capacity = frame_bytes;
-    packet.size = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), frame_bytes - 256));
-    packet.offset = frame_bytes - packet.size;
-    if (packet.size != 0) std::memcpy(packet.data(), bytes.data(), packet.size);
-    ++given;
-    pipeline->inbound(packet, 0);
-  }
-  void outbound(Bytes bytes, std::uint32_t flow) {
-    Packet packet;
-    packet.frame = frames.take();
-    packet.buffer = frames.at(packet.frame);
-    packet.capacity = frame_bytes;
-    packet.offset = 128;
-    packet.size = static_cast<std::uint32_t>(std::min<std::size_t>(bytes.size(), frame_bytes - 128 - 64));
-    if (packet.size != 0) std::memcpy(packet.data(), bytes.data(), packet.size);
-    packet.flow = flow;
-    ++given;
-    pipeline->outbound(packet);
-  }
-  void super(const VnetHeader& offload, Bytes bytes, std::uint32_t flow) {
-    ++given;
-    pipeline->outbound_super(offload, bytes, flow, 0);
-  }
-  void check() {
-    pipeline->flush();
-    std::uint64_t drops = 0;
-    for (const Counter& c : counters->drops) drops += c.load();
-    const std::uint64_t held = counters->held.load();
-    if (given + counters->split.load() + counters->made.load() != sink.packets + held + drops) broken();
-    if (frames.available() + held != frame_count) broken();
+    inbound(bytes, ah_lent_behind);
   }
 };
 
@@ -211,16 +113,16 @@ void inbound_authentic(Target& target, Bytes data, std::uint32_t which) {
   if (!kind.v6) store_be16(ip.data() + 2, static_cast<std::uint16_t>(ip.size()));
   if (kind.v6) store_be16(ip.data() + 4, static_cast<std::uint16_t>(ip.size() - 40));
   const auto info = parse_ip(ip);
-  if (!info || info->fragment) return target.inbound(ip);
+  if (!info || info->fragment) return target.received(ip);
   const HeaderEnd place = end_of_headers(ip.data(), info->family, info->network_bytes);
-  const std::uint32_t header = ah_bytes(16, info->family);
+  const std::uint32_t header = crypto::ah_header_bytes(16, info->family);
   std::vector<std::byte> ah(header);
   write_ah(ah.data(), place.next_header, header, __builtin_bswap32(0x1001 + which));
   ah[11] = std::byte{1};
   ip.insert(ip.begin() + place.bytes, ah.begin(), ah.end());
   rewrite_headers(ip.data(), info->family, place, 51, static_cast<std::uint32_t>(ip.size()));
   CoveredHeaders covered;
-  if (!cover_headers(Bytes(ip).first(place.bytes), covered)) return target.inbound(ip);
+  if (!cover_headers(Bytes(ip).first(place.bytes), covered)) return target.received(ip);
   crypto::EspJob job{&target.keys[which],
                      ip.data() + place.bytes,
                      static_cast<std::uint32_t>(ip.size() - place.bytes),
@@ -230,22 +132,7 @@ void inbound_authentic(Target& target, Bytes data, std::uint32_t which) {
                      place.bytes};
   target.engine.seal(std::span(&job, 1));
   if (!job.ok) broken();
-  target.inbound(ip);
-}
-
-// Seals `data` as a plain packet, changes some bytes of what leaves, and gives it to the other side.
-void inbound_changed(Target& target, Bytes data, std::uint32_t flow) {
-  if (data.size() < 4) return;
-  const Bytes changes = data.first(4);
-  target.sink.wire.clear();
-  target.super({}, data.subspan(4), flow);
-  target.pipeline->flush();
-  for (auto packet : target.sink.wire) {
-    const std::size_t at = load_be16(changes.data()) % packet.size();
-    packet[at] ^= changes[2];
-    packet.resize(packet.size() - std::min<std::size_t>(packet.size(), std::to_integer<std::size_t>(changes[3]) & 15));
-    target.inbound(packet);
-  }
+  target.received(ip);
 }
 
 void run(Target& target, Bytes data) {
@@ -254,27 +141,21 @@ void run(Target& target, Bytes data) {
   const std::uint32_t flow = choice / 8 % (flows + 1) + 1;
   const Bytes rest = data.subspan(1);
   switch (choice % 5) {
-    case 0: target.inbound(rest); break;
+    case 0: target.received(rest); break;
     case 1: inbound_authentic(target, rest, flow % 4); break;
-    case 2: inbound_changed(target, rest, flow); break;
+    case 2: target.inbound_changed(rest, flow, ah_lent_behind); break;
     case 3: target.outbound(rest, flow); break;
-    default: {
-      VnetHeader offload;
-      if (rest.size() < sizeof offload) return;
-      std::memcpy(&offload, rest.data(), sizeof offload);
-      const std::vector<std::byte> packet(rest.begin() + sizeof offload, rest.end());
-      target.super(offload, packet, flow);
-    }
+    default: target.super(rest, flow);
   }
 }
 
 }  // namespace
-}  // namespace postern
+}  // namespace postern::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static postern::Target target;
+  static postern::fuzz::Target target;
   target.sink.wire.clear();
-  postern::run(target, std::as_bytes(std::span(data, size)));
+  postern::fuzz::run(target, std::as_bytes(std::span(data, size)));
   target.check();
   return 0;
 }

@@ -32,9 +32,11 @@ Connection connection(const std::string& name, std::string_view key) {
   child.local = {{6, 80, 90, *IpAddress::parse("10.1.0.0"), *IpAddress::parse("10.1.255.255")}};
   child.remote = {{6, 0, 65535, *IpAddress::parse("10.2.0.0"), *IpAddress::parse("10.2.0.255")},
                   {0, 0, 65535, *IpAddress::parse("2001:db8::"), *IpAddress::parse("2001:db8::ffff")}};
-  child.proposals = {{{crypto::Cipher::aes_cbc, 192, crypto::Integrity::hmac_sha1_96}, true}};
+  child.proposals = {{{crypto::Cipher::aes_cbc, 192, crypto::Integrity::hmac_sha1_96}, true},
+                     {{crypto::Cipher::none, 0, crypto::Integrity::aes_cmac_96}, false, ProtocolId::ah}};
   child.pfs = {crypto::DhGroup::modp4096};
   child.transport = true;
+  child.compression = true;
   child.lifetime_s = 120;
   child.lifetime_bytes = 1ULL << 40;
   child.lifetime_packets = 1ULL << 33;

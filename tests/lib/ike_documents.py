@@ -34,8 +34,14 @@ def proposal(words: str, name: str = "IKE") -> dict:
 
 
 def transforms(words: str) -> list[str]:
-    """"aes128-sha256", "aes256gcm16"; a group is not part of a transform set: pfs()."""
-    return [ESP_CIPHERS.get(word) or ESP_INTEGRITY[word] for word in words.split("-") if word not in GROUPS]
+    """"aes128-sha256", "aes256gcm16", of AH "ah_sha256", and compressed "aes128-sha256-comp"; a group is not part of a set: pfs()."""
+    return [transform(word) for word in words.split("-") if word not in GROUPS]
+
+
+def transform(word: str) -> str:
+    if word.startswith("ah_"):
+        return ESP_INTEGRITY[word[3:]].replace("esp-", "ah-")
+    return "comp-deflate" if word == "comp" else ESP_CIPHERS.get(word) or ESP_INTEGRITY[word]
 
 
 def pfs(words: str) -> dict:

@@ -19,7 +19,7 @@ from oracle import is_control
 SA_INIT, AUTH, CREATE_CHILD, INFORMATIONAL = 34, 35, 36, 37
 PAYLOAD_SA, PAYLOAD_KE, PAYLOAD_NONCE, PAYLOAD_NOTIFY, PAYLOAD_DELETE, PAYLOAD_SK = 33, 34, 40, 41, 42, 46
 NO_PROPOSAL_CHOSEN, INVALID_KE, AUTHENTICATION_FAILED, TS_UNACCEPTABLE, COOKIE, INITIAL_CONTACT, REKEY_SA = 14, 17, 24, 38, 16390, 16384, 16393
-ESP_PROTOCOL, UDP_PROTOCOL = 50, 17
+ESP_PROTOCOL, AH_PROTOCOL, UDP_PROTOCOL = 50, 51, 17
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +73,10 @@ class IkeMessage:
 
 @dataclasses.dataclass
 class Wire:
-    """`esp`: (source, destination, SPI, in UDP). `clear`: IP packets that are none of what may be there."""
+    """`esp`: (source, destination, SPI, in UDP). `ah`: the same without the last. `clear`: IP packets that are none of what may be there."""
     ike: list[IkeMessage] = dataclasses.field(default_factory=list)
     esp: list[tuple[str, str, int, bool]] = dataclasses.field(default_factory=list)
+    ah: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
     clear: list = dataclasses.field(default_factory=list)
     repeated: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     keepalives: int = 0
@@ -89,8 +90,8 @@ class Wire:
 
     def assert_protected(self, least: int = 1) -> None:
         assert not self.clear, f"{len(self.clear)} clear packets, first: {self.clear[0].summary()}"
-        assert not self.repeated, f"ESP sequence numbers used twice: {self.repeated[:5]}"
-        assert len(self.esp) >= least, f"{len(self.esp)} ESP packets: the check saw no traffic"
+        assert not self.repeated, f"sequence numbers used twice: {self.repeated[:5]}"
+        assert len(self.esp) + len(self.ah) >= least, f"{len(self.esp)} ESP, {len(self.ah)} AH packets: the check saw no traffic"
 
 
 def read(frames, gateways: tuple[str, ...] = ()) -> Wire:
@@ -109,6 +110,10 @@ def read(frames, gateways: tuple[str, ...] = ()) -> Wire:
             spi = int.from_bytes(data[:4], "big")
             wire.esp.append((packet.src, packet.dst, spi, kind == "esp-udp"))
             used[spi, int.from_bytes(data[4:8], "big")] += 1
+        elif kind == "ah":
+            spi = int.from_bytes(data[4:8], "big")
+            wire.ah.append((packet.src, packet.dst, spi))
+            used[spi, int.from_bytes(data[8:12], "big")] += 1
         elif kind == "keepalive":
             wire.keepalives += 1
         elif packet.haslayer(ICMP) and packet.src in gateways and packet.dst in gateways:
@@ -122,6 +127,8 @@ def read(frames, gateways: tuple[str, ...] = ()) -> Wire:
 def _kind(protocol: int, payload: bytes) -> tuple[str, bytes]:
     if protocol == ESP_PROTOCOL:
         return "esp", payload
+    if protocol == AH_PROTOCOL:
+        return "ah", payload
     if protocol != UDP_PROTOCOL or len(payload) < 9:
         return "clear", payload
     ports, data = {int.from_bytes(payload[0:2], "big"), int.from_bytes(payload[2:4], "big")}, payload[8:]

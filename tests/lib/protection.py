@@ -10,29 +10,32 @@ from scapy.packet import Raw
 import documents
 
 AH_KEY = {"ah-sha-hmac": ("HMAC-SHA1-96", 20), "ah-sha256-hmac": ("SHA2-256-128", 32), "ah-sha384-hmac": ("SHA2-384-192", 48),
-          "ah-sha512-hmac": ("SHA2-512-256", 64)}
+          "ah-sha512-hmac": ("SHA2-512-256", 64), "ah-aes-cmac": ("AES-CMAC-96", 16), "ah-aes-xcbc-mac": (None, 16), "ah-md5-hmac": ("HMAC-MD5-96", 16)}
 KERNEL_AH = {"ah-sha-hmac": ("hmac(sha1)", 96), "ah-sha256-hmac": ("hmac(sha256)", 128), "ah-sha384-hmac": ("hmac(sha384)", 192),
-             "ah-sha512-hmac": ("hmac(sha512)", 256)}
+             "ah-sha512-hmac": ("hmac(sha512)", 256), "ah-aes-cmac": ("cmac(aes)", 96), "ah-aes-xcbc-mac": ("xcbc(aes)", 96),
+             "ah-md5-hmac": ("hmac(md5)", 96)}
 
 
 @dataclasses.dataclass(frozen=True)
 class OneWay:
-    """The SAs of one direction; either half may be None. Both have the same SPI (TS-57)."""
+    """The SAs of one direction; either half may be None. Both have the same SPI (TS-57), and what is compressed has it as its CPI."""
     spi: int
     esp: documents.Sa | None
     ah_key: bytes | None
     ah_word: str | None
+    compresses: bool = False
 
     def as_json(self) -> dict:
         out = self.esp.as_json() if self.esp else {}
+        out |= {"comp": {"cpi": self.spi}} if self.compresses else {}
         return out | ({"ah": {"spi": self.spi, "key": self.ah_key.hex()}} if self.ah_key else {})
 
 
 def one_way(spi: int, transforms: tuple[str, ...]) -> OneWay:
     words = [word for word in transforms if word.startswith("ah-")]
-    rest = tuple(word for word in transforms if not word.startswith("ah-"))
+    rest = tuple(word for word in transforms if word.startswith("esp-"))
     return OneWay(spi, documents.fresh_sa(spi, rest) if rest else None, secrets.token_bytes(AH_KEY[words[0]][1]) if words else None,
-                  words[0] if words else None)
+                  words[0] if words else None, "comp-deflate" in transforms)
 
 
 @dataclasses.dataclass(frozen=True)

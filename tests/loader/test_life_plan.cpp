@@ -293,16 +293,6 @@ TEST_CASE("worker threads: as told, else one per CPU and at most one per queue")
   }
 }
 
-TEST_CASE("plaintext MTU: the guide's check values, and paths too narrow") {
-  const crypto::Transform cbc_sha1{crypto::Cipher::aes_cbc, 128, crypto::Integrity::hmac_sha1_96};
-  const crypto::Transform gcm{crypto::Cipher::aes_gcm_16, 128, crypto::Integrity::none};
-  CHECK(plaintext_mtu(cbc_sha1, Family::v4, false, 1500) == 1438U);  // SO-07
-  CHECK(plaintext_mtu(cbc_sha1, Family::v6, false, 1500) == 1422U);
-  CHECK(plaintext_mtu(cbc_sha1, Family::v4, true, 1500) == 1422U);  // 8 more bytes cost a whole block
-  CHECK(plaintext_mtu(gcm, Family::v4, false, 1500) == 1446U);
-  CHECK(!plaintext_mtu(cbc_sha1, Family::v4, false, 68));
-}
-
 TEST_CASE("same_sa and moved: what makes an installed SA another one") {
   const Plan plan = plan_of(document(), facts());
   const PlannedSa& planned = plan.find_pair("M1 10 out0")->inbound;

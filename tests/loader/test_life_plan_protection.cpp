@@ -152,26 +152,4 @@ TEST_CASE("TS-34: transport mode is for traffic whose ends are the peers, and is
   CHECK(plan_of({.transport = false}).sas[1].inbound.parameters.mode == SaMode::tunnel);
 }
 
-TEST_CASE("the largest packet of AH, transport mode, and both") {
-  struct Row {
-    Protection protection;
-    Family outer;
-    bool udp;
-    std::uint32_t mtu;
-  };
-  const Row rows[] = {{{{}, Integrity::hmac_sha256_128, false}, Family::v4, false, 1500 - 20 - 28},
-                      {{{}, Integrity::hmac_sha256_128, false}, Family::v6, false, 1500 - 40 - 32},
-                      {{{}, Integrity::hmac_sha1_96, true}, Family::v4, false, 1500 - 24},
-                      {{cbc_sha256, Integrity::none, false}, Family::v4, false, 1438},
-                      {{cbc_sha256, Integrity::none, true}, Family::v4, false, 20 + 1438},
-                      {{cbc_sha256, Integrity::none, true}, Family::v6, true, 40 + 1406},
-                      {{cbc_sha256, Integrity::hmac_sha256_128, false}, Family::v4, false, 1406}};
-  for (const Row& row : rows) {
-    const auto mtu = largest_inside(row.protection, row.outer, row.udp, 1500);
-    REQUIRE(mtu.has_value());
-    CHECK(*mtu == row.mtu);
-  }
-  CHECK_FALSE(largest_inside({{}, Integrity::hmac_sha512_256, false}, Family::v6, false, 80));
-}
-
 }  // namespace postern::loader

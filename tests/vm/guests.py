@@ -9,7 +9,8 @@ ESP_MODULES = """esp4 esp6 xfrm_user gcm ghash-generic ctr seqiv sha512_generic 
                  md5 xcbc cmac des_generic crypto_null""".split()
 PEER_MODULES = ["virtio_net", "virtio_pci", *ESP_MODULES]
 NODE_MODULES = ["veth", "tun", "sch_ingress", "cls_bpf", *ESP_MODULES]
-PROTECTION_MODULES = [*NODE_MODULES, "ah4", "ah6"]
+PROTECTION_MODULES = [*NODE_MODULES, "ah4", "ah6", "ipcomp", "ipcomp6", "xfrm4_tunnel", "xfrm6_tunnel"]
+STRONGSWAN_MODULES = [*PEER_MODULES, "ah4", "ah6", "ipcomp", "ipcomp6", "xfrm4_tunnel", "xfrm6_tunnel"]
 STACK_MODULES = [*NODE_MODULES, "bonding", "8021q", "vrf", "bridge"]
 GUEST_MAC = "52:54:00:00:00:02"
 KERNEL_AUTH = {"esp-sha-hmac": ("hmac(sha1)", 96), "esp-sha256-hmac": ("hmac(sha256)", 128), "esp-sha384-hmac": ("hmac(sha384)", 192),

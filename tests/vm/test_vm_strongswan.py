@@ -1,4 +1,4 @@
-"""IKEv2 with strongSwan over the ESP of Debian's kernel 6.1: what goes between the sites is native ESP, protocol 50."""
+"""IKEv2 with strongSwan over the ESP, AH and IPComp of Debian's kernel 6.1: what goes between the sites is native, protocol 50 or 51."""
 import pathlib
 
 import pytest
@@ -9,7 +9,7 @@ import ike_wire
 import kernel
 import lab as labs
 import traffic
-from guests import PEER_MODULES, environment
+from guests import STRONGSWAN_MODULES, environment
 from ike_lab import IkeLab, PSK, inside
 from ike_wire import CREATE_CHILD, SA_INIT
 from image import GUEST, Image
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.vm
 VICI_PORT = 4292
 PLUGINS = "random nonce openssl kdf hmac sha1 sha2 curve25519 kernel-netlink socket-default vici counters".split()
 PLUGIN_DIRECTORY = pathlib.Path("/usr/lib/ipsec/plugins")
-MODULES = [*PEER_MODULES, "cbc", "hmac", "sha256_generic", "chacha20poly1305"]
+MODULES = [*STRONGSWAN_MODULES, "cbc", "hmac", "sha256_generic", "chacha20poly1305"]
 GUEST_BOOTS = 60
 
 
@@ -169,3 +169,78 @@ def test_extended_numbers_that_we_do_not_want(world, initiator):
     world.left.postern("clear", "crypto", "session")
     traffic.ping_until(world.hA, far, 30, source=near)
     world.peer.terminate(ike="net", seconds=30)
+
+
+def rekeyed_and_ended(world, far: str, near: str, **options) -> None:
+    """The rest of a life: the peer rekeys, traffic goes on, the peer deletes."""
+    before = world.peer.children()[0]
+    world.peer.rekey(child="c")
+    wait_until(lambda: [one["spi-in"] for one in world.peer.children()] not in ([], [before["spi-in"]]), 20, "a new child SA")
+    assert traffic.ping(world.hA, far, 5, source=near, **options) == 5
+    balance.assert_balanced(world.left)
+    world.peer.terminate(ike="net", seconds=30)
+    wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "Postern's SA is deleted as well")
+
+
+@pytest.mark.parametrize("initiator", ["postern", "strongswan"])
+@pytest.mark.parametrize("family, theirs", [(4, "sha256"), (6, "aesxcbc")])
+def test_ah(world, family, theirs, initiator):
+    """RFC 7296 3.3: proposals of protocol 2, each role; between the sites there is protocol 51 alone."""
+    flow = f"map{family}"
+    world.left.apply(ike_documents.gateway_document(1, esp=f"ah_{theirs}", flows=(flow,)))
+    world.peer.load(world.connection(2, flow=flow, family=family, esp_proposals=[], child={"ah_proposals": [theirs]}, more={"encap": "no"}))
+    far, near = labs.host(2, flow), labs.host(1, flow)
+    with world.capture("not tcp") as capture:
+        if initiator == "strongswan":
+            world.peer.initiate("net", seconds=30)
+        traffic.ping_until(world.hA, far, 30, source=near)
+        assert traffic.ping(world.hA, far, 5, source=near) == 5
+        assert world.peer.children()[0]["protocol"] == "AH"
+        shown = ike_documents.children(world.left)[0]
+        assert shown["ah_spi_in"] != "0x0" and shown["esp_spi_in"] == "0x0" and shown["ah_hmac"] and shown["esp_hmac"] is None
+        rekeyed_and_ended(world, far, near)
+        wire = ike_wire.read(capture.frames())
+    wire.assert_protected(20)
+    assert wire.ah and not wire.esp
+
+
+@pytest.mark.parametrize("initiator", ["postern", "strongswan"])
+@pytest.mark.parametrize("ours, theirs", [("ah_sha256", {"ah_proposals": ["sha384"]}), ("aes128-sha256", {"ah_proposals": ["sha256"]})])
+def test_ah_that_does_not_fit(world, ours, theirs, initiator):
+    """Another authenticator, and AH for ESP: nothing comes up, and the diagnosis says what differs."""
+    world.left.apply(ike_documents.gateway_document(1, esp=ours, flows=("map4",)))
+    world.peer.load(world.connection(2, esp_proposals=[], child=theirs, more={"encap": "no"}))
+    if initiator == "strongswan":
+        assert world.peer.initiate("net", seconds=30, check=False) is False
+        wanted = "AH" if ours.startswith("aes") else "integrity"
+        wait_until(lambda: any(wanted in (one["differs"] or "") for one in ike_documents.diagnosis(world.left)), 10, "the diagnosis")
+    assert traffic.ping(world.hA, labs.host(2, "map4"), 2, source=labs.host(1, "map4")) == 0
+    assert not world.peer.children()
+    world.peer.terminate(ike="net", seconds=30, check=False)
+    world.left.postern("clear", "crypto", "session")
+
+
+def counters_of(node) -> dict:
+    return node.show("crypto", "ipsec", "sa")["interfaces"][0]["flows"][0]["counters"]
+
+
+@pytest.mark.parametrize("initiator", ["postern", "strongswan"])
+@pytest.mark.parametrize("ours, theirs", [(True, True), (True, False), (False, True)])
+def test_ipcomp(world, ours, theirs, initiator):
+    """RFC 7296 2.22: compression where both ends say IPCOMP_SUPPORTED, and plain packets where one does not."""
+    world.left.apply(ike_documents.gateway_document(1, esp="aes128-sha256" + ("-comp" if ours else ""), flows=("map4",)))
+    world.peer.load(world.connection(2, child={"ipcomp": "yes" if theirs else "no"}, more={"encap": "no"}))
+    far, near = labs.host(2, "map4"), labs.host(1, "map4")
+    both = ours and theirs
+    if initiator == "strongswan":
+        world.peer.initiate("net", seconds=30)
+    traffic.ping_until(world.hA, far, 30, source=near)
+    assert traffic.ping(world.hA, far, 5, source=near, size=1200) == 5
+    counters, shown = counters_of(world.left), ike_documents.children(world.left)[0]
+    assert (counters["compressed"] >= 5) == both and (counters["decompressed"] >= 5) == both and counters["decompress_failed"] == 0
+    assert (shown["comp"] == "IPCOMP_DEFLATE") == both and (shown["cpi_in"] != "0x0") == both
+    peer = world.peer.children()[0]
+    assert ("cpi-in" in peer) == both
+    if both:
+        assert [int(shown[one], 16) for one in ("cpi_in", "cpi_out")] == [int(peer[one], 16) for one in ("cpi-out", "cpi-in")]
+    rekeyed_and_ended(world, far, near, size=1200)

@@ -69,9 +69,10 @@ crypto::Transform transform_of(const std::string& words) {
 }
 
 crypto::Integrity authenticator_of(const std::string& name) {
-  const crypto::Integrity found = crypto::find_ah_transform("ah-" + name + "-hmac");
-  if (found == crypto::Integrity::none) throw std::runtime_error("no AH of " + name);
-  return found;
+  for (const char* const end : {"-hmac", ""})
+    if (const crypto::Integrity found = crypto::find_ah_transform("ah-" + name + end); found != crypto::Integrity::none)
+      return found;
+  throw std::runtime_error("no AH of " + name);
 }
 
 template <std::size_t N>
@@ -115,6 +116,7 @@ SaParameters parameters(const Options& options, SaDirection direction) {
   p.dscp = static_cast<std::uint8_t>(number(options, "dscp", 0));
   p.ttl = static_cast<std::uint8_t>(number(options, "ttl", 255));
   p.path_mtu = number(options, "mtu", 1500);
+  p.compression_cpi = static_cast<std::uint16_t>(number(options, "comp", 0));
   p.tfc_bytes = static_cast<std::uint16_t>(number(options, "tfc", 0));
   p.dummy_interval_us = 1000;
   p.extended_sequence = options.contains("esn");
@@ -140,6 +142,7 @@ std::vector<SaParameters> all_parameters(const Options& options, SaDirection dir
   esp.bundle = bundle_flow;
   ah.flow = bundle_flow;
   ah.bundle = flow;
+  ah.compression_cpi = 0;
   between_ends(ah, static_cast<std::uint8_t>(IpProto::esp));
   return {esp, ah};
 }

@@ -9,8 +9,9 @@ namespace {
 
 using crypto::Integrity;
 
-constexpr Integrity authenticators[] = {Integrity::hmac_sha1_96, Integrity::hmac_sha256_128, Integrity::hmac_sha384_192,
-                                        Integrity::hmac_sha512_256};
+constexpr Integrity authenticators[] = {
+    Integrity::hmac_md5_96,     Integrity::hmac_sha1_96, Integrity::hmac_sha256_128, Integrity::hmac_sha384_192,
+    Integrity::hmac_sha512_256, Integrity::aes_xcbc_96,  Integrity::aes_cmac_96};
 constexpr std::uint32_t flow = 5, bundle_flow = 6;
 
 struct Ends {
@@ -88,14 +89,14 @@ TEST_CASE("AH: lengths are whole words over IPv4, and double words over IPv6 (RF
   struct {
     Integrity integrity;
     std::uint32_t v4, v6;
-  } const rows[] = {{Integrity::hmac_sha1_96, 24, 24},
-                    {Integrity::hmac_sha256_128, 28, 32},
-                    {Integrity::hmac_sha384_192, 36, 40},
+  } const rows[] = {{Integrity::hmac_md5_96, 24, 24},     {Integrity::aes_xcbc_96, 24, 24},
+                    {Integrity::aes_cmac_96, 24, 24},     {Integrity::hmac_sha1_96, 24, 24},
+                    {Integrity::hmac_sha256_128, 28, 32}, {Integrity::hmac_sha384_192, 36, 40},
                     {Integrity::hmac_sha512_256, 44, 48}};
   for (const auto& row : rows) {
     const std::uint32_t icv = crypto::ah_sizes_of(row.integrity)->icv_bytes;
-    CHECK(ah_bytes(icv, Family::v4) == row.v4);
-    CHECK(ah_bytes(icv, Family::v6) == row.v6);
+    CHECK(crypto::ah_header_bytes(icv, Family::v4) == row.v4);
+    CHECK(crypto::ah_header_bytes(icv, Family::v6) == row.v6);
     CHECK(ah_length_field(row.v4) == row.v4 / 4 - 2);
     for (const Family family : {Family::v4, Family::v6}) {
       const SaParameters p = ah_parameters(SaDirection::outbound, row.integrity, family, false);
@@ -190,7 +191,7 @@ TEST_CASE("AH: what an SA may not be") {
     void (*change)(SaParameters&);
   } const rows[] = {
       {"UDP", [](SaParameters& p) { p.udp_encapsulation = true, p.local_port = p.remote_port = 4500; }},
-      {"HMAC", [](SaParameters& p) { p.transform.integrity = Integrity::none; }},
+      {"authenticator", [](SaParameters& p) { p.transform.integrity = Integrity::none; }},
       {"key", [](SaParameters& p) { --p.integrity_key_bytes; }},
       {"protocol", [](SaParameters& p) { p.protocol = IpProto::udp; }},
       {"selectors", [](SaParameters& p) { p.mode = SaMode::transport; }},

@@ -99,6 +99,37 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("dummies: a flood of them keeps no packet of a user away, and is counted to the last") {
+  Node sender, receiver;
+  sender.add(with_dummies());
+  SaParameters in = sa_parameters(SaDirection::inbound, gcm_128);
+  in.replay_window = 64;
+  const auto slot = receiver.add(in);
+  const Octets inner = make_inner({});
+  std::uint64_t users = 0;
+  for (int i = 0; i < 20000; ++i) {
+    if (i % 100 == 0) {
+      sender.outbound(inner);
+      ++users;
+    } else {
+      REQUIRE(sender.pipeline->dummy(5));
+    }
+    if (i % 64 != 63) continue;
+    sender.flush();
+    for (const Octets& frame : std::exchange(sender.egress.wire, {})) receiver.inbound(outer_of(frame));
+    receiver.flush();
+  }
+  sender.flush();
+  for (const Octets& frame : std::exchange(sender.egress.wire, {})) receiver.inbound(outer_of(frame));
+  receiver.flush();
+  CHECK(receiver.egress.delivered.size() == users);
+  CHECK(receiver.drops(Drop::dummy) == 20000 - users);
+  CHECK(receiver.slots[slot].dummy_packets == 20000 - users);
+  CHECK(receiver.slots[slot].errors == 0);
+  CHECK(sender.balanced());
+  CHECK(receiver.balanced());
+}
+
 TEST_CASE("dummies: a forged one is bad_icv and no dummy") {
   Node sender, receiver;
   sender.add(with_dummies());

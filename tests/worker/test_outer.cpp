@@ -2,6 +2,7 @@
 #include <random>
 #include <set>
 
+#include "crypto/transforms.hpp"
 #include "harness.hpp"
 #include "worker/fragment.hpp"
 #include "worker/icmp_error.hpp"
@@ -69,14 +70,27 @@ TEST_CASE("MTU: the arithmetic of SV-19") {
   CHECK(EspOverhead{20, 16, 12, 16}.plaintext_mtu(71) == 0);
 }
 
+// Every cipher and every authenticator of the table at least once.
+std::vector<crypto::Transform> every_transform() {
+  std::vector<crypto::Transform> out;
+  for (const crypto::NamedTransform& row : crypto::named_transforms())
+    if (row.cipher == crypto::Cipher::none)
+      out.push_back({crypto::Cipher::aes_cbc, 256, row.integrity});
+    else
+      out.push_back({row.cipher, row.key_bits,
+                     crypto::is_aead(row.cipher) ? crypto::Integrity::none : crypto::Integrity::hmac_sha256_128});
+  return out;
+}
+
 TEST_CASE("MTU: the largest packet fits the path exactly, one more byte does not") {
-  for (const crypto::Transform& transform : {cbc_sha1, cbc_sha256, gcm_128, gcm_256})
+  for (const crypto::Transform& transform : every_transform())
     for (std::uint32_t mtu = 1485; mtu <= 1500; ++mtu) {
+      CAPTURE(crypto::text(transform));
       Node node(2, crypto::EngineKind::automatic, {}, 64);
       SaParameters p = sa_parameters(SaDirection::outbound, transform);
       p.path_mtu = mtu;
       node.add(p);
-      const std::uint32_t plaintext = overhead_of(p, *crypto::sizes_of(transform)).plaintext_mtu(mtu);
+      const std::uint32_t plaintext = *crypto::largest_inside({transform}, Family::v4, false, mtu);
       node.outbound(make_inner({.payload = plaintext - 28, .dont_fragment = true}));
       node.outbound(make_inner({.payload = plaintext - 27, .dont_fragment = true}));
       node.flush();

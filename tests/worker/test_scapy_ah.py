@@ -18,7 +18,8 @@ from protection import around_esp  # noqa: E402
 from test_scapy import BIN, FAMILIES, HEADER, OUTER, SPI, Pipe, answer_packet, inner_packet  # noqa: E402
 
 AUTHENTICATORS = {"sha": ("HMAC-SHA1-96", 20, 12), "sha256": ("SHA2-256-128", 32, 16),
-                  "sha384": ("SHA2-384-192", 48, 24), "sha512": ("SHA2-512-256", 64, 32)}
+                  "sha384": ("SHA2-384-192", 48, 24), "sha512": ("SHA2-512-256", 64, 32),
+                  "md5": ("HMAC-MD5-96", 16, 12), "aes-cmac": ("AES-CMAC-96", 16, 12)}
 SIZES = (0, 1, 2, 3, 15, 16, 17, 100, 1300)
 
 
@@ -53,8 +54,8 @@ class AhPipe(Pipe):
 
 
 class TransportPipe(Pipe):
-    def __init__(self, transform="cbc128-sha1", outer=4, udp=False):
-        super().__init__(transform, outer, udp, mode="transport")
+    def __init__(self, transform="cbc128-sha1", outer=4, udp=False, **options):
+        super().__init__(transform, outer, udp, mode="transport", **options)
         self.opener.tunnel_header = self.sealer.tunnel_header = None
 
     def answer(self, packet, sequence):

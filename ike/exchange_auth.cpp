@@ -126,6 +126,7 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload
     POSTERN_TRY(attempt, begin_child(core, *policy, true));
     state.child = std::move(attempt);
     add_child_payloads(message, *state.child);
+    offer_in_auth(core, message);
     return message;
   }
   return fail("no child SA to make");
@@ -183,6 +184,8 @@ void answer_auth_request(SessionCore& core, const Message& request, const InitAn
   if (request.notify(NotifyType::initial_contact) != nullptr)
     core.emit(InitialContact{core.connection, *core.remote_identity});
   established(core, now);
+  note_auth_offer(core, request);
+  offer_in_auth(core, reply);
   answer_first_child(core, request, state, reply, now);
   core.send_response(request, std::move(reply));
 }
@@ -207,6 +210,7 @@ void on_peer_checked(SessionCore& core, const std::shared_ptr<const Message>& re
 void take_auth_response(SessionCore& core, const Message& response, Time now) {
   AuthSent state = std::move(*core.in<AuthSent>());
   core.remote_identity = identity_of(*response.find<IdPayload>(PayloadType::id_responder));
+  note_auth_offer(core, response);
   established(core, now);
   const std::string first = state.child->policy.name;
   const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now);

@@ -11,6 +11,7 @@
 // exchange_init.cpp      IKE_SA_INIT                         exchange_auth.cpp          IKE_AUTH
 // exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
+// extensions.cpp         what else both ends agree on        mobike.cpp                 a peer that moves
 #pragma once
 
 #include <cstdint>
@@ -69,9 +70,9 @@ struct SessionView {
   std::optional<Identity> local_identity, remote_identity;
   std::string local_auth, remote_auth;  // how each end authenticated, in words; empty: not yet
   std::string remote_subject;           // of the peer's certificate
-  bool nat_local = false, nat_remote = false, fragmentation = false;
+  bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false;
   Duration age{}, lifetime{};
-  std::uint32_t next_request = 0, next_expected = 0, window = 1;
+  std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;
   Dpd dpd;
   std::vector<ChildView> children;
 };

@@ -49,6 +49,10 @@ ike::EspProposal esp_proposal_of(const config::TransformSet& set, bool extended)
   return {{crypto::Cipher::none, 0, set.ah}, extended, ike::ProtocolId::ah};
 }
 
+ike::ProtocolOptions options_of(const config::Ikev2Options& in) {
+  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike};
+}
+
 ike::Initiate initiate_of(config::Initiate in) {
   return in == config::Initiate::always ? ike::Initiate::always : ike::Initiate::on_traffic;
 }
@@ -164,6 +168,7 @@ class IkePlanner {
     out.dpd = dpd_of(profile.dpd);
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
     out.force_encapsulation = profile.force_encapsulation;
+    out.options = options_of(document_.ikev2.options);
     set_proposals(out, ends);
     return out;
   }

@@ -28,7 +28,7 @@ std::optional<FlowContext> of_tunnel(const NodeView& view, const FlowView& flow)
   if (const auto address = IpAddress::parse(tunnel->source)) {
     out.local = *address;
     const auto owner = std::ranges::find_if(view.devices, [&](const DeviceView& device) {
-      return std::ranges::prefix_of_any(device.addresses, [&](const Prefix& p) { return p.address == *address; });
+      return std::ranges::any_of(device.addresses, [&](const Prefix& p) { return p.address == *address; });
     });
     out.outside = owner == view.devices.end() ? nullptr : &*owner;
   } else {

@@ -7,8 +7,7 @@ from image import Image
 from kernel import cache_directory
 
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
-PACKAGES = {"libreswan": ("libreswan", "libldns3", "libevent-pthreads-2.1-7", "libnss3", "libnss3-tools"),
-            "openiked": ("openiked", "libevent-2.1-7", "libevent-core-2.1-7")}
+PACKAGES = {"libreswan": ("libreswan", "libldns3", "libevent-pthreads-2.1-7", "libnss3", "libnss3-tools")}
 
 
 def unpacked(daemon: str) -> pathlib.Path:

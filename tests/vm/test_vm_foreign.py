@@ -1,4 +1,4 @@
-"""IKEv2 with libreswan and OpenIKED over the ESP of Debian's kernel 6.1: native ESP, both roles, rekeying by both."""
+"""IKEv2 with libreswan over the ESP of Debian's kernel 6.1: native ESP, both roles, rekeying by both."""
 import shlex
 import subprocess
 
@@ -29,11 +29,8 @@ def image(start: str) -> Image:
     made.add_file(GUEST / "foreign", "scenario")
     made.add_text(start, "start")
     made.add_text(environment({"OWN4": THEIRS, "PEER4": OURS, "INNER4": FAR, "PEER_NET4": inside(1)}), "etc/scenario.env")
-    made.add_text("root:x:0:0::/:/bin/sh\n_iked:x:101:101::/run/iked:/bin/false\n", "etc/passwd")
-    made.add_text("root:x:0:\n_iked:x:101:\n", "etc/group")
-    for applet in ("id", "kill", "touch"):
-        if not (made.root / "bin" / applet).exists():
-            (made.root / "bin" / applet).symlink_to("busybox")
+    made.add_text("root:x:0:0::/:/bin/sh\n", "etc/passwd")
+    made.add_text("root:x:0:\n", "etc/group")
     return made
 
 
@@ -110,44 +107,9 @@ class Libreswan(Foreign):
         self.run("whack --name postern --rekey-ipsec")
 
 
-class OpenIked(Foreign):
-    """Its SAs live for half a minute: it rekeys by itself."""
-
-    def __init__(self, scratch):
-        root = foreign.unpacked("openiked")
-        start = ("mkdir -p /run/iked /var/run /var/empty /etc/iked/ca /etc/iked/certs /etc/iked/crls /etc/iked/private /etc/iked/pubkeys\n"
-                 "chmod 600 /etc/iked.conf\n"
-                 "iked -dv -D mode=passive >/tmp/daemon.log 2>&1 &\n"
-                 "for try in $(seq 100); do [ -S /var/run/iked.sock ] || [ -S /run/iked.sock ] && break; sleep 0.2; done\n"
-                 "[ -S /var/run/iked.sock ] || [ -S /run/iked.sock ]")
-        files = image(start + "\n")
-        foreign.add_programs(files, root, "usr/sbin/iked", "usr/sbin/ikectl")
-        files.add_text('mode = "passive"\n'
-                       f'ikev2 "postern" $mode esp from {inside(2)} to {inside(1)} local {THEIRS} peer {OURS} '
-                       "ikesa enc aes-256 prf hmac-sha2-256 auth hmac-sha2-256 group modp2048 childsa enc aes-128-gcm "
-                       f'srcid {THEIRS} dstid {OURS} lifetime 30 psk "{PSK}"\n', "etc/iked.conf", 0o600)
-        for directory in ("private", "ca", "certs", "crls", "pubkeys"):
-            (files.root / "etc/iked" / directory).mkdir(parents=True)
-        key = files.root / "etc/iked/private/local.key"
-        subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key], check=True,
-                       capture_output=True)
-        subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", files.root / "etc/iked/local.pub"], check=True)
-        super().__init__(scratch, files)
-
-    def initiate(self) -> None:
-        self.run("kill $(cat /tmp/iked.pid 2>/dev/null) $(ps | grep '[i]ked -dv' | awk '{print $1}') ; sleep 1; "
-                 "iked -dv -D mode=active >>/tmp/daemon.log 2>&1 </dev/null &")
-
-    def end(self) -> None:
-        self.run("ikectl reset all")
-
-    def rekey_child(self) -> None:
-        pass
-
-
-@pytest.fixture(scope="module", params=[Libreswan, OpenIked], ids=["libreswan", "openiked"])
-def world(request, module_scratch):
-    with request.param(module_scratch) as made:
+@pytest.fixture(scope="module")
+def world(module_scratch):
+    with Libreswan(module_scratch) as made:
         yield made
 
 

@@ -79,11 +79,12 @@ def test_fifty_applies_leave_a_stream_alone(pair):
         got = stream.finish()
         pair.left.apply(pair.left.document)
         traffic.ping(pair.hA, "10.66.0.1", count=1, wait=1)  # no entry protects it: the capture would have seen the stream
-        seen = [one for one in capture.frames() if one.haslayer("UDP") or one.haslayer("ICMP")]
+        seen = {(one["IP"].src, one["IP"].dst) for one in capture.frames() if one.haslayer("IP")}
     said = got, drops(pair.left), drops(pair.right)
     assert got["wrong"] == got["duplicate"] == 0 and got["lost"] <= drops(pair.right)["rx_overrun"] - overrun, said
     assert not +drops(pair.left), said
-    assert {one["IP"].dst for one in seen} == {"10.66.0.1"}
+    # The other gateway may say that it has no way there.
+    assert (lab.host(1, "map4"), "10.66.0.1") in seen and seen <= {(lab.host(1, "map4"), "10.66.0.1"), (lab.OUT4[2], lab.host(1, "map4"))}
     assert sas(pair.left)["counters"]["encaps"] - before >= got["sent"], "the same SA counted all of them"
     assert_balanced(pair.left, pair.right)
 

@@ -3,6 +3,8 @@ import pathlib
 import re
 import signal
 
+import scapy.layers.inet  # without it a reader knows neither Ethernet nor IP, and every frame is Raw
+import scapy.layers.inet6
 from scapy.utils import PcapReader
 
 from netns import Namespace, wait_until

@@ -4,8 +4,9 @@ import time
 import pytest
 
 import lab
+import traffic
 from balance import assert_balanced
-from ike_documents import children
+from ike_documents import children, gateway_document
 from ike_pairs import PosternPair, SwanLab
 from netns import wait_until
 
@@ -98,4 +99,26 @@ def test_between_two_nodes(module_scratch):
             wait_until(lambda: counted(node, "dummy_recv") >= 20 and counted(node, "dummy_sent") >= 20, 10, "dummies both ways")
             assert counted(node, "recv_errors") == 0
         pair.ping_both()
+        assert_balanced(pair.left, pair.right)
+
+
+def test_one_setting_for_all(module_scratch):
+    """R43-13, R43-19: the global setting is for the SAs of every map and profile, of both families; idle ones have sent two after 30 s."""
+    flows = ("map4", "map6", "tunnel4", "tunnel6")
+    with PosternPair(module_scratch, flows=flows, start=False) as pair:
+        for node, side in ((pair.right, 2), (pair.left, 1)):
+            document = gateway_document(side, flows=flows)
+            document["ipsec"]["security_association"] = {"dummy": {"seconds": 15}}
+            node.start()
+            node.apply(document)
+        begun = time.monotonic()
+        for flow in flows:
+            traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
+
+        def sent() -> list[int]:
+            return [flow["counters"]["dummy_sent"] for block in pair.left.show("crypto", "ipsec", "sa")["interfaces"] for flow in block["flows"]]
+
+        assert len(sent()) == len(flows) and max(sent()) <= 1
+        wait_until(lambda: min(sent()) >= 2, 45, "two dummies of each")
+        assert time.monotonic() - begun >= 28 and max(sent()) <= 3
         assert_balanced(pair.left, pair.right)

@@ -112,7 +112,7 @@ void ControlServer::accept_clients() {
     if (peer) client->access = access_of(*peer, groups_);
     client->socket = std::move(socket);
     if (!loop_.watch(fd, EPOLLIN, [this, fd](std::uint32_t events) { on_client(fd, events); })) continue;
-    client->timer = loop_.after(client_patience, [this, fd] { drop(fd); });
+    client->timer = loop_.after(patience, [this, fd] { drop(fd); });
     Client& kept = *clients_.emplace(fd, std::move(client)).first->second;
     if (kept.access == Access::none)
       start_reply(kept,

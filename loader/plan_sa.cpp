@@ -20,7 +20,7 @@ std::optional<IpAddress> first_of(const std::vector<Prefix>& addresses, Family f
 }
 
 bool has_address(const std::vector<Prefix>& addresses, const IpAddress& address) {
-  return std::ranges::traffic_of_any(addresses, [&](const Prefix& prefix) { return prefix.address == address; });
+  return std::ranges::any_of(addresses, [&](const Prefix& prefix) { return prefix.address == address; });
 }
 
 DfPolicy df_of(config::DfBit df) {

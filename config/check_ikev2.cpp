@@ -6,11 +6,6 @@
 namespace postern::config {
 namespace {
 
-constexpr const char* legacy = "default-legacy";
-constexpr const char* legacy_reason =
-    "the guide's older default (aes-cbc-128 and 3des, sha1 and md5, groups 5 and 2) needs algorithms that are not "
-    "available";
-
 template <class T>
 void names_once(Check& check, const std::vector<T>& all, const char* section, std::string_view what) {
   refuse_twice<T>(
@@ -23,8 +18,9 @@ void check_proposal(Check& check, std::size_t i) {
   const auto source = check.source.find("ikev2");
   if (source == check.source.end() || !source->contains("proposals") || i >= (*source)["proposals"].size()) return;
   const Ikev2Proposal& proposal = check.document.ikev2.proposals[i];
-  if (proposal.name == legacy)
-    return check.report.error(path + "/name", std::string(legacy) + " is the name of a built-in set", "another name");
+  if (proposal.name == legacy_proposal_name)
+    return check.report.error(path + "/name", std::string(legacy_proposal_name) + " is the name of a built-in set",
+                              "another name");
   for (const char* const part : {"encryption", "integrity", "group"})
     for (std::size_t j = 0; j < 16; ++j)
       if (check.report.failed_at(at("{}/{}/{}", path, part, j))) return;
@@ -66,8 +62,11 @@ void check_policy(Check& check, std::size_t i) {
   check_scope(check, policy.match, path + "/match");
   for (std::size_t j = 0; j < policy.proposals.size(); ++j) {
     const std::string here = at("{}/proposals/{}", path, j);
-    if (policy.proposals[j] == legacy)
-      check.report.error(here, legacy_reason, "default, or a proposal of the document");
+    if (policy.proposals[j] == legacy_proposal_name)
+      check.report.warning(here,
+                           "the guide's older default (aes-cbc-128 and 3des, sha1 and md5, groups 5 and 2) is weak and "
+                           "deprecated",
+                           "default, or a proposal of the document");
     else if (find_named(check.document.ikev2.proposals, policy.proposals[j]) == nullptr)
       check.report.error(here, fmt::format("IKEv2 proposal {} does not exist", quoted(here, policy.proposals[j])),
                          names_of(check.document.ikev2.proposals));
@@ -243,6 +242,9 @@ void check_ikev2(Check& check) {
   if (ikev2.nat_keepalive_s > 0 && ikev2.nat_keepalive_s < 5)
     check.report.error("/ikev2/nat_keepalive", fmt::format("{} is out of range", ikev2.nat_keepalive_s),
                        "5 to 3600, or 0 for none");
+  if (ikev2.options.fragmentation_mtu > 0 && ikev2.options.fragmentation_mtu < 576)
+    check.report.error("/ikev2/fragmentation_mtu", fmt::format("{} is out of range", ikev2.options.fragmentation_mtu),
+                       "576 to 9000, or 0 for none");
 }
 
 void check_negotiated(Check& check) {

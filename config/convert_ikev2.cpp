@@ -16,23 +16,15 @@ struct Unavailable {
   std::string_view name, reason;
 };
 constexpr std::array<Unavailable, 6> unavailable_ciphers = {{
-    {"3des", "3DES is weak (RFC 8247 section 2.1) and not available in this version"},
-    {"des", "DES is broken and not available"},
     {"null", "IKE without encryption is not available"},
     {"aes-cbc-196", "AES has no key of 196 bits; the guide's example means aes-cbc-192"},
     {"aes-cbc", "the key length belongs to the name"},
     {"aes-gcm", "the key length belongs to the name"},
+    {"aes-ccm", "the key length belongs to the name"},
+    {"aes-ctr", "the key length belongs to the name"},
 }};
 constexpr std::array<Unavailable, 1> unavailable_integrity = {{
-    {"md5", "HMAC-MD5 is broken (RFC 8247 section 2.3) and not available"},
-}};
-constexpr std::array<std::pair<std::uint16_t, std::string_view>, 6> unavailable_groups = {{
-    {1, "group 1 (768-bit MODP) is broken (RFC 8247 section 2.4) and not available"},
-    {2, "group 2 (1024-bit MODP) is weak (RFC 8247 section 2.4) and not available"},
-    {5, "group 5 (1536-bit MODP) is weak (RFC 8247 section 2.4) and not available"},
-    {22, "group 22 has a small subgroup (RFC 8247 section 2.4) and is not available"},
-    {23, "group 23 has a small subgroup (RFC 8247 section 2.4) and is not available"},
-    {24, "group 24 has a small subgroup (RFC 8247 section 2.4) and is not available"},
+    {"none", "only AEADs go without integrity: leave the list out"},
 }};
 
 template <class Rows>
@@ -67,9 +59,10 @@ void refuse_word(const std::string& word, const Rows& unavailable, const std::st
                allowed);
 }
 
-void warn_weak(bool weak, const std::string& word, const std::string& path, Report& report) {
-  if (weak) report.warning(path, word + " is weak and deprecated", "sha256, sha384 or sha512");
+void warn_weak(bool weak, const std::string& word, const char* better, const std::string& path, Report& report) {
+  if (weak) report.warning(path, word + " is weak and deprecated", better);
 }
+constexpr const char* better_hash = "sha256, sha384 or sha512";
 
 // The list under `key`, each member through `convert_one`, which reports what it does not know.
 template <class T>
@@ -93,10 +86,13 @@ std::vector<IkeEncryption> convert_encryption(const json& in, const std::string&
   return convert_list<IkeEncryption>(in, "encryption", path, report,
                                      [&](const json& member, const std::string& here) -> std::optional<IkeEncryption> {
                                        const std::string word = member;
-                                       if (const auto* const row = crypto::find_ike_cipher(word))
-                                         return IkeEncryption{row->cipher, row->key_bits};
-                                       refuse_word(word, unavailable_ciphers, "cipher", cipher_words(), here, report);
-                                       return std::nullopt;
+                                       const auto* const row = crypto::find_ike_cipher(word);
+                                       if (row == nullptr) {
+                                         refuse_word(word, unavailable_ciphers, "cipher", cipher_words(), here, report);
+                                         return std::nullopt;
+                                       }
+                                       warn_weak(row->weak, word, "aes-gcm-256 or aes-cbc-256", here, report);
+                                       return IkeEncryption{row->cipher, row->key_bits};
                                      });
 }
 
@@ -109,7 +105,7 @@ std::vector<crypto::Integrity> convert_integrity(const json& in, const std::stri
         if (row == nullptr)
           refuse_word(word, unavailable_integrity, "integrity algorithm", integrity_words(), here, report);
         else
-          warn_weak(row->weak, word, here, report);
+          warn_weak(row->weak, word, better_hash, here, report);
         return row == nullptr ? std::nullopt : std::optional(row->integrity);
       });
 }
@@ -122,7 +118,7 @@ std::vector<crypto::Prf> convert_prf(const json& in, const std::string& path, Re
                                      if (row == nullptr)
                                        refuse_word(word, unavailable_integrity, "PRF", prf_words(), here, report);
                                      else
-                                       warn_weak(row->weak, word, here, report);
+                                       warn_weak(row->weak, word, better_hash, here, report);
                                      return row == nullptr ? std::nullopt : std::optional(row->prf);
                                    });
 }
@@ -170,6 +166,18 @@ Ikev2Proposal default_proposal() {
   out.prf = prf_of(out.integrity);
   out.groups = {DhGroup::ecp256,   DhGroup::ecp384,   DhGroup::ecp521,  DhGroup::curve25519,
                 DhGroup::modp2048, DhGroup::modp3072, DhGroup::modp4096};
+  return out;
+}
+
+// IKE-33: the guide's older default, for who names it.
+Ikev2Proposal legacy_proposal() {
+  using crypto::Cipher, crypto::DhGroup, crypto::Integrity;
+  Ikev2Proposal out;
+  out.name = legacy_proposal_name;
+  out.encryption = {{Cipher::aes_cbc, 128}, {Cipher::triple_des_cbc, 192}};
+  out.integrity = {Integrity::hmac_sha1_96, Integrity::hmac_md5_96};
+  out.prf = prf_of(out.integrity);
+  out.groups = {DhGroup::modp1536, DhGroup::modp1024};
   return out;
 }
 
@@ -300,13 +308,13 @@ Keyring convert_keyring(const json& in, const std::string& path, Conversion& con
 }  // namespace
 
 std::optional<crypto::DhGroup> convert_group(std::uint32_t number, const std::string& path, Report& report) {
-  if (const auto* const row = number < 0x10000 ? crypto::find_group(static_cast<std::uint16_t>(number)) : nullptr)
+  if (const auto* const row = number < 0x10000 ? crypto::find_group(static_cast<std::uint16_t>(number)) : nullptr) {
+    if (row->weak)
+      report.warning(path, fmt::format("weaker dh-group is deprecated: group {} ({})", number, row->name),
+                     "group 14 and above, but 22 to 25");
     return row->group;
-  const auto known = std::ranges::find(unavailable_groups, number, [](const auto& row) { return row.first; });
-  report.error(
-      path,
-      known == unavailable_groups.end() ? fmt::format("{} is not a known group", number) : std::string(known->second),
-      group_words());
+  }
+  report.error(path, fmt::format("{} is not a known group", number), group_words());
   return std::nullopt;
 }
 
@@ -314,6 +322,10 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
   Ikev2 out;
   out.enabled = in.value("enabled", true);
   out.nat_keepalive_s = in.value("nat_keepalive", out.nat_keepalive_s);
+  out.options.fragmentation_mtu = in.value("fragmentation_mtu", out.options.fragmentation_mtu);
+  out.options.window = in.value("window", out.options.window);
+  out.options.max_selectors = in.value("max_selectors", out.options.max_selectors);
+  out.options.mobike = in.value("mobike", out.options.mobike);
   out.dpd = convert_dpd(in, {});
   for (const json& proposal : list_of(in, "proposals"))
     out.proposals.push_back(
@@ -327,6 +339,10 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
                             match == policy.end() ? Ikev2Scope{} : convert_scope(*match, path, conversion),
                             policy.value("proposals", std::vector<std::string>{"default"})});
   }
+  const auto names_legacy = [](const Ikev2Policy& policy) {
+    return std::ranges::find(policy.proposals, legacy_proposal_name) != policy.proposals.end();
+  };
+  if (std::ranges::any_of(out.policies, names_legacy)) out.proposals.push_back(legacy_proposal());
   for (const json& keyring : list_of(in, "keyrings"))
     out.keyrings.push_back(convert_keyring(keyring, at("/ikev2/keyrings/{}", out.keyrings.size()), conversion));
   for (const json& profile : list_of(in, "profiles"))

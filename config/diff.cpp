@@ -50,6 +50,7 @@ Ikev2 general_of(const Ikev2& ikev2) {
   out.enabled = ikev2.enabled;
   out.nat_keepalive_s = ikev2.nat_keepalive_s;
   out.dpd = ikev2.dpd;
+  out.options = ikev2.options;
   return out;
 }
 

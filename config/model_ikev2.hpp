@@ -29,6 +29,8 @@ struct IkeEncryption {
   std::uint16_t key_bits = 0;
   bool operator==(const IkeEncryption&) const = default;
 };
+inline constexpr const char* legacy_proposal_name = "default-legacy";  // IKE-33: there when a policy names it
+
 // Algorithms in order of preference (IKE-30). `prf` is filled in when the document does not say (IKE-35).
 struct Ikev2Proposal {
   std::string name;
@@ -86,8 +88,18 @@ struct Ikev2Profile {
   bool operator==(const Ikev2Profile&) const = default;
 };
 
+// Extensions and limits, for all peers.
+struct Ikev2Options {
+  std::uint16_t fragmentation_mtu = 1280;  // 0: no fragments
+  std::uint16_t window = 5;
+  std::uint16_t max_selectors = 16;
+  bool mobike = true;
+  bool operator==(const Ikev2Options&) const = default;
+};
+
 struct Ikev2 {
   bool enabled = true;
+  Ikev2Options options;
   std::uint32_t nat_keepalive_s = 20;  // 0: none
   Dpd dpd;
   std::vector<Ikev2Proposal> proposals;  // those of the document, and then the built-in "default"

@@ -126,6 +126,10 @@ json render_keyring(const Keyring& keyring) {
 json render_ikev2(const Ikev2& ikev2) {
   return {{"enabled", ikev2.enabled},
           {"nat_keepalive", ikev2.nat_keepalive_s},
+          {"fragmentation_mtu", ikev2.options.fragmentation_mtu},
+          {"window", ikev2.options.window},
+          {"max_selectors", ikev2.options.max_selectors},
+          {"mobike", ikev2.options.mobike},
           {"dpd", render_dpd(ikev2.dpd)},
           {"proposals", list(ikev2.proposals, &render_proposal)},
           {"policies", list(ikev2.policies, &render_policy)},

@@ -111,4 +111,19 @@ bool block_mac(OpenSslCipher& aes_cbc, const BlockMacKey& key, std::span<const B
   return chain.finish(key, out);
 }
 
+Result<LockedBlockMac> LockedBlockMac::create(Integrity integrity, Bytes key) {
+  if (key.size() != block_mac_bytes) return fail("a key of AES-128 has 16 bytes");
+  Secret memory(sizeof(BlockMacKey));
+  POSTERN_CHECK(expand_block_mac(integrity, key, *new (memory.mutable_bytes().data()) BlockMacKey));
+  POSTERN_TRY(aes_cbc, OpenSslCipher::create(Cipher::aes_cbc, 128, OpenSslCipher::Direction::encrypt));
+  return LockedBlockMac(std::move(memory), std::move(aes_cbc));
+}
+
+bool LockedBlockMac::mac(std::span<const Bytes> parts, std::byte* out) {
+  const auto& key = *std::launder(reinterpret_cast<const BlockMacKey*>(memory_.bytes().data()));
+  const bool done = block_mac(aes_cbc_, key, parts, out);
+  aes_cbc_.forget();
+  return done;
+}
+
 }  // namespace postern::crypto

@@ -4,10 +4,12 @@
 
 #include <array>
 #include <cstddef>
+#include <new>
 #include <span>
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "base/secret.hpp"
 #include "crypto/openssl_cipher.hpp"
 #include "crypto/packet_cipher.hpp"
 
@@ -33,5 +35,18 @@ struct BlockMacKey {
 // Allocates nothing.
 [[nodiscard]] bool block_mac(OpenSslCipher& aes_cbc, const BlockMacKey& key, std::span<const Bytes> parts,
                              std::byte* out);
+
+// A BlockMacKey of its own in locked memory, with the cipher that uses it. One thread.
+class LockedBlockMac {
+ public:
+  [[nodiscard]] static Result<LockedBlockMac> create(Integrity integrity, Bytes key);
+  // As block_mac(). OpenSSL's key schedule is gone when it returns.
+  [[nodiscard]] bool mac(std::span<const Bytes> parts, std::byte* out);
+
+ private:
+  LockedBlockMac(Secret memory, OpenSslCipher aes_cbc) : memory_(std::move(memory)), aes_cbc_(std::move(aes_cbc)) {}
+  Secret memory_;  // begins at a multiple of 64
+  OpenSslCipher aes_cbc_;
+};
 
 }  // namespace postern::crypto

@@ -30,19 +30,26 @@ Block first_block(const CcmPacket& packet) {
   return out;
 }
 
-// §2.2: the length in two bytes, and the data, in one block.
-Block aad_block(Bytes aad) {
-  Block out{};
-  out[1] = static_cast<std::byte>(aad.size());
-  std::memcpy(out.data() + 2, aad.data(), aad.size());
-  return out;
+// §2.2: the length in two bytes, and the data, in whole blocks.
+bool mac_of_aad(OpenSslCipher& cbc, Bytes aad, Block& mac) {
+  Block block{};
+  block[0] = static_cast<std::byte>(aad.size() >> 8);
+  block[1] = static_cast<std::byte>(aad.size());
+  for (std::size_t at = 2;; at = 0) {
+    const std::size_t size = std::min(block_bytes - at, aad.size());
+    std::memcpy(block.data() + at, aad.data(), size);
+    aad = aad.subspan(size);
+    if (!cbc.process(mac.data(), block.data(), block_bytes)) return false;
+    if (aad.empty()) return true;
+    block = {};
+  }
 }
 
 // What CBC gives last is the MAC.
 bool cbc_mac(OpenSslCipher& cbc, const CcmPacket& packet, Block& mac) {
-  const Block b0 = first_block(packet), aad = aad_block(packet.aad);
+  const Block b0 = first_block(packet);
   if (!cbc.start(packet.key, zeros.data()) || !cbc.process(mac.data(), b0.data(), block_bytes) ||
-      !cbc.process(mac.data(), aad.data(), block_bytes))
+      !mac_of_aad(cbc, packet.aad, mac))
     return false;
   std::array<std::byte, 1024> scratch;
   Bytes rest = packet.text;

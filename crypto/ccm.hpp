@@ -16,8 +16,8 @@ inline constexpr std::size_t ccm_tag_bytes = 16;  // of which an ICV takes 8, 12
   return cipher == Cipher::aes_ccm_8 || cipher == Cipher::aes_ccm_12 || cipher == Cipher::aes_ccm_16;
 }
 
-// One packet. `cbc` and `ctr` encrypt with the key at `key`; `nonce` has 11 bytes, `aad` at most 14, `icv_bytes` says
-// which of the three it is. `text` in place; the untruncated tag goes to `tag`. Allocates nothing.
+// One packet. `cbc` and `ctr` encrypt with the key at `key`; `nonce` has 11 bytes, `aad` 1 to 65279 (RFC 3610 §2.2),
+// `icv_bytes` says which of the three it is. `text` in place; the untruncated tag goes to `tag`. Allocates nothing.
 struct CcmPacket {
   const std::byte* key;
   const std::byte* nonce;

@@ -8,6 +8,7 @@
 #include <openssl/dh.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/param_build.h>
 
 #include "base/registers.hpp"
 #include "crypto/transforms.hpp"
@@ -19,11 +20,15 @@ struct Free {
   void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
   void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
   void operator()(BIGNUM* number) const { BN_free(number); }
+  void operator()(BN_CTX* context) const { BN_CTX_free(context); }
+  void operator()(OSSL_PARAM_BLD* builder) const { OSSL_PARAM_BLD_free(builder); }
+  void operator()(OSSL_PARAM* parameters) const { OSSL_PARAM_free(parameters); }
 };
 template <class T>
 using Owned = std::unique_ptr<T, Free>;
 
-enum class Kind : std::uint8_t { modp, ecp, montgomery };
+// `oakley`: a safe prime that OpenSSL has no name for; `subgroup`: the generator makes but a part of the group.
+enum class Kind : std::uint8_t { oakley, modp, subgroup, ecp, montgomery };
 
 // OpenSSL's names. Its private exponents for RFC 3526's groups are twice the group's strength long (RFC 7919 §5.2).
 struct Row {
@@ -32,18 +37,34 @@ struct Row {
   const char* type;
   const char* name;
 };
-constexpr std::array<Row, 7> rows = {{{DhGroup::modp2048, Kind::modp, "DH", "modp_2048"},
-                                      {DhGroup::modp3072, Kind::modp, "DH", "modp_3072"},
-                                      {DhGroup::modp4096, Kind::modp, "DH", "modp_4096"},
-                                      {DhGroup::ecp256, Kind::ecp, "EC", "P-256"},
-                                      {DhGroup::ecp384, Kind::ecp, "EC", "P-384"},
-                                      {DhGroup::ecp521, Kind::ecp, "EC", "P-521"},
-                                      {DhGroup::curve25519, Kind::montgomery, "X25519", nullptr}}};
+constexpr std::array<Row, 21> rows = {{{DhGroup::modp768, Kind::oakley, "DH", nullptr},
+                                       {DhGroup::modp1024, Kind::oakley, "DH", nullptr},
+                                       {DhGroup::modp1536, Kind::modp, "DH", "modp_1536"},
+                                       {DhGroup::modp2048, Kind::modp, "DH", "modp_2048"},
+                                       {DhGroup::modp3072, Kind::modp, "DH", "modp_3072"},
+                                       {DhGroup::modp4096, Kind::modp, "DH", "modp_4096"},
+                                       {DhGroup::modp6144, Kind::modp, "DH", "modp_6144"},
+                                       {DhGroup::modp8192, Kind::modp, "DH", "modp_8192"},
+                                       {DhGroup::ecp256, Kind::ecp, "EC", "P-256"},
+                                       {DhGroup::ecp384, Kind::ecp, "EC", "P-384"},
+                                       {DhGroup::ecp521, Kind::ecp, "EC", "P-521"},
+                                       {DhGroup::modp1024s160, Kind::subgroup, "DH", "dh_1024_160"},
+                                       {DhGroup::modp2048s224, Kind::subgroup, "DH", "dh_2048_224"},
+                                       {DhGroup::modp2048s256, Kind::subgroup, "DH", "dh_2048_256"},
+                                       {DhGroup::ecp192, Kind::ecp, "EC", "P-192"},
+                                       {DhGroup::ecp224, Kind::ecp, "EC", "P-224"},
+                                       {DhGroup::brainpool224, Kind::ecp, "EC", "brainpoolP224r1"},
+                                       {DhGroup::brainpool256, Kind::ecp, "EC", "brainpoolP256r1"},
+                                       {DhGroup::brainpool384, Kind::ecp, "EC", "brainpoolP384r1"},
+                                       {DhGroup::brainpool512, Kind::ecp, "EC", "brainpoolP512r1"},
+                                       {DhGroup::curve25519, Kind::montgomery, "X25519", nullptr}}};
 
 const Row* find_row(DhGroup group) {
   const auto row = std::ranges::find(rows, group, &Row::group);
   return row == rows.end() ? nullptr : &*row;
 }
+
+bool is_modp(Kind kind) { return kind == Kind::oakley || kind == Kind::modp || kind == Kind::subgroup; }
 
 const unsigned char* octets(const std::byte* p) { return reinterpret_cast<const unsigned char*>(p); }
 
@@ -71,6 +92,53 @@ bool in_range(EVP_PKEY* own, Bytes value) {
   if (EVP_PKEY_get_bn_param(own, OSSL_PKEY_PARAM_FFC_P, &prime) != 1) return false;
   const Owned<BIGNUM> p(prime), y(BN_bin2bn(octets(value.data()), static_cast<int>(value.size()), nullptr));
   return y && BN_sub_word(p.get(), 1) == 1 && BN_cmp(y.get(), BN_value_one()) > 0 && BN_cmp(y.get(), p.get()) < 0;
+}
+
+// RFC 6989 §2.2: y^q is 1; values of other subgroups would give away parts of our private value.
+bool in_subgroup(EVP_PKEY* own, Bytes value) {
+  BIGNUM *prime = nullptr, *order = nullptr;
+  const bool known = EVP_PKEY_get_bn_param(own, OSSL_PKEY_PARAM_FFC_P, &prime) == 1 &&
+                     EVP_PKEY_get_bn_param(own, OSSL_PKEY_PARAM_FFC_Q, &order) == 1;
+  const Owned<BIGNUM> p(prime), q(order), power(BN_new()),
+      y(BN_bin2bn(octets(value.data()), static_cast<int>(value.size()), nullptr));
+  const Owned<BN_CTX> scratch(BN_CTX_new());
+  return known && y && power && scratch && BN_mod_exp(power.get(), y.get(), q.get(), p.get(), scratch.get()) == 1 &&
+         BN_is_one(power.get()) == 1;
+}
+
+// RFC 7296 appendix B: the primes of groups 1 and 2, with the generator 2, as a template for keys.
+Owned<EVP_PKEY> oakley_template(DhGroup group) {
+  const Owned<BIGNUM> p(group == DhGroup::modp768 ? BN_get_rfc2409_prime_768(nullptr)
+                                                  : BN_get_rfc2409_prime_1024(nullptr)),
+      g(BN_new());
+  const Owned<OSSL_PARAM_BLD> builder(OSSL_PARAM_BLD_new());
+  if (!p || !g || !builder || BN_set_word(g.get(), 2) != 1 ||
+      OSSL_PARAM_BLD_push_BN(builder.get(), OSSL_PKEY_PARAM_FFC_P, p.get()) != 1 ||
+      OSSL_PARAM_BLD_push_BN(builder.get(), OSSL_PKEY_PARAM_FFC_G, g.get()) != 1)
+    return nullptr;
+  const Owned<OSSL_PARAM> parameters(OSSL_PARAM_BLD_to_param(builder.get()));
+  const Owned<EVP_PKEY_CTX> context(EVP_PKEY_CTX_new_from_name(nullptr, "DH", nullptr));
+  EVP_PKEY* made = nullptr;
+  if (!parameters || !context || EVP_PKEY_fromdata_init(context.get()) != 1 ||
+      EVP_PKEY_fromdata(context.get(), &made, EVP_PKEY_KEY_PARAMETERS, parameters.get()) != 1)
+    return nullptr;
+  return Owned<EVP_PKEY>(made);
+}
+
+// A context that generates keys of the group.
+Owned<EVP_PKEY_CTX> generator_of(const Row& row) {
+  if (row.kind == Kind::oakley) {
+    const Owned<EVP_PKEY> parameters = oakley_template(row.group);
+    if (!parameters) return nullptr;
+    Owned<EVP_PKEY_CTX> context(EVP_PKEY_CTX_new_from_pkey(nullptr, parameters.get(), nullptr));
+    if (!context || EVP_PKEY_keygen_init(context.get()) != 1) return nullptr;
+    return context;
+  }
+  Owned<EVP_PKEY_CTX> context(EVP_PKEY_CTX_new_from_name(nullptr, row.type, nullptr));
+  if (!context || EVP_PKEY_keygen_init(context.get()) != 1 ||
+      (row.name != nullptr && EVP_PKEY_CTX_set_group_name(context.get(), row.name) != 1))
+    return nullptr;
+  return context;
 }
 
 // `value` has the group's length.
@@ -109,12 +177,9 @@ DhExchange::~DhExchange() = default;
 Result<DhExchange> DhExchange::create(DhGroup group) {
   const Row* const row = find_row(group);
   if (row == nullptr) return refuse(group, "not offered");
-  const Owned<EVP_PKEY_CTX> context(EVP_PKEY_CTX_new_from_name(nullptr, row->type, nullptr));
+  const Owned<EVP_PKEY_CTX> context = generator_of(*row);
   EVP_PKEY* generated = nullptr;
-  if (!context || EVP_PKEY_keygen_init(context.get()) != 1 ||
-      (row->name != nullptr && EVP_PKEY_CTX_set_group_name(context.get(), row->name) != 1) ||
-      EVP_PKEY_generate(context.get(), &generated) != 1)
-    return refuse(group, "no key pair");
+  if (!context || EVP_PKEY_generate(context.get(), &generated) != 1) return refuse(group, "no key pair");
   auto implementation = std::make_unique<Implementation>(Owned<EVP_PKEY>(generated));
   clear_vector_registers();
   POSTERN_TRY(value, public_value_of(*row, generated));
@@ -125,7 +190,9 @@ Result<Secret> DhExchange::shared(Bytes peer) const {
   const Row& row = *find_row(group_);
   EVP_PKEY* const own = implementation_->key.get();
   if (peer.size() != public_value_bytes(group_)) return refuse(group_, "the peer's public value has another length");
-  if (row.kind == Kind::modp && !in_range(own, peer)) return refuse(group_, "the peer's public value is out of range");
+  if (is_modp(row.kind) && !in_range(own, peer)) return refuse(group_, "the peer's public value is out of range");
+  if (row.kind == Kind::subgroup && !in_subgroup(own, peer))
+    return refuse(group_, "the peer's public value is not of the subgroup");
   const Owned<EVP_PKEY> theirs = peer_key(row, own, peer);
   if (!theirs) return refuse(group_, "the peer's public value is not valid");
   const Owned<EVP_PKEY_CTX> context(EVP_PKEY_CTX_new_from_pkey(nullptr, own, nullptr));
@@ -133,7 +200,7 @@ Result<Secret> DhExchange::shared(Bytes peer) const {
   const int validate = row.kind == Kind::ecp ? 1 : 0;
   std::size_t size = 0;
   if (!context || EVP_PKEY_derive_init(context.get()) != 1 ||
-      (row.kind == Kind::modp && EVP_PKEY_CTX_set_dh_pad(context.get(), 1) != 1) ||
+      (is_modp(row.kind) && EVP_PKEY_CTX_set_dh_pad(context.get(), 1) != 1) ||
       EVP_PKEY_derive_set_peer_ex(context.get(), theirs.get(), validate) != 1 ||
       EVP_PKEY_derive(context.get(), nullptr, &size) != 1)
     return refuse(group_, "the peer's public value is not valid");

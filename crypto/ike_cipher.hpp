@@ -12,8 +12,9 @@
 
 namespace postern::crypto {
 
-// SK_e and SK_a lengths and what they add to a message. AES-CBC with HMAC-SHA-1-96, -256-128, -384-192, -512-256;
-// AES-GCM-16 and ChaCha20-Poly1305, whose key_bytes count the salt. Error: a combination that IKE does not offer.
+// SK_e and SK_a lengths and what they add to a message. AES-CBC, AES-CTR (RFC 5930), 3DES and DES with HMAC of
+// MD5 and SHA, AES-XCBC or AES-CMAC; AES-GCM-16, AES-CCM and ChaCha20-Poly1305. key_bytes count the salt. Error: a
+// combination that IKE does not offer.
 [[nodiscard]] Result<TransformSizes> ike_sizes_of(const Transform& transform);
 
 class IkeCipher {

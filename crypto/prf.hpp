@@ -13,9 +13,21 @@
 namespace postern::crypto {
 
 // IANA, "Transform Type 2 - Pseudorandom Function Transform IDs".
-enum class Prf : std::uint16_t { hmac_sha1 = 2, hmac_sha256 = 5, hmac_sha384 = 6, hmac_sha512 = 7 };
+// RFC 4434 (AES-XCBC) and RFC 4615 (AES-CMAC) take keys of any length as the others do.
+enum class Prf : std::uint16_t {
+  hmac_md5 = 1,
+  hmac_sha1 = 2,
+  aes_xcbc = 4,
+  hmac_sha256 = 5,
+  hmac_sha384 = 6,
+  hmac_sha512 = 7,
+  aes_cmac = 8,
+};
 
-// Output and preferred key length in bytes (20, 32, 48, 64).
+// RFC 7296 §2.14: the two whose SKEYSEED takes but the first 64 bits of each nonce.
+[[nodiscard]] constexpr bool takes_short_nonces(Prf prf) { return prf == Prf::aes_xcbc || prf == Prf::aes_cmac; }
+
+// Output and preferred key length in bytes (16, 20, 32, 48, 64).
 [[nodiscard]] std::size_t prf_bytes(Prf prf);
 
 // prf(key, part | part | ...). A key of any length, the empty one too.

@@ -79,6 +79,7 @@ struct Match {
   const ChildPolicy* policy = nullptr;
   std::vector<Selector> local, remote;
   unsigned rank = 0;
+  bool cut = false;  // there were more selectors than we take
 };
 
 // R43-02: an OPAQUE selector names packets without visible ports, which a flow for them takes; any other skips it and
@@ -97,9 +98,13 @@ std::vector<Match> matches_of(const SessionCore& core, const Connection& connect
   std::vector<Match> out;
   for (const ChildPolicy& policy : connection.children) {
     if (offer.replaces != nullptr && offer.replaces->policy.name != policy.name) continue;
-    Match match{&policy, narrow(that_suit(policy, offer.tsr->selectors), policy.local),
-                narrow(that_suit(policy, offer.tsi->selectors), policy.remote)};
+    const std::size_t most = connection.options.max_selectors;
+    Match match{&policy, narrow(that_suit(policy, offer.tsr->selectors), policy.local, max_wire_selectors),
+                narrow(that_suit(policy, offer.tsi->selectors), policy.remote, max_wire_selectors)};
     if (match.local.empty() || match.remote.empty()) continue;
+    match.cut = match.local.size() > most || match.remote.size() > most;
+    match.local.resize(std::min(match.local.size(), most));
+    match.remote.resize(std::min(match.remote.size(), most));
     const bool whole = same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);
     match.rank = (whole ? 0U : 2U) + (core.has_child(policy.name) ? 1U : 0U);
     out.push_back(std::move(match));
@@ -193,6 +198,7 @@ Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& 
                            offer.tfc_padding, transport},
                           now));
   if (transport) reply.add_notify(NotifyType::use_transport_mode);
+  if (match.cut) reply.add_notify(NotifyType::additional_ts_possible);  // RFC 7296 §2.9
   reply.add(PayloadType::sa, chosen.answer);
   if (!offer.first) reply.add(PayloadType::nonce, NoncePayload{octets(offer.nonce_r)});
   if (dh) reply.add(PayloadType::ke, KePayload{dh->group(), octets(dh->public_value())});

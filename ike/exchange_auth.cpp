@@ -152,6 +152,7 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state) {
     POSTERN_TRY(attempt, begin_child(core, *policy, true));
     state.child = std::move(attempt);
     add_child_payloads(message, *state.child);
+    offer_in_auth(core, message);
     return message;
   }
   return fail("no child SA to make");
@@ -219,6 +220,8 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   if (request.notify(NotifyType::initial_contact) != nullptr)
     core.emit(InitialContact{core.connection, *core.remote_identity});
   established(core, now);
+  note_auth_offer(core, request);
+  offer_in_auth(core, reply);
   answer_first_child(core, request, state, reply, now);
   core.send_response(request, std::move(reply));
 }
@@ -247,6 +250,7 @@ void on_auth_response(SessionCore& core, const Message& response, Time now) {
   if (!verifies(core, core.connection->remote_key, sent->response, sent->nonce_i, false, *id, *auth))
     return reject_answer(core, wrong_key(peer, false));
   core.remote_identity = peer;
+  note_auth_offer(core, response);
   AuthSent state = std::move(*sent);
   established(core, now);
   const std::string first = state.child->policy.name;

@@ -86,8 +86,10 @@ void start_probe(SessionCore& core, Time now) {
                     std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s)), probe_tries);
 }
 
-void on_informational_request(SessionCore& core, const Message& request, Time now) {
+void on_informational_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
+                              Time now) {
   Message reply = core.answer(request);
+  if (!answer_mobike(core, request, local, remote, reply)) return core.send_response(request, std::move(reply));
   if (deletes_ike(request)) {
     on_error(core, request);
     core.send_response(request, std::move(reply));

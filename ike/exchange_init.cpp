@@ -11,25 +11,29 @@ namespace {
 
 constexpr std::uint16_t ike_port = 500, nat_port = 4500;
 
-// §2.23. With encapsulation forced the source hash is wrong on purpose, so that the peer sees a NAT too (IKE-41).
-void add_nat_detection(const SessionCore& core, Message& message, bool forced) {
-  const std::uint64_t i = core.spi_i, r = message.header.response ? core.spi_r : 0;
-  const std::uint16_t source_port = forced ? std::uint16_t{0} : core.local.port;
-  message.add_notify(NotifyType::nat_detection_source_ip, nat_detection_hash(i, r, core.local.address, source_port));
-  message.add_notify(NotifyType::nat_detection_destination_ip,
-                     nat_detection_hash(i, r, core.remote.address, core.remote.port));
+// The responder's SPI is not in the hashes of the request that begins an IKE SA.
+std::uint64_t hashed_spi_r(const SessionCore& core, const Message& message) {
+  const bool begins = message.header.exchange == ExchangeType::ike_sa_init && !message.header.response;
+  return begins ? 0 : core.spi_r;
 }
 
-struct NatSeen {
-  bool local = false, remote = false, told = false;
-};
+}  // namespace
 
-// Our address is not what the peer sees: we are behind a NAT; the same for the peer. It may send several source hashes.
-NatSeen detect_nat(const SessionCore& core, const Message& message) {
+// §2.23. With encapsulation forced the source hash is wrong on purpose, so that the peer sees a NAT too (IKE-41).
+void add_nat_detection(const SessionCore& core, Message& message, const Endpoint& local, const Endpoint& remote,
+                       bool forced) {
+  const std::uint64_t i = core.spi_i, r = hashed_spi_r(core, message);
+  const std::uint16_t source_port = forced ? std::uint16_t{0} : local.port;
+  message.add_notify(NotifyType::nat_detection_source_ip, nat_detection_hash(i, r, local.address, source_port));
+  message.add_notify(NotifyType::nat_detection_destination_ip, nat_detection_hash(i, r, remote.address, remote.port));
+}
+
+// The peer may send several source hashes.
+NatSeen detect_nat(const SessionCore& core, const Message& message, const Endpoint& local, const Endpoint& remote) {
   NatSeen seen;
-  const std::uint64_t i = core.spi_i, r = message.header.response ? core.spi_r : 0;
-  const Octets as_remote = nat_detection_hash(i, r, core.remote.address, core.remote.port);
-  const Octets as_local = nat_detection_hash(i, r, core.local.address, core.local.port);
+  const std::uint64_t i = core.spi_i, r = hashed_spi_r(core, message);
+  const Octets as_remote = nat_detection_hash(i, r, remote.address, remote.port);
+  const Octets as_local = nat_detection_hash(i, r, local.address, local.port);
   bool source = false, source_fits = false, destination = false, destination_fits = false;
   for (const Payload& p : message.payloads) {
     const auto* const notify = std::get_if<NotifyPayload>(&p.body);
@@ -48,6 +52,8 @@ NatSeen detect_nat(const SessionCore& core, const Message& message) {
   return seen;
 }
 
+namespace {
+
 void note_nat(SessionCore& core, const NatSeen& seen) {
   core.nat_local = seen.local;
   core.nat_remote = seen.remote;
@@ -64,12 +70,13 @@ void send_init(SessionCore& core, InitSent& state, Time now) {
   message.add(PayloadType::sa, state.offer);
   message.add(PayloadType::ke, KePayload{state.dh.group(), octets(state.dh.public_value())});
   message.add(PayloadType::nonce, NoncePayload{state.nonce});
-  add_nat_detection(core, message, core.connection->force_encapsulation);
+  add_nat_detection(core, message, core.local, core.remote, core.connection->force_encapsulation);
+  offer_in_init(message, core.connection->options);
   state.request = encode_message(message);
   core.tell(EventKind::trace, "sent IKE_SA_INIT request");
   core.next_request = 1;
   core.transmit(state.request);
-  core.await_answer(0, state.request, now);
+  core.await_answer(0, {state.request}, now);
 }
 
 Failure init_refused(const SessionCore& core, const InitSent& state, const NotifyPayload& error) {
@@ -164,6 +171,13 @@ void refuse_negotiation(SessionCore& core, const SaPayload& offer, std::span<con
   refuse_init(core, NotifyType::no_proposal_chosen, {});
 }
 
+// Whom we talk to is not known yet: what all of them allow.
+ProtocolOptions common_options(std::span<const std::shared_ptr<const Connection>> between) {
+  ProtocolOptions out = between.empty() ? ProtocolOptions{} : between.front()->options;
+  for (const auto& one : between) out.fragment_mtu = std::min(out.fragment_mtu, one->options.fragment_mtu);
+  return out;
+}
+
 Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagram, const ChosenIke& chosen, Time now) {
   const KePayload& ke = *request.find<KePayload>(PayloadType::ke);
   const NoncePayload& nonce_i = *request.find<NoncePayload>(PayloadType::nonce);
@@ -178,19 +192,22 @@ Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagr
   reply.add(PayloadType::sa, chosen.answer);
   reply.add(PayloadType::ke, KePayload{dh.group(), octets(dh.public_value())});
   reply.add(PayloadType::nonce, NoncePayload{nonce_r});
-  const NatSeen nat = detect_nat(core, request);
+  const NatSeen nat = detect_nat(core, request, core.local, core.remote);
   const auto between = core.setup.surroundings->connections(core.setup.fvrf, core.local.address, core.remote.address);
   const bool forced = std::ranges::any_of(between, [](const auto& one) { return one->force_encapsulation; });
-  if (nat.told) add_nat_detection(core, reply, forced);
+  if (nat.told) add_nat_detection(core, reply, core.local, core.remote, forced);
   note_nat(core, nat);
-  core.last_request = octets(datagram);
-  core.last_response = encode_message(reply);
-  core.answered = 0;
+  const ProtocolOptions options = common_options(between);
+  note_init_offer(core, request, options);
+  if (core.fragment_mtu != 0) offer_in_init(reply, options);
+  reply.add_notify(NotifyType::childless_ikev2_supported);  // RFC 6023 §3
+  const Octets response = encode_message(reply);
   core.next_expected = 1;
+  core.answered = {{0, octets(datagram), {response}}};
   core.tell(EventKind::trace, "sent IKE_SA_INIT response");
-  core.transmit(core.last_response);
-  core.enter(InitAnswered{octets(datagram), core.last_response, nonce_i.data, std::move(nonce_r),
-                          now + core.setup.lifetimes.half_open});
+  core.transmit(response);
+  core.enter(
+      InitAnswered{octets(datagram), response, nonce_i.data, std::move(nonce_r), now + core.setup.lifetimes.half_open});
   return {};
 }
 
@@ -238,7 +255,8 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   if (!keys) return core.close_now(keys.error().message(), false);
   if (const auto used = core.use_keys(chosen->suite, std::move(*keys)); !used)
     return core.close_now(used.error().message(), false);
-  const NatSeen nat = detect_nat(core, *response);
+  const NatSeen nat = detect_nat(core, *response, core.local, core.remote);
+  note_init_offer(core, *response, core.connection->options);
   note_nat(core, nat);
   float_ports(core, nat.local || nat.remote);
   core.outstanding.reset();
@@ -248,13 +266,19 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
 
 void on_init_request(SessionCore& core, Bytes datagram, Time now) {
   if (core.in<InitAnswered>() != nullptr) {  // a retransmission: §2.1
-    if (std::ranges::equal(datagram, core.last_request)) core.transmit(core.last_response);
+    const AnsweredRequest& first = core.answered.front();
+    if (first.message_id == 0 && std::ranges::equal(datagram, first.request)) core.transmit(first.response);
     return;
   }
   if (core.in<Made>() == nullptr) return;
   const auto request = parse_message(datagram);
   if (!request) {
     core.tell(EventKind::message_ignored, "IKE_SA_INIT: " + text(request.error()));
+    if (request.error().error == ParseError::unsupported_critical) {  // §2.5
+      core.spi_i = ByteReader(datagram).u64();
+      return refuse_init(core, NotifyType::unsupported_critical_payload,
+                         {static_cast<std::byte>(request.error().payload)});
+    }
     return core.close_now("not understood", false);
   }
   core.spi_i = request->header.initiator_spi;

@@ -35,6 +35,11 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
   out->remote_identity = core.remote_identity;
   out->nat_local = core.nat_local;
   out->nat_remote = core.nat_remote;
+  // RFC 7383 §2.3, RFC 4555 §3.1: what was agreed on holds; RFC 7296 §2.3: so does a window until it is changed.
+  out->fragment_mtu = core.fragment_mtu;
+  out->window_in = core.window_in;
+  out->window_out = core.window_out;
+  out->mobike = core.mobike;
   POSTERN_TRY(keys,
               rekey_ike_keys(agreed.suite, {agreed.nonce_i, agreed.nonce_r, agreed.spi_i, agreed.spi_r, agreed.shared},
                              core.suite.prf, core.keys.d));

@@ -1,5 +1,7 @@
 #include "ike/keys.hpp"
 
+#include <algorithm>
+
 #include "crypto/digest.hpp"
 #include "crypto/ike_cipher.hpp"
 #include "ike/octets.hpp"
@@ -48,8 +50,12 @@ Result<IkeKeys> expand(const IkeSuite& suite, const KeyInputs& inputs, const Sec
 }  // namespace
 
 Result<IkeKeys> derive_ike_keys(const IkeSuite& suite, const KeyInputs& inputs) {
-  Octets nonces = octets_of(inputs.nonce_i);
-  nonces.insert(nonces.end(), inputs.nonce_r.begin(), inputs.nonce_r.end());
+  constexpr std::size_t short_nonce = 8;
+  const bool in_short = crypto::takes_short_nonces(suite.prf);
+  const auto part_of = [&](Bytes nonce) { return in_short ? nonce.first(std::min(short_nonce, nonce.size())) : nonce; };
+  Octets nonces = octets_of(part_of(inputs.nonce_i));
+  const Bytes nonce_r = part_of(inputs.nonce_r);
+  nonces.insert(nonces.end(), nonce_r.begin(), nonce_r.end());
   POSTERN_TRY(skeyseed, crypto::prf(suite.prf, nonces, {bytes_of(inputs.shared)}));
   return expand(suite, inputs, skeyseed);
 }

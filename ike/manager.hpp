@@ -40,9 +40,10 @@ class Effects {
 };
 
 struct ManagerLimits {
-  std::size_t half_open = 2000;           // responders without a peer that has proved who it is
-  std::size_t half_open_per_address = 8;  // of one address
-  std::size_t cookie_from = 100;          // half-open ones from which on COOKIE is demanded
+  std::size_t half_open = 2000;  // responders without a peer that has proved who it is
+  // Of one address, behind which there may be many: from so many on COOKIE is demanded of it, and so many it may have.
+  std::size_t cookie_from_per_address = 8, half_open_per_address = 128;
+  std::size_t cookie_from = 100;  // half-open ones from which on COOKIE is demanded
   Duration first_retry = std::chrono::seconds(1), last_retry = std::chrono::seconds(60);
   Duration duplicate_patience = std::chrono::seconds(10);  // how long two IKE SAs of one connection may live together
   Duration duplicate_pause = std::chrono::seconds(60);     // between two that we close for it

@@ -91,12 +91,14 @@ bool Manager::may_begin(const Datagram& datagram, const Header& header, Time now
     ignored(datagram, "too many half-open IKE SAs");
     return false;
   }
-  if (const auto of_address = half_open_of_.find(datagram.remote.address);
-      of_address != half_open_of_.end() && of_address->second >= setup_.limits.half_open_per_address) {
+  const auto of_address = half_open_of_.find(datagram.remote.address);
+  const std::size_t here = of_address == half_open_of_.end() ? 0 : of_address->second;
+  if (here >= setup_.limits.half_open_per_address) {
     ignored(datagram, "too many half-open IKE SAs of this address");
     return false;
   }
-  if (half_open_ < setup_.limits.cookie_from) return true;
+  // An address that is forged cannot use up the share of those who have it: they give a cookie back.
+  if (half_open_ < setup_.limits.cookie_from && here < setup_.limits.cookie_from_per_address) return true;
   // RFC 7296 §2.6: the COOKIE notify is the first payload.
   const auto message = parse_message(datagram.bytes);
   const NoncePayload* const nonce = message ? message->find<NoncePayload>(PayloadType::nonce) : nullptr;

@@ -1,5 +1,7 @@
 #include "ike/message.hpp"
 
+#include <algorithm>
+
 #include "ike/octets.hpp"
 
 namespace postern::ike {
@@ -7,7 +9,7 @@ namespace {
 
 constexpr std::uint8_t flag_initiator = 0x08, flag_response = 0x20, critical_bit = 0x80;
 constexpr std::uint8_t major_version = 2;
-constexpr std::size_t payload_header_bytes = 4;
+constexpr std::size_t payload_header_bytes = 4, fragment_header_bytes = 8;
 
 std::unexpected<ParseFailure> refuse(ParseError error, PayloadType where = PayloadType::none) {
   return std::unexpected(ParseFailure{error, where});
@@ -153,12 +155,95 @@ Parsed<Message> open_message(Bytes datagram, const crypto::IkeCipher& cipher) {
   return Message{start->header, std::move(payloads)};
 }
 
+std::optional<FragmentNumber> fragment_number(Bytes datagram) {
+  const auto start = parse_start(datagram);
+  if (!start || start->first != PayloadType::encrypted_fragment) return std::nullopt;
+  ByteReader in(datagram.subspan(header_bytes));
+  in.skip(2);
+  const std::size_t length = in.u16();
+  FragmentNumber out;
+  out.number = in.u16();
+  out.total = in.u16();
+  const bool alone = in.ok() && length == datagram.size() - header_bytes;
+  if (!alone || out.number == 0 || out.number > out.total) return std::nullopt;
+  return out;
+}
+
+Parsed<Fragment> open_fragment(Bytes datagram, const crypto::IkeCipher& cipher) {
+  const auto place = fragment_number(datagram);
+  if (!place) return refuse(ParseError::not_protected, PayloadType::encrypted_fragment);
+  const std::size_t covered = header_bytes + fragment_header_bytes;
+  auto plain = cipher.open(datagram.first(covered), datagram.subspan(covered));
+  if (!plain) return refuse(ParseError::not_authentic, PayloadType::encrypted_fragment);
+  POSTERN_TRY(start, parse_start(datagram));
+  return Fragment{start.header, *place, PayloadType{std::to_integer<std::uint8_t>(datagram[header_bytes])},
+                  std::move(*plain)};
+}
+
+Parsed<Message> join_fragments(const Header& header, PayloadType first_inside, Bytes plain) {
+  POSTERN_TRY(payloads, parse_chain(first_inside, plain));
+  return Message{header, std::move(payloads)};
+}
+
 Octets encode_message(const Message& message) {
   OctetWriter out;
   write_header(out, message.header, first_type(message.payloads));
   write_chain(out, message.payloads);
   finish_header(out, out.size());
   return out.take();
+}
+
+namespace {
+
+Result<Octets> seal_fragment(const Message& message, crypto::IkeCipher& cipher, FragmentNumber place, Bytes part) {
+  const std::size_t sealed = cipher.sealed_bytes(part.size());
+  OctetWriter out;
+  write_header(out, message.header, PayloadType::encrypted_fragment);
+  finish_header(out, header_bytes + fragment_header_bytes + sealed);
+  // §2.5: only the first names the payload that comes first.
+  out.u8(static_cast<std::uint8_t>(place.number == 1 ? first_type(message.payloads) : PayloadType::none));
+  out.u8(0);
+  out.u16(static_cast<std::uint16_t>(fragment_header_bytes + sealed));
+  out.u16(place.number);
+  out.u16(place.total);
+  Octets datagram = out.take();
+  POSTERN_TRY(body, cipher.seal(datagram, part));
+  datagram.insert(datagram.end(), body.begin(), body.end());
+  return datagram;
+}
+
+// How much of the text a fragment of `most` bytes takes.
+std::size_t part_bytes(const crypto::IkeCipher& cipher, std::size_t most) {
+  const crypto::TransformSizes& sizes = cipher.sizes();
+  const std::size_t around = header_bytes + fragment_header_bytes + sizes.iv_bytes + sizes.icv_bytes;
+  if (most < around + sizes.block_bytes + 1) return 0;
+  return (most - around) / sizes.block_bytes * sizes.block_bytes - 1;  // without the pad length
+}
+
+}  // namespace
+
+Result<std::vector<Octets>> seal_message_within(const Message& message, crypto::IkeCipher& cipher, std::size_t most) {
+  OctetWriter inside;
+  write_chain(inside, message.payloads);
+  const Octets plain = inside.take();
+  std::vector<Octets> out;
+  if (header_bytes + payload_header_bytes + cipher.sealed_bytes(plain.size()) <= most) {
+    POSTERN_TRY(whole, seal_message(message, cipher));
+    out.push_back(std::move(whole));
+    return out;
+  }
+  const std::size_t part = part_bytes(cipher, most);
+  const std::size_t total = part == 0 ? 0 : (plain.size() + part - 1) / part;
+  if (total == 0 || total > max_fragments || plain.size() > max_message_bytes)
+    return fail("an IKE message of " + std::to_string(plain.size()) + " bytes cannot be cut to " +
+                std::to_string(most));
+  for (std::size_t i = 0; i < total; ++i) {
+    const FragmentNumber place{static_cast<std::uint16_t>(i + 1), static_cast<std::uint16_t>(total)};
+    const Bytes rest = Bytes(plain).subspan(i * part);
+    POSTERN_TRY(one, seal_fragment(message, cipher, place, rest.first(std::min(part, rest.size()))));
+    out.push_back(std::move(one));
+  }
+  return out;
 }
 
 Result<Octets> seal_message(const Message& message, crypto::IkeCipher& cipher) {

@@ -12,6 +12,7 @@ namespace postern::ike {
 
 inline constexpr std::size_t header_bytes = 28;
 inline constexpr std::size_t max_message_bytes = 65535 - 8 - 4;
+inline constexpr std::size_t max_fragments = 256;  // of one message, ours and a peer's
 
 struct Header {
   std::uint64_t initiator_spi = 0, responder_spi = 0;
@@ -54,5 +55,27 @@ struct Message {
 [[nodiscard]] Octets encode_message(const Message& message);
 // Everything in one Encrypted payload.
 [[nodiscard]] Result<Octets> seal_message(const Message& message, crypto::IkeCipher& cipher);
+
+// --- RFC 7383. Datagrams of at most `most` bytes: one as seal_message() makes it, or fragments where that is longer.
+[[nodiscard]] Result<std::vector<Octets>> seal_message_within(const Message& message, crypto::IkeCipher& cipher,
+                                                              std::size_t most);
+
+// What a fragment says of itself; nobody has vouched for it yet. Nothing: it is no message of one Encrypted Fragment
+// payload and nothing beside, or its numbers are impossible (§2.6: not 1 <= number <= total).
+struct FragmentNumber {
+  std::uint16_t number = 0, total = 0;
+};
+[[nodiscard]] std::optional<FragmentNumber> fragment_number(Bytes datagram);
+
+struct Fragment {
+  Header header;
+  FragmentNumber place;
+  PayloadType first_inside{};  // of the first fragment; none in the others
+  Octets plain;
+};
+// Verified and decrypted. Errors are not_protected and not_authentic alone.
+[[nodiscard]] Parsed<Fragment> open_fragment(Bytes datagram, const crypto::IkeCipher& cipher);
+// The message that all of them make: `header` of any, `first_inside` of the first, `plain` of all in order.
+[[nodiscard]] Parsed<Message> join_fragments(const Header& header, PayloadType first_inside, Bytes plain);
 
 }  // namespace postern::ike

@@ -12,6 +12,7 @@
 #include "base/secret.hpp"
 #include "ike/identity.hpp"
 #include "ike/negotiate.hpp"
+#include "ike/protocol_options.hpp"
 #include "worker/sa_state.hpp"
 
 namespace postern::ike {
@@ -83,6 +84,7 @@ struct Connection {
   Dpd dpd;
   std::uint32_t nat_keepalive_s = 20;
   bool force_encapsulation = false;  // IKE-41
+  ProtocolOptions options;
   std::vector<ChildPolicy> children;
   [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
   [[nodiscard]] bool always() const;  // some child is to be up always

@@ -15,7 +15,7 @@ template <class T, class... Any>
 concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
 concept HasFields = IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal,
-                            Identity, Dpd, ChildPolicy, Connection, PolicyRow, ProfileRow, Policy>;
+                            Identity, Dpd, ProtocolOptions, ChildPolicy, Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
@@ -87,6 +87,14 @@ void fields(Codec& codec, T& dpd) {
   codec("retry_s", dpd.retry_s);
 }
 
+template <class Codec, IsOneOf<ProtocolOptions> T>
+void fields(Codec& codec, T& options) {
+  codec("fragment_mtu", options.fragment_mtu);
+  codec("window", options.window);
+  codec("max_selectors", options.max_selectors);
+  codec("mobike", options.mobike);
+}
+
 template <class Codec, IsOneOf<ChildPolicy> T>
 void fields(Codec& codec, T& child) {
   codec("name", child.name);
@@ -126,6 +134,7 @@ void fields(Codec& codec, T& connection) {
   codec("dpd", connection.dpd);
   codec("nat_keepalive_s", connection.nat_keepalive_s);
   codec("force_encapsulation", connection.force_encapsulation);
+  codec("options", connection.options);
   codec("children", connection.children);
 }
 
@@ -219,27 +228,7 @@ constexpr bool known(IdType value) {
 }
 inline bool known(crypto::Cipher value) { return crypto::ike_id(value) != 0; }
 inline bool known(crypto::Integrity value) { return value == crypto::Integrity::none || crypto::ike_id(value) != 0; }
-constexpr bool known(crypto::Prf value) {
-  switch (value) {
-    case crypto::Prf::hmac_sha1:
-    case crypto::Prf::hmac_sha256:
-    case crypto::Prf::hmac_sha384:
-    case crypto::Prf::hmac_sha512: return true;
-  }
-  return false;
-}
-constexpr bool known(crypto::DhGroup value) {
-  switch (value) {
-    case crypto::DhGroup::none: return false;
-    case crypto::DhGroup::modp2048:
-    case crypto::DhGroup::modp3072:
-    case crypto::DhGroup::modp4096:
-    case crypto::DhGroup::ecp256:
-    case crypto::DhGroup::ecp384:
-    case crypto::DhGroup::ecp521:
-    case crypto::DhGroup::curve25519: return true;
-  }
-  return false;
-}
+inline bool known(crypto::Prf value) { return crypto::find_prf(static_cast<std::uint16_t>(value)) != nullptr; }
+inline bool known(crypto::DhGroup value) { return crypto::find_group(static_cast<std::uint16_t>(value)) != nullptr; }
 
 }  // namespace postern::ike

@@ -46,8 +46,10 @@ std::optional<Agreement> agree_on_none(std::span<const Transform> offered) {
 }
 
 bool acceptable_group(const Transform& offered, const Accepted& accepted) {
-  if (accepted.any_group && !offered.key_bits && !offered.unknown_attribute)
-    return crypto::find_group(offered.id) != nullptr;
+  if (accepted.any_group && !offered.key_bits && !offered.unknown_attribute) {
+    const auto* const group = crypto::find_group(offered.id);
+    return group != nullptr && !group->weak;  // weak ones are for who names them
+  }
   return std::ranges::count(accepted.wire.transforms, offered) != 0;
 }
 

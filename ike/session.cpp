@@ -39,11 +39,12 @@ void not_understood(SessionCore& core, const Header& header, const ParseFailure&
   core.close_now("the peer's request cannot be understood", true);
 }
 
-void dispatch_request(SessionCore& core, const Message& request, Time now) {
+void dispatch_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
+                      Time now) {
   switch (request.header.exchange) {
     case ExchangeType::ike_auth: return on_auth_request(core, request, now);
     case ExchangeType::create_child_sa: return on_create_child_request(core, request, now);
-    case ExchangeType::informational: return on_informational_request(core, request, now);
+    case ExchangeType::informational: return on_informational_request(core, request, local, remote, now);
     case ExchangeType::ike_sa_init: break;
   }
   core.refuse(request, NotifyType::invalid_syntax);
@@ -65,51 +66,97 @@ void follow_float(SessionCore& core, const Endpoint& local, const Endpoint& remo
   core.remote = remote;
 }
 
-// §2.11: the answer goes where the request came from, also when it was on its way twice.
-void answer_again(SessionCore& core, Bytes datagram, const Endpoint& local, const Endpoint& remote) {
-  if (!std::ranges::equal(datagram, core.last_request)) return;  // §2.1: a retransmission is the same bit by bit
-  core.emit(SendDatagram{local, remote, core.setup.fvrf, core.last_response});
+// §2.11: the answer goes where the request came from, also when it was on its way twice. A retransmission is the same
+// bit by bit (§2.1); of a fragmented request the first fragment stands for all (RFC 7383 §2.6.1), which may be cut
+// anew.
+void answer_again(SessionCore& core, const AnsweredRequest& known, Bytes datagram, const Endpoint& local,
+                  const Endpoint& remote) {
+  const auto place = fragment_number(datagram);
+  if (place && place->number != 1) return;
+  const bool same = std::ranges::equal(datagram, known.request);
+  if (!same && !(place && open_fragment(datagram, *core.cipher_in))) return;
+  for (const Octets& one : known.response) core.emit(SendDatagram{local, remote, core.setup.fvrf, one});
 }
 
-void on_request(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& local, const Endpoint& remote,
-                Time now) {
-  if (core.answered && header.message_id == *core.answered) return answer_again(core, datagram, local, remote);
-  if (header.message_id != core.next_expected) return;
-  const auto request = open_message(datagram, *core.cipher_in);
-  if (!request && request.error().error == ParseError::not_authentic) return;
-  if (!request && request.error().error == ParseError::not_protected) return;
+// The message of a datagram, or of the fragments that this one was the last of. Nothing: there is none yet, or nobody
+// we know said it (§2.21.1).
+std::optional<Parsed<Message>> receive(SessionCore& core, Reassembly& fragments, Bytes datagram) {
+  if (fragment_number(datagram)) {
+    const std::size_t most = core.established() ? max_message_bytes : max_unproven_bytes;
+    return core.fragment_mtu == 0 ? std::nullopt : fragments.take(datagram, *core.cipher_in, most);
+  }
+  auto message = open_message(datagram, *core.cipher_in);
+  const auto error = message ? std::nullopt : std::optional(message.error().error);
+  if (error == ParseError::not_authentic || error == ParseError::not_protected) return std::nullopt;
+  return message;
+}
+
+void on_next_request(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& local,
+                     const Endpoint& remote, Time now) {
+  const auto request = receive(core, core.requests_in, datagram);
+  if (!request) return;
   core.last_heard = now;
   core.traffic_unanswered = false;
   follow_float(core, local, remote);
   peer_is_at(core, remote);
   ++core.next_expected;
-  core.last_request = octets(datagram);
-  if (!request) return not_understood(core, header, request.error());
+  core.last_request = fragment_number(datagram) ? core.requests_in.first_datagram() : octets(datagram);
+  core.asked_local = local;
+  core.asked_remote = remote;
+  core.requests_in.clear();
+  if (!*request) return not_understood(core, header, request->error());
   core.tell(EventKind::trace, fmt::format("got {} request {}", text(header.exchange), header.message_id));
-  if (const auto broken = broken_rule(*request)) {
+  if (const auto broken = broken_rule(**request)) {
     core.tell(EventKind::message_ignored, *broken);
-    core.refuse(*request, NotifyType::invalid_syntax);
+    core.refuse(**request, NotifyType::invalid_syntax);
     return core.close_now("the peer broke the protocol: " + *broken, true);
   }
-  dispatch_request(core, *request, now);
+  dispatch_request(core, **request, local, remote, now);
+}
+
+// §2.3: within our window requests may overtake each other; they are answered in order. Fragments wait for nobody: the
+// peer sends them again.
+void keep_early(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& local,
+                const Endpoint& remote) {
+  if (!core.established() || header.message_id - core.next_expected >= core.window_in) return;
+  if (core.early.contains(header.message_id) || fragment_number(datagram)) return;
+  if (receive(core, core.requests_in, datagram)) core.early[header.message_id] = {octets(datagram), local, remote};
+}
+
+void on_request(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& local, const Endpoint& remote,
+                Time now) {
+  const auto known = std::ranges::find(core.answered, header.message_id, &AnsweredRequest::message_id);
+  if (known != core.answered.end()) return answer_again(core, *known, datagram, local, remote);
+  if (header.message_id < core.next_expected) return;
+  if (header.message_id > core.next_expected) return keep_early(core, header, datagram, local, remote);
+  on_next_request(core, header, datagram, local, remote, now);
+  while (!core.early.empty() && core.in<Gone>() == nullptr) {
+    const auto next = core.early.begin();
+    if (next->first > core.next_expected) return;
+    const EarlyRequest one = std::move(next->second);
+    const bool due = next->first == core.next_expected;
+    core.early.erase(next);
+    const auto early_header = parse_header(one.datagram);
+    if (due && early_header) on_next_request(core, *early_header, one.datagram, one.local, one.remote, now);
+  }
 }
 
 void on_response(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& remote, Time now) {
   if (!core.outstanding || header.message_id != core.outstanding->message_id) return;
-  const auto response = open_message(datagram, *core.cipher_in);
-  if (!response && response.error().error == ParseError::not_authentic) return;
-  if (!response && response.error().error == ParseError::not_protected) return;
+  const auto response = receive(core, core.responses_in, datagram);
+  if (!response) return;
   core.last_heard = now;
   core.traffic_unanswered = false;
   core.outstanding.reset();
+  core.responses_in.clear();
   peer_is_at(core, remote);
-  if (!response) return not_understood(core, header, response.error());
+  if (!*response) return not_understood(core, header, response->error());
   core.tell(EventKind::trace, fmt::format("got {} response {}", text(header.exchange), header.message_id));
-  if (const auto broken = broken_rule(*response)) {
+  if (const auto broken = broken_rule(**response)) {
     core.tell(EventKind::message_ignored, *broken);
     return core.close_now("the peer broke the protocol: " + *broken, true);
   }
-  dispatch_response(core, *response, now);
+  dispatch_response(core, **response, now);
 }
 
 void take(SessionCore& core, Bytes datagram, const Endpoint& local, const Endpoint& remote, Time now) {
@@ -317,6 +364,10 @@ SessionView Session::view(Time now) const {
   out.remote_identity = core.remote_identity;
   out.nat_local = core.nat_local;
   out.nat_remote = core.nat_remote;
+  out.fragmentation = core.fragment_mtu != 0;
+  out.mobike = core.mobike;
+  out.window = core.window_out;
+  out.window_in = core.window_in;
   out.next_request = core.next_request;
   out.next_expected = core.next_expected;
   if (core.connection != nullptr) {

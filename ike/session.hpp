@@ -11,6 +11,7 @@
 // exchange_init.cpp      IKE_SA_INIT                         exchange_auth.cpp          IKE_AUTH
 // exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
+// extensions.cpp         what else both ends agree on        mobike.cpp                 a peer that moves
 #pragma once
 
 #include <cstdint>
@@ -63,9 +64,9 @@ struct SessionView {
   std::uint64_t spi_i = 0, spi_r = 0;
   std::optional<IkeSuite> suite;
   std::optional<Identity> local_identity, remote_identity;
-  bool nat_local = false, nat_remote = false, fragmentation = false;
+  bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false;
   Duration age{}, lifetime{};
-  std::uint32_t next_request = 0, next_expected = 0, window = 1;
+  std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;
   Dpd dpd;
   std::vector<ChildView> children;
 };

@@ -100,16 +100,28 @@ Message SessionCore::answer(const Message& to) const {
 
 void SessionCore::transmit(const Octets& datagram) { emit(SendDatagram{local, remote, setup.fvrf, datagram}); }
 
-void SessionCore::await_answer(std::uint32_t id, Octets datagram, Time now, Duration every, std::uint32_t tries) {
+void SessionCore::transmit(const Datagrams& datagrams) {
+  for (const Octets& one : datagrams) transmit(one);
+}
+
+Result<Datagrams> SessionCore::seal(const Message& message) {
+  constexpr std::size_t udp_header = 8, marker = 4;
+  if (fragment_mtu == 0) return seal_message_within(message, *cipher_out, max_message_bytes);
+  const std::size_t around =
+      (remote.address.family() == Family::v4 ? 20U : 40U) + udp_header + (local.port == 500 ? 0 : marker);
+  return seal_message_within(message, *cipher_out, fragment_mtu - around);
+}
+
+void SessionCore::await_answer(std::uint32_t id, Datagrams datagrams, Time now, Duration every, std::uint32_t tries) {
   const bool doubles = every == Duration::zero();
   const Duration wait = doubles ? setup.lifetimes.first_retransmit : every;
-  outstanding =
-      Outstanding{id, std::move(datagram), now + wait, wait, tries == 0 ? setup.lifetimes.retransmits : tries, doubles};
+  outstanding = Outstanding{
+      id, std::move(datagrams), now + wait, wait, tries == 0 ? setup.lifetimes.retransmits : tries, doubles};
   last_sent = now;
 }
 
 void SessionCore::send_request(Message message, Time now, Duration every, std::uint32_t tries) {
-  auto sealed = seal_message(message, *cipher_out);
+  auto sealed = seal(message);
   if (!sealed) return close_now("cannot seal a request: " + sealed.error().message(), false);
   tell(EventKind::trace, "sent " + describe(message));
   ++next_request;
@@ -118,12 +130,12 @@ void SessionCore::send_request(Message message, Time now, Duration every, std::u
 }
 
 void SessionCore::send_response(const Message& to, Message message) {
-  auto sealed = seal_message(message, *cipher_out);
+  auto sealed = seal(message);
   if (!sealed) return close_now("cannot seal a response: " + sealed.error().message(), false);
   tell(EventKind::trace, "sent " + describe(message));
-  answered = to.header.message_id;
-  last_response = std::move(*sealed);
-  transmit(last_response);
+  for (const Octets& one : *sealed) emit(SendDatagram{asked_local, asked_remote, setup.fvrf, one});
+  answered.push_back({to.header.message_id, last_request, std::move(*sealed)});
+  while (answered.size() > window_in) answered.pop_front();
 }
 
 void SessionCore::refuse(const Message& to, NotifyType why, Octets data) {

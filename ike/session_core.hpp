@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,6 +16,7 @@
 
 #include "crypto/dh.hpp"
 #include "crypto/ike_cipher.hpp"
+#include "ike/reassembly.hpp"
 #include "ike/session.hpp"
 
 namespace postern::ike {
@@ -59,13 +61,28 @@ struct DeletingIke {};
 struct Probing {};
 using Pending = std::variant<Nothing, ChildAttempt, IkeAttempt, DeletingChild, DeletingIke, Probing>;
 
+// One message: a datagram, or its fragments in order (RFC 7383).
+using Datagrams = std::vector<Octets>;
+
 struct Outstanding {
   std::uint32_t message_id = 0;
-  Octets datagram;
+  Datagrams datagrams;
   Time next_retransmit;
   Duration wait{};
   std::uint32_t left = 0;
   bool doubles = true;
+};
+
+// A request that was answered. It stays as long as the peer may retransmit it: for as many as our window is wide.
+struct AnsweredRequest {
+  std::uint32_t message_id = 0;
+  Octets request;  // of fragments the first
+  Datagrams response;
+};
+// A request of our window that came before its turn (RFC 7296 §2.3). Its integrity has been checked.
+struct EarlyRequest {
+  Octets datagram;
+  Endpoint local, remote;
 };
 
 enum class TaskKind : std::uint8_t { make_child, rekey_child, delete_child, rekey_ike, delete_ike, probe };
@@ -137,8 +154,16 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::optional<Outstanding> outstanding;
   Pending pending;
   std::deque<Task> tasks;
-  Octets last_request, last_response;  // §2.1: the answer is kept for a retransmitted request
-  std::optional<std::uint32_t> answered;
+  std::deque<AnsweredRequest> answered;  // §2.1: the answer is kept for a retransmitted request
+  Octets last_request;                   // that is being answered, and the path that it came by (§2.11)
+  Endpoint asked_local, asked_remote;
+  std::map<std::uint32_t, EarlyRequest> early;
+  Reassembly requests_in, responses_in;  // fragments
+
+  // What both ends have agreed to beside the keys.
+  std::uint16_t fragment_mtu = 0;  // RFC 7383: fragments leave in IP packets of so many bytes; 0: not agreed
+  std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
+  bool mobike = false;                          // RFC 4555
 
   std::list<Child> children;
   Time last_heard, last_sent, oldest_unanswered_traffic;
@@ -155,7 +180,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
     return std::get_if<T>(&state_);
   }
   // RFC 7296 §2.23: an end that is behind a NAT itself does not let the other's packets move it.
-  [[nodiscard]] bool follows_peer() const { return nat_remote && !nat_local; }
+  // RFC 4555 §3.8: with MOBIKE the original initiator says where it is.
+  [[nodiscard]] bool follows_peer() const { return nat_remote && !nat_local && (initiator || !mobike); }
   [[nodiscard]] bool established() const { return std::holds_alternative<Established>(state_); }
 
   // session_core.cpp
@@ -178,12 +204,15 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] Header header(ExchangeType exchange, bool response, std::uint32_t id) const;
   [[nodiscard]] Message request(ExchangeType exchange) const;
   void transmit(const Octets& datagram);
+  void transmit(const Datagrams& datagrams);
+  // Whole, or in fragments where those were agreed on and the path takes no more.
+  [[nodiscard]] Result<Datagrams> seal(const Message& message);
   // Seals and sends; waits for the answer by the back-off, or every `every` when that is not zero, `tries` times.
   void send_request(Message message, Time now, Duration every = {}, std::uint32_t tries = 0);
   void send_response(const Message& to, Message message);
   [[nodiscard]] Message answer(const Message& to) const;
   void refuse(const Message& to, NotifyType why, Octets data = {});
-  void await_answer(std::uint32_t id, Octets datagram, Time now, Duration every = {}, std::uint32_t tries = 0);
+  void await_answer(std::uint32_t id, Datagrams datagrams, Time now, Duration every = {}, std::uint32_t tries = 0);
 
   // Ends the session: children go, the daemon is told. `retry`: the reason may pass.
   void close_now(std::string why, bool retry);
@@ -220,11 +249,31 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
 // session.cpp. An authentic packet came from there.
 void peer_is_at(SessionCore& core, const Endpoint& remote);
 
+// extensions.cpp: what is told in IKE_SA_INIT (RFC 7383 §2.3; `options` of whoever may be meant) and in IKE_AUTH (RFC
+// 7296 §2.3, RFC 4555 §3.1), each by both ends.
+void offer_in_init(Message& message, const ProtocolOptions& options);
+void note_init_offer(SessionCore& core, const Message& message, const ProtocolOptions& options);
+void offer_in_auth(const SessionCore& core, Message& message);
+void note_auth_offer(SessionCore& core, const Message& message);
+
+// mobike.cpp: RFC 4555 §3.5, §3.7, §3.8: what an INFORMATIONAL request from there asks for, and its answer.
+// False: it is refused.
+[[nodiscard]] bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local,
+                                 const Endpoint& remote, Message& reply);
+
 // session_timers.cpp
 void run_timers(SessionCore& core, Time now);
 [[nodiscard]] std::optional<Time> earliest_timer(const SessionCore& core);
 
 // exchange_init.cpp
+struct NatSeen {
+  bool local = false, remote = false, told = false;
+};
+// RFC 7296 §2.23, of a message between these ends: our address is not what the peer sees, or its is not what we see.
+[[nodiscard]] NatSeen detect_nat(const SessionCore& core, const Message& message, const Endpoint& local,
+                                 const Endpoint& remote);
+void add_nat_detection(const SessionCore& core, Message& message, const Endpoint& local, const Endpoint& remote,
+                       bool forced);
 void start_init(SessionCore& core, Time now);
 void on_init_request(SessionCore& core, Bytes datagram, Time now);
 void on_init_response(SessionCore& core, Bytes datagram, Time now);
@@ -288,7 +337,8 @@ void on_rekey_ike_response(SessionCore& core, const Message& response, Time now)
 void start_delete_child(SessionCore& core, const Task& task, Time now);
 void start_delete_ike(SessionCore& core, Time now);
 void start_probe(SessionCore& core, Time now);
-void on_informational_request(SessionCore& core, const Message& request, Time now);
+void on_informational_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
+                              Time now);
 void on_informational_response(SessionCore& core, const Message& response, Time now);
 
 }  // namespace postern::ike

@@ -47,7 +47,7 @@ void retransmit(SessionCore& core, Time now) {
   if (request.doubles) request.wait *= 2;
   request.next_retransmit = now + request.wait;
   core.tell(EventKind::retransmitted, fmt::format("request {} again", request.message_id));
-  core.transmit(request.datagram);
+  core.transmit(request.datagrams);
 }
 
 // A responder of a rekey goes over to the new SA at the latest after this time (§2.8), used by the peer or not.

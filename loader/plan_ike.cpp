@@ -50,6 +50,10 @@ ike::Dpd dpd_of(const config::Dpd& in) {
   return {mode, in.interval_s, in.retry_s};
 }
 
+ike::ProtocolOptions options_of(const config::Ikev2Options& in) {
+  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike};
+}
+
 ike::Initiate initiate_of(config::Initiate in) {
   return in == config::Initiate::always ? ike::Initiate::always : ike::Initiate::on_traffic;
 }
@@ -165,6 +169,7 @@ class IkePlanner {
     out.dpd = dpd_of(profile.dpd);
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
     out.force_encapsulation = profile.force_encapsulation;
+    out.options = options_of(document_.ikev2.options);
     set_proposals(out, ends);
     return out;
   }

@@ -130,9 +130,11 @@ TEST_CASE("TS-64 to TS-66: PFS, off by default; the guide's bare form means a gr
   CHECK(loaded(ike_with(entry + "/pfs", "group19")).crypto_maps[0].entries[0].pfs == crypto::DhGroup::ecp256);
   CHECK(loaded(ike_with("/ipsec/profiles/0/pfs", "group31")).profiles[0].pfs == crypto::DhGroup::curve25519);
   CHECK(!loaded(ike_with(entry + "/pfs", false)).crypto_maps[0].entries[0].pfs);
-  check_refused(ike_with(entry + "/pfs", true), entry + "/pfs", "group 1 (768-bit MODP)");
-  check_refused(ike_with(entry + "/pfs", "group5"), entry + "/pfs", "1536-bit");
-  check_refused(ike_with(entry + "/pfs", "group17"), entry + "/pfs", "not a known group");
+  CHECK(loaded(ike_with(entry + "/pfs", true)).crypto_maps[0].entries[0].pfs == crypto::DhGroup::modp768);  // TS-65
+  check_warned(ike_with(entry + "/pfs", true), entry + "/pfs", "weaker dh-group is deprecated: group 1 (modp768)");
+  check_warned(ike_with(entry + "/pfs", "group5"), entry + "/pfs", "weaker dh-group");
+  CHECK(loaded(ike_with(entry + "/pfs", "group17")).crypto_maps[0].entries[0].pfs == crypto::DhGroup::modp6144);
+  check_refused(ike_with(entry + "/pfs", "group13"), entry + "/pfs", "not a known group");
   check_refused(ike_with(entry + "/pfs", "19"), entry + "/pfs", "group14");
   check_refused(ike_with(entry + "/pfs", 19), entry + "/pfs", "string or boolean");
 }

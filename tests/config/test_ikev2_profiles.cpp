@@ -62,6 +62,11 @@ TEST_CASE("ikev2 names: each once, and what is referred to exists") {
   check_accepted(ike_with("/tunnels/0/protection/ikev2_profile", "PR"));
   check_refused(ike_with("/ikev2/nat_keepalive", 3), "/ikev2/nat_keepalive", "5 to 3600");
   check_accepted(ike_with("/ikev2/nat_keepalive", 0));
+  check_refused(ike_with("/ikev2/fragmentation_mtu", 500), "/ikev2/fragmentation_mtu", "576 to 9000");
+  check_refused(ike_with("/ikev2/fragmentation_mtu", 9001), "/ikev2/fragmentation_mtu", "9000");
+  check_accepted(ike_with("/ikev2/fragmentation_mtu", 0));
+  check_refused(ike_with("/ikev2/window", 0), "/ikev2/window", "1");
+  check_refused(ike_with("/ikev2/max_selectors", 65), "/ikev2/max_selectors", "64");
 }
 
 TEST_CASE("render and diff: the section comes back, keys masked, and changes have their names") {

@@ -36,7 +36,28 @@ TEST_CASE("IKE-24 to IKE-27: every name that is on offer, in order") {
   CHECK(a.prf == std::vector{crypto::Prf::hmac_sha512, crypto::Prf::hmac_sha384, crypto::Prf::hmac_sha256});
   document["ikev2"]["proposals"][0]["prf"] = {"sha384"};
   CHECK(loaded(document).ikev2.proposals[0].prf == std::vector{crypto::Prf::hmac_sha384});
+  CHECK(loaded(ike_with(proposal + "/encryption", {"3des", "aes-ctr-192", "aes-ccm-256", "aes-ccm-8-128"}))
+            .ikev2.proposals[0]
+            .encryption == std::vector<IkeEncryption>{{crypto::Cipher::triple_des_cbc, 192},
+                                                      {crypto::Cipher::aes_ctr, 192},
+                                                      {crypto::Cipher::aes_ccm_16, 256},
+                                                      {crypto::Cipher::aes_ccm_8, 128}});
+  CHECK(loaded(ike_with(proposal + "/integrity", {"md5", "aes-xcbc", "aes-cmac"})).ikev2.proposals[0].prf ==
+        std::vector{crypto::Prf::hmac_md5, crypto::Prf::aes_xcbc, crypto::Prf::aes_cmac});
+  // IKE-55: each weak one once, and nothing else is.
   check_warned(ike_with(proposal + "/integrity", {"sha1"}), proposal + "/integrity/0", "weak");
+  for (const char* const cipher : {"3des", "des"})
+    check_warned(ike_with(proposal + "/encryption", {cipher}), proposal + "/encryption/0", "weak");
+  check_warned(ike_with(proposal + "/integrity", {"sha256", "md5"}), proposal + "/integrity/1", "weak");
+  for (const int group : {1, 2, 5, 22, 23, 24, 25}) {
+    CAPTURE(group);
+    check_warned(ike_with(proposal + "/group", {group}), proposal + "/group/0", "weaker dh-group is deprecated");
+    CHECK(load(ike_with(proposal + "/group", {group}))->warnings.size() == 1);
+  }
+  for (const int group : {14, 15, 16, 17, 18, 19, 20, 21, 26, 27, 28, 29, 30, 31}) {
+    CAPTURE(group);
+    CHECK(load(ike_with(proposal + "/group", {group}))->warnings.size() == 0);
+  }
   check_warned(ike_with(proposal + "/prf", {"sha256", "sha1"}), proposal + "/prf/1", "weak");
   check_warned(ike_with(proposal + "/group", {19, 19}), proposal + "/group/1", "already");
 }
@@ -47,21 +68,18 @@ TEST_CASE("IKE-24 to IKE-26: names that are not on offer are refused with the re
     json name;
     const char* words;
   };
-  const Row rows[] = {{"encryption", "3des", "3DES is weak"},
-                      {"encryption", "des", "broken"},
+  const Row rows[] = {{"encryption", "null", "without encryption"},
+                      {"encryption", "aes-ctr", "key length"},
+                      {"encryption", "aes-gmac-128", "not a known cipher"},
                       {"encryption", "aes-cbc-196", "means aes-cbc-192"},
                       {"encryption", "aes-cbc", "key length"},
                       {"encryption", "blowfish", "aes-gcm-256"},
-                      {"integrity", "md5", "HMAC-MD5 is broken"},
+                      {"integrity", "none", "only AEADs"},
                       {"integrity", "sha3", "sha384"},
-                      {"prf", "md5", "HMAC-MD5 is broken"},
-                      {"prf", "aes-xcbc", "sha512"},
-                      {"group", 1, "768-bit"},
-                      {"group", 2, "1024-bit"},
-                      {"group", 5, "1536-bit"},
-                      {"group", 24, "small subgroup"},
-                      {"group", 17, "not a known group"},
-                      {"group", 17, "14, 15, 16, 19, 20, 21, 31"}};
+                      {"prf", "sha224", "aes-xcbc"},
+                      {"group", 3, "not a known group"},
+                      {"group", 32, "not a known group"},
+                      {"group", 13, "1, 2, 5, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31"}};
   for (const Row& row : rows) {
     CAPTURE(row.name.dump());
     check_refused(ike_with(proposal + "/" + row.list, json::array({row.name})), proposal + "/" + row.list + "/0",
@@ -102,8 +120,16 @@ TEST_CASE("IKE-32, IKE-33: proposals count through a policy; the strong default 
   own["ikev2"]["policies"][0].erase("proposals");
   CHECK(loaded(own).ikev2.proposals.size() == 1);
   CHECK(loaded(own).ikev2.policies[0].proposals == std::vector<std::string>{"default"});
-  check_refused(ike_with("/ikev2/policies/0/proposals", {"default-legacy"}), "/ikev2/policies/0/proposals/0",
-                "groups 5 and 2");
+  check_warned(ike_with("/ikev2/policies/0/proposals", {"default-legacy"}), "/ikev2/policies/0/proposals/0",
+               "groups 5 and 2");
+  CHECK(find_named(d.ikev2.proposals, "default-legacy") == nullptr);
+  const Document opted = loaded(ike_with("/ikev2/policies/0/proposals", {"default-legacy"}));
+  const Ikev2Proposal* const weak = find_named(opted.ikev2.proposals, "default-legacy");
+  REQUIRE(weak != nullptr);
+  CHECK(weak->encryption ==
+        std::vector<IkeEncryption>{{crypto::Cipher::aes_cbc, 128}, {crypto::Cipher::triple_des_cbc, 192}});
+  CHECK(weak->prf == std::vector{crypto::Prf::hmac_sha1, crypto::Prf::hmac_md5});
+  CHECK(weak->groups == std::vector{crypto::DhGroup::modp1536, crypto::DhGroup::modp1024});
   check_refused(ike_with(proposal + "/name", "default-legacy"), proposal + "/name", "built-in");
   check_refused(ike_with("/ikev2/policies/0/proposals", {"B"}), "/ikev2/policies/0/proposals/0", "A, default");
   check_warned(ike_with("/ikev2/policies/0/proposals", {"A", "A"}), "/ikev2/policies/0/proposals/1", "already");

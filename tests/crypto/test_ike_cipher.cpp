@@ -199,8 +199,9 @@ TEST_CASE("IkeCipher: keys of other lengths and combinations that IKE does not h
                                {Cipher::none, 0, Integrity::hmac_sha256_128},
                                {Cipher::chacha20_poly1305, 128, Integrity::none},
                                {Cipher::null, 0, Integrity::hmac_sha256_128},
-                               {Cipher::des_cbc, 64, Integrity::hmac_sha256_128},
-                               {Cipher::aes_cbc, 128, Integrity::aes_xcbc_96},
+                               {Cipher::des_cbc, 64, Integrity::none},
+                               {Cipher::aes_ctr, 128, Integrity::none},
+                               {Cipher::aes_ccm_16, 128, Integrity::aes_cmac_96},
                                {Cipher::aes_gmac, 128, Integrity::none}}) {
     CHECK_FALSE(ike_sizes_of(bad));
     CHECK_FALSE(IkeCipher::create(bad, Buffer(20), Buffer(32)));

@@ -15,7 +15,8 @@ struct PrfRow {
   const char* digest;
   std::size_t bytes;
 };
-constexpr PrfRow rows[] = {{Prf::hmac_sha1, "SHA1", 20},
+constexpr PrfRow rows[] = {{Prf::hmac_md5, "MD5", 16},
+                           {Prf::hmac_sha1, "SHA1", 20},
                            {Prf::hmac_sha256, "SHA256", 32},
                            {Prf::hmac_sha384, "SHA384", 48},
                            {Prf::hmac_sha512, "SHA512", 64}};
@@ -107,8 +108,49 @@ TEST_CASE("prf: the empty key and the empty message") {
   }
 }
 
+// RFC 4434 §4, RFC 4615 §4: keys of 16, 10 and 18 bytes.
+TEST_CASE("prf: AES-XCBC and AES-CMAC with keys of any length") {
+  const Buffer message = from_hex("000102030405060708090a0b0c0d0e0f10111213");
+  const auto check = [&](Prf algorithm, std::string_view key, std::string_view expected) {
+    CAPTURE(key);
+    const auto got = prf(algorithm, from_hex(key), {Bytes(message).first(7), Bytes(message).subspan(7)});
+    REQUIRE(got);
+    CHECK(to_hex(got->bytes()) == expected);
+  };
+  check(Prf::aes_xcbc, "000102030405060708090a0b0c0d0e0f", "47f51b4564966215b8985c63055ed308");
+  check(Prf::aes_xcbc, "00010203040506070809", "0fa087af7d866e7653434e602fdde835");
+  check(Prf::aes_xcbc, "000102030405060708090a0b0c0d0e0fedcb", "8cd3c93ae598a9803006ffb67c40e9e4");
+  check(Prf::aes_cmac, "000102030405060708090a0b0c0d0e0f", "980ae87b5f4c9c5214f5b6a8455e4c2d");
+  check(Prf::aes_cmac, "00010203040506070809", "290d9e112edb09ee141fcf64c0b72f3d");
+  check(Prf::aes_cmac, "000102030405060708090a0b0c0d0e0fedcb", "84a348a4a45d235babfffc0d2b4da09a");
+}
+
+TEST_CASE("prf+ over a MAC of AES: every length, block by block") {
+  std::mt19937_64 random(43);
+  for (const Prf algorithm : {Prf::aes_xcbc, Prf::aes_cmac}) {
+    CHECK(prf_bytes(algorithm) == 16);
+    const Integrity mac = algorithm == Prf::aes_xcbc ? Integrity::aes_xcbc_96 : Integrity::aes_cmac_96;
+    const Buffer key = test::random_buffer(16, random), seed = test::random_buffer(80, random);
+    Buffer expected, last;
+    for (unsigned n = 1; n <= 255; ++n) {
+      Buffer input = last;
+      input.insert(input.end(), seed.begin(), seed.end());
+      input.push_back(static_cast<std::byte>(n));
+      last = test::reference_mac(mac, key, input);
+      REQUIRE(last.size() == 16);
+      expected.insert(expected.end(), last.begin(), last.end());
+    }
+    for (const std::size_t size : {0U, 1U, 15U, 16U, 17U, 80U, 255U * 16U}) {
+      const auto got = prf_plus(algorithm, key, {seed}, size);
+      REQUIRE(got);
+      REQUIRE(std::ranges::equal(got->bytes(), Bytes(expected).first(size)));
+    }
+    CHECK_FALSE(prf_plus(algorithm, key, {seed}, 255 * 16 + 1));
+  }
+}
+
 TEST_CASE("prf: numbers that are not offered") {
-  for (const unsigned id : {0U, 1U, 3U, 4U, 8U, 65535U}) {
+  for (const unsigned id : {0U, 3U, 9U, 65535U}) {
     const auto none = static_cast<Prf>(id);
     CHECK(prf_bytes(none) == 0);
     CHECK_FALSE(prf(none, {}, {}));

@@ -1,7 +1,7 @@
-// A peer's IKE datagrams. The first byte chooses: a datagram as it stands, or its payloads in an Encrypted payload that
-// was really sealed, so that what only an authenticated peer can send is reached. What parses must be written to bytes
-// that parse to the same; rules, negotiation and narrowing run on whatever came, and their answers must keep their
-// promises.
+// A peer's IKE datagrams. The first byte chooses: a datagram as it stands, its payloads in an Encrypted payload that
+// was really sealed, so that what only an authenticated peer can send is reached, or fragments of such ones (RFC 7383).
+// What parses must be written to bytes that parse to the same; rules, negotiation and narrowing run on whatever came,
+// and their answers must keep their promises.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -9,6 +9,7 @@
 #include "ike/message.hpp"
 #include "ike/negotiate.hpp"
 #include "ike/payload_rules.hpp"
+#include "ike/reassembly.hpp"
 #include "ike/selectors.hpp"
 
 namespace postern::ike {
@@ -147,11 +148,58 @@ void in_an_encrypted_payload(Target& target, Bytes datagram) {
   require(reopened.has_value() && encode_message(*reopened) == encode_message(*opened));
 }
 
+// Records of number, total, length and text: each is a fragment that was really sealed, of one message.
+void in_fragments(Target& target, Bytes data) {
+  constexpr std::size_t most = 2000;
+  Reassembly gathered;
+  ByteReader in(data);
+  const std::uint8_t first = in.u8();
+  while (in.ok() && in.remaining() > 3) {
+    const std::uint16_t number = in.u8(), total = in.u8();
+    const Bytes part = in.take(std::min<std::size_t>(in.u8(), in.remaining()));
+    OctetWriter out;
+    out.u64(1);
+    out.u64(2);
+    out.u8(static_cast<std::uint8_t>(PayloadType::encrypted_fragment));
+    out.u8(0x20);
+    out.u8(static_cast<std::uint8_t>(ExchangeType::informational));
+    out.u8(0);
+    out.u32(5);
+    const std::size_t body = target.cipher.sealed_bytes(part.size());
+    out.u32(static_cast<std::uint32_t>(header_bytes + 8 + body));
+    out.u8(number == 1 ? first : std::uint8_t{0});
+    out.u8(0);
+    out.u16(static_cast<std::uint16_t>(8 + body));
+    out.u16(number);
+    out.u16(total);
+    Octets datagram = out.take();
+    const auto sealed = target.cipher.seal(datagram, part);
+    require(sealed.has_value());
+    datagram.insert(datagram.end(), sealed->begin(), sealed->end());
+    require(fragment_number(datagram).has_value() == (number != 0 && number <= total));
+    const auto whole = gathered.take(datagram, target.cipher, most);
+    require(gathered.bytes() <= most);
+    if (!whole) continue;
+    require(gathered.bytes() == 0);
+    if (*whole) check(target, **whole);
+    // And cut again it is the same.
+    if (!*whole || lost_something(**whole)) continue;
+    const auto again = seal_message_within(**whole, target.cipher, 300);
+    require(again.has_value());
+    std::optional<Parsed<Message>> joined;
+    for (const Octets& one : *again)
+      if (fragment_number(one)) joined = gathered.take(one, target.cipher, 65535);
+    require(again->size() == 1 || (joined && *joined && encode_message(**joined) == encode_message(**whole)));
+  }
+}
+
 void run(Target& target, Bytes data) {
   if (data.empty()) return;
   const Octets datagram = octets_of(data.subspan(1));  // a copy of its own size, so that a read past its end is seen
   if (data[0] == std::byte{0})
     as_it_stands(target, datagram);
+  else if (data[0] == std::byte{2})
+    in_fragments(target, datagram);
   else
     in_an_encrypted_payload(target, datagram);
 }

@@ -23,6 +23,8 @@ class ScriptedPeer {
   std::uint64_t spi_i = 0x1122334455667788, spi_r = 0;
   std::uint32_t next_id = 0;
   Octets init, nonce_r;
+  Message init_answer;
+  bool fragments = false, mobike = false;  // what it offers
 
   ScriptedPeer() : dh_(*crypto::DhExchange::create(crypto::DhGroup::curve25519)) {}
 
@@ -42,6 +44,9 @@ class ScriptedPeer {
     return out;
   }
   Octets sealed(const Message& message) { return *seal_message(message, *out_); }
+  std::vector<Octets> sealed_within(const Message& message, std::size_t most) {
+    return *seal_message_within(message, *out_, most);
+  }
   // An Encrypted payload around any bytes.
   Octets sealed_raw(const Header& of, PayloadType first, const Octets& plain) {
     Octets datagram = encode_message({of, {}});
@@ -67,10 +72,12 @@ class ScriptedPeer {
     request.add(PayloadType::sa, offer);
     request.add(PayloadType::ke, KePayload{dh_.group(), Octets(dh_.public_value().begin(), dh_.public_value().end())});
     request.add(PayloadType::nonce, NoncePayload{nonce_i_});
+    if (fragments) request.add_notify(NotifyType::fragmentation_supported);
     init = encode_message(request);
     const auto answers = says(init);
     REQUIRE(answers.size() == 1);
-    const auto answer = *parse_message(answers[0]);
+    init_answer = *parse_message(answers[0]);
+    const Message& answer = init_answer;
     spi_r = answer.header.responder_spi;
     nonce_r = answer.find<NoncePayload>(PayloadType::nonce)->data;
     const auto chosen = *accept_ike(*answer.find<SaPayload>(PayloadType::sa), offer);
@@ -90,6 +97,7 @@ class ScriptedPeer {
     Message request{header(ExchangeType::ike_auth), {}};
     request.add(PayloadType::id_initiator, id);
     request.add(PayloadType::auth, AuthPayload{AuthMethod::psk, Octets(auth->bytes().begin(), auth->bytes().end())});
+    if (mobike) request.add_notify(NotifyType::mobike_supported);
     add_child(request, 0xa0a0a0a0);
     return request;
   }

@@ -363,6 +363,7 @@ TEST_CASE("hostile peer: what it may break in IKE_AUTH, and what that gets it") 
 TEST_CASE("hostile peer: what it may break once it is let in, and what that gets it") {
   for (const Row& row : in_established) {
     ScriptedPeer peer;
+    Lab::edit(peer.lab.b, [](Connection& c) { c.options.window = 1; });
     peer.establish();
     check(peer, row, SessionPhase::established);
     if (!row.outcome.lives) continue;

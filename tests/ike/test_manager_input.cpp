@@ -132,6 +132,26 @@ TEST_CASE("half-open sessions are bounded for each address and in all, and end b
   CHECK(other.say(init_request(3)).empty());
 }
 
+TEST_CASE(
+    "RFC 7296 §2.6: one address asks much: of it a COOKIE is demanded, of others none; who gives it back goes on") {
+  ManagerLimits limits;
+  limits.cookie_from_per_address = 2;
+  limits.half_open_per_address = 4;
+  Stranger peer(limits);
+  CHECK(peer.say(init_request(1)).at(0).notify(NotifyType::cookie) == nullptr);
+  CHECK(peer.say(init_request(2), address_a, 501).at(0).notify(NotifyType::cookie) == nullptr);
+  CHECK(peer.lab.b.manager->half_open() == 2);
+  for (std::uint64_t spi = 3; spi <= 5; ++spi) {
+    const auto demand = peer.say(init_request(spi));
+    REQUIRE(demand.size() == (spi == 5 ? 0 : 1));  // behind one address there may be many, but not any number
+    if (spi == 5) break;
+    const NotifyPayload* const notify = demand[0].notify(NotifyType::cookie);
+    REQUIRE(notify != nullptr);
+    CHECK(peer.say(init_request(spi, notify->data)).at(0).find<KePayload>(PayloadType::ke) != nullptr);
+  }
+  CHECK(peer.lab.b.manager->half_open() == 4);
+}
+
 TEST_CASE("COOKIE is demanded above the threshold; only its own cookie opens the door") {
   ManagerLimits limits;
   limits.cookie_from = 1;

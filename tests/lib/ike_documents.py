@@ -7,7 +7,10 @@ from netns import wait_until
 from node import Node
 
 IKE_CIPHERS = {"aes128": "aes-cbc-128", "aes192": "aes-cbc-192", "aes256": "aes-cbc-256", "aes128gcm16": "aes-gcm-128",
-               "aes192gcm16": "aes-gcm-192", "aes256gcm16": "aes-gcm-256", "chacha20poly1305": "chacha20-poly1305"}
+               "aes192gcm16": "aes-gcm-192", "aes256gcm16": "aes-gcm-256", "chacha20poly1305": "chacha20-poly1305", "3des": "3des", "des": "des"}
+IKE_CIPHERS |= {f"aes{bits}ctr": f"aes-ctr-{bits}" for bits in (128, 192, 256)}
+IKE_CIPHERS |= {f"aes{bits}ccm{icv}": f"aes-ccm-{short}{bits}" for bits in (128, 192, 256) for icv, short in ((16, ""), (12, "12-"), (8, "8-"))}
+IKE_HASHES = {"aesxcbc": "aes-xcbc", "aescmac": "aes-cmac"}  # whose words differ
 ESP_CIPHERS = {"aes128": "esp-aes", "aes192": "esp-aes 192", "aes256": "esp-aes 256", "aes128gcm16": "esp-gcm",
                "aes192gcm16": "esp-gcm 192", "aes256gcm16": "esp-gcm 256", "chacha20poly1305": "esp-chacha20-poly1305",
                "aes128ccm16": "esp-aes-ccm", "aes256ccm16": "esp-aes-ccm 256", "aes192ccm12": "esp-aes-ccm-12 192", "aes128ccm8": "esp-aes-ccm-8",
@@ -15,7 +18,9 @@ ESP_CIPHERS = {"aes128": "esp-aes", "aes192": "esp-aes 192", "aes256": "esp-aes 
                "aes128gmac": "esp-gmac", "aes256gmac": "esp-gmac 256"}
 ESP_INTEGRITY = {"sha1": "esp-sha-hmac", "sha256": "esp-sha256-hmac", "sha384": "esp-sha384-hmac", "sha512": "esp-sha512-hmac",
                  "md5": "esp-md5-hmac", "aesxcbc": "esp-aes-xcbc-mac", "aescmac": "esp-aes-cmac"}
-GROUPS = {"modp2048": 14, "modp3072": 15, "modp4096": 16, "ecp256": 19, "ecp384": 20, "ecp521": 21, "x25519": 31}
+GROUPS = {"modp2048": 14, "modp3072": 15, "modp4096": 16, "ecp256": 19, "ecp384": 20, "ecp521": 21, "x25519": 31,
+          "modp768": 1, "modp1024": 2, "modp1536": 5, "modp6144": 17, "modp8192": 18, "modp1024s160": 22, "modp2048s224": 23,
+          "modp2048s256": 24, "ecp192": 25, "ecp224": 26, "ecp224bp": 27, "ecp256bp": 28, "ecp384bp": 29, "ecp512bp": 30}
 
 
 def proposal(words: str, name: str = "IKE") -> dict:
@@ -27,9 +32,9 @@ def proposal(words: str, name: str = "IKE") -> dict:
         elif word in GROUPS:
             made["group"].append(GROUPS[word])
         elif word.startswith("prf"):
-            made["prf"].append(word[3:])
+            made["prf"].append(IKE_HASHES.get(word[3:], word[3:]))
         else:
-            made["integrity"].append(word)
+            made["integrity"].append(IKE_HASHES.get(word, word))
     return {key: value for key, value in made.items() if value}
 
 

@@ -2,9 +2,11 @@
 import pytest
 
 import ike_wire
-from ike_documents import children, ike_sas
+from ike_documents import GROUPS, children, ike_sas
 from ike_pairs import SwanLab
 from ike_wire import AUTH, SA_INIT
+from netns import wait_until
+from strongswan import PLUGINS
 
 # IKE, ESP. Every word stands in some row, every AEAD beside a MAC, and hash, PRF and group vary independently.
 ROWS = [
@@ -30,18 +32,28 @@ QUICK = "aes128-sha256-x25519"
 ESP_ROWS = ["aes128ccm16", "aes192ccm12", "aes128ccm8", "aes256ccm16", "aes128ctr-sha256", "aes256ctr-sha512", "3des-md5", "3des-sha1", "des-sha256",
             "null-sha1", "null-sha256", "null-md5", "aes128-md5"]  # AES-XCBC, AES-CMAC and AES-GMAC it negotiates and cannot do
 ROWS += [(QUICK, esp) for esp in ESP_ROWS]
+# Of IKE alone: the guide's older ciphers, hashes and groups, and what other vendors like.
+WEAK_AND_RARE = ["aes128ctr-sha256-modp1024", "aes256ctr-sha512-ecp224", "aes192ctr-aesxcbc-prfaesxcbc-ecp256bp", "aes128ccm16-prfsha256-modp1536",
+                 "aes256ccm12-prfaescmac-ecp384bp", "aes128ccm8-prfmd5-modp768", "3des-md5-modp1024", "3des-sha1-modp2048s224", "des-sha256-modp768",
+                 "aes128-aesxcbc-modp2048s256", "aes256-aescmac-prfaescmac-modp1024s160", "aes128-md5-ecp192", "aes256-sha256-ecp224bp",
+                 "aes128-sha512-prfaesxcbc-ecp512bp", "aes128-sha256-modp6144", "aes128-sha256-modp8192"]
+ROWS += [(ike, "aes128-sha256") for ike in WEAK_AND_RARE]
+PFS = ["modp768", "modp1024", "modp1536", "modp2048s256", "ecp192", "ecp256bp", "x25519"]
 CIPHER = {"AES_CBC": "AES-CBC", "AES_GCM_16": "AES-GCM", "CHACHA20_POLY1305": "CHACHA20-POLY1305", "AES_CCM_16": "AES-CCM", "AES_CCM_12": "AES-CCM-12",
           "AES_CCM_8": "AES-CCM-8", "AES_CTR": "AES-CTR", "3DES_CBC": "3DES", "DES_CBC": "DES", "NULL": "NULL"}
 KEY_BITS = {"CHACHA20_POLY1305": 256, "3DES_CBC": 192, "DES_CBC": 64, "NULL": 0}  # with one length, which strongSwan leaves out
-HASH = {"HMAC_MD5_96": "MD596", "HMAC_SHA1_96": "SHA96", "HMAC_SHA2_256_128": "SHA256", "HMAC_SHA2_384_192": "SHA384", "HMAC_SHA2_512_256": "SHA512", None: "None"}
-PRF = {"PRF_HMAC_SHA1": "SHA1", "PRF_HMAC_SHA2_256": "SHA256", "PRF_HMAC_SHA2_384": "SHA384", "PRF_HMAC_SHA2_512": "SHA512"}
-GROUP = {"MODP_2048": 14, "MODP_3072": 15, "MODP_4096": 16, "ECP_256": 19, "ECP_384": 20, "ECP_521": 21, "CURVE_25519": 31}
+HASH = {"HMAC_MD5_96": "MD596", "HMAC_SHA1_96": "SHA96", "HMAC_SHA2_256_128": "SHA256", "HMAC_SHA2_384_192": "SHA384", "HMAC_SHA2_512_256": "SHA512", "AES_XCBC_96": "AES-XCBC", "AES_CMAC_96": "AES-CMAC", None: "None"}
+PRF = {"PRF_HMAC_MD5": "MD5", "PRF_AES128_XCBC": "AES-XCBC", "PRF_AES128_CMAC": "AES-CMAC", "PRF_HMAC_SHA1": "SHA1", "PRF_HMAC_SHA2_256": "SHA256", "PRF_HMAC_SHA2_384": "SHA384", "PRF_HMAC_SHA2_512": "SHA512"}
+GROUP = {"MODP_2048": 14, "MODP_3072": 15, "MODP_4096": 16, "ECP_256": 19, "ECP_384": 20, "ECP_521": 21, "CURVE_25519": 31,
+         "MODP_768": 1, "MODP_1024": 2, "MODP_1536": 5, "MODP_6144": 17, "MODP_8192": 18, "MODP_1024_160": 22, "MODP_2048_224": 23,
+         "MODP_2048_256": 24, "ECP_192": 25, "ECP_224": 26, "ECP_224_BP": 27, "ECP_256_BP": 28, "ECP_384_BP": 29, "ECP_512_BP": 30}
 
 
 @pytest.fixture(scope="module")
 def world(module_scratch):
     # As a responder strongSwan would go by its own order.
-    with SwanLab(module_scratch, flows=("map4",), right={"options": {"prefer_configured_proposals": "no"}}) as made:
+    right = {"options": {"prefer_configured_proposals": "no"}, "plugins": f"{PLUGINS} xcbc cmac md5"}
+    with SwanLab(module_scratch, flows=("map4",), right=right) as made:
         yield made
 
 
@@ -72,6 +84,22 @@ def test_both_sides_agree(world, ike, esp):
         assert (int(child["esp_spi_in"], 16), int(child["esp_spi_out"], 16)) == (int(sa["child-sas"][0]["spi-out"], 16),
                                                                                int(sa["child-sas"][0]["spi-in"], 16))
         world.down()
+
+
+@pytest.mark.parametrize("group", PFS)
+def test_pfs_by_both(world, group):
+    """TS-44 to TS-53: a rekey with a key exchange of the group, begun by either side."""
+    world.configure(ike=QUICK, esp=f"aes128-sha256-{group}")
+    world.up("postern")
+    before = {child["spi-in"] for child in world.peer.children()}
+    world.peer.rekey(child="c")
+    wait_until(lambda: [c for c in world.peer.children() if c["spi-in"] not in before and GROUP.get(c.get("dh-group")) == GROUPS[group]], 8,
+               f"strongSwan rekeyed with {group}: {world.peer.children()}")
+    seen = {child["spi-in"] for child in world.peer.children()}
+    world.left.postern("crypto", "session", "rekey")
+    world.ping_both()
+    assert seen
+    world.down()
 
 
 def test_all_of_them_at_once_choose_the_initiators_first(world):

@@ -1,0 +1,44 @@
+// What both ends agree on beside keys: fragments (RFC 7383 §2.3), windows (RFC 7296 §2.3), MOBIKE (RFC 4555 §3.1).
+#include <algorithm>
+
+#include "ike/session_core.hpp"
+
+namespace postern::ike {
+namespace {
+
+// A peer that says it takes more is believed up to here.
+constexpr std::uint32_t widest_window = 1024;
+
+Octets number_octets(std::uint32_t number) {
+  Octets out(4);
+  ByteWriter(out).u32(number);
+  return out;
+}
+
+}  // namespace
+
+void offer_in_init(Message& message, const ProtocolOptions& options) {
+  if (options.fragment_mtu != 0) message.add_notify(NotifyType::fragmentation_supported);
+}
+
+void note_init_offer(SessionCore& core, const Message& message, const ProtocolOptions& options) {
+  core.fragment_mtu = message.notify(NotifyType::fragmentation_supported) == nullptr ? std::uint16_t{0} : options.fragment_mtu;
+}
+
+void offer_in_auth(const SessionCore& core, Message& message) {
+  const ProtocolOptions& options = core.connection->options;
+  if (options.window > 1) message.add_notify(NotifyType::set_window_size, number_octets(options.window));
+  // The responder tells it to who has told it.
+  if (options.mobike && (core.initiator || core.mobike)) message.add_notify(NotifyType::mobike_supported);
+}
+
+void note_auth_offer(SessionCore& core, const Message& message) {
+  const ProtocolOptions& options = core.connection->options;
+  core.mobike = options.mobike && message.notify(NotifyType::mobike_supported) != nullptr;
+  core.window_in = std::max<std::uint32_t>(1, options.window);
+  const auto* const window = message.notify(NotifyType::set_window_size);
+  if (window != nullptr && window->data.size() == 4)
+    core.window_out = std::clamp(ByteReader(window->data).u32(), 1U, widest_window);
+}
+
+}  // namespace postern::ike

@@ -1,0 +1,130 @@
+"""Extensions of IKEv2 with strongSwan, in both roles: fragments over a narrow path (RFC 7383), MOBIKE (RFC 4555), windows."""
+import ike_wire
+import pytest
+
+from ike_documents import ike_sas
+from ike_pairs import SwanLab
+from ike_wire import AUTH
+from lab import OUT4
+from netns import wait_until
+
+# Identities that fill packets: strongSwan's is longer than the path, Postern's than what it is told to send at once.
+THEIR_ID = "@#" + "61" * 1500
+OUR_ID = "k" * 500
+SMALL = 576
+
+
+@pytest.fixture(scope="module")
+def world(module_scratch):
+    with SwanLab(module_scratch, flows=("map4",), right={"options": {"fragment_size": 1280}}, profile={"identity_local": {"key_id": OUR_ID}}) as made:
+        yield made
+
+
+def large(world, **document):
+    """Both sides afresh, with identities that make IKE_AUTH long."""
+    world.configure(ike="aes128-sha256-x25519", esp="aes128-sha256", **document,
+                    swan={"local_id": THEIR_ID, "remote_id": "@#" + OUR_ID.encode().hex()})
+
+
+def sizes(wire, source: str) -> list[int]:
+    """Of IKE_AUTH's datagrams from there, as IP packets."""
+    return [len(message.data) + 28 + 4 for message in wire.ike if message.exchange == AUTH and message.source == source]
+
+
+def narrow(world, mtu: int):
+    """Nothing longer passes between the gateways, and nobody puts IP fragments together: they are dropped as well."""
+    return world.lost(world.n1, f"ip saddr {OUT4[2]} udp dport 4500 meta length > {mtu}", f"ip saddr {OUT4[2]} ip frag-off & 0x3fff != 0")
+
+
+@pytest.mark.parametrize("by", ("postern", "strongswan"))
+def test_large_messages_over_a_path_of_1280_bytes(world, by):
+    """IKE-44: with fragments they pass, in both directions; strongSwan reassembles ours and we its."""
+    large(world, fragmentation_mtu=SMALL)
+    with narrow(world, 1280), world.capture("udp port 4500") as capture:
+        world.up(by)
+        world.ping_both()
+        wire = ike_wire.read(capture.frames())
+    assert ike_sas(world.left)[0]["fragmentation"]
+    theirs, ours = sizes(wire, OUT4[2]), sizes(wire, OUT4[1])
+    assert len(theirs) > 1 and max(theirs) <= 1280, theirs
+    assert len(ours) > 1 and max(ours) <= SMALL, ours
+    world.down()
+
+
+@pytest.mark.parametrize("by", ("postern", "strongswan"))
+def test_a_lost_fragment_is_sent_again(world, by):
+    """RFC 7383 2.5.3: the whole message, fragments and all, is retransmitted."""
+    large(world, fragmentation_mtu=SMALL)
+    with world.lost(world.n1, f"ip saddr {OUT4[2]} udp dport 4500 meta length 1000-1400 numgen inc mod 2 == 0"):
+        if by == "postern":
+            world.ping(count=1, wait=8)
+        else:
+            world.peer.initiate("net", seconds=15)
+        world.peer.wait_child(1, seconds=15)
+    world.ping_both()
+    world.down()
+
+
+def test_without_fragments_the_same_messages_do_not_pass(world):
+    large(world, fragmentation_mtu=0)
+    with narrow(world, 1280) as dropped:
+        assert not world.peer.initiate("net", seconds=5, check=False)
+        assert not ike_sas(world.left)
+        assert dropped() > 0
+    assert world.peer.initiate("net")  # the same without the narrow path
+    assert not ike_sas(world.left)[0]["fragmentation"]
+    world.down()
+
+
+def test_windows_are_told(world):
+    """IKE-45: strongSwan says nothing, which is a window of one; ours is as configured."""
+    large(world, window=7)
+    world.up("postern")
+    assert ike_sas(world.left)[0]["window"] == {"local": 7, "remote": 1}
+    world.down()
+
+
+class Mobile:
+    """strongSwan has a second address, and leaves the first one."""
+
+    AWAY = "192.0.2.22"
+
+    def __init__(self, world):
+        self.world = world
+
+    def __enter__(self):
+        self.world.n2.ip("address", "add", f"{self.AWAY}/24", "dev", "out0")
+        return self
+
+    def leave(self):
+        self.world.n2.ip("address", "del", f"{OUT4[2]}/24", "dev", "out0")
+        self.world.n2.ip("address", "add", f"{self.AWAY}/24", "dev", "out0", check=False)
+
+    def come_back(self):
+        self.world.n2.ip("address", "add", f"{OUT4[2]}/24", "dev", "out0", check=False)
+        self.world.n2.ip("address", "del", f"{self.AWAY}/24", "dev", "out0", check=False)
+
+    def __exit__(self, *_):
+        self.come_back()
+
+
+@pytest.mark.parametrize("mobike", (True, False))
+def test_strongswan_moves_under_ping(world, mobike):
+    """RFC 4555: its SAs go on at the new address, without a new negotiation; without MOBIKE they do not."""
+    world.configure(ike="aes128-sha256-x25519", esp="aes128-sha256", mobike=mobike,
+                    swan={"remote_id": "@#" + OUR_ID.encode().hex(), "more": {"mobike": "yes", "local_addrs": [OUT4[2], Mobile.AWAY]}})
+    with Mobile(world) as mobile:
+        world.up("strongswan")
+        world.ping_both()
+        before = ike_sas(world.left)[0]
+        assert before["mobike"] is mobike
+        mobile.leave()
+        if mobike:
+            wait_until(lambda: ike_sas(world.left) and ike_sas(world.left)[0]["remote"] == mobile.AWAY, 15, "Postern follows")
+            wait_until(lambda: world.ping(count=1) == 1, 10, "packets reach the new place")
+            world.ping_both()
+            after = ike_sas(world.left)[0]
+            assert (after["local_spi"], after["remote_spi"]) == (before["local_spi"], before["remote_spi"])
+        else:
+            assert world.ping(count=2, wait=1) == 0
+    world.down()

@@ -1,0 +1,359 @@
+// What two ends may agree on beside keys: fragments, windows, MOBIKE, an IKE SA without a child.
+#include "tests/ike/scripted_peer.hpp"
+
+using namespace postern;
+using namespace postern::ike;
+using namespace postern::ike::lab;
+
+namespace {
+
+constexpr std::size_t ip_and_udp = 28;
+
+// More than a packet's worth of selectors.
+void add_many_selectors(Lab& lab) {
+  for (End* const end : {&lab.a, &lab.b})
+    Lab::edit(*end, [&](Connection& c) {
+      c.options.max_selectors = 64;
+      for (int i = 0; i < 60; ++i) {
+        const Selector more = selector_of(*Prefix::parse(("10." + std::to_string(100 + i) + ".0.0/24").c_str()));
+        auto& side = end == &lab.a ? c.children[0].remote : c.children[0].local;
+        side.push_back(more);
+      }
+    });
+}
+
+std::size_t longest(const std::vector<std::size_t>& sizes) { return *std::ranges::max_element(sizes); }
+
+struct Seen {
+  std::vector<std::size_t> sizes;
+  std::size_t fragments = 0;
+};
+
+void watch(Lab& lab, Seen& seen) {
+  lab.network = [&seen](const Datagram& one) {
+    seen.sizes.push_back(one.bytes.size());
+    if (fragment_number(one.bytes)) ++seen.fragments;
+    return Fate{};
+  };
+}
+
+}  // namespace
+
+TEST_CASE("RFC 7383 §2.3, §2.5: large messages leave in fragments where both ends take them") {
+  Lab lab;
+  Seen seen;
+  add_many_selectors(lab);
+  lab.edit_both([](Connection& c) { c.options.fragment_mtu = 576; });
+  watch(lab, seen);
+  lab.start(0);
+  lab.run(std::chrono::seconds(5));
+  lab.check_whole();
+  CHECK(seen.fragments >= 4);
+  CHECK(longest(seen.sizes) + ip_and_udp <= 576);
+  CHECK(lab.a.established().view(lab.now).fragmentation);
+  CHECK(lab.b.established().view(lab.now).fragmentation);
+  CHECK(lab.a.live()[0]->remote.size() == 61);
+  // The agreement outlives the IKE SA (§2.3).
+  lab.perform(0, lab.a.established().rekey(lab.now));
+  lab.run(std::chrono::seconds(1));
+  CHECK(lab.a.established().view(lab.now).fragmentation);
+  const std::size_t before = seen.fragments;
+  lab.perform(1, lab.b.established().rekey_child(lab.b.outbound.at(1), lab.now));
+  lab.run(std::chrono::seconds(20));
+  lab.check_whole();
+  CHECK(seen.fragments > before);
+}
+
+TEST_CASE("RFC 7383 §2.3: one end that does not want them is enough") {
+  for (const bool at_a : {true, false}) {
+    Lab lab;
+    Seen seen;
+    add_many_selectors(lab);
+    Lab::edit(at_a ? lab.a : lab.b, [](Connection& c) { c.options.fragment_mtu = 0; });
+    watch(lab, seen);
+    lab.start(0);
+    lab.run(std::chrono::seconds(5));
+    lab.check_whole();
+    CHECK(seen.fragments == 0);
+    CHECK(longest(seen.sizes) > 1000);
+    CHECK_FALSE(lab.a.established().view(lab.now).fragmentation);
+    CHECK_FALSE(lab.b.established().view(lab.now).fragmentation);
+  }
+}
+
+TEST_CASE("RFC 7383 §2.6: each fragment lost, doubled and late") {
+  for (std::size_t victim = 0; victim < 14; ++victim)
+    for (int trouble = 0; trouble < 3; ++trouble) {
+      CAPTURE(victim);
+      CAPTURE(trouble);
+      Lab lab;
+      add_many_selectors(lab);
+      lab.edit_both([](Connection& c) { c.options.fragment_mtu = 576; });
+      lab.network = [&](const Datagram& one) {
+        if (one.number != victim) return Fate{};
+        return trouble == 0 ? Fate{0, 0} : trouble == 1 ? Fate{2, 0} : Fate{1, 3};
+      };
+      lab.start(0);
+      lab.run(std::chrono::seconds(5));
+      lab.check_whole();
+    }
+}
+
+TEST_CASE("RFC 7383: a flood of fragments, and of fragments of the wrong message, costs a bounded number of bytes") {
+  ScriptedPeer peer;
+  Lab::edit(peer.lab.b, [](Connection& c) { c.options.fragment_mtu = 0; });
+  peer.establish();
+  // Not agreed on: nobody listens, and the IKE SA lives.
+  Message big{peer.header(ExchangeType::informational), {}};
+  for (int i = 0; i < 4; ++i) big.add(PayloadType::vendor_id, VendorIdPayload{Octets(900)});
+  for (const Octets& one : peer.sealed_within(big, 500)) CHECK(peer.says(one).empty());
+  CHECK(peer.lab.b.count(SessionPhase::established) == 1);
+  CHECK(peer.says(peer.sealed(big)).size() == 1);
+}
+
+TEST_CASE("RFC 7383 §2.6: whole and in fragments, what comes whole first counts, and both get one answer") {
+  ScriptedPeer peer;
+  peer.fragments = true;
+  peer.establish();
+  Message probe{peer.header(ExchangeType::informational), {}};
+  for (int i = 0; i < 4; ++i) probe.add(PayloadType::vendor_id, VendorIdPayload{Octets(900)});
+  const auto pieces = peer.sealed_within(probe, 500);
+  REQUIRE(pieces.size() > 3);
+  CHECK(peer.says(pieces[0]).empty());
+  CHECK(peer.says(pieces[1]).empty());
+  const auto answer = peer.says(peer.sealed(probe));
+  REQUIRE(answer.size() == 1);
+  // What is left of the fragments: the first asks for the answer again (§2.6.1), the others for nothing.
+  for (std::size_t i = 1; i < pieces.size(); ++i) CHECK(peer.says(pieces[i]).empty());
+  CHECK(peer.says(pieces[0]) == answer);
+  Octets forged = pieces[0];
+  forged.back() ^= std::byte{1};
+  CHECK(peer.says(forged).empty());
+  peer.next_id = 3;
+  probe.header = peer.header(ExchangeType::informational);
+  const auto next = peer.sealed_within(probe, 500);
+  for (std::size_t i = 0; i < next.size(); ++i) CHECK(peer.says(next[i]).size() == (i + 1 == next.size() ? 1 : 0));
+  CHECK(peer.says(next[0]).size() == 1);
+  CHECK(peer.says(next[2]).empty());
+}
+
+TEST_CASE("RFC 7383: before a peer has proved who it is, it has us keep little") {
+  ScriptedPeer peer;
+  peer.fragments = true;
+  peer.exchange_init();
+  Message big{peer.header(ExchangeType::ike_auth), {}};
+  for (int i = 0; i < 45; ++i) big.add(PayloadType::vendor_id, VendorIdPayload{Octets(900)});
+  for (const Octets& one : peer.sealed_within(big, 1200)) CHECK(peer.says(one).empty());  // more than it may
+  CHECK(peer.lab.b.count(SessionPhase::init_answered) == 1);
+  // A true one is taken all the same.
+  CHECK(peer.says(peer.sealed(peer.auth_request())).size() == 1);
+  CHECK(peer.lab.b.count(SessionPhase::established) == 1);
+}
+
+TEST_CASE("RFC 7296 §2.3: requests within our window may overtake each other; they are answered in order") {
+  ScriptedPeer peer;
+  Lab::edit(peer.lab.b, [](Connection& c) { c.options.window = 3; });
+  peer.establish();
+  const auto probe = [&](std::uint32_t id) {
+    peer.next_id = id;
+    return peer.sealed({peer.header(ExchangeType::informational), {}});
+  };
+  const auto ids = [&](const std::vector<Octets>& answers) {
+    std::vector<std::uint32_t> out;
+    for (const Octets& one : answers) out.push_back(peer.opened(one).header.message_id);
+    return out;
+  };
+  const Octets two = probe(2), three = probe(3), four = probe(4), five = probe(5);
+  CHECK(peer.says(five).empty());  // outside: 2, 3, 4
+  CHECK(peer.says(four).empty());
+  CHECK(peer.says(three).empty());
+  Octets forged = three;
+  forged.back() ^= std::byte{1};
+  CHECK(peer.says(forged).empty());
+  CHECK(ids(peer.says(two)) == std::vector<std::uint32_t>{2, 3, 4});
+  // Each is answered again as long as it may still be asked for.
+  for (const auto& [bytes, id] : {std::pair(two, 2U), std::pair(three, 3U), std::pair(four, 4U)})
+    CHECK(ids(peer.says(bytes)) == std::vector<std::uint32_t>{id});
+  CHECK(ids(peer.says(five)) == std::vector<std::uint32_t>{5});
+  CHECK(peer.says(two).empty());
+  CHECK(peer.lab.b.established().view(peer.lab.now).next_expected == 6);
+}
+
+TEST_CASE("RFC 7296 §2.3: with a window of one nothing is kept, and both ends tell their windows") {
+  ScriptedPeer peer;
+  Lab::edit(peer.lab.b, [](Connection& c) { c.options.window = 1; });
+  peer.establish();
+  peer.next_id = 3;
+  CHECK(peer.says(peer.sealed({peer.header(ExchangeType::informational), {}})).empty());
+  peer.next_id = 2;
+  CHECK(peer.says(peer.sealed({peer.header(ExchangeType::informational), {}})).size() == 1);
+  Lab lab;
+  Lab::edit(lab.a, [](Connection& c) { c.options.window = 7; });
+  lab.start(0);
+  lab.run(std::chrono::seconds(2));
+  CHECK(lab.a.established().view(lab.now).window == 5);
+  CHECK(lab.a.established().view(lab.now).window_in == 7);
+  CHECK(lab.b.established().view(lab.now).window == 7);
+  CHECK(lab.b.established().view(lab.now).window_in == 5);
+}
+
+TEST_CASE("RFC 6023: an IKE SA without a child, which comes later") {
+  ScriptedPeer peer;
+  peer.exchange_init();
+  CHECK(peer.init_answer.notify(NotifyType::childless_ikev2_supported) != nullptr);
+  Message request = peer.auth_request();
+  std::erase_if(request.payloads, [](const Payload& p) {
+    return p.type == PayloadType::sa || p.type == PayloadType::ts_initiator || p.type == PayloadType::ts_responder;
+  });
+  const auto answers = peer.says(peer.sealed(request));
+  REQUIRE(answers.size() == 1);
+  const Message answer = peer.opened(answers[0]);
+  CHECK(answer.find<AuthPayload>(PayloadType::auth) != nullptr);
+  CHECK(answer.find<SaPayload>(PayloadType::sa) == nullptr);
+  CHECK(answer.error() == nullptr);
+  CHECK(peer.lab.b.count(SessionPhase::established) == 1);
+  CHECK(peer.lab.b.live().empty());
+  peer.next_id = 2;
+  REQUIRE(peer.says(peer.sealed(peer.child_request())).size() == 1);
+  CHECK(peer.lab.b.live().size() == 1);
+}
+
+TEST_CASE("RFC 7296 §2.9: more selectors than we take are cut, and the peer is told") {
+  for (const std::size_t most : {std::size_t{16}, std::size_t{2}}) {
+    Lab lab;
+    add_many_selectors(lab);
+    Lab::edit(lab.b, [&](Connection& c) { c.options.max_selectors = static_cast<std::uint16_t>(most); });
+    lab.start(0);
+    lab.run(std::chrono::seconds(2));
+    lab.check_whole();
+    CHECK(lab.a.live()[0]->remote.size() == most);
+    CHECK(lab.b.live()[0]->local.size() == most);
+    CHECK(lab.b.live()[0]->local[0] == selector_of(*Prefix::parse("10.2.0.0/16")));
+  }
+}
+
+TEST_CASE("RFC 7296 §2.5: a critical payload that nobody knows in IKE_SA_INIT is named, and nothing is kept") {
+  ScriptedPeer peer;
+  const SaPayload offer = offer_ike(std::vector{ike_proposal()}, {});
+  Message request{peer.header(ExchangeType::ike_sa_init), {}};
+  request.header.message_id = 0;
+  request.add(PayloadType::sa, offer);
+  Octets bytes = encode_message(request);
+  bytes[header_bytes] = std::byte{200};
+  const Octets critical = wire_payload(PayloadType::none, Octets(2), 0x80);
+  bytes.insert(bytes.end(), critical.begin(), critical.end());
+  store_be32(bytes.data() + 24, static_cast<std::uint32_t>(bytes.size()));
+  const auto answers = peer.says(bytes);
+  REQUIRE(answers.size() == 1);
+  const auto answer = parse_message(answers[0]);
+  REQUIRE(answer);
+  const auto* const notify = answer->notify(NotifyType::unsupported_critical_payload);
+  REQUIRE(notify != nullptr);
+  CHECK(notify->data == Octets{std::byte{200}});
+  CHECK(peer.lab.b.count(SessionPhase::closed) == 1);
+}
+
+namespace {
+
+const Endpoint home{address("192.0.2.1"), 500}, away{address("192.0.2.77"), 500}, b_end{address("192.0.2.2"), 500};
+
+struct Moving : ScriptedPeer {
+  std::vector<MoveChild> moves;
+
+  explicit Moving(bool wants = true) {
+    mobike = wants;
+    establish();
+  }
+  // A request that comes from `from`; B's answer.
+  Message asks(const Message& request, const Endpoint& from, bool answered = true) {
+    Actions actions = lab.b.established().on_datagram(sealed(request), b_end, from, lab.now);
+    std::optional<Message> answer;
+    for (const Action& one : actions) {
+      if (const auto* const moved = std::get_if<MoveChild>(&one)) moves.push_back(*moved);
+      if (const auto* const sent = std::get_if<SendDatagram>(&one)) {
+        CHECK(sent->remote == from);
+        const auto header = parse_header(sent->bytes);
+        if (header && header->response) answer = opened(sent->bytes);
+      }
+    }
+    REQUIRE(answer.has_value() == answered);
+    ++next_id;
+    return answer.value_or(Message{});
+  }
+  Message update() {
+    Message m{header(ExchangeType::informational), {}};
+    m.add_notify(NotifyType::update_sa_addresses);
+    return m;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("RFC 4555 §3.5: the original initiator moves, and its SAs with it") {
+  Moving peer;
+  CHECK(peer.lab.b.established().view(peer.lab.now).mobike);
+  Message update = peer.update();
+  update.add_notify(NotifyType::cookie2, Octets(16, std::byte{5}));
+  const Message answer = peer.asks(update, away);
+  CHECK(answer.error() == nullptr);
+  REQUIRE(answer.notify(NotifyType::cookie2) != nullptr);
+  CHECK(answer.notify(NotifyType::cookie2)->data == Octets(16, std::byte{5}));
+  REQUIRE(peer.moves.size() == 1);
+  CHECK(peer.moves[0].remote_endpoint == away);
+  CHECK(peer.lab.b.established().view(peer.lab.now).remote == away);
+  // And back; a request alone moves nobody.
+  peer.asks({peer.header(ExchangeType::informational), {}}, home);
+  CHECK(peer.moves.size() == 1);
+  peer.asks(peer.update(), home);
+  CHECK(peer.moves.size() == 2);
+}
+
+TEST_CASE("RFC 4555: what is refused, and moves nothing") {
+  SUBCASE("MOBIKE that was not agreed on") {
+    Moving peer(false);
+    CHECK_FALSE(peer.lab.b.established().view(peer.lab.now).mobike);
+    peer.asks(peer.update(), away);
+    CHECK(peer.moves.empty());
+  }
+  SUBCASE("another family: no policy knows of it") {
+    Moving peer;
+    const Message answer = peer.asks(peer.update(), {address("2001:db8::77"), 500});
+    CHECK(answer.notify(NotifyType::unacceptable_addresses) != nullptr);
+    CHECK(peer.moves.empty());
+  }
+  SUBCASE("NO_NATS_ALLOWED, and there is one") {
+    Moving peer;
+    Message update = peer.update();
+    Octets seen;
+    for (const int byte : {192, 0, 2, 1, 192, 0, 2, 2, 1, 244, 1, 244}) seen.push_back(static_cast<std::byte>(byte));
+    update.add_notify(NotifyType::no_nats_allowed, seen);
+    const Message answer = peer.asks(update, away);
+    CHECK(answer.notify(NotifyType::unexpected_nat_detected) != nullptr);
+    CHECK(peer.moves.empty());
+    update = peer.update();
+    seen[3] = std::byte{77};
+    update.add_notify(NotifyType::no_nats_allowed, seen);
+    CHECK(peer.asks(update, away).error() == nullptr);
+    CHECK(peer.moves.size() == 1);
+  }
+  SUBCASE("a datagram that is not authentic") {
+    Moving peer;
+    Octets forged = peer.sealed(peer.update());
+    forged.back() ^= std::byte{1};
+    CHECK(peer.lab.b.established().on_datagram(forged, b_end, away, peer.lab.now).empty());
+    CHECK(peer.lab.b.established().view(peer.lab.now).remote == home);
+  }
+}
+
+TEST_CASE("RFC 4555 §3.8: a NAT that appears on the way is seen, and the children are rekeyed for UDP") {
+  Moving peer;
+  Message update = peer.update();
+  update.add_notify(NotifyType::nat_detection_source_ip, Octets(20, std::byte{1}));
+  update.add_notify(NotifyType::nat_detection_destination_ip,
+                    nat_detection_hash(peer.spi_i, peer.spi_r, b_end.address, b_end.port));
+  const Message answer = peer.asks(update, away);
+  CHECK(answer.notify(NotifyType::nat_detection_source_ip) != nullptr);
+  CHECK(peer.lab.b.established().view(peer.lab.now).nat_remote);
+  // The rekey is our own request, which went out with the answer.
+  CHECK(peer.lab.b.established().view(peer.lab.now).next_request == 1);
+}

@@ -82,8 +82,14 @@ void start_delete_ike(SessionCore& core, Time now) {
 
 void start_probe(SessionCore& core, Time now) {
   core.pending = Probing{};
-  core.send_request(core.request(ExchangeType::informational), now,
-                    std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s)), probe_tries);
+  Message message = core.request(ExchangeType::informational);
+  // RFC 4555 §3.8: our NAT may have given us another place meanwhile, which the peer sees.
+  if (core.mobike && core.initiator && core.nat_local) {
+    message.add_notify(NotifyType::update_sa_addresses);
+    add_nat_detection(core, message, core.local, core.remote, core.connection->force_encapsulation);
+  }
+  core.send_request(std::move(message), now, std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s)),
+                    probe_tries);
 }
 
 void on_informational_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,

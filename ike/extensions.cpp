@@ -22,7 +22,8 @@ void offer_in_init(Message& message, const ProtocolOptions& options) {
 }
 
 void note_init_offer(SessionCore& core, const Message& message, const ProtocolOptions& options) {
-  core.fragment_mtu = message.notify(NotifyType::fragmentation_supported) == nullptr ? std::uint16_t{0} : options.fragment_mtu;
+  core.fragment_mtu =
+      message.notify(NotifyType::fragmentation_supported) == nullptr ? std::uint16_t{0} : options.fragment_mtu;
 }
 
 void offer_in_auth(const SessionCore& core, Message& message) {

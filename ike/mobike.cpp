@@ -34,13 +34,13 @@ void move_to(SessionCore& core, const Endpoint& local, const Endpoint& remote, b
   const bool moved = core.remote != remote;
   const bool anew = core.local.address != local.address || encapsulated != encapsulates(core);
   if (moved)
-    core.tell(EventKind::peer_moved,
-              fmt::format("the peer moved to {} port {}", remote.address.text(), remote.port));
+    core.tell(EventKind::peer_moved, fmt::format("the peer moved to {} port {}", remote.address.text(), remote.port));
   core.local = local;
   core.remote = remote;
   for (const Child& one : core.children) {
     if (moved) core.emit(MoveChild{one.id, remote});
-    if (anew && !one.closing && !one.remove_at && !one.replaced) core.add_task({TaskKind::rekey_child, {}, one.id, {}, 0});
+    if (anew && !one.closing && !one.remove_at && !one.replaced)
+      core.add_task({TaskKind::rekey_child, {}, one.id, {}, 0});
   }
 }
 

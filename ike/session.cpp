@@ -98,7 +98,7 @@ void on_next_request(SessionCore& core, const Header& header, Bytes datagram, co
   core.last_heard = now;
   core.traffic_unanswered = false;
   follow_float(core, local, remote);
-  peer_is_at(core, remote);
+  if (core.follows_messages()) peer_is_at(core, remote);
   ++core.next_expected;
   core.last_request = fragment_number(datagram) ? core.requests_in.first_datagram() : octets(datagram);
   core.asked_local = local;
@@ -149,7 +149,7 @@ void on_response(SessionCore& core, const Header& header, Bytes datagram, const 
   core.traffic_unanswered = false;
   core.outstanding.reset();
   core.responses_in.clear();
-  peer_is_at(core, remote);
+  if (core.follows_messages()) peer_is_at(core, remote);
   if (!*response) return not_understood(core, header, response->error());
   core.tell(EventKind::trace, fmt::format("got {} response {}", text(header.exchange), header.message_id));
   if (const auto broken = broken_rule(**response)) {

@@ -180,8 +180,9 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
     return std::get_if<T>(&state_);
   }
   // RFC 7296 §2.23: an end that is behind a NAT itself does not let the other's packets move it.
-  // RFC 4555 §3.8: with MOBIKE the original initiator says where it is.
-  [[nodiscard]] bool follows_peer() const { return nat_remote && !nat_local && (initiator || !mobike); }
+  [[nodiscard]] bool follows_peer() const { return nat_remote && !nat_local; }
+  // RFC 4555 §3.8: with MOBIKE it is the original initiator's word that moves it, and ESP, but no other IKE message.
+  [[nodiscard]] bool follows_messages() const { return follows_peer() && !mobike; }
   [[nodiscard]] bool established() const { return std::holds_alternative<Established>(state_); }
 
   // session_core.cpp

@@ -9,7 +9,10 @@ using namespace postern::ike::manager_lab;
 TEST_CASE("a NAT gives the peer another port (RFC 7296 2.23): SAs go there at once, by an IKE message or by ESP") {
   Lab lab;
   lab.nat = true;
-  lab.policies();
+  Connection a = Lab::of_a(), b = Lab::of_b();
+  a.options.mobike = b.options.mobike = false;
+  lab.a.policy({a}, lab.now);
+  lab.b.policy({b}, lab.now);
   lab.a.manager->on_acquire(1, lab.now);
   lab.run(2s);
   lab.check_up();
@@ -30,6 +33,28 @@ TEST_CASE("a NAT gives the peer another port (RFC 7296 2.23): SAs go there at on
   lab.b.manager->on_peer_moved(child, {ip(address_a), 34500}, lab.now);  // told once more
   CHECK(lab.b.world.count(EventKind::peer_moved) == 2);
   CHECK(lab.b.world.installed.size() == 1);  // the SA goes on, no new one was asked for
+}
+
+TEST_CASE(
+    "RFC 4555 §3.8: with MOBIKE a NAT's new place is told by the initiator's liveness check, and by no other message") {
+  Lab lab;
+  lab.nat = true;
+  Connection a = Lab::of_a(), b = Lab::of_b();
+  a.dpd = {DpdMode::periodic, 30, 2};
+  lab.a.policy({a}, lab.now);
+  lab.b.policy({b}, lab.now);
+  lab.a.manager->on_acquire(1, lab.now);
+  lab.run(2s);
+  lab.check_up();
+  const auto port_at_b = [&] { return lab.b.manager->rows(lab.now).at(0).session.remote.port; };
+  lab.nat_offset = 20000;
+  lab.a.manager->rekey({}, lab.now);
+  lab.run(2s);
+  CHECK(port_at_b() == 14500);
+  lab.run(40s);
+  CHECK(port_at_b() == 24500);
+  CHECK(lab.b.world.count(EventKind::peer_moved) == 1);
+  CHECK(lab.b.world.installed.size() == 1);
 }
 
 TEST_CASE("a peer does not move by packets that anybody may send, nor when we are behind the NAT, nor without one") {

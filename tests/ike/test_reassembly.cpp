@@ -42,7 +42,8 @@ std::vector<Octets> cut(const Message& message, crypto::IkeCipher& cipher, std::
   return std::move(*out);
 }
 
-TEST_CASE("RFC 7383 §2.5: no datagram is longer than wanted, none is shorter than it need be, and what fits stays whole") {
+TEST_CASE(
+    "RFC 7383 §2.5: no datagram is longer than wanted, none is shorter than it need be, and what fits stays whole") {
   for (auto* const make : {&cbc, &gcm}) {
     crypto::IkeCipher cipher = make();
     for (std::size_t most = 200; most < 1500; most += 61) {
@@ -78,7 +79,7 @@ TEST_CASE("RFC 7383 §2.5: no datagram is longer than wanted, none is shorter th
     CHECK_FALSE(fragment_number(fits[0]));
   }
   auto cipher = cbc();
-  CHECK_FALSE(seal_message_within(message_of(500), cipher, 60));      // nothing fits beside the headers
+  CHECK_FALSE(seal_message_within(message_of(500), cipher, 60));     // nothing fits beside the headers
   CHECK_FALSE(seal_message_within(message_of(60000), cipher, 200));  // more fragments than anybody takes
 }
 
@@ -145,7 +146,8 @@ TEST_CASE("RFC 7383 §2.6: numbers that cannot be, and payloads beside the fragm
   CHECK_FALSE(open_message(mixed, cipher));
 }
 
-TEST_CASE("RFC 7383 §2.6: a message that is cut anew, into more pieces, takes the place; into fewer, it is passed over") {
+TEST_CASE(
+    "RFC 7383 §2.6: a message that is cut anew, into more pieces, takes the place; into fewer, it is passed over") {
   auto cipher = gcm();
   const auto wide = cut(message_of(3000), cipher, 900), narrow = cut(message_of(3000), cipher, 400);
   Reassembly gathered;

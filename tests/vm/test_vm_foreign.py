@@ -1,0 +1,185 @@
+"""IKEv2 with libreswan and OpenIKED over the ESP of Debian's kernel 6.1: native ESP, both roles, rekeying by both."""
+import shlex
+import subprocess
+
+import pytest
+
+import foreign
+import ike_documents
+import ike_wire
+import kernel
+import lab as labs
+import traffic
+from guests import PEER_MODULES, environment
+from ike_lab import IkeLab, PSK, inside
+from ike_wire import CREATE_CHILD, SA_INIT
+from image import GUEST, Image
+from netns import wait_until
+from run_vm import Guest
+
+pytestmark = pytest.mark.vm
+MODULES = [*PEER_MODULES, "cbc", "hmac", "sha256_generic", "af_key"]
+GUEST_BOOTS = 90
+OURS, THEIRS = labs.OUT4[1], labs.OUT4[2]
+FAR, NEAR = labs.host(2, "map4"), labs.host(1, "map4")
+
+
+def image(start: str) -> Image:
+    made = Image(kernel.obtain(), MODULES)
+    made.add_file(GUEST / "foreign", "scenario")
+    made.add_text(start, "start")
+    made.add_text(environment({"OWN4": THEIRS, "PEER4": OURS, "INNER4": FAR, "PEER_NET4": inside(1)}), "etc/scenario.env")
+    made.add_text("root:x:0:0::/:/bin/sh\n_iked:x:101:101::/run/iked:/bin/false\n", "etc/passwd")
+    made.add_text("root:x:0:\n_iked:x:101:\n", "etc/group")
+    for applet in ("id", "kill", "touch"):
+        if not (made.root / "bin" / applet).exists():
+            (made.root / "bin" / applet).symlink_to("busybox")
+    return made
+
+
+class Foreign(IkeLab):
+    """hA - N1 - W - the guest, which is gateway and far host in one."""
+
+    def __init__(self, scratch, files: Image):
+        super().__init__(scratch)
+        try:
+            self.n2.ip("link", "del", "out0")
+            self.w.ip("tuntap", "add", "w2", "mode", "tap")
+            self.w.ip("link", "set", "w2", "up", "master", "br0")
+            with files:
+                self.guest = self.enter_context(Guest(kernel.obtain(), files, netns=self.w.name, tap="w2"))
+            self.left = self.node(1, ike_documents.gateway_document(1, flows=("map4",), ike=self.IKE, esp=self.ESP))
+            self.left.start()
+            self.guest.wait_for("READY", GUEST_BOOTS)
+        except BaseException:
+            self.close()
+            raise
+
+    IKE, ESP = "aes256-sha256-modp2048", "aes128gcm16"
+
+    def run(self, command: str, seconds: float = 30) -> str:
+        """In the guest; what it printed."""
+        before = len(self.guest.console)
+        self.guest.say(command)
+        self.guest.wait_for("DONE", seconds)
+        return "\n".join(self.guest.console[before:])
+
+    def initiate(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        raise NotImplementedError
+
+    def rekey_child(self) -> None:
+        raise NotImplementedError
+
+
+class Libreswan(Foreign):
+    def __init__(self, scratch):
+        root = foreign.unpacked("libreswan")
+        start = ("mkdir -p /run/pluto /var/lib/ipsec /etc/ipsec.d\n"
+                 "pluto --config /etc/ipsec.conf --nofork --stderrlog --no-dnssec --nssdir /etc/ipsec.d --secretsfile /etc/ipsec.secrets "
+                 "--rundir /run/pluto >/tmp/daemon.log 2>&1 &\n"
+                 "for try in $(seq 100); do [ -S /run/pluto/pluto.ctl ] && break; sleep 0.2; done\n"
+                 "whack --listen && " + self.definition())
+        files = image(start + "\n")
+        foreign.add_programs(files, root, "usr/libexec/ipsec/pluto", "usr/libexec/ipsec/whack", "usr/libexec/ipsec/addconn")
+        for library in ("libsoftokn3.so", "libfreebl3.so", "libfreeblpriv3.so"):
+            foreign.add_library(files, root, library)
+        files.add_text("config setup\n", "etc/ipsec.conf")
+        files.add_text(f'{THEIRS} {OURS} : PSK "{PSK}"\n', "etc/ipsec.secrets", 0o600)
+        keys = files.root / "etc/ipsec.d"
+        keys.mkdir(parents=True)
+        subprocess.run([root / "usr/bin/certutil", "-N", "-d", f"sql:{keys}", "--empty-password"], check=True, env=foreign.environment(root))
+        super().__init__(scratch, files)
+
+    @staticmethod
+    def definition() -> str:
+        end = "--updown /bin/true"
+        return shlex.join(shlex.split(
+            f"whack --name postern --ikev2 --encrypt --tunnel --psk --ike aes256-sha2_256;modp2048 --esp aes_gcm128 --encaps no --no-esn "
+            f"--host {THEIRS} --client {inside(2)} {end} --to --host {OURS} --client {inside(1)} {end}"))
+
+    def initiate(self) -> None:
+        self.run("whack --name postern --initiate")
+
+    def end(self) -> None:
+        self.run("whack --name postern --terminate")
+
+    def rekey_child(self) -> None:
+        self.run("whack --name postern --rekey-ipsec")
+
+
+class OpenIked(Foreign):
+    """Its SAs live for half a minute: it rekeys by itself."""
+
+    def __init__(self, scratch):
+        root = foreign.unpacked("openiked")
+        start = ("mkdir -p /run/iked /var/run /var/empty /etc/iked/ca /etc/iked/certs /etc/iked/crls /etc/iked/private /etc/iked/pubkeys\n"
+                 "chmod 600 /etc/iked.conf\n"
+                 "iked -dv -D mode=passive >/tmp/daemon.log 2>&1 &\n"
+                 "for try in $(seq 100); do [ -S /var/run/iked.sock ] || [ -S /run/iked.sock ] && break; sleep 0.2; done\n"
+                 "[ -S /var/run/iked.sock ] || [ -S /run/iked.sock ]")
+        files = image(start + "\n")
+        foreign.add_programs(files, root, "usr/sbin/iked", "usr/sbin/ikectl")
+        files.add_text('mode = "passive"\n'
+                       f'ikev2 "postern" $mode esp from {inside(2)} to {inside(1)} local {THEIRS} peer {OURS} '
+                       "ikesa enc aes-256 prf hmac-sha2-256 auth hmac-sha2-256 group modp2048 childsa enc aes-128-gcm "
+                       f'srcid {THEIRS} dstid {OURS} lifetime 30 psk "{PSK}"\n', "etc/iked.conf", 0o600)
+        for directory in ("private", "ca", "certs", "crls", "pubkeys"):
+            (files.root / "etc/iked" / directory).mkdir(parents=True)
+        key = files.root / "etc/iked/private/local.key"
+        subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key], check=True,
+                       capture_output=True)
+        subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", files.root / "etc/iked/local.pub"], check=True)
+        super().__init__(scratch, files)
+
+    def initiate(self) -> None:
+        self.run("kill $(cat /tmp/iked.pid 2>/dev/null) $(ps | grep '[i]ked -dv' | awk '{print $1}') ; sleep 1; "
+                 "iked -dv -D mode=active >>/tmp/daemon.log 2>&1 </dev/null &")
+
+    def end(self) -> None:
+        self.run("ikectl reset all")
+
+    def rekey_child(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module", params=[Libreswan, OpenIked], ids=["libreswan", "openiked"])
+def world(request, module_scratch):
+    with request.param(module_scratch) as made:
+        yield made
+
+
+@pytest.mark.parametrize("by", ["postern", "the other"])
+def test_native_esp(world, by):
+    """PSK, either role: set up, traffic both ways in protocol 50, the child rekeyed by the other and the IKE SA by us, ended."""
+    with world.capture("not tcp") as capture:
+        if by == "the other":
+            world.initiate()
+        traffic.ping_until(world.hA, FAR, 40, source=NEAR)
+        assert traffic.ping(world.hA, FAR, 5, source=NEAR) == 5
+        sa = ike_documents.ike_sas(world.left)[0]
+        assert sa["role"] == ("initiator" if by == "postern" else "responder"), world.guest.console[-40:]
+        before = {child["esp_spi_in"] for child in ike_documents.children(world.left)}
+        world.rekey_child()
+        wait_until(lambda: {child["esp_spi_in"] for child in ike_documents.children(world.left)} - before, 60, "a new child SA")
+        assert traffic.ping(world.hA, FAR, 5, source=NEAR) == 5
+        old = ike_documents.ike_sas(world.left)[0]["local_spi"]
+        world.left.postern("crypto", "session", "rekey")
+        wait_until(lambda: [one["local_spi"] for one in ike_documents.ike_sas(world.left)] not in ([], [old]), 20, "a new IKE SA")
+        assert traffic.ping(world.hA, FAR, 5, source=NEAR) == 5
+        world.end()
+        wire = ike_wire.read(capture.frames())
+    wire.assert_protected(20)
+    assert not any(in_udp for _, _, _, in_udp in wire.esp), "no NAT, so no UDP around it"
+    assert wire.exchanges(SA_INIT) and wire.exchanges(CREATE_CHILD)
+
+
+def test_a_wrong_key_is_refused(world):
+    """IKE-52: nothing comes up, and the diagnosis names the key."""
+    world.left.apply(ike_documents.gateway_document(1, flows=("map4",), ike=world.IKE, esp=world.ESP, psk="another one"))
+    assert traffic.ping(world.hA, FAR, 3, source=NEAR) == 0
+    wait_until(lambda: any("refused our authentication" in one["summary"] or "does not verify" in one["summary"]
+                           for one in ike_documents.diagnosis(world.left)), 20, "the diagnosis")
+    assert not ike_documents.ike_sas(world.left)

@@ -75,6 +75,16 @@ struct Dpd {
   bool operator==(const Dpd&) const = default;
 };
 
+// What peers of a profile that ask are lent and told (RFC 7296 §2.19).
+struct ClientConfiguration {
+  std::vector<Prefix> pools;
+  std::vector<IpAddress> dns;
+  std::vector<Prefix> subnets;
+  std::string banner;
+  bool required = false;
+  bool operator==(const ClientConfiguration&) const = default;
+};
+
 struct Ikev2Profile {
   std::string name;
   std::vector<IdentityRule> match_remote;
@@ -85,6 +95,7 @@ struct Ikev2Profile {
   std::uint32_t lifetime_s = 86400;
   Dpd dpd;  // the section's default filled in
   bool force_encapsulation = false;
+  std::optional<ClientConfiguration> configuration;
   bool operator==(const Ikev2Profile&) const = default;
 };
 

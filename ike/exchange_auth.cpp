@@ -222,7 +222,10 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   established(core, now);
   note_auth_offer(core, request);
   offer_in_auth(core, reply);
-  answer_first_child(core, request, state, reply, now);
+  if (const auto refused = configure_peer(core, request, reply))
+    reply.add_notify(*refused);  // §2.19: the IKE SA stands, without a child
+  else
+    answer_first_child(core, request, state, reply, now);
   core.send_response(request, std::move(reply));
 }
 

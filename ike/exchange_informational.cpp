@@ -107,6 +107,7 @@ void on_informational_request(SessionCore& core, const Message& request, const E
   for (const Payload& p : request.payloads)
     if (const auto* const d = std::get_if<DeletePayload>(&p.body); d != nullptr && d->protocol == ProtocolId::esp)
       on_child_deletes(core, *d, ours, now);
+  answer_configuration(request, reply);
   if (!ours.spis.empty()) reply.add(PayloadType::delete_, std::move(ours));
   const auto* const error = request.error();
   on_error(core, request);

@@ -13,6 +13,12 @@ Manager::Manager(Setup setup) : setup_(std::move(setup)), spis_(setup_.random), 
   surroundings_.allocate_spi = [this] { return spis_.allocate(); };
   surroundings_.free_spi = [this](std::uint32_t spi) { spis_.free(spi); };
   surroundings_.next_child_id = [this] { return ChildId{++next_child_}; };
+  surroundings_.lend_address = [this](const Prefix& pool, const std::string& owner, const auto& wanted) {
+    return pools_.take(pool, owner, wanted);
+  };
+  surroundings_.take_address_back = [this](const IpAddress& address, const std::string& owner) {
+    pools_.give_back(address, owner);
+  };
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);
   };

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "ike/address_pool.hpp"
 #include "ike/cookie.hpp"
 #include "ike/policy.hpp"
 #include "ike/rate.hpp"
@@ -209,6 +210,7 @@ class Manager {
   Surroundings surroundings_;
   SpiPool spis_;
   CookieJar cookies_;
+  AddressPools pools_;
   std::uint64_t next_child_ = 0;
   std::uint32_t next_number_ = 1;
 

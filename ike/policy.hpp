@@ -10,6 +10,7 @@
 
 #include "base/net_types.hpp"
 #include "base/secret.hpp"
+#include "ike/client_configuration.hpp"
 #include "ike/identity.hpp"
 #include "ike/negotiate.hpp"
 #include "ike/protocol_options.hpp"
@@ -85,6 +86,7 @@ struct Connection {
   std::uint32_t nat_keepalive_s = 20;
   bool force_encapsulation = false;  // IKE-41
   ProtocolOptions options;
+  ClientConfiguration configuration;
   std::vector<ChildPolicy> children;
   [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
   [[nodiscard]] bool always() const;  // some child is to be up always

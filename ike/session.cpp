@@ -364,6 +364,7 @@ SessionView Session::view(Time now) const {
   out.remote_identity = core.remote_identity;
   out.nat_local = core.nat_local;
   out.nat_remote = core.nat_remote;
+  out.lent = core.lent;
   out.fragmentation = core.fragment_mtu != 0;
   out.mobike = core.mobike;
   out.window = core.window_out;

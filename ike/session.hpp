@@ -40,6 +40,11 @@ struct Surroundings {
   std::function<std::vector<std::shared_ptr<const Connection>>(std::uint32_t fvrf, const IpAddress& local,
                                                                const IpAddress& remote)>
       connections;
+  // Addresses of pools (ike/address_pool.hpp); each that was lent is taken back once. Left out: none.
+  std::function<std::optional<IpAddress>(const Prefix& pool, const std::string& owner,
+                                         const std::optional<IpAddress>& wanted)>
+      lend_address;
+  std::function<void(const IpAddress& address, const std::string& owner)> take_address_back;
 };
 
 enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_sent, established, closing, closed };
@@ -64,6 +69,7 @@ struct SessionView {
   std::uint64_t spi_i = 0, spi_r = 0;
   std::optional<IkeSuite> suite;
   std::optional<Identity> local_identity, remote_identity;
+  std::vector<IpAddress> lent;  // to the peer
   bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false;
   Duration age{}, lifetime{};
   std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;

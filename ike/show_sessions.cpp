@@ -86,6 +86,12 @@ json suite_json(const std::optional<IkeSuite>& suite) {
           {"dh_group", static_cast<unsigned>(suite->group)}};
 }
 
+json texts_of(const std::vector<IpAddress>& addresses) {
+  json out = json::array();
+  for (const IpAddress& one : addresses) out.push_back(one.text());
+  return out;
+}
+
 std::string nat_text(const SessionView& view) {
   if (view.nat_local && view.nat_remote) return "detected inside and outside";
   if (view.nat_local) return "detected inside";
@@ -131,6 +137,7 @@ json sa_json(const Manager::Row& row) {
               {"nat_t", nat_text(view)},
               {"fragmentation", view.fragmentation},
               {"mobike", view.mobike},
+              {"assigned", texts_of(view.lent)},
               {"disconnect_revoked", false},
               {"role", view.initiator ? "initiator" : "responder"},
               {"profile", view.profile.empty() ? json() : json(view.profile)},

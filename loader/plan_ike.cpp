@@ -170,6 +170,8 @@ class IkePlanner {
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
     out.force_encapsulation = profile.force_encapsulation;
     out.options = options_of(document_.ikev2.options);
+    if (const auto& told = profile.configuration)
+      out.configuration = {told->pools, told->dns, told->subnets, told->banner, told->required};
     set_proposals(out, ends);
     return out;
   }

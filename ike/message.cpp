@@ -172,10 +172,10 @@ std::optional<FragmentNumber> fragment_number(Bytes datagram) {
 
 Parsed<Fragment> open_fragment(Bytes datagram, const crypto::IkeCipher& cipher) {
   const auto place = fragment_number(datagram);
-  if (!place) return refuse(ParseError::not_protected, PayloadType::encrypted_fragment);
+  if (!place) return refuse_message(ParseError::not_protected, PayloadType::encrypted_fragment);
   const std::size_t covered = header_bytes + fragment_header_bytes;
   auto plain = cipher.open(datagram.first(covered), datagram.subspan(covered));
-  if (!plain) return refuse(ParseError::not_authentic, PayloadType::encrypted_fragment);
+  if (!plain) return refuse_message(ParseError::not_authentic, PayloadType::encrypted_fragment);
   POSTERN_TRY(start, parse_start(datagram));
   return Fragment{start.header, *place, PayloadType{std::to_integer<std::uint8_t>(datagram[header_bytes])},
                   std::move(*plain)};

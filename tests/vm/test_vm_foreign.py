@@ -122,6 +122,7 @@ class OpenIked(Foreign):
                  "[ -S /var/run/iked.sock ] || [ -S /run/iked.sock ]")
         files = image(start + "\n")
         foreign.add_programs(files, root, "usr/sbin/iked", "usr/sbin/ikectl")
+        foreign.add_library(files, root, "ossl-modules/legacy.so")
         files.add_text('mode = "passive"\n'
                        f'ikev2 "postern" $mode esp from {inside(2)} to {inside(1)} local {THEIRS} peer {OURS} '
                        "ikesa enc aes-256 prf hmac-sha2-256 auth hmac-sha2-256 group modp2048 childsa enc aes-128-gcm "

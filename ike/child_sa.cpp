@@ -124,7 +124,8 @@ std::vector<Match> matches_of(const SessionCore& core, const Connection& connect
     match.remote.resize(std::min(match.remote.size(), most));
     const bool whole = same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);
     match.rank = (whole ? 0U : 2U) + (core.has_child(policy.name) ? 1U : 0U);
-    const auto behind = std::ranges::upper_bound(out, match.rank, {}, &Match::rank);  // in the policy's order where alike
+    const auto behind =
+        std::ranges::upper_bound(out, match.rank, {}, &Match::rank);  // in the policy's order where alike
     out.insert(behind, std::move(match));
   }
   return out;

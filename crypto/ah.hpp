@@ -12,6 +12,7 @@
 // sequence numbers the 4 bytes behind its end too.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -22,8 +23,6 @@ namespace postern::crypto {
 
 // Room-private: the AH jobs among these, the others are left alone. Writes, or compares, the ICV; the padding behind it
 // is covered as it is. Jobs shorter than header and ICV, or behind more headers than max_ah_headers, fail.
-inline constexpr std::size_t max_ah_headers = 256;
-
 class AhGroup {
  public:
   static constexpr std::size_t capacity = 16;
@@ -53,21 +52,22 @@ class AhGroup {
 // `done`: of AhGroup.
 template <class Engine>
 void authenticate_ah(Engine& engine, std::span<EspJob> jobs, void (AhGroup::*done)()) {
+  const auto is_ah = [](const EspJob& job) { return job.covered != nullptr; };
+  const auto first = std::ranges::find_if(jobs, is_ah);
+  if (first == jobs.end()) [[likely]]
+    return;
   AhGroup group;
   const auto run = [&] {
     engine.authenticate(group.lay_out());
     group.put_back();
     (group.*done)();
   };
-  bool any = false;
-  for (EspJob& job : jobs) {
-    if (job.covered == nullptr) [[likely]]
-      continue;
-    any = true;
+  for (EspJob& job : std::span(first, jobs.end())) {
+    if (!is_ah(job)) continue;
     group.take(job);
     if (group.full()) run();
   }
-  if (any) run();
+  run();
 }
 
 }  // namespace postern::crypto

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,7 +12,8 @@
 
 namespace postern::crypto {
 
-inline constexpr std::size_t ah_fixed_bytes = 12;  // in front of the ICV
+inline constexpr std::uint32_t ah_fixed_bytes = 12;  // in front of the ICV
+inline constexpr std::size_t max_ah_headers = 256;   // IP headers in front of AH; behind more it is not authenticated
 
 // Key and ICV bytes. Error: AH does not take this authenticator.
 [[nodiscard]] Result<TransformSizes> ah_sizes_of(Integrity integrity);

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "crypto/ah_transforms.hpp"
-
 namespace postern::crypto {
 namespace {
 

@@ -6,6 +6,7 @@
 
 #include "base/net_types.hpp"
 #include "base/result.hpp"
+#include "crypto/ah_transforms.hpp"
 #include "crypto/packet_cipher.hpp"
 
 namespace postern::crypto {
@@ -49,7 +50,7 @@ static_assert(Overhead{20, 0, 0, 1, 24, 0}.plaintext_mtu(1500) == 1456);
 // §2.6).
 [[nodiscard]] constexpr std::uint32_t ah_header_bytes(std::uint32_t icv_bytes, Family outer) {
   const std::uint32_t mask = outer == Family::v4 ? 3 : 7;
-  return (12 + icv_bytes + mask) & ~mask;
+  return (ah_fixed_bytes + icv_bytes + mask) & ~mask;
 }
 
 // What goes around: an outer IP header of `outer` unless the packet's own stays (`transport`).

@@ -30,10 +30,6 @@ struct Agreed {
   std::uint16_t cpi_in = 0, cpi_out = 0;
 };
 
-bool encapsulates(const SessionCore& core) {
-  return core.nat_local || core.nat_remote || core.connection->force_encapsulation;
-}
-
 // RFC 7296 §1.3.1: transport mode is for traffic between the two ends. Behind NAT (§2.23.1) the addresses of the
 // selectors would not be those of the packets: tunnel mode then.
 bool may_be_transport(const SessionCore& core, const ChildPolicy& policy, const std::vector<Selector>& local,
@@ -42,7 +38,7 @@ bool may_be_transport(const SessionCore& core, const ChildPolicy& policy, const 
     return !selectors.empty() &&
            std::ranges::all_of(selectors, [&](const Selector& one) { return one.first == end && one.last == end; });
   };
-  if (!policy.transport || encapsulates(core)) return false;
+  if (!policy.transport || core.encapsulates()) return false;
   return only(local, core.local.address) && only(remote, core.remote.address);
 }
 
@@ -52,7 +48,7 @@ constexpr const char* ah_and_nat = "AH authenticates the addresses that NAT chan
 std::vector<EspProposal> that_pass_nat(const SessionCore& core, const std::vector<EspProposal>& proposals) {
   std::vector<EspProposal> out;
   std::ranges::copy_if(proposals, std::back_inserter(out),
-                       [&](const EspProposal& one) { return one.protocol == ProtocolId::esp || !encapsulates(core); });
+                       [&](const EspProposal& one) { return one.protocol == ProtocolId::esp || !core.encapsulates(); });
   return out;
 }
 
@@ -85,7 +81,7 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   made.die_at = now + whole;
   made.outbound = agreed.outbound_now;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
-                         made.remote, core.local, core.remote, encapsulates(core), core.follows_peer(), made.outbound,
+                         made.remote, core.local, core.remote, core.encapsulates(), core.follows_peer(), made.outbound,
                          agreed.tfc_padding, std::move(keys), agreed.transport, agreed.cpi_in, agreed.cpi_out});
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));

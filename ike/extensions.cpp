@@ -10,9 +10,9 @@ namespace {
 constexpr std::uint32_t widest_window = 1024;
 
 Octets number_octets(std::uint32_t number) {
-  Octets out(4);
-  ByteWriter(out).u32(number);
-  return out;
+  OctetWriter out;
+  out.u32(number);
+  return out.take();
 }
 
 }  // namespace

@@ -47,11 +47,10 @@ std::optional<std::uint16_t> answered_cpi(const Message& message, bool asked) {
 }
 
 void add_cpi(Message& message, std::uint16_t cpi) {
-  Octets data(3);
-  ByteWriter out(data);
+  OctetWriter out;
   out.u16(cpi);
   out.u8(deflate);
-  message.add_notify(NotifyType::ipcomp_supported, std::move(data));
+  message.add_notify(NotifyType::ipcomp_supported, out.take());
 }
 
 std::uint16_t cpi_of(std::uint32_t spi) {

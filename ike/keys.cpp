@@ -100,9 +100,8 @@ Result<Secret> psk_auth(crypto::Prf prf, const Secret& key, Bytes signed_message
 }
 
 Octets nat_detection_hash(std::uint64_t spi_i, std::uint64_t spi_r, const IpAddress& address, std::uint16_t port) {
-  const Bytes mapped = std::as_bytes(std::span(address.mapped()));
   OctetWriter end;
-  end.bytes(address.family() == Family::v4 ? mapped.last(4) : mapped);
+  end.address(address);
   end.u16(port);
   const auto digest = crypto::sha1({both_spis(spi_i, spi_r), end.take()});
   return digest ? octets_of(*digest) : Octets{};

@@ -196,21 +196,46 @@ Octets encode_message(const Message& message) {
 
 namespace {
 
+Octets chain_octets(const Message& message) {
+  OctetWriter out;
+  write_chain(out, message.payloads);
+  return out.take();
+}
+
+std::size_t whole_bytes(const crypto::IkeCipher& cipher, Bytes plain) {
+  return header_bytes + payload_header_bytes + cipher.sealed_bytes(plain.size());
+}
+
+Result<Octets> with_sealed(Octets datagram, crypto::IkeCipher& cipher, Bytes plain) {
+  POSTERN_TRY(body, cipher.seal(datagram, plain));
+  datagram.insert(datagram.end(), body.begin(), body.end());
+  return datagram;
+}
+
+Result<Octets> seal_whole(const Message& message, crypto::IkeCipher& cipher, Bytes plain) {
+  const std::size_t total = whole_bytes(cipher, plain);
+  if (total > max_message_bytes) return fail("an IKE message of " + std::to_string(total) + " bytes fits no datagram");
+  OctetWriter out;
+  write_header(out, message.header, PayloadType::encrypted);
+  finish_header(out, total);
+  out.u8(static_cast<std::uint8_t>(first_type(message.payloads)));
+  out.u8(0);
+  out.u16(static_cast<std::uint16_t>(total - header_bytes));
+  return with_sealed(out.take(), cipher, plain);
+}
+
 Result<Octets> seal_fragment(const Message& message, crypto::IkeCipher& cipher, FragmentNumber place, Bytes part) {
-  const std::size_t sealed = cipher.sealed_bytes(part.size());
+  const std::size_t payload = fragment_header_bytes + cipher.sealed_bytes(part.size());
   OctetWriter out;
   write_header(out, message.header, PayloadType::encrypted_fragment);
-  finish_header(out, header_bytes + fragment_header_bytes + sealed);
+  finish_header(out, header_bytes + payload);
   // §2.5: only the first names the payload that comes first.
   out.u8(static_cast<std::uint8_t>(place.number == 1 ? first_type(message.payloads) : PayloadType::none));
   out.u8(0);
-  out.u16(static_cast<std::uint16_t>(fragment_header_bytes + sealed));
+  out.u16(static_cast<std::uint16_t>(payload));
   out.u16(place.number);
   out.u16(place.total);
-  Octets datagram = out.take();
-  POSTERN_TRY(body, cipher.seal(datagram, part));
-  datagram.insert(datagram.end(), body.begin(), body.end());
-  return datagram;
+  return with_sealed(out.take(), cipher, part);
 }
 
 // How much of the text a fragment of `most` bytes takes.
@@ -224,12 +249,10 @@ std::size_t part_bytes(const crypto::IkeCipher& cipher, std::size_t most) {
 }  // namespace
 
 Result<std::vector<Octets>> seal_message_within(const Message& message, crypto::IkeCipher& cipher, std::size_t most) {
-  OctetWriter inside;
-  write_chain(inside, message.payloads);
-  const Octets plain = inside.take();
+  const Octets plain = chain_octets(message);
   std::vector<Octets> out;
-  if (header_bytes + payload_header_bytes + cipher.sealed_bytes(plain.size()) <= most) {
-    POSTERN_TRY(whole, seal_message(message, cipher));
+  if (whole_bytes(cipher, plain) <= most) {
+    POSTERN_TRY(whole, seal_whole(message, cipher, plain));
     out.push_back(std::move(whole));
     return out;
   }
@@ -248,23 +271,7 @@ Result<std::vector<Octets>> seal_message_within(const Message& message, crypto::
 }
 
 Result<Octets> seal_message(const Message& message, crypto::IkeCipher& cipher) {
-  OctetWriter inside;
-  write_chain(inside, message.payloads);
-  const Octets plain = inside.take();
-  const std::size_t sealed = cipher.sealed_bytes(plain.size());
-  const std::size_t total = header_bytes + payload_header_bytes + sealed;
-  if (total > max_message_bytes) return fail("an IKE message of " + std::to_string(total) + " bytes fits no datagram");
-
-  OctetWriter out;
-  write_header(out, message.header, PayloadType::encrypted);
-  finish_header(out, total);
-  out.u8(static_cast<std::uint8_t>(first_type(message.payloads)));
-  out.u8(0);
-  out.u16(static_cast<std::uint16_t>(payload_header_bytes + sealed));
-  Octets datagram = out.take();
-  POSTERN_TRY(body, cipher.seal(datagram, plain));
-  datagram.insert(datagram.end(), body.begin(), body.end());
-  return datagram;
+  return seal_whole(message, cipher, chain_octets(message));
 }
 
 }  // namespace postern::ike

@@ -10,29 +10,17 @@ namespace {
 
 // §3.9: the addresses and ports that the peer sees itself talk between, in its order.
 bool fits_no_nats(const NotifyPayload& notify, const Endpoint& local, const Endpoint& remote) {
-  Octets expected;
-  for (const Endpoint* const end : {&remote, &local}) {
-    const auto mapped = end->address.mapped();
-    const Bytes bytes = std::as_bytes(std::span(mapped));
-    const Bytes address = end->address.family() == Family::v4 ? bytes.last(4) : bytes;
-    expected.insert(expected.end(), address.begin(), address.end());
-  }
-  for (const Endpoint* const end : {&remote, &local}) {
-    expected.push_back(static_cast<std::byte>(end->port >> 8));
-    expected.push_back(static_cast<std::byte>(end->port));
-  }
-  return notify.data == expected;
-}
-
-bool encapsulates(const SessionCore& core) {
-  return core.nat_local || core.nat_remote || core.connection->force_encapsulation;
+  OctetWriter expected;
+  for (const Endpoint* const end : {&remote, &local}) expected.address(end->address);
+  for (const Endpoint* const end : {&remote, &local}) expected.u16(end->port);
+  return notify.data == expected.take();
 }
 
 // The SAs go on at the new place. What a header alone does not change, another local end or UDP that comes or goes, a
 // rekey does.
 void move_to(SessionCore& core, const Endpoint& local, const Endpoint& remote, bool encapsulated) {
   const bool moved = core.remote != remote;
-  const bool anew = core.local.address != local.address || encapsulated != encapsulates(core);
+  const bool anew = core.local.address != local.address || encapsulated != core.encapsulates();
   if (moved)
     core.tell(EventKind::peer_moved, fmt::format("the peer moved to {} port {}", remote.address.text(), remote.port));
   core.local = local;
@@ -66,7 +54,7 @@ bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& lo
   if (!update) return true;
   // §3.5: an address that policy does not know of.
   if (remote.address.family() != core.remote.address.family()) return refuse(NotifyType::unacceptable_addresses);
-  const bool was = encapsulates(core);
+  const bool was = core.encapsulates();
   if (nat.told) {
     core.nat_local = nat.local;
     core.nat_remote = nat.remote;

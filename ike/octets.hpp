@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/net_types.hpp"
 
 namespace postern::ike {
 
@@ -24,6 +26,11 @@ class OctetWriter {
   void u32(std::uint32_t v) { number(v, 4); }
   void u64(std::uint64_t v) { number(v, 8); }
   void bytes(Bytes in) { octets_.insert(octets_.end(), in.begin(), in.end()); }
+  // 4 bytes or 16.
+  void address(const IpAddress& in) {
+    const Bytes mapped = std::as_bytes(std::span(in.mapped()));
+    bytes(in.family() == Family::v4 ? mapped.last(4) : mapped);
+  }
   void zeros(std::size_t count) { octets_.resize(octets_.size() + count); }
 
   // Overwrites a field that zeros() or a number left at `at`.

@@ -43,11 +43,6 @@ Read decode_selector(ByteReader& payload) {
   return selector;
 }
 
-void write(OctetWriter& out, const IpAddress& address) {
-  const Bytes bytes = std::as_bytes(std::span(address.mapped()));
-  out.bytes(address.family() == Family::v4 ? bytes.last(4) : bytes);
-}
-
 }  // namespace
 
 Decoded<TsPayload> decode_ts(Bytes body) {
@@ -76,8 +71,8 @@ void encode(OctetWriter& out, const TsPayload& ts) {
     out.u16(v4 ? 16 : 40);
     out.u16(selector.first_port);
     out.u16(selector.last_port);
-    write(out, selector.first);
-    write(out, selector.last);
+    out.address(selector.first);
+    out.address(selector.last);
   }
 }
 

@@ -191,6 +191,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   }
   // RFC 7296 §2.23: an end that is behind a NAT itself does not let the other's packets move it.
   [[nodiscard]] bool follows_peer() const { return nat_remote && !nat_local; }
+  // RFC 3948: ESP goes in UDP.
+  [[nodiscard]] bool encapsulates() const { return nat_local || nat_remote || connection->force_encapsulation; }
   // RFC 4555 §3.8: with MOBIKE it is the original initiator's word that moves it, and ESP, but no other IKE message.
   [[nodiscard]] bool follows_messages() const { return follows_peer() && !mobike; }
   [[nodiscard]] bool established() const { return std::holds_alternative<Established>(state_); }

@@ -80,9 +80,5 @@ void run(Target& target, Bytes data) {
 }  // namespace postern::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static postern::fuzz::Target target;
-  target.sink.wire.clear();
-  postern::fuzz::run(target, std::as_bytes(std::span(data, size)));
-  target.check();
-  return 0;
+  return postern::fuzz::one_input(postern::fuzz::run, data, size);
 }

@@ -153,6 +153,16 @@ struct PipelineTarget {
   }
 };
 
+// One input of libFuzzer's, by `run`, on the target that lives through all of them.
+template <class Target>
+int one_input(void (*run)(Target&, Bytes), const std::uint8_t* data, std::size_t size) {
+  static Target target;
+  target.sink.wire.clear();
+  run(target, std::as_bytes(std::span(data, size)));
+  target.check();
+  return 0;
+}
+
 // What lies under the cipher, trailer and all, made an ESP packet from 192.0.2.1 to 192.0.2.2 by the right key.
 inline std::vector<std::byte> sealed_esp(crypto::EspEngine& engine, const crypto::EspKey& key, std::uint32_t spi,
                                          Bytes plain) {

@@ -90,6 +90,25 @@ def world(module_scratch):
         yield made
 
 
+def comes_up(world, initiator: str, far: str, near: str, **ping) -> None:
+    """By strongSwan's initiative, or by our first packet; then nothing is lost."""
+    if initiator == "strongswan":
+        world.peer.initiate("net", seconds=30)
+    traffic.ping_until(world.hA, far, 30, source=near)
+    assert traffic.ping(world.hA, far, 5, source=near, **ping) == 5
+
+
+def rekeyed_and_ended(world, far: str, near: str, **options) -> None:
+    """The rest of a life: the peer rekeys, traffic goes on, the peer deletes."""
+    before = world.peer.children()[0]
+    world.peer.rekey(child="c")
+    wait_until(lambda: [one["spi-in"] for one in world.peer.children()] not in ([], [before["spi-in"]]), 20, "a new child SA")
+    assert traffic.ping(world.hA, far, 5, source=near, **options) == 5
+    balance.assert_balanced(world.left)
+    world.peer.terminate(ike="net", seconds=30)
+    wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "Postern's SA is deleted as well")
+
+
 @pytest.mark.parametrize("initiator", ["postern", "strongswan"])
 @pytest.mark.parametrize("family", [4, 6])
 def test_native_esp(world, family, initiator):
@@ -98,19 +117,11 @@ def test_native_esp(world, family, initiator):
     world.peer.load(world.connection(2, flow=flow, family=family, more={"encap": "no"}))
     far, near = labs.host(2, flow), labs.host(1, flow)
     with world.capture("not tcp") as capture:
-        if initiator == "strongswan":
-            world.peer.initiate("net", seconds=30)
-        traffic.ping_until(world.hA, far, 30, source=near)
-        assert traffic.ping(world.hA, far, 5, source=near) == 5
+        comes_up(world, initiator, far, near)
         sa = world.peer.established()[0]
         assert sa.get("initiator") == ("yes" if initiator == "strongswan" else None)
-        before = world.peer.children()[0]
-        assert before.get("encap", "no") == "no" and sa["remote-port"] == "500"
-        world.peer.rekey(child="c")
-        wait_until(lambda: [one["spi-in"] for one in world.peer.children()] not in ([], [before["spi-in"]]), 20, "a new child SA")
-        assert traffic.ping(world.hA, far, 5, source=near) == 5
-        world.peer.terminate(ike="net", seconds=30)
-        wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "Postern's SA is deleted as well")
+        assert world.peer.children()[0].get("encap", "no") == "no" and sa["remote-port"] == "500"
+        rekeyed_and_ended(world, far, near)
         wire = ike_wire.read(capture.frames())
     wire.assert_protected(20)
     assert not any(in_udp for _, _, _, in_udp in wire.esp), "no NAT, so no UDP around it"
@@ -128,10 +139,7 @@ def test_extended_sequence_numbers_tfc_and_dummies(world, initiator, theirs, ext
     world.peer.load(world.connection(2, esp_proposals=[theirs], more={"encap": "no"}))
     far, near = labs.host(2, "map4"), labs.host(1, "map4")
     with world.capture("not tcp") as capture:
-        if initiator == "strongswan":
-            world.peer.initiate("net", seconds=30)
-        traffic.ping_until(world.hA, far, 30, source=near)
-        assert traffic.ping(world.hA, far, 5, source=near) == 5
+        comes_up(world, initiator, far, near)
         child = world.peer.children()[0]
         assert child.get("esn", "0") == ("1" if extended else "0")
         shown = [sa for block in world.left.show("crypto", "ipsec", "sa")["interfaces"] for flow in block["flows"] for sa in flow["sas"]]
@@ -171,17 +179,6 @@ def test_extended_numbers_that_we_do_not_want(world, initiator):
     world.peer.terminate(ike="net", seconds=30)
 
 
-def rekeyed_and_ended(world, far: str, near: str, **options) -> None:
-    """The rest of a life: the peer rekeys, traffic goes on, the peer deletes."""
-    before = world.peer.children()[0]
-    world.peer.rekey(child="c")
-    wait_until(lambda: [one["spi-in"] for one in world.peer.children()] not in ([], [before["spi-in"]]), 20, "a new child SA")
-    assert traffic.ping(world.hA, far, 5, source=near, **options) == 5
-    balance.assert_balanced(world.left)
-    world.peer.terminate(ike="net", seconds=30)
-    wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "Postern's SA is deleted as well")
-
-
 @pytest.mark.parametrize("initiator", ["postern", "strongswan"])
 @pytest.mark.parametrize("family, theirs", [(4, "sha256"), (6, "aesxcbc")])
 def test_ah(world, family, theirs, initiator):
@@ -191,10 +188,7 @@ def test_ah(world, family, theirs, initiator):
     world.peer.load(world.connection(2, flow=flow, family=family, esp_proposals=[], child={"ah_proposals": [theirs]}, more={"encap": "no"}))
     far, near = labs.host(2, flow), labs.host(1, flow)
     with world.capture("not tcp") as capture:
-        if initiator == "strongswan":
-            world.peer.initiate("net", seconds=30)
-        traffic.ping_until(world.hA, far, 30, source=near)
-        assert traffic.ping(world.hA, far, 5, source=near) == 5
+        comes_up(world, initiator, far, near)
         assert world.peer.children()[0]["protocol"] == "AH"
         shown = ike_documents.children(world.left)[0]
         assert shown["ah_spi_in"] != "0x0" and shown["esp_spi_in"] == "0x0" and shown["ah_hmac"] and shown["esp_hmac"] is None
@@ -232,10 +226,7 @@ def test_ipcomp(world, ours, theirs, initiator):
     world.peer.load(world.connection(2, child={"ipcomp": "yes" if theirs else "no"}, more={"encap": "no"}))
     far, near = labs.host(2, "map4"), labs.host(1, "map4")
     both = ours and theirs
-    if initiator == "strongswan":
-        world.peer.initiate("net", seconds=30)
-    traffic.ping_until(world.hA, far, 30, source=near)
-    assert traffic.ping(world.hA, far, 5, source=near, size=1200) == 5
+    comes_up(world, initiator, far, near, size=1200)
     counters, shown = counters_of(world.left), ike_documents.children(world.left)[0]
     assert (counters["compressed"] >= 5) == both and (counters["decompressed"] >= 5) == both and counters["decompress_failed"] == 0
     assert (shown["comp"] == "IPCOMP_DEFLATE") == both and (shown["cpi_in"] != "0x0") == both

@@ -277,7 +277,7 @@ TEST_CASE("AH: what its ICV covers of IP headers (RFC 4302 3.3.3.1)") {
   CHECK_FALSE(refused(chain));
   chain[6] = 44;
   CHECK(refused(chain));
-  CHECK(refused(Octets(max_covered_headers + 4, 0x60)));
+  CHECK(refused(Octets(crypto::max_ah_headers + 4, 0x60)));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 """The instruments before the measurements: labs clean up, captures are whole, the oracle sees what is planted."""
+import os
 import pathlib
 import subprocess
 
@@ -17,8 +18,10 @@ from oracle import Oracle, association, esp_bytes, seal_bytes
 from udp_stream import number_of, payload
 
 
-def namespaces() -> set[str]:
-    return {path.name for path in pathlib.Path("/run/netns").iterdir()} if pathlib.Path("/run/netns").is_dir() else set()
+def namespaces(pid: int | None = None) -> set[str]:
+    """Those of one process, this one by default: other tests may run beside."""
+    there = pathlib.Path("/run/netns")
+    return {path.name for path in there.glob(f"pst{pid or os.getpid()}x*")} if there.is_dir() else set()
 
 
 def test_a_lab_leaves_nothing(scratch):
@@ -104,14 +107,13 @@ def test_stream_payloads_are_known_byte_by_byte():
 
 def test_sigterm_cleans_up(scratch):
     """A run that is told to end leaves nothing either."""
-    before = namespaces()
     program = ("import pathlib, signal, sys, time; sys.path.insert(0, sys.argv[1]); import lab\n"
                "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
                "with lab.Gateways(pathlib.Path(sys.argv[2])): print('up', flush=True); time.sleep(60)")
     child = subprocess.Popen(["/usr/bin/python3", "-c", program, pathlib.Path(lab.__file__).parent, scratch],
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert child.stdout.readline() == "up\n"
-    assert len(namespaces() - before) == 5
+    assert len(namespaces(child.pid)) == 5
     child.terminate()
     child.wait(20)
-    assert namespaces() == before
+    assert namespaces(child.pid) == set()

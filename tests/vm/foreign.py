@@ -4,7 +4,7 @@ import subprocess
 import tempfile
 
 from image import Image
-from kernel import cache_directory
+from kernel import locked_cache
 
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 PACKAGES = {"libreswan": ("libreswan", "libldns3", "libevent-pthreads-2.1-7", "libnss3", "libnss3-tools")}
@@ -12,18 +12,18 @@ PACKAGES = {"libreswan": ("libreswan", "libldns3", "libevent-pthreads-2.1-7", "l
 
 def unpacked(daemon: str) -> pathlib.Path:
     """A root directory with the daemon's packages; an interrupted run leaves no half of it."""
-    root = cache_directory() / f"foreign-{daemon}"
-    if root.is_dir():
+    with locked_cache() as cache:
+        root = cache / f"foreign-{daemon}"
+        if root.is_dir():
+            return root
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            work = pathlib.Path(temporary)
+            subprocess.run(["apt-get", "-o", "APT::Sandbox::User=root", "download", "-qq", *PACKAGES[daemon]], cwd=work, check=True)
+            for package in work.glob("*.deb"):
+                subprocess.run(["dpkg-deb", "-x", package, work / "root"], check=True)
+            (work / "root").chmod(0o755)
+            (work / "root").rename(root)
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent) as temporary:
-        work = pathlib.Path(temporary)
-        subprocess.run(["apt-get", "-o", "APT::Sandbox::User=root", "download", "-qq", *PACKAGES[daemon]], cwd=work, check=True)
-        for package in work.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", package, work / "root"], check=True)
-        (work / "root").chmod(0o755)
-        (work / "root").rename(root)
-    return root
 
 
 def environment(root: pathlib.Path) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """Debian's cloud kernel (6.1, the floor) for the guests: fetched by apt, unpacked into a cache outside the tree."""
+import contextlib
+import fcntl
 import os
 import pathlib
 import subprocess
 import tempfile
+from collections.abc import Iterator
 
 PACKAGE = "linux-image-cloud-amd64"
 
@@ -36,6 +39,16 @@ def cache_directory() -> pathlib.Path:
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME", "/var/cache")) / "postern-vm"
 
 
+@contextlib.contextmanager
+def locked_cache() -> Iterator[pathlib.Path]:
+    """The cache, for one process at a time: what several guests need at once is fetched once."""
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield cache
+
+
 def newest_package() -> str:
     """The versioned package that the meta package stands for now."""
     for update_first in (False, True):
@@ -63,14 +76,13 @@ def fetch(package: str, directory: pathlib.Path) -> None:
 
 def obtain() -> Kernel:
     """The cached kernel, or else a download."""
-    cache = cache_directory()
-    cache.mkdir(parents=True, exist_ok=True)
-    present = sorted(one for one in cache.glob("linux-image-6.1*") if (one / "lib/modules").is_dir())
-    if present:
-        return Kernel(present[-1])
-    try:
-        package = newest_package()
-        fetch(package, cache / package)
-    except subprocess.CalledProcessError as error:
-        raise KernelUnavailable(f"{error.cmd[0]} failed with {error.returncode}") from error
-    return Kernel(cache / package)
+    with locked_cache() as cache:
+        present = sorted(one for one in cache.glob("linux-image-6.1*") if (one / "lib/modules").is_dir())
+        if present:
+            return Kernel(present[-1])
+        try:
+            package = newest_package()
+            fetch(package, cache / package)
+        except subprocess.CalledProcessError as error:
+            raise KernelUnavailable(f"{error.cmd[0]} failed with {error.returncode}") from error
+        return Kernel(cache / package)

@@ -387,8 +387,12 @@ class Harness {
     return out;
   }
 
+  /// SIGSTOP is answered when every thread has stopped, not when it was sent.
   Result<json> send_signal(const json& request) {
-    if (::kill(worker_.pid, request.at("number").get<int>()) != 0) return fail_errno("kill");
+    const int number = request.at("number").get<int>();
+    if (::kill(worker_.pid, number) != 0) return fail_errno("kill");
+    siginfo_t stopped;
+    if (number == SIGSTOP && ::waitid(P_PID, static_cast<id_t>(worker_.pid), &stopped, WSTOPPED) != 0) return fail_errno("waitid");
     return json::object();
   }
 

@@ -336,7 +336,12 @@ std::string Node::state_text() const {
   return pending_ ? state + "; " + unconfirmed_text() : state;
 }
 
-void Node::report_state() { notify_status(state_text()); }
+void Node::report_state() {
+  std::string now = state_text();
+  if (now == reported_) return;  // the service manager's queue is short, and a full one would hold the node up
+  notify_status(now);
+  reported_ = std::move(now);
+}
 
 void Node::save_state() {
   state_.flows = flows_.ids();

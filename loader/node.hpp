@@ -229,6 +229,7 @@ class Node {
   bool adopted_ = false;
   bool release_ = false;  // teardown, or on_stop release
   std::string trouble_;   // why the node is degraded, beyond what the plan misses
+  std::string reported_;  // the state that the service manager knows
   Time started_ = Clock::now();
   EventLoop::TimerId look_timer_ = 0, periodic_timer_ = 0, keeper_timer_ = 0;
 };

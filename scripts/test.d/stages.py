@@ -192,7 +192,7 @@ STAGES = {
     "scapy": lambda r, s: r.pytest(s, "tests/worker", 600),
     "worker-io": lambda r, s: r.pytest(s, "tests/worker_io", 300),
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2", processes=3),
-    "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200, processes=2),
+    "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200, processes=3),
     "vm": lambda r, s: r.pytest(s, "tests/vm", 2400 if r.full else 1200, processes=2),
     "headers": lambda r, s: r.check(s, ["scripts/check_headers"]),
     "build-asan": lambda r, s: r.build(s, *BUILDS[s]),

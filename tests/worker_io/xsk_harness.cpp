@@ -392,7 +392,8 @@ class Harness {
     const int number = request.at("number").get<int>();
     if (::kill(worker_.pid, number) != 0) return fail_errno("kill");
     siginfo_t stopped;
-    if (number == SIGSTOP && ::waitid(P_PID, static_cast<id_t>(worker_.pid), &stopped, WSTOPPED) != 0) return fail_errno("waitid");
+    if (number == SIGSTOP && ::waitid(P_PID, static_cast<id_t>(worker_.pid), &stopped, WSTOPPED) != 0)
+      return fail_errno("waitid");
     return json::object();
   }
 

@@ -9,6 +9,7 @@
 
 #include "cli/capture.hpp"
 #include "cli/control_client.hpp"
+#include "cli/convert.hpp"
 #include "cli/render.hpp"
 #include "cli/text.hpp"
 #include "cli/words.hpp"
@@ -24,6 +25,7 @@ struct Request {
   bool as_json = false;
   bool skip_secrets = false;
   std::uint32_t confirm = 0;  // config apply: seconds; 0: for good
+  ConvertOptions convert;
   CaptureOptions capture;
   bool capture_given = false;  // an option of capture was used
   std::vector<std::string> words;
@@ -193,6 +195,8 @@ Outcome<void> dispatch(const Request& request, const Surroundings& around, Strea
     case Action::config_check: return config_check(request, io);
     case Action::config_diff:
     case Action::config_apply: return config_send(request, around, io);
+    case Action::config_convert:
+      return convert_file(request.parsed.positional, request.convert, request.as_json, io.out, io.err);
     case Action::capture: return capture(request, around, io);
     case Action::stop: return end_node(request, around, "stop");
     case Action::teardown: return teardown(request, around);
@@ -208,6 +212,11 @@ void describe(CLI::App& app, Request& request) {
   app.add_option("--confirm", request.confirm, "config apply: go back after so many seconds without config confirm")
       ->check(CLI::Range(1, 86400))
       ->type_name("SECONDS");
+  app.add_option("--interface", request.convert.interfaces,
+                 "config convert: the Linux device of an interface; repeatable")
+      ->type_name("IOS=DEVICE");
+  app.add_option("--keys", request.convert.key_directory, "config convert: write the keys into files there")
+      ->type_name("DIR");
   app.add_option("--side", request.capture.side, "capture: plain, cipher or both")
       ->check(CLI::IsMember({"plain", "cipher", "both"}))
       ->type_name("SIDE");
@@ -246,6 +255,8 @@ Outcome<bool> parse(const std::vector<std::string>& arguments, Request& request,
       app.count("--side") + app.count("--count") + app.count("--time") + app.count("--write") != 0;
   if (capture_option && request.parsed.command->action != Action::capture)
     return std::unexpected(with(Exit::usage, "--side, -c, -t and -w belong to capture"));
+  if (app.count("--interface") + app.count("--keys") != 0 && request.parsed.command->action != Action::config_convert)
+    return std::unexpected(with(Exit::usage, "--interface and --keys belong to config convert"));
   if (request.confirm != 0 && request.parsed.command->action != Action::config_apply)
     return std::unexpected(with(Exit::usage, "--confirm belongs to config apply"));
   return true;

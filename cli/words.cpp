@@ -67,6 +67,12 @@ const std::array all_commands = {
     Command{"undebug all", "", {}, Action::ask, render_debug, "end all debugging"},
     Command{
         "config check", "FILE", {}, Action::config_check, nullptr, "say what is wrong with a document; needs no node"},
+    Command{"config convert",
+            "FILE",
+            {},
+            Action::config_convert,
+            nullptr,
+            "an IOS configuration as a document; needs no node"},
     Command{"config show", "", {}, Action::ask, render_config_show, "the document in force, keys masked"},
     Command{"config diff",
             "FILE",

@@ -12,7 +12,16 @@
 
 namespace postern::cli {
 
-enum class Action : std::uint8_t { ask, config_check, config_diff, config_apply, capture, stop, teardown };
+enum class Action : std::uint8_t {
+  ask,
+  config_check,
+  config_diff,
+  config_apply,
+  config_convert,
+  capture,
+  stop,
+  teardown
+};
 
 using Renderer = std::string (*)(const nlohmann::json& data);
 

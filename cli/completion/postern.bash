@@ -10,7 +10,7 @@ _postern_next() {
     "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto ikev2 proposal" "show crypto ikev2 policy"
     "show crypto ikev2 profile" "show crypto ikev2 diagnose" "show crypto isakmp sa" "show crypto isakmp peers"
     "show ike" "clear crypto sa" "clear crypto session" "crypto session connect" "crypto session rekey" "debug crypto ikev2"
-    "no debug crypto ikev2" "undebug all" "config check" "config show" "config diff" "config apply" "config confirm" capture stop teardown)
+    "no debug crypto ikev2" "undebug all" "config check" "config convert" "config show" "config diff" "config apply" "config confirm" capture stop teardown)
   local command word i
   for command in "${commands[@]}"; do
     local -a words=($command)
@@ -46,12 +46,13 @@ _postern() {
   case $previous in
     --node) COMPREPLY=($(compgen -W "$(ls "$_postern_run_directory" 2>/dev/null)" -- "$cur")); return ;;
     --side) COMPREPLY=($(compgen -W "plain cipher both" -- "$cur")); return ;;
-    -w | --write | check | diff | apply) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-    -c | --count | -t | --time | --confirm) return ;;
+    -w | --write | check | convert | diff | apply) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    --keys) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+    -c | --count | -t | --time | --confirm | --interface) return ;;
   esac
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      --node | --side | -w | --write | -c | --count | -t | --time | --confirm) ((i++)) ;;
+      --node | --side | -w | --write | -c | --count | -t | --time | --confirm | --interface | --keys) ((i++)) ;;
       -*) ;;
       *) words+=("${COMP_WORDS[i]}") ;;
     esac
@@ -60,6 +61,7 @@ _postern() {
     local options="--node --json --help --version"
     [[ ${words[0]-} == cap* ]] && options+=" --side --count --time --write"
     [[ ${words[0]-} == conf* ]] && options+=" --skip-secrets"
+    [[ ${words[0]-} == conf* && ${words[1]-} == conv* ]] && options+=" --interface --keys"
     [[ ${words[0]-} == conf* && ${words[1]-} == a* ]] && options+=" --confirm"
     COMPREPLY=($(compgen -W "$options" -- "$cur"))
     return

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "loader", "cli")
+ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "loader", "ios", "cli")
 CHANNEL = ["worker/sa_channel.hpp", "worker/sa_state.hpp"]  # where ike, loader and worker meet
 TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp", "crypto/overhead.hpp"]  # of algorithms: they need no library
 # What posternd compiles and hands to postern-ike, and the types in it.
@@ -28,7 +28,8 @@ ALLOWED = {
     "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL, *PKI],
     "pki": ["base/*", "crypto/*"],
     "loader": ["base/*", "config/*", "maps/*", "crypto/packet_cipher.hpp", *TABLES, *CHANNEL, *POLICY, "worker/loop_policy.hpp"],
-    "cli": ["base/*", "config/*", "maps/abi.h", "maps/drops.hpp", "maps/counters.hpp", "worker/sa_channel.hpp"],
+    "ios": ["base/*"],
+    "cli": ["base/*", "config/*", "ios/convert.hpp", "maps/abi.h", "maps/drops.hpp", "maps/counters.hpp", "worker/sa_channel.hpp"],
 }
 
 # A third-party library is used by these rooms alone; tests may use it to check them.
@@ -42,7 +43,7 @@ LIBRARIES = {
     "zlib.h": {"worker"},
     "seccomp.h": {"worker", "ike", "loader"},
     "cap-ng.h": {"worker", "ike", "loader"},
-    "nlohmann/*": {"config", "ike", "loader", "cli"},
+    "nlohmann/*": {"config", "ike", "loader", "ios", "cli"},
     "valijson/*": {"config"},
     "netlink/*": {"loader"},
     "systemd/*": {"loader"},

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cctype>
 #include <charconv>
+#include <iterator>
 
 #include <fmt/core.h>
 
@@ -152,6 +153,13 @@ void mark_inside(json& document, std::vector<Note>& notes) {
   }
 }
 
+std::vector<Note> of_the_whole(json& document) {
+  std::vector<Note> notes;
+  name_incomplete_entries(document, notes);
+  mark_inside(document, notes);
+  return notes;
+}
+
 }  // namespace
 
 std::optional<std::uint64_t> number(Converter& converter, std::string_view what, const std::string& word) {
@@ -200,6 +208,7 @@ bool Converter::leave(const Words& words) {
 // As IOS does it: a line is of the mode that one is in, else of those around it.
 void Converter::take(const Line& line) {
   line_ = line.number;
+  if (line.words.empty()) return error("the line is too long to be a command");
   if (mode_ == Mode::output && !line.prompted) return;
   const std::array<std::span<const Command>, 5> around = {global_access_list_commands(), global_ipsec_commands(),
                                                           global_ikev2_commands(), global_interface_commands(),
@@ -256,12 +265,11 @@ void Converter::note(Severity severity, std::string message) {
 }
 
 Converted Converter::finish() {
-  name_incomplete_entries(document_, notes_);
-  mark_inside(document_, notes_);
+  std::vector<Note> notes = of_the_whole(document_);
   if (notes_.size() >= max_notes)
-    notes_.push_back({0, Severity::error, "there is more to say than fits: this was not all"});
-  std::ranges::stable_sort(notes_, {}, &Note::line);
-  return {std::move(document_), std::move(notes_), std::move(keys_)};
+    notes.push_back({0, Severity::error, "there is more to say than fits: this was not all"});
+  notes.insert(notes.end(), std::make_move_iterator(notes_.begin()), std::make_move_iterator(notes_.end()));
+  return {std::move(document_), std::move(notes), std::move(keys_)};
 }
 
 bool Converted::complete() const {
@@ -274,14 +282,10 @@ Converted convert(std::string_view text, const Options& options) {
     converter.error("the text is larger than 4 MB");
     return converter.finish();
   }
-  const Lines lines = read_lines(text);
-  converter.indentation(std::ranges::any_of(lines.lines, &Line::indented));
-  for (const Line& line : lines.lines) converter.take(line);
-  Converted out = converter.finish();
-  for (const std::size_t number : lines.too_long)
-    out.notes.push_back({number, Severity::error, "the line is too long to be a command"});
-  std::ranges::stable_sort(out.notes, {}, &Note::line);
-  return out;
+  const std::vector<Line> lines = read_lines(text);
+  converter.indentation(std::ranges::any_of(lines, &Line::indented));
+  for (const Line& line : lines) converter.take(line);
+  return converter.finish();
 }
 
 }  // namespace postern::ios

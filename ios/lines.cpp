@@ -77,8 +77,8 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-Lines read_lines(std::string_view text) {
-  Lines out;
+std::vector<Line> read_lines(std::string_view text) {
+  std::vector<Line> out;
   for (std::size_t number = 1; !text.empty(); ++number) {
     const auto end = text.find('\n');
     std::string_view line = text.substr(0, end);
@@ -89,10 +89,8 @@ Lines read_lines(std::string_view text) {
     line = trimmed(without_remark(command));
     if (line.empty() || line.front() == '!' || line == ".") continue;
     auto words = line.size() > max_line_bytes ? std::vector<std::string>{} : words_of_line(line);
-    if (words.empty() || words.size() > max_line_words)
-      out.too_long.push_back(number);
-    else
-      out.lines.push_back({number, std::move(words), prompted, indented});
+    if (words.size() > max_line_words) words.clear();
+    out.push_back({number, std::move(words), prompted, indented});
   }
   return out;
 }

@@ -13,19 +13,14 @@ inline constexpr std::size_t max_line_words = 64;
 
 struct Line {
   std::size_t number = 0;          // from 1
-  std::vector<std::string> words;  // never empty; "quoted text" is one word
+  std::vector<std::string> words;  // "quoted text" is one; none: the line is over the bounds
   bool prompted = false;           // it came behind a prompt
   bool indented = false;           // as `show running-config` writes the lines of a block
 };
 
-struct Lines {
-  std::vector<Line> lines;
-  std::vector<std::size_t> too_long;  // numbers of lines over the bounds; they are not among `lines`
-};
-
 // Prompts ("Device(config-if)#"), comments ('!', "//") and remarks behind "==>" are taken off; blank lines are left
 // out.
-[[nodiscard]] Lines read_lines(std::string_view text);
+[[nodiscard]] std::vector<Line> read_lines(std::string_view text);
 
 // `pattern` is words: a literal, which may be abbreviated and is of any case; "<name>" takes one word; "<name...>" at
 // the end takes the rest, at least one. What was taken, or nothing when the line is not of that form.

@@ -19,8 +19,10 @@ namespace {
 
 constexpr std::size_t chunk_size = 64;
 constexpr std::size_t chunks_per_arena = 1024;
+constexpr std::size_t largest_secret = std::size_t{16} << 20;  // a document of 4 MiB, however it is written
 
-// Chunks of 64 bytes on locked arenas. A secret takes a run of neighbouring chunks; arenas are never given back.
+// Chunks of 64 bytes on locked arenas. A secret takes a run of neighbouring chunks; arenas are never given back. What
+// is larger than an arena, a whole document, has pages of its own and gives them back.
 class Arena {
  public:
   static Arena& instance() {
@@ -30,8 +32,9 @@ class Arena {
 
   std::byte* take(std::size_t size) {
     const std::size_t count = (size + chunk_size - 1) / chunk_size;
-    if (count > chunks_per_arena) throw std::bad_alloc();
+    if (size > largest_secret) throw std::bad_alloc();
     const std::scoped_lock lock(mutex_);
+    if (count > chunks_per_arena) return take_pages(size);
     for (Block& block : blocks_)
       if (std::byte* const at = block.take(count)) return at;
     auto pages = allocate_locked(chunk_size * chunks_per_arena);
@@ -42,6 +45,12 @@ class Arena {
 
   void give_back(std::byte* at, std::size_t size) {
     const std::scoped_lock lock(mutex_);
+    const auto alone = std::ranges::find(large_, at, &LockedPages::data);
+    if (alone != large_.end()) {
+      free_locked(*alone);
+      large_.erase(alone);
+      return;
+    }
     for (Block& block : blocks_) {
       if (at < block.pages.data || at >= block.pages.data + block.pages.size) continue;
       const auto first = static_cast<std::size_t>(at - block.pages.data) / chunk_size;
@@ -63,8 +72,17 @@ class Arena {
     }
   };
 
+  std::byte* take_pages(std::size_t size) {
+    large_.reserve(large_.size() + 1);
+    const auto pages = allocate_locked(size);
+    if (!pages) throw std::bad_alloc();
+    large_.push_back(*pages);
+    return pages->data;
+  }
+
   std::mutex mutex_;
   std::vector<Block> blocks_;
+  std::vector<LockedPages> large_;
 };
 
 }  // namespace

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
 /*
- * Which flow protects a packet: flow cache, and behind it five tables whose bit-vectors of ACEs are intersected. The
- * cost does not grow with the number of ACEs but for the words of the vector that several of them share.
+ * Which flow protects a packet: flow cache, and behind it five tables whose bit-vectors of ACEs are intersected, seven
+ * where rules name traffic classes and TCP flags. The cost does not grow with the number of ACEs but for the words of
+ * the vector that several of them share.
  * maps/policy.cpp fills the tables and holds the same algorithm in C++; tests/maps compares the two.
  */
 #ifndef POSTERN_BPF_CLASSIFY_H
@@ -14,10 +15,12 @@ _Static_assert(POSTERN_ACE_WORDS == 64, "the summary of a vector is one word");
 /* What could match, one vector a table, and how far the search among them got. */
 struct candidates {
   const struct postern_ace_bits *source, *destination, *protocol;
-  const struct postern_ace_bits *source_port, *destination_port; /* null: ports do not matter to this packet */
-  __u64 summary;                                                 /* words still to be looked at */
+  /* Null: they do not matter to this packet. */
+  const struct postern_ace_bits *source_port, *destination_port, *traffic_class, *tcp_flags;
+  __u64 summary; /* words still to be looked at */
   __u64 allowed; /* bits of the lowest of them that no deny has passed over */
   __u32 generation;
+  __u32 denied; /* the first deny that matched, or POSTERN_NO_ACE */
   struct postern_flow_verdict found;
 };
 
@@ -27,6 +30,11 @@ static __always_inline const struct postern_ace_bits* find_protocol(const struct
   const struct postern_ace_bits* bits = bpf_map_lookup_elem(&protocols, &key);
   if (bits) return bits;
   key.protocol = POSTERN_PROTOCOL_OTHER + fragment;
+  return bpf_map_lookup_elem(&protocols, &key);
+}
+
+static __always_inline const struct postern_ace_bits* find_row(__u32 generation, __u32 row) {
+  const struct postern_protocol_key key = {.generation = generation, .protocol = row};
   return bpf_map_lookup_elem(&protocols, &key);
 }
 
@@ -51,7 +59,10 @@ static __always_inline __u32 lowest_bit(__u64 bits) {
 
 static __always_inline __u64 candidates_in(const struct candidates* in, __u32 word) {
   __u64 bits = in->source->words[word] & in->destination->words[word] & in->protocol->words[word];
-  if (in->source_port && in->destination_port) bits &= in->source_port->words[word] & in->destination_port->words[word];
+  if (in->source_port) bits &= in->source_port->words[word];
+  if (in->destination_port) bits &= in->destination_port->words[word];
+  if (in->traffic_class) bits &= in->traffic_class->words[word];
+  if (in->tcp_flags) bits &= in->tcp_flags->words[word];
   return bits;
 }
 
@@ -74,6 +85,7 @@ static long search_step(__u32 step __attribute__((unused)), struct candidates* i
     in->found.ace = key.index;
     return 1;
   }
+  if (in->denied == POSTERN_NO_ACE) in->denied = key.index;
   /* TS-03: a deny takes the packet out of its own entry; the search goes on behind that. */
   const __u32 next = ace->last_ace + 1;
   if (next >= POSTERN_MAX_ACES) return 1;
@@ -85,7 +97,10 @@ static long search_step(__u32 step __attribute__((unused)), struct candidates* i
 
 static __always_inline void first_match(struct candidates* in) {
   in->summary = in->source->summary & in->destination->summary & in->protocol->summary;
-  if (in->source_port && in->destination_port) in->summary &= in->source_port->summary & in->destination_port->summary;
+  if (in->source_port) in->summary &= in->source_port->summary;
+  if (in->destination_port) in->summary &= in->destination_port->summary;
+  if (in->traffic_class) in->summary &= in->traffic_class->summary;
+  if (in->tcp_flags) in->summary &= in->tcp_flags->summary;
   in->allowed = ~0ULL;
   bpf_loop(POSTERN_ACE_WORDS + POSTERN_MAX_ENTRIES, search_step, in, 0);
 }
@@ -102,20 +117,64 @@ static __always_inline void find_by_tables(const struct postern_flow_key* flow, 
     in->source_port = find_port(&source_ports, flow->generation, flow->source_port);
     in->destination_port = find_port(&destination_ports, flow->generation, flow->destination_port);
     if (!in->source_port || !in->destination_port) return;
+  } else if (!flow->fragment && (flow->protocol == IPPROTO_ICMP || flow->protocol == PROTOCOL_ICMPV6)) {
+    in->source_port = find_port(&source_ports, flow->generation, flow->source_port);
+    if (!in->source_port) return;
+  }
+  const __u8 flags = flow->reserved[POSTERN_KEY_FLAGS];
+  if (flags & POSTERN_ASKS_CLASS) {
+    in->traffic_class = find_row(flow->generation, POSTERN_ROW_CLASS + flow->reserved[POSTERN_KEY_CLASS]);
+    if (!in->traffic_class) return;
+  }
+  if (flags & POSTERN_ASKS_TCP_FLAGS && flow->protocol == IPPROTO_TCP && !flow->fragment) {
+    in->tcp_flags = find_row(flow->generation, POSTERN_ROW_TCP_FLAGS + (flags & POSTERN_TCP_FLAGS));
+    if (!in->tcp_flags) return;
   }
   first_match(in);
 }
 
+/* A permit's non-initial fragments may have a flow of their own. */
+static __always_inline void take_fragment_flow(struct candidates* in) {
+  const struct postern_ace_key key = {.generation = in->generation, .index = in->found.ace + POSTERN_FRAGMENT_ROW};
+  const struct postern_ace* apart = bpf_map_lookup_elem(&aces, &key);
+  if (apart) in->found.flow = apart->flow;
+}
+
 SUBPROGRAM int classify_by_tables(const struct postern_flow_key* flow, struct postern_flow_verdict* out) {
-  struct candidates in = {.generation = flow->generation, .found = {.ace = POSTERN_NO_ACE, .logged = POSTERN_NO_ACE}};
+  struct candidates in = {.generation = flow->generation,
+                          .denied = POSTERN_NO_ACE,
+                          .found = {.ace = POSTERN_NO_ACE, .logged = POSTERN_NO_ACE}};
   find_by_tables(flow, &in);
+  if (!in.found.flow) in.found.ace = in.denied;
+  if (flow->fragment && in.found.flow) take_fragment_flow(&in);
   *out = in.found;
   return 0;
 }
 
 #define FLOW_CACHE_ODDS 16
 
-/* `flow` must have its generation set. Counts the hit of the permit that decided. */
+static __always_inline void count_hit(__u32 generation, __u32 index, __u64 bytes) {
+  const struct postern_ace_key key = {.generation = generation, .index = index};
+  struct postern_count* hits = bpf_map_lookup_elem(&ace_hits, &key);
+  if (hits) count(hits, bytes);
+}
+
+/* What of a packet the policy of this interface decides by: to be done before classify(). */
+static __always_inline void ask_policy(struct packet* packet, const struct postern_interface* interface) {
+  struct postern_flow_key* flow = &packet->flow;
+  __u8 class = 0, flags = 0;
+  if (interface->flags & POSTERN_IF_CLASSES) {
+    class = packet->traffic_class;
+    flags = POSTERN_ASKS_CLASS;
+  }
+  if (interface->flags & POSTERN_IF_TCP_FLAGS) flags |= POSTERN_ASKS_TCP_FLAGS | packet->tcp_flags;
+  flow->generation = interface->generation;
+  flow->reserved[POSTERN_KEY_CLASS] = class;
+  flow->reserved[POSTERN_KEY_FLAGS] = flags;
+}
+
+/* `flow` must have gone through ask_policy(). Counts the hit of the permit that decided, or of the first deny where
+ * none did. */
 static __always_inline struct postern_flow_verdict classify(const struct postern_flow_key* flow, __u64 bytes) {
   struct postern_flow_verdict found;
   const struct postern_flow_verdict* cached = bpf_map_lookup_elem(&flow_cache, flow);
@@ -127,11 +186,7 @@ static __always_inline struct postern_flow_verdict classify(const struct postern
      * for it. */
     if (bpf_get_prandom_u32() % FLOW_CACHE_ODDS == 0) bpf_map_update_elem(&flow_cache, flow, &found, BPF_ANY);
   }
-  if (found.ace != POSTERN_NO_ACE) {
-    const struct postern_ace_key key = {.generation = flow->generation, .index = found.ace};
-    struct postern_count* hits = bpf_map_lookup_elem(&ace_hits, &key);
-    if (hits) count(hits, bytes);
-  }
+  if (found.ace != POSTERN_NO_ACE) count_hit(flow->generation, found.ace, bytes);
   return found;
 }
 

@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#include "maps/abi.h"
+#include "maps/abi_options.h"
 
 #define POSTERN_MAP(name, map_type, key_type, value_type, entries, flags) \
   struct {                                                                \

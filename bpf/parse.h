@@ -45,6 +45,7 @@ struct packet {
   __u8 fragment;                /* enum fragment */
   __u8 hop_limit;
   __u8 traffic_class;
+  __u8 tcp_flags;  /* FIN 1 to URG 32; 0 where they cannot be seen */
   __u8 link_group; /* 1: the Ethernet destination is a group: also a broadcast of one subnet shows */
 };
 
@@ -116,6 +117,10 @@ static __always_inline int parse_transport(const void* data, const void* data_en
     if ((const void*)(at + 2) > data_end) return PARSE_TRUNCATED;
     packet->flow.source_port = at[0];
     packet->flow.destination_port = at[1];
+    if (protocol == IPPROTO_TCP && packet->transport_bytes >= 20) {
+      if ((const void*)(at + 7) > data_end) return PARSE_TRUNCATED;
+      packet->tcp_flags = ((const __u8*)at)[13] & POSTERN_TCP_FLAGS;
+    }
     if (protocol != IPPROTO_UDP || packet->transport_bytes <= 16) return PARSED;
     if ((const void*)(at + 6) > data_end) return PARSE_TRUNCATED;
     packet->spi = *(const __be32*)(at + 4);
@@ -268,7 +273,7 @@ static __always_inline int is_path_mtu_message(const struct packet* packet) {
 }
 
 /*
- * The packet that an ICMP error quotes, as it went by: of its UDP data there may be nothing. Call it in a global
+ * The packet that an ICMP error quotes, as it went by: behind its ports there may be nothing. Call it in a global
  * function, like parse().
  */
 static __always_inline int parse_quoted(const void* data, const void* data_end, const struct packet* error,
@@ -277,7 +282,8 @@ static __always_inline int parse_quoted(const void* data, const void* data_end, 
   quoted->family = error->family;
   const int parsed = parse_ip(data, data_end, quoted);
   const int saw_ports = quoted->flow.source_port || quoted->flow.destination_port;
-  return parsed == PARSE_TRUNCATED && quoted->flow.protocol == IPPROTO_UDP && saw_ports ? PARSED : parsed;
+  const int cut = quoted->flow.protocol == IPPROTO_UDP || quoted->flow.protocol == IPPROTO_TCP;
+  return parsed == PARSE_TRUNCATED && cut && saw_ports ? PARSED : parsed;
 }
 
 static __always_inline int is_multicast(const struct postern_address* address) {

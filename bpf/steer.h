@@ -5,8 +5,12 @@
 
 #include "bpf/parse.h"
 
-static __always_inline const struct postern_interface* find_interface(__u32 ifindex) {
-  return bpf_map_lookup_elem(&interfaces, &ifindex);
+/* A copy, so that generation and flags are of one moment. */
+static __always_inline int find_interface(__u32 ifindex, struct postern_interface* found) {
+  const struct postern_interface* now = bpf_map_lookup_elem(&interfaces, &ifindex);
+  if (!now) return 0;
+  __builtin_memcpy(found, now, sizeof *found);
+  return 1;
 }
 
 static __always_inline int is_local(__u32 vrf, const struct postern_address* address) {

@@ -47,7 +47,8 @@ __noinline int parse_quoted_linear(struct __sk_buff* skb, const struct packet* e
  * of any flow: UNREADABLE_QUOTE.
  */
 #define UNREADABLE_QUOTE 0xffffffffU
-static __always_inline __u32 flow_of_quoted(struct __sk_buff* skb, const struct packet* error) {
+static __always_inline __u32 flow_of_quoted(struct __sk_buff* skb, const struct postern_interface* interface,
+                                            const struct packet* error) {
   struct packet quoted = {};
   int parsed = parse_quoted_linear(skb, error, &quoted);
   if (parsed == PARSE_TRUNCATED && !bpf_skb_pull_data(skb, skb->len < 1200 ? skb->len : 1200)) {
@@ -56,7 +57,7 @@ static __always_inline __u32 flow_of_quoted(struct __sk_buff* skb, const struct 
   }
   if (parsed != PARSED) return UNREADABLE_QUOTE;
   mirror(&quoted.flow);
-  quoted.flow.generation = error->flow.generation;
+  ask_policy(&quoted, interface);
   return classify_quoted(&quoted.flow, skb->len);
 }
 
@@ -67,7 +68,7 @@ static __always_inline int send_outside(struct __sk_buff* skb, const struct post
   if (parsed == PARSED_NOT_IP) return POSTERN_VERDICT_exempt;
   if (parsed != PARSED) return drop_unparsed(parsed);
   if (is_neighbour_discovery(&packet) || is_dhcp_request(interface, &packet)) return POSTERN_VERDICT_exempt;
-  packet.flow.generation = interface->generation;
+  ask_policy(&packet, interface);
   struct postern_stamp stamp = {.generation = interface->generation, .ifindex = skb->ifindex};
   const struct postern_flow_verdict found = classify(&packet.flow, skb->len);
   if (found.logged != POSTERN_NO_ACE) {
@@ -75,7 +76,7 @@ static __always_inline int send_outside(struct __sk_buff* skb, const struct post
     log_match(&packet.flow, found.logged, &from);
   }
   stamp.flow = found.flow;
-  if (!stamp.flow && is_icmp_error(&packet)) stamp.flow = flow_of_quoted(skb, &packet);
+  if (!stamp.flow && is_icmp_error(&packet)) stamp.flow = flow_of_quoted(skb, interface, &packet);
   if (stamp.flow == UNREADABLE_QUOTE) return drop(POSTERN_DROP_unparseable);
   if (!stamp.flow) {
     if (packet.fragment == FRAGMENT_FIRST && interface->flags & POSTERN_IF_PORTS)
@@ -96,12 +97,12 @@ static __always_inline int send_outside(struct __sk_buff* skb, const struct post
 
 SEC("tc")
 int postern_tc_egress(struct __sk_buff* skb) {
-  const struct postern_interface* interface = find_interface(skb->ifindex);
-  if (!interface || !interface->generation) return TC_ACT_UNSPEC;
+  struct postern_interface interface;
+  if (!find_interface(skb->ifindex, &interface) || !interface.generation) return TC_ACT_UNSPEC;
   const __u64 bytes = skb->len;
-  const int decision = send_outside(skb, interface);
+  const int decision = send_outside(skb, &interface);
   count_verdict(skb->ifindex, POSTERN_HOOK_TC_EGRESS, decision, bytes);
-  if (decision == POSTERN_VERDICT_to_steer) return bpf_redirect(interface->steer, 0);
+  if (decision == POSTERN_VERDICT_to_steer) return bpf_redirect(interface.steer, 0);
   return verdict_of(decision) == POSTERN_VERDICT_drop ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 

@@ -12,12 +12,12 @@ static __always_inline int deliver(struct __sk_buff* skb, __u32* arrives_at) {
   struct postern_stamp stamp;
   if (bpf_skb_load_bytes(skb, 0, &stamp, sizeof stamp) || stamp.generation != POSTERN_GENERATION_INBOUND)
     return drop(POSTERN_DROP_stale_policy);
-  const struct postern_interface* interface = find_interface(stamp.ifindex);
-  if (!interface) return drop(POSTERN_DROP_unknown_flow);
-  if (interface->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
+  struct postern_interface interface;
+  if (!find_interface(stamp.ifindex, &interface)) return drop(POSTERN_DROP_unknown_flow);
+  if (interface.flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
   __u8 addresses[12];
-  __builtin_memcpy(addresses, interface->mac, 6);
-  __builtin_memcpy(addresses + 6, interface->inject_source, 6);
+  __builtin_memcpy(addresses, interface.mac, 6);
+  __builtin_memcpy(addresses + 6, interface.inject_source, 6);
   if (bpf_skb_store_bytes(skb, 0, addresses, sizeof addresses, 0)) return drop(POSTERN_DROP_no_frame);
   *arrives_at = stamp.ifindex;
   return POSTERN_VERDICT_delivered;

@@ -89,10 +89,11 @@ static __always_inline int is_dhcp_reply(const struct packet* packet, int local)
  * RFC 4301 §6.1: an ICMP error in clear about a packet that leaves protected. Nobody outside has seen that packet, so
  * the error is made up, and obeying it is a service to whoever did so.
  */
-static __always_inline int receive_clear_error(struct xdp_md* ctx, const struct packet* error) {
+static __always_inline int receive_clear_error(struct xdp_md* ctx, const struct postern_interface* interface,
+                                               const struct packet* error) {
   struct packet quoted = {};
   if (parse_quoted_frame(ctx, error, &quoted) != PARSED) return drop(POSTERN_DROP_unparseable);
-  quoted.flow.generation = error->flow.generation;
+  ask_policy(&quoted, interface);
   return classify_quoted(&quoted.flow, 0) ? drop(POSTERN_DROP_clear_text) : POSTERN_VERDICT_pass;
 }
 
@@ -109,11 +110,11 @@ static __always_inline int judge_clear(struct xdp_md* ctx, const struct postern_
                                        struct packet* packet) {
   const int group = is_group(packet);
   mirror(&packet->flow);
-  packet->flow.generation = interface->generation;
+  ask_policy(packet, interface);
   const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
   if (found.logged != POSTERN_NO_ACE) log_frame(ctx, packet, found.logged, 1);
   if (!found.flow) {
-    const int decision = is_icmp_error(packet) ? receive_clear_error(ctx, packet) : POSTERN_VERDICT_pass;
+    const int decision = is_icmp_error(packet) ? receive_clear_error(ctx, interface, packet) : POSTERN_VERDICT_pass;
     if (decision == POSTERN_VERDICT_pass && packet->fragment == FRAGMENT_FIRST && interface->flags & POSTERN_IF_PORTS)
       remember_fragment(packet, POSTERN_HOOK_XDP_INGRESS);
     return decision;
@@ -164,20 +165,21 @@ static __always_inline int forward_inside(struct xdp_md* ctx, const struct poste
   if (is_local(interface->vrf, &packet->flow.destination)) return POSTERN_VERDICT_pass;
   struct postern_stamp stamp = {.ifindex = route(ctx, packet)};
   __u32 logged = POSTERN_NO_ACE;
-  const struct postern_interface* out = find_interface(stamp.ifindex);
-  if (!out) return POSTERN_VERDICT_pass;
-  if (out->flags & POSTERN_IF_TUNNEL) {
-    stamp.flow = out->flow;
-  } else if (out->flags & POSTERN_IF_OUTSIDE && out->generation) {
+  struct postern_interface out;
+  if (!find_interface(stamp.ifindex, &out)) return POSTERN_VERDICT_pass;
+  if (out.flags & POSTERN_IF_TUNNEL) {
+    stamp.flow = out.flow;
+  } else if (out.flags & POSTERN_IF_OUTSIDE && out.generation) {
     /* Its first fragment may be on the kernel's way, behind which TC egress remembers it. */
-    if (packet->fragment == FRAGMENT_LATER && out->flags & POSTERN_IF_PORTS) return POSTERN_VERDICT_pass;
-    stamp.generation = packet->flow.generation = out->generation;
+    if (packet->fragment == FRAGMENT_LATER && out.flags & POSTERN_IF_PORTS) return POSTERN_VERDICT_pass;
+    ask_policy(packet, &out);
+    stamp.generation = out.generation;
     const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
     stamp.flow = found.flow;
     logged = found.logged;
   }
   if (!stamp.flow) return POSTERN_VERDICT_pass;
-  if (out->flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
+  if (out.flags & POSTERN_IF_BLOCK) return drop(POSTERN_DROP_blocked);
   if (queue_slot(interface, ctx->rx_queue_index) == NO_QUEUE) return POSTERN_VERDICT_pass;
   if (logged != POSTERN_NO_ACE) log_frame(ctx, packet, logged, 0);
   return stamp_metadata(ctx, &stamp) ? POSTERN_VERDICT_pass : POSTERN_VERDICT_to_worker;
@@ -201,21 +203,21 @@ __noinline int parse_frame(struct xdp_md* ctx, struct packet* packet) {
 SEC("xdp.frags")
 int postern_xdp_ingress(struct xdp_md* ctx) {
   const __u32 ifindex = ctx->ingress_ifindex;
-  const struct postern_interface* interface = find_interface(ifindex);
-  if (!interface || was_injected(ctx, interface)) return XDP_PASS;
+  struct postern_interface interface;
+  if (!find_interface(ifindex, &interface) || was_injected(ctx, &interface)) return XDP_PASS;
   const __u64 bytes = bpf_xdp_get_buff_len(ctx);
   struct packet packet = {};
   const int parsed = parse_frame(ctx, &packet);
   int decision = POSTERN_VERDICT_pass;
-  if (interface->flags & POSTERN_IF_OUTSIDE) decision = receive_outside(ctx, interface, &packet, parsed);
-  if (decision == POSTERN_VERDICT_pass && interface->flags & POSTERN_IF_INSIDE) {
-    if (interface->flags & POSTERN_IF_OUTSIDE && interface->generation)
+  if (interface.flags & POSTERN_IF_OUTSIDE) decision = receive_outside(ctx, &interface, &packet, parsed);
+  if (decision == POSTERN_VERDICT_pass && interface.flags & POSTERN_IF_INSIDE) {
+    if (interface.flags & POSTERN_IF_OUTSIDE && interface.generation)
       mirror(&packet.flow); /* back to the wire's order */
-    decision = forward_inside(ctx, interface, &packet, parsed);
+    decision = forward_inside(ctx, &interface, &packet, parsed);
   }
   count_verdict(ifindex, POSTERN_HOOK_XDP_INGRESS, decision, bytes);
   if (decision == POSTERN_VERDICT_to_worker)
-    return bpf_redirect_map(&xsks, interface->xsk_base + ctx->rx_queue_index, XDP_DROP);
+    return bpf_redirect_map(&xsks, interface.xsk_base + ctx->rx_queue_index, XDP_DROP);
   return verdict_of(decision) == POSTERN_VERDICT_drop ? XDP_DROP : XDP_PASS;
 }
 

@@ -9,6 +9,7 @@
 
 namespace postern::cli {
 
+[[nodiscard]] std::string render_access_lists(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_map(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_ipsec_sa(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_ipsec_transform_set(const nlohmann::json& data);

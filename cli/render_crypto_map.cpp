@@ -1,6 +1,7 @@
 // show crypto map (SO-06).
 #include <fmt/core.h>
 
+#include "cli/access_rule.hpp"
 #include "cli/render.hpp"
 #include "cli/text.hpp"
 
@@ -9,29 +10,12 @@ namespace {
 
 using nlohmann::json;
 
-// " eq 80 443", " range 1 2"
-std::string rule_ports(const json& ranges) {
-  std::string out;
-  for (const json& range : ranges) {
-    const auto first = number(range, "first"), last = number(range, "last");
-    out += first == last ? fmt::format(" eq {}", first) : fmt::format(" range {} {}", first, last);
-  }
-  return out;
-}
-
-std::string side(const json& rule, const char* key, const char* ports_key) {
-  return address_and_wildcard(text(rule, key)) + rule_ports(list(rule, ports_key));
-}
-
 std::string access_list(const json& entry, bool v6) {
   const json& acl = entry.at("acl");
   const std::string name = text(acl, "name"), space = name.empty() ? "" : " ";
   std::string out = v6 ? "IPv6 access list" + space + name + "\n" : "Extended IP access list" + space + name + "\n";
   for (const json& rule : list(acl, "rules")) {
-    const std::string what = fmt::format("{} {} {} {}", text(rule, "action"), text(rule, "proto"),
-                                         side(rule, "src", "src_ports"), side(rule, "dst", "dst_ports")) +
-                             (rule.value("fragments", false) ? " fragments" : "") +
-                             (rule.contains("log") ? " " + text(rule, "log") : "");
+    const std::string what = access_rule(rule);
     out += v6 ? fmt::format("  {} sequence {}\n", what, number(rule, "sequence"))
               : fmt::format("  access-list{}{} {}\n", space, name, what);
   }

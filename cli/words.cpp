@@ -16,13 +16,19 @@ namespace {
 constexpr std::array<std::string_view, 2> map_keywords = {"tag", "interface"};
 constexpr std::array<std::string_view, 1> tag_keyword = {"tag"};
 constexpr std::array<std::string_view, 3> sa_keywords = {"interface", "map", "peer"};
-constexpr std::array<std::string_view, 4> clear_keywords = {"interface", "map", "peer", "spi"};
+constexpr std::array<std::string_view, 5> clear_keywords = {"entry", "interface", "map", "peer", "spi"};
 constexpr std::array<std::string_view, 2> session_keywords = {"interface", "peer"};
 constexpr std::array<std::string_view, 1> peer_keyword = {"peer"};
 constexpr std::array<std::string_view, 3> clear_session_keywords = {"interface", "map", "peer"};
 constexpr std::array<std::string_view, 4> connect_keywords = {"interface", "map", "peer", "sequence"};
 
 const std::array all_commands = {
+    Command{"show access-lists",
+            "[NAME]",
+            {},
+            Action::ask,
+            render_access_lists,
+            "access lists and what their rules matched"},
     Command{"show crypto map", "", map_keywords, Action::ask, render_crypto_map,
             "crypto map sets, their entries and interfaces"},
     Command{"show crypto ipsec sa", "", sa_keywords, Action::ask, render_crypto_ipsec_sa,
@@ -148,12 +154,14 @@ Result<Match> step(const Match& from, std::string_view given) {
   return out;
 }
 
-// "tun1" is "tunnel 1", "interfaces" is "interface", and "show crypto map ipsec sa" is "show crypto ipsec sa" (R43-20),
-// as IOS has them.
+// "tun1" is "tunnel 1", "interfaces" is "interface", "show ip access-lists" is "show access-lists", and "show crypto
+// map ipsec sa" is "show crypto ipsec sa" (R43-20), as IOS has them.
 std::vector<std::string> normalise(std::span<const std::string> words) {
   std::vector<std::string> out(words.begin(), words.end());
   if (out.size() < 2 || !abbreviates(out[0], "show")) return out;
   if (out[1] == "interfaces") out[1] = "interface";
+  if (out.size() > 2 && (out[1] == "ip" || out[1] == "ipv6") && abbreviates(out[2], "access-lists"))
+    out.erase(out.begin() + 1);
   if (out.size() > 4 && abbreviates(out[1], "crypto") && abbreviates(out[2], "map") && out[3].starts_with("ip") &&
       abbreviates(out[3], "ipsec"))
     out.erase(out.begin() + 2);
@@ -170,7 +178,8 @@ std::vector<std::string> normalise(std::span<const std::string> words) {
 std::string usage_of(const Command& command) {
   std::string out(command.words);
   if (!command.positional.empty()) out += " " + std::string(command.positional);
-  for (const std::string_view keyword : command.keywords) out += fmt::format(" [{} NAME]", keyword);
+  for (const std::string_view keyword : command.keywords)
+    out += keyword == "entry" ? " [entry ADDRESS esp|ah SPI]" : fmt::format(" [{} NAME]", keyword);
   if (command.detail) out += " [detail]";
   return out;
 }
@@ -203,6 +212,14 @@ Result<nlohmann::json> argument(std::string_view keyword, const std::string& tex
   return nlohmann::json(value);
 }
 
+// CM-23: "entry 192.0.2.2 esp 0x1001".
+Result<void> take_entry(const Command& command, std::span<const std::string> rest, Parsed& parsed) {
+  if (rest.size() < 3 || (rest[1] != "esp" && rest[1] != "ah")) return fail("usage: postern " + usage_of(command));
+  POSTERN_TRY(spi, argument("spi", rest[2]));
+  parsed.args["entry"] = {{"destination", rest[0]}, {"protocol", rest[1]}, {"spi", std::move(spi)}};
+  return {};
+}
+
 Result<void> take_keywords(const Command& command, std::span<const std::string> rest, Parsed& parsed) {
   for (std::size_t i = 0; i < rest.size();) {
     if (command.detail && abbreviates(rest[i], "detail")) {
@@ -216,6 +233,11 @@ Result<void> take_keywords(const Command& command, std::span<const std::string> 
     if (fitting.size() > 1) return fail(fmt::format("\"{}\" is ambiguous: {}", printable(rest[i]), join(fitting)));
     if (fitting.empty() || i + 1 == rest.size())
       return fail(fmt::format("unexpected \"{}\"; usage: postern {}", printable(rest[i]), usage_of(command)));
+    if (*fitting.begin() == "entry") {
+      POSTERN_CHECK(take_entry(command, rest.subspan(i + 1), parsed));
+      i += 4;
+      continue;
+    }
     POSTERN_TRY(value, argument(*fitting.begin(), rest[i + 1]));
     parsed.args[std::string(*fitting.begin())] = std::move(value);
     i += 2;

@@ -13,6 +13,9 @@ void check_names(Check& check) {
   refuse_twice<Vrf>(
       report, d.vrfs, [](const Vrf& v) { return std::to_string(v.table); },
       [](std::size_t i) { return at("/vrfs/{}/table", i); }, "table");
+  refuse_twice<TimeRange>(
+      report, d.time_ranges, &TimeRange::name, [](std::size_t i) { return at("/time_ranges/{}/name", i); },
+      "time range");
   refuse_twice<Acl>(report, d.acls, &Acl::name, [](std::size_t i) { return at("/acls/{}/name", i); }, "access list");
   refuse_twice<TransformSet>(
       report, d.transform_sets, &TransformSet::name,
@@ -56,6 +59,10 @@ std::string set_path(const Check& check, const std::string& entry, std::size_t i
 
 void check_references(Check& check) {
   const Document& d = check.document;
+  for (std::size_t i = 0; i < d.acls.size(); ++i)
+    for (std::size_t j = 0; j < d.acls[i].rules.size(); ++j)
+      if (const std::string& range = d.acls[i].rules[j].options.time_range; !range.empty())
+        need(check, d.time_ranges, range, at("/acls/{}/rules/{}/time_range", i, j), "time range");
   for (std::size_t i = 0; i < d.crypto_maps.size(); ++i)
     for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j) {
       const MapEntry& entry = d.crypto_maps[i].entries[j];

@@ -1,6 +1,8 @@
 // The third gate: JSON that fits the schema to the structs of config/model.hpp. Sections that are flat are here.
 #include "config/convert.hpp"
 
+#include "config/acl_options.hpp"
+
 namespace postern::config {
 namespace {
 
@@ -99,6 +101,7 @@ Document convert(const json& in, const LoadOptions& options, Report& report) {
   out.ipsec.encapsulation = convert_encapsulation(global, {});
   out.ipsec.path_mtu_aging_s = global.value("path_mtu_aging", out.ipsec.path_mtu_aging_s);
   out.vrfs = convert_vrfs(list_of(in, "vrfs"));
+  out.time_ranges = convert_time_ranges(list_of(in, "time_ranges"), conversion);
   out.acls = convert_acls(list_of(in, "acls"), conversion);
   out.transform_sets = convert_transform_sets(list_of(ipsec, "transform_sets"), conversion);
   out.ipsec.sa = convert_security_association(ipsec);

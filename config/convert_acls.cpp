@@ -1,4 +1,5 @@
 // Access lists (TS-01, TS-02, TS-05): rules to Ace, each list of one family.
+#include "config/acl_options.hpp"
 #include "config/convert.hpp"
 
 namespace postern::config {
@@ -61,6 +62,7 @@ Ace convert_rule(const json& rule, const std::string& path, Family family, Conve
   if (out.fragments && (!out.source_ports.empty() || !out.destination_ports.empty()))
     conversion.report.error(path + "/fragments", "non-initial fragments have no ports",
                             "a rule with fragments and without source_ports and destination_ports");
+  out.options = convert_ace_options(rule, path, family, out.protocol, conversion);
   if (rule.contains("log")) out.log = rule["log"] == "input" ? AceLog::input : AceLog::match;
   return out;
 }

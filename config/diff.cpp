@@ -126,6 +126,7 @@ std::vector<Change> diff(const Document& before, const Document& after) {
   diff_one(before.system, after.system, "system", out, Applies::at_once);
   diff_one(before.dataplane, after.dataplane, "dataplane", out, edited_dataplane(before.dataplane, after.dataplane));
   diff_list(before.vrfs, after.vrfs, "vrfs", name, out, soon);
+  diff_list(before.time_ranges, after.time_ranges, "time_ranges", name, out, soon);
   diff_list(before.acls, after.acls, "acls", name, out, soon);
   diff_one(before.ipsec, after.ipsec, "ipsec/global", out, Applies::next_negotiation);
   diff_list(before.transform_sets, after.transform_sets, "ipsec/transform_sets", name, out,

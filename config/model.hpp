@@ -10,6 +10,7 @@
 
 #include "base/net_types.hpp"
 #include "base/secret.hpp"
+#include "config/model_acl.hpp"
 #include "config/model_ikev2.hpp"
 #include "crypto/packet_cipher.hpp"
 
@@ -30,7 +31,7 @@ struct PortRange {
   bool operator==(const PortRange&) const = default;
 };
 
-// One access control entry, 5-tuple (TS-01, TS-02, TS-05). protocol 0 is any ("ip"/"ipv6").
+// One access control entry (TS-01, TS-02, TS-04, TS-05). protocol 0 is any ("ip"/"ipv6").
 struct Ace {
   std::uint32_t sequence = 0;  // order of evaluation; given or 10, 20, ...
   Action action = Action::permit;
@@ -39,6 +40,7 @@ struct Ace {
   std::vector<PortRange> source_ports, destination_ports;  // empty: any
   bool fragments = false;                                  // matches non-initial fragments and nothing else (TS-04)
   AceLog log = AceLog::none;
+  AceOptions options;
   // A discontiguous IPv4 wildcard mask (set bits: don't care), host order; only in a list that nothing binds (TS-06).
   std::optional<std::uint32_t> source_wildcard, destination_wildcard;
   bool operator==(const Ace&) const = default;
@@ -215,6 +217,7 @@ struct Document {
   Dataplane dataplane;
   IpsecGlobal ipsec;
   std::vector<Vrf> vrfs;
+  std::vector<TimeRange> time_ranges;
   std::vector<Acl> acls;
   std::vector<TransformSet> transform_sets;
   std::vector<IpsecProfile> profiles;

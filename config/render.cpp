@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include "config/acl_options.hpp"
 #include "config/render_ikev2.hpp"
 
 namespace postern::config {
@@ -55,6 +56,7 @@ json render_rule(const Ace& rule, Family family) {
   if (!rule.destination_ports.empty()) out["destination_ports"] = ports_text(rule.destination_ports);
   if (rule.fragments) out["fragments"] = true;
   if (rule.log != AceLog::none) out["log"] = rule.log == AceLog::input ? json("input") : json(true);
+  render_ace_options(out, rule.options);
   return out;
 }
 
@@ -254,6 +256,7 @@ json render(const Document& document) {
           {"system", std::move(system)},
           {"dataplane", render_dataplane(document.dataplane)},
           {"vrfs", list(document.vrfs, [](const Vrf& vrf) { return json{{"name", vrf.name}, {"table", vrf.table}}; })},
+          {"time_ranges", list(document.time_ranges, render_time_range)},
           {"acls", list(document.acls, render_acl)},
           {"ipsec", render_ipsec(document)},
           {"ikev2", render_ikev2(document.ikev2)},

@@ -58,17 +58,17 @@ std::string acl_log_line(const postern_log_key& key, std::uint64_t packets, cons
     std::swap(flow.source, flow.destination);
     std::swap(flow.source_port, flow.destination_port);
   }
-  const auto rule = names.rule(flow.generation, key.ace).value_or(AclLogNames::Rule{"of a former policy", true});
+  const auto rule = names.rule(flow.generation, key.ace).value_or(AclLogNames::Rule{"of a former policy", true, {}});
   const bool ports = has_ports(flow), icmp = flow.fragment == 0 && (flow.protocol == 1 || flow.protocol == 58);
   // ICMP keeps type and code where others have the source port, and nothing is mirrored there.
   const auto type = __builtin_bswap16(key.flow.source_port);
-  return fmt::format("access list {} {} {} {} -> {}{}{}{}{}, {} packet{}", rule.name,
+  return fmt::format("access list {} {} {} {} -> {}{}{}{}{}, {} packet{}{}", rule.name,
                      rule.permit ? "permitted" : "denied", protocol_name(flow.protocol),
                      end_text(flow.source, flow.source_port, ports),
                      end_text(flow.destination, flow.destination_port, ports),
                      icmp ? fmt::format(" ({}/{})", type >> 8, type & 0xff) : "", flow.fragment != 0 ? " fragment" : "",
                      source_text(key, address_of(flow.source), names), key.mirrored != 0 ? " inbound in clear" : "",
-                     packets, packets == 1 ? "" : "s");
+                     packets, packets == 1 ? "" : "s", rule.tag.empty() ? "" : " [" + rule.tag + "]");
 }
 
 AclLog::AclLog(const NodeMaps& maps, AclLogNames names, Write write)

@@ -27,6 +27,7 @@ struct AclLogNames {
   struct Rule {
     std::string name;  // "101 rule 10"
     bool permit = true;
+    std::string tag{};
   };
   std::function<std::optional<Rule>(std::uint32_t generation, std::uint32_t ace)> rule;  // empty: policy is gone
   std::function<std::string(std::uint32_t ifindex)> interface;
@@ -35,7 +36,7 @@ struct AclLogNames {
 };
 
 // "access list 101 rule 10 permitted udp 10.1.0.2(5000) -> 10.2.0.2(5000), 4 packets"; with the source of log-input
-// behind the addresses: "(in0 02:00:00:00:00:02)".
+// behind the addresses: "(in0 02:00:00:00:00:02)"; with the rule's log_tag at the end: " [WEB]".
 [[nodiscard]] std::string acl_log_line(const postern_log_key& flow, std::uint64_t packets, const AclLogNames& names);
 
 class AclLog {

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include <sched.h>
+#include <time.h>
 
 #include "base/log.hpp"
 
@@ -87,6 +88,7 @@ Result<Facts> gather_facts(const FactSources& sources, const config::Document& d
   Facts facts;
   facts.steer = sources.steer;
   facts.cpus = usable_cpus();
+  facts.time_ranges = time_ranges_that_hold(document);
   POSTERN_TRY(links, sources.netlink.links());
   POSTERN_TRY(addresses, sources.netlink.addresses());
   for (const Link& link : links) {
@@ -112,6 +114,14 @@ Result<Facts> gather_facts(const FactSources& sources, const config::Document& d
         if (is_outside(document, facts, interface)) judge_outside(sources, link);
       }
   return facts;
+}
+
+std::set<std::string> time_ranges_that_hold(const config::Document& document) {
+  const std::int64_t now = ::time(nullptr);
+  std::set<std::string> out;
+  for (const config::TimeRange& range : document.time_ranges)
+    if (config::holds(range, now)) out.insert(range.name);
+  return out;
 }
 
 std::vector<std::string> forwarding_off(const config::Document& document) {

@@ -22,6 +22,9 @@ struct FactSources {
 
 [[nodiscard]] Result<Facts> gather_facts(const FactSources& sources, const config::Document& document);
 
+// Names of the time ranges that hold now.
+[[nodiscard]] std::set<std::string> time_ranges_that_hold(const config::Document& document);
+
 // Families whose traffic the document protects and for which the namespace does not forward: "IPv4", "IPv6". posternd
 // leaves the switch alone; it says so.
 [[nodiscard]] std::vector<std::string> forwarding_off(const config::Document& document);

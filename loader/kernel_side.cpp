@@ -14,6 +14,7 @@ namespace {
 
 // Flags that posternd's plan does not know: they belong to the moment.
 constexpr std::uint32_t moment_flags = POSTERN_IF_BLOCK | POSTERN_IF_GENERIC;
+constexpr std::uint32_t policy_part = POSTERN_IF_POLICY;
 
 Result<void> set_random_source(postern_interface& entry) {
   if (std::ranges::any_of(entry.inject_source, [](auto byte) { return byte != 0; })) return {};
@@ -93,7 +94,9 @@ Result<void> KernelSide::write_entry(const PlannedInterface& planned, const Inst
   entry.queues = planned.queues;
   entry.steer = steer;
   entry.flow = planned.flow;
-  entry.flags = planned.flags | extra_flags;
+  // What the policy's rules look at goes with the policy: switch_policy().
+  const std::uint32_t policy = before && before->generation == installed.generation ? before->flags : planned.flags;
+  entry.flags = (planned.flags & ~policy_part) | (policy & policy_part) | extra_flags;
   std::copy(planned.mac.begin(), planned.mac.end(), entry.mac);
   if (before && std::memcmp(&*before, &entry, sizeof entry) == 0) return {};
   return maps().interfaces.update(planned.ifindex, entry);
@@ -144,12 +147,13 @@ Result<void> KernelSide::write_policy(const PlannedInterface& planned, std::uint
   return policies_.write(image);
 }
 
-Result<void> KernelSide::switch_policy(std::uint32_t ifindex, std::uint32_t generation) {
-  return policies_.switch_interface(ifindex, generation);
+Result<void> KernelSide::switch_policy(const PlannedInterface& planned, std::uint32_t generation) {
+  return policies_.switch_interface(planned.ifindex, generation, planned.flags & policy_part);
 }
 
-Result<void> KernelSide::remove_policy(std::uint32_t generation) {
-  return generation == 0 ? Result<void>{} : policies_.remove(generation);
+Result<std::map<std::uint32_t, std::uint64_t>> KernelSide::remove_policy(std::uint32_t generation) {
+  if (generation == 0) return std::map<std::uint32_t, std::uint64_t>{};
+  return policies_.remove(generation);
 }
 
 Result<void> KernelSide::remove_other_policies(const std::set<std::uint32_t>& kept) {
@@ -175,7 +179,8 @@ Result<void> KernelSide::leave(const std::string& name, const InstalledInterface
       !detached && detached.error().code != ENODEV)
     return std::unexpected(detached.error());
   POSTERN_CHECK(maps().interfaces.erase(installed.ifindex));
-  return installed.part_of.empty() ? remove_policy(installed.generation) : Result<void>{};
+  if (installed.part_of.empty()) POSTERN_CHECK(remove_policy(installed.generation));
+  return {};
 }
 
 Result<void> KernelSide::keep_only_interfaces(const std::set<std::uint32_t>& wanted) {

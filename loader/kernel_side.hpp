@@ -45,8 +45,9 @@ class KernelSide {
                                      InstalledInterface& installed);
   // Rows of `planned`'s rules under `generation`, beside what is in force.
   [[nodiscard]] Result<void> write_policy(const PlannedInterface& planned, std::uint32_t generation);
-  [[nodiscard]] Result<void> switch_policy(std::uint32_t ifindex, std::uint32_t generation);
-  [[nodiscard]] Result<void> remove_policy(std::uint32_t generation);
+  [[nodiscard]] Result<void> switch_policy(const PlannedInterface& planned, std::uint32_t generation);
+  // The packets that its rules had counted, by index.
+  [[nodiscard]] Result<std::map<std::uint32_t, std::uint64_t>> remove_policy(std::uint32_t generation);
   // Rows of generations that none of `kept` is.
   [[nodiscard]] Result<void> remove_other_policies(const std::set<std::uint32_t>& kept);
   [[nodiscard]] Result<void> set_block(std::uint32_t ifindex, bool block);

@@ -290,7 +290,7 @@ Result<void> Node::watch_acl_log() {
       const auto installed = state_.interfaces.find(planned.name);
       if (installed != state_.interfaces.end() && installed->second.generation == generation &&
           ace < planned.rules.size())
-        return AclLogNames::Rule{planned.rules[ace].name, planned.rules[ace].permit};
+        return AclLogNames::Rule{planned.rules[ace].name, planned.rules[ace].permit, planned.rules[ace].log_tag};
     }
     return std::nullopt;
   };

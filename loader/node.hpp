@@ -106,7 +106,7 @@ class Node {
   [[nodiscard]] Result<void> make_tunnel(const config::Document& document, const PlannedTunnel& tunnel, bool restore);
   [[nodiscard]] Result<void> enter_interface(const config::Document& document, const PlannedInterface& planned,
                                              std::uint32_t steer);
-  [[nodiscard]] Result<void> switch_ports(const Plan& plan, const std::string& bond, std::uint32_t generation);
+  [[nodiscard]] Result<void> switch_ports(const Plan& plan, const PlannedInterface& bond, std::uint32_t generation);
   [[nodiscard]] std::uint32_t first_generation(const PlannedInterface& planned);
   void drop_devices(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<Facts> current_facts(const config::Document& document);
@@ -177,6 +177,8 @@ class Node {
   // node_control.cpp
   [[nodiscard]] ControlReply command(const std::string& command, nlohmann::json args);
   [[nodiscard]] ControlReply command_clear(const nlohmann::json& args);
+  [[nodiscard]] ControlReply command_clear_entry(const nlohmann::json& entry);
+  [[nodiscard]] const SaSlot* find_sa(const IpAddress& destination, IpProto protocol, std::uint32_t spi) const;
   [[nodiscard]] ControlReply command_capture(const nlohmann::json& args);
   [[nodiscard]] ControlReply ask_ike(const std::string& command, const nlohmann::json& args);
   [[nodiscard]] ControlReply command_show(const std::string& command, const nlohmann::json& args);

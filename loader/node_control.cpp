@@ -49,8 +49,36 @@ ControlReply Node::command(const std::string& said, json args) {
   return command_show(said, args);
 }
 
-// clear crypto sa [peer A] [map NAME] [interface NAME] [entry A esp SPI]
+// CM-23: the one SA with this destination, protocol and SPI, as `show crypto ipsec sa` prints them.
+const SaSlot* Node::find_sa(const IpAddress& destination, IpProto protocol, std::uint32_t spi) const {
+  for (std::uint32_t index = 0; index < memory_->capacity(); ++index) {
+    const SaSlot* const slot = memory_->live(index);
+    if (slot == nullptr || slot->parameters.spi != spi || slot->parameters.protocol != protocol) continue;
+    const bool inbound = slot->parameters.direction == SaDirection::inbound;
+    if ((inbound ? slot->parameters.local : peer_of(*slot).address) == destination) return slot;
+  }
+  return nullptr;
+}
+
+// Its pair goes with it: half a pair is of no use to anybody.
+ControlReply Node::command_clear_entry(const json& entry) {
+  const auto text = [&](const char* key) { return entry.is_object() ? entry.value(key, json()) : json(); };
+  const json destination = text("destination"), protocol = text("protocol"), spi = text("spi");
+  const auto address = destination.is_string() ? IpAddress::parse(destination.get<std::string>())
+                                               : Result<IpAddress>(fail("entry: the destination is not an address"));
+  if (!address) return ControlReply::failure(address.error().message(), 2);
+  if ((protocol != "esp" && protocol != "ah") || !spi.is_number_unsigned() || spi > 0xffffffffU)
+    return ControlReply::failure("entry: a destination, esp or ah, and an SPI", 2);
+  const SaSlot* const found = find_sa(*address, protocol == "esp" ? IpProto::esp : IpProto::ah, spi);
+  if (found == nullptr) return ControlReply::failure("there is no such SA");
+  if (found->installed_by.load(std::memory_order_relaxed) == SaInstaller::ike)
+    return ask_ike("clear crypto sa", {{"spi", spi}});
+  return command_clear({{"spi", spi}, {"peer", peer_of(*found).address.text()}});
+}
+
+// clear crypto sa [peer A] [map NAME] [interface NAME] [spi SPI] [entry A esp SPI]
 ControlReply Node::command_clear(const json& args) {
+  if (args.contains("entry")) return command_clear_entry(args["entry"]);
   const auto text = [&](const char* key) {
     return args.contains(key) && args[key].is_string() ? args[key].get<std::string>() : "";
   };

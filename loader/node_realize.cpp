@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "loader/acl_hits.hpp"
 #include "loader/facts.hpp"
 #include "loader/node.hpp"
 #include "loader/plan_sa.hpp"
@@ -273,7 +274,12 @@ Result<void> Node::enter_interface(const config::Document& document, const Plann
 }
 
 Result<void> Node::switch_policies(const Plan& plan) {
-  std::vector<std::uint32_t> replaced;
+  struct Replaced {
+    std::string interface;
+    std::uint32_t generation;
+    std::vector<std::string> before, now;
+  };
+  std::vector<Replaced> replaced;
   for (const PlannedInterface& planned : plan.interfaces) {
     InstalledInterface& installed = state_.interfaces[planned.name];
     const auto text = planned.policy_text();
@@ -281,21 +287,25 @@ Result<void> Node::switch_policies(const Plan& plan) {
     const std::uint32_t generation = planned.rules.empty() ? 0 : new_generation();
     if (generation != 0) POSTERN_CHECK(kernel_->write_policy(planned, generation));
     POSTERN_CHECK(tell_generations());
-    POSTERN_CHECK(kernel_->switch_policy(planned.ifindex, generation));
-    POSTERN_CHECK(switch_ports(plan, planned.name, generation));
-    replaced.push_back(std::exchange(installed.generation, generation));
+    POSTERN_CHECK(kernel_->switch_policy(planned, generation));
+    POSTERN_CHECK(switch_ports(plan, planned, generation));
+    replaced.push_back({planned.name, std::exchange(installed.generation, generation),
+                        hit_keys(planned.name, installed.policy_text), hit_keys(planned.name, text)});
     installed.policy_text = text;
   }
   POSTERN_CHECK(tell_generations());
   if (!replaced.empty()) retire_generations();
-  for (const auto generation : replaced) POSTERN_CHECK(kernel_->remove_policy(generation));
+  for (const Replaced& one : replaced) {
+    POSTERN_TRY(counted, kernel_->remove_policy(one.generation));
+    fold_hits(state_.acl_hits, one.before, counted, one.interface, one.now);
+  }
   return {};
 }
 
-Result<void> Node::switch_ports(const Plan& plan, const std::string& bond, std::uint32_t generation) {
+Result<void> Node::switch_ports(const Plan& plan, const PlannedInterface& bond, std::uint32_t generation) {
   for (const PlannedInterface& port : plan.interfaces) {
-    if (port.part_of != bond) continue;
-    POSTERN_CHECK(kernel_->switch_policy(port.ifindex, generation));
+    if (port.part_of != bond.name) continue;
+    POSTERN_CHECK(kernel_->switch_policy(port, generation));
     state_.interfaces[port.name].generation = generation;
   }
   return {};

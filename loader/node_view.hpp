@@ -85,6 +85,15 @@ struct WorkerView {
   std::uint64_t split = 0, merged = 0, made = 0, held = 0, wakeups = 0, system_calls = 0, handed = 0, helped = 0;
 };
 
+// One rule of an access list as an interface's policy has it, in the policy's order.
+struct RuleView {
+  std::string interface, map;
+  std::uint32_t sequence = 0;  // map entry
+  std::string acl;
+  std::uint32_t ace = 0;      // index in it
+  std::uint64_t packets = 0;  // that it decided
+};
+
 struct NodeView {
   std::string node;
   std::string state;  // "running", "degraded: WHY", "blocked"
@@ -95,7 +104,9 @@ struct NodeView {
   WorkerView worker;
   std::vector<DeviceView> devices;
   std::vector<FlowView> flows;
-  nlohmann::json ike;  // what postern-ike says to "show crypto session"; null: nothing
+  std::vector<RuleView> rules;
+  std::vector<std::string> time_ranges;  // that hold
+  nlohmann::json ike;                    // what postern-ike says to "show crypto session"; null: nothing
   std::array<std::uint64_t, drop_count> kernel_drops{};  // BPF
   std::array<std::uint64_t, drop_count> worker_drops{};  // counter page
 };

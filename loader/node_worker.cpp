@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 
 #include "base/log.hpp"
+#include "loader/facts.hpp"
 #include "loader/node.hpp"
 
 namespace postern::loader {
@@ -178,6 +179,7 @@ Result<void> Node::on_sa_event(const ChannelMessage& event) {
 // A worker that lives but does not answer serves nobody.
 void Node::check_worker() {
   loop_->after(heartbeat, [this] { check_worker(); });
+  if (time_ranges_that_hold(document_) != facts_.time_ranges) look_again_soon(Duration::zero());
   if (!worker_) return;
   const auto answered = worker_->link.refresh_counters();
   unanswered_ = answered ? 0 : worker_->link.silent() ? most_unanswered : unanswered_ + 1;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include <fmt/format.h>
+
+#include "loader/plan_acl.hpp"
 #include "loader/plan_sa.hpp"
 #include "loader/plan_stack.hpp"
 #include "maps/counters.hpp"
@@ -19,27 +22,25 @@ std::string text_of(const std::vector<config::PortRange>& ranges) {
   return text.empty() ? " any" : text;
 }
 
+// What tells the rule from others of the same 5-tuple.
+std::string options_text(const config::Ace& ace) {
+  std::string out;
+  for (const auto& range : icmp_ranges(ace)) out += fmt::format(" icmp {}-{}", range.first, range.last);
+  const auto traffic_class = ace.options.traffic_class();
+  if (traffic_class.mask != 0) out += fmt::format(" class {}/{}", traffic_class.mask, traffic_class.value);
+  if (ace.options.established) out += " established";
+  if (const auto& flags = ace.options.tcp_flags)
+    out += fmt::format(" flags {}/{} {}", flags->set, flags->clear, flags->all ? "all" : "any");
+  return out;
+}
+
 // Stable while the ACE says the same, wherever it stands in its list.
 std::string flow_key(const config::CryptoMap& map, const config::MapEntry& entry, const config::Interface& interface,
                      const config::Ace& ace) {
   return "map " + map.name + " " + std::to_string(entry.sequence) + " " + interface.name + ": " +
          std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
-         ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "");
-}
-
-postern_log log_of(config::AceLog log) {
-  switch (log) {
-    case config::AceLog::match: return POSTERN_LOG_MATCH;
-    case config::AceLog::input: return POSTERN_LOG_INPUT;
-    case config::AceLog::none: break;
-  }
-  return POSTERN_LOG_NONE;
-}
-
-std::vector<PolicyPortRange> ports_of(const std::vector<config::PortRange>& ranges) {
-  std::vector<PolicyPortRange> out;
-  for (const auto& range : ranges) out.push_back({range.first, range.last});
-  return out;
+         ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "") +
+         options_text(ace);
 }
 
 class Planner {
@@ -52,6 +53,7 @@ class Planner {
     plan_.threads = planned_threads(document_, facts_);
     for (const config::Interface& interface : document_.interfaces) POSTERN_CHECK(add_interface(interface));
     for (const config::Tunnel& tunnel : document_.tunnels) POSTERN_CHECK(add_tunnel(tunnel));
+    for (PlannedInterface& interface : plan_.interfaces) interface.flags |= policy_flags(interface.rules);
     POSTERN_CHECK(check_stacks(document_, facts_, plan_.interfaces));
     add_ports(facts_, plan_.interfaces);
     add_devices();
@@ -106,31 +108,6 @@ class Planner {
     return {};
   }
 
-  static PolicyRule rule_of(const config::Acl& acl, const config::Ace& ace, std::uint32_t entry) {
-    PolicyRule rule;
-    rule.entry = entry;
-    rule.permit = ace.action == config::Action::permit;
-    if (ace.protocol != 0) rule.protocol = ace.protocol;
-    rule.source = ace.source;
-    rule.destination = ace.destination;
-    rule.source_ports = ports_of(ace.source_ports);
-    rule.destination_ports = ports_of(ace.destination_ports);
-    if (ace.fragments) rule.fragments = PolicyFragments::only;
-    rule.log = log_of(ace.log);
-    rule.name = acl.name + " rule " + std::to_string(ace.sequence);
-    return rule;
-  }
-
-  // RFC 4301 §7.2: behind a permit with ports, the rule and flow of the fragments that have none.
-  PolicyRule fragments_of(PolicyRule rule, PlannedFlow flow, const std::string& key) {
-    rule.fragments = PolicyFragments::only;
-    rule.source_ports.clear();
-    rule.destination_ports.clear();
-    flow.later_fragments = true;
-    rule.flow = new_flow(std::move(flow), key + " fragments");
-    return rule;
-  }
-
   Result<void> add_entry(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
                          const config::MapEntry& entry, std::uint32_t entry_offset) {
     const std::string key = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
@@ -142,13 +119,14 @@ class Planner {
       return fail("crypto map " + key + ": its ACL or transform set does not exist");
     std::vector<std::uint32_t> flows;
     std::vector<const config::Ace*> permits;
-    auto& rules = interface_of(link, interface.vrf).rules;
+    PlannedInterface& planned = interface_of(link, interface.vrf);
     for (std::uint32_t index = 0; index < acl->rules.size(); ++index) {
       const config::Ace& ace = acl->rules[index];
-      PolicyRule rule = rule_of(*acl, ace, entry.sequence + entry_offset);
-      if (rule.names_ports()) interface_of(link, interface.vrf).flags |= POSTERN_IF_PORTS;
+      if (!ace.options.time_range.empty() && !facts_.time_ranges.contains(ace.options.time_range)) continue;
+      PolicyRule rule = policy_rule(*acl, ace, entry.sequence + entry_offset);
+      planned.origins.push_back({map.name, entry.sequence, acl->name, index});
       if (!rule.permit) {
-        rules.push_back(std::move(rule));
+        planned.rules.push_back(std::move(rule));
         continue;
       }
       const PlannedFlow flow{0, "", key, map.name, entry.sequence, index, interface.name, false, std::nullopt};
@@ -156,10 +134,13 @@ class Planner {
       rule.flow = new_flow(flow, book_key);
       flows.push_back(rule.flow);
       permits.push_back(&ace);
-      const bool apart = entry.negotiated && rule.names_ports() && entry.separate_fragment_sa;
-      if (apart) rule.fragments = PolicyFragments::not_;
-      rules.push_back(rule);
-      if (apart) rules.push_back(fragments_of(std::move(rule), flow, book_key));
+      // RFC 4301 §7.2: a flow of their own for the fragments that have no ports.
+      if (entry.negotiated && rule.names_ports() && entry.separate_fragment_sa) {
+        PlannedFlow later = flow;
+        later.later_fragments = true;
+        rule.fragment_flow = new_flow(std::move(later), book_key + " fragments");
+      }
+      planned.rules.push_back(std::move(rule));
     }
     if (flows.empty()) return {};
     const auto local = local_address(document_, link, entry.peer.family());
@@ -384,16 +365,7 @@ void FlowBook::keep_only(const std::map<std::string, std::uint32_t>& kept) {
 
 std::string PlannedInterface::policy_text() const {
   std::string text;
-  const auto ports = [](const std::vector<PolicyPortRange>& ranges) {
-    std::string out = "[";
-    for (const auto& range : ranges) out += std::to_string(range.first) + "-" + std::to_string(range.last) + " ";
-    return out + "]";
-  };
-  for (const PolicyRule& rule : rules)
-    text += std::to_string(rule.entry) + (rule.permit ? "+" : "-") + std::to_string(rule.flow) + " " +
-            (rule.protocol ? std::to_string(*rule.protocol) : "ip") + " " + rule.source.text() +
-            ports(rule.source_ports) + " " + rule.destination.text() + ports(rule.destination_ports) + " " +
-            std::to_string(static_cast<unsigned>(rule.fragments)) + std::to_string(rule.log) + " " + rule.name + "\n";
+  for (const PolicyRule& rule : rules) text += rule_text(rule) + "\t" + rule.name + " " + rule.log_tag + "\n";
   return text;
 }
 

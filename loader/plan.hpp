@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -53,7 +54,8 @@ struct Facts {
   std::vector<LinkFacts> links;  // of the interfaces, TunnelN and steer devices that exist
   std::string steer;             // name of the steer TAP
   std::uint32_t cpus = 1;
-  std::vector<VrfFacts> vrfs;  // every VRF device there is
+  std::vector<VrfFacts> vrfs;         // every VRF device there is
+  std::set<std::string> time_ranges;  // of the document, that hold now
   [[nodiscard]] const LinkFacts* find(std::string_view name) const;
   [[nodiscard]] const LinkFacts* find(std::uint32_t ifindex) const;
   [[nodiscard]] const VrfFacts* vrf_of_table(std::uint32_t table) const;
@@ -89,8 +91,16 @@ struct PlannedInterface {
   std::string part_of;
   bool has_ports = false;         // a bond: its ports run XDP, it does not
   std::vector<PolicyRule> rules;  // empty: no crypto map
+  struct RuleOrigin {
+    std::string map;
+    std::uint32_t sequence = 0;
+    std::string acl;
+    std::uint32_t ace = 0;  // index in it
+  };
+  std::vector<RuleOrigin> origins;  // of each rule
   bool operator==(const PlannedInterface&) const;
-  // Equal text, equal policy: tells over a restart whether the kernel's generation still is what is wanted.
+  // Equal text, equal policy: tells over a restart whether the kernel's generation still is what is wanted. A line a
+  // rule: rule_text() (loader/plan_acl.hpp), a tab, its name and log tag.
   [[nodiscard]] std::string policy_text() const;
 };
 

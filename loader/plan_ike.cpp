@@ -4,6 +4,7 @@
 #include <array>
 
 #include "config/ikev2_lookup.hpp"
+#include "loader/plan_acl.hpp"
 #include "loader/plan_sa.hpp"
 
 namespace postern::loader {
@@ -257,8 +258,9 @@ class IkePlanner {
       one.initiate = initiate_of(entry.initiate);
       // Fragments are not for transport mode (RFC 4303 §3.3.4).
       if (!flow.later_fragments) POSTERN_CHECK(set_mode(one, entry, between_ends(selectors, *local, entry.peer)));
-      one.local = side_of(ace.source, ace.protocol, ace.source_ports);
-      one.remote = side_of(ace.destination, ace.protocol, ace.destination_ports);
+      one.local = side_of(ace.source, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.source_ports);
+      one.remote =
+          side_of(ace.destination, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.destination_ports);
       one.later_fragments = flow.later_fragments || (ace.fragments && ace.protocol != 0);
       if (one.later_fragments) {
         one.local = opaque_side(ace.source, ace.protocol);

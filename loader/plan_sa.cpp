@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crypto/overhead.hpp"
+#include "loader/plan_acl.hpp"
 
 namespace postern::loader {
 namespace {
@@ -186,11 +187,17 @@ std::optional<IpAddress> tunnel_local_address(const config::Document& document, 
 Result<std::vector<TrafficSelector>> selectors_of(const std::vector<const config::Ace*>& permits) {
   std::vector<TrafficSelector> out;
   const std::vector<config::PortRange> any_port(1);
-  for (const config::Ace* const ace : permits)
+  for (const config::Ace* const ace : permits) {
+    // Both sides of ICMP have its type and code (worker/selectors.cpp).
+    for (const auto& both : icmp_ranges(*ace))
+      out.push_back({ace->source.first(), ace->source.last(), ace->destination.first(), ace->destination.last(),
+                     both.first, both.last, both.first, both.last, ace->protocol, true});
+    if (ace->options.icmp_type) continue;
     for (const auto& source : ace->source_ports.empty() ? any_port : ace->source_ports)
       for (const auto& destination : ace->destination_ports.empty() ? any_port : ace->destination_ports)
         out.push_back({ace->source.first(), ace->source.last(), ace->destination.first(), ace->destination.last(),
                        source.first, source.last, destination.first, destination.last, ace->protocol, true});
+  }
   if (out.size() > max_selectors)
     return fail("an SA holds at most " + std::to_string(max_selectors) + " traffic selectors; the ACL needs " +
                 std::to_string(out.size()));

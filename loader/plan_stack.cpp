@@ -66,7 +66,7 @@ void add_ports(const Facts& facts, std::vector<PlannedInterface>& interfaces) {
       part.name = port.name;
       part.ifindex = port.ifindex;
       part.vrf = bond.vrf;
-      part.flags = POSTERN_IF_OUTSIDE | (bond.flags & POSTERN_IF_PORTS);
+      part.flags = POSTERN_IF_OUTSIDE | (bond.flags & POSTERN_IF_POLICY);
       part.mac = port.mac;
       part.part_of = bond.name;
       ports.push_back(std::move(part));

@@ -20,6 +20,7 @@ struct Row {
   Result<json> (*build)(const json&, const NodeView&);
 };
 constexpr std::array rows = {
+    Row{"show access-lists", show_access_lists},
     Row{"show crypto map", show_crypto_map},
     Row{"show crypto ipsec sa", show_crypto_ipsec_sa},
     Row{"show crypto ipsec transform-set", show_crypto_ipsec_transform_set},

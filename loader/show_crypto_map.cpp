@@ -1,37 +1,13 @@
 // show crypto map (SO-06). Manual entries have no sample in the guide: SPIs both ways, keys masked.
 #include "config/render.hpp"
 #include "loader/show.hpp"
+#include "loader/show_acl.hpp"
 #include "loader/show_support.hpp"
 
 namespace postern::loader {
 namespace {
 
 using nlohmann::json;
-
-std::string side_text(const Prefix& prefix, const std::optional<std::uint32_t>& wildcard) {
-  if (wildcard) return prefix.address.text() + " " + IpAddress::v4(*wildcard).text();
-  return prefix.length == 0 ? "any" : prefix.text();
-}
-
-json rule_json(const config::Ace& rule, Family family) {
-  json out = {{"sequence", rule.sequence},
-              {"action", rule.action == config::Action::permit ? "permit" : "deny"},
-              {"proto", rule.protocol == 0 ? (family == Family::v4 ? "ip" : "ipv6") : std::to_string(rule.protocol)},
-              {"src", side_text(rule.source, rule.source_wildcard)},
-              {"dst", side_text(rule.destination, rule.destination_wildcard)}};
-  if (!rule.source_ports.empty()) out["src_ports"] = ports_json(rule.source_ports);
-  if (!rule.destination_ports.empty()) out["dst_ports"] = ports_json(rule.destination_ports);
-  if (rule.fragments) out["fragments"] = true;
-  if (rule.log != config::AceLog::none) out["log"] = rule.log == config::AceLog::input ? "log-input" : "log";
-  return out;
-}
-
-json acl_json(const NodeView& view, const std::string& name) {
-  json rules = json::array();
-  if (const config::Acl* const acl = config::find_named(view.document.acls, name))
-    for (const config::Ace& rule : acl->rules) rules.push_back(rule_json(rule, acl->family));
-  return {{"name", name}, {"rules", std::move(rules)}};
-}
 
 json key_json(const config::ManualSa& esp, const config::ManualSa& ah, std::uint16_t cpi) {
   json out = json::object();
@@ -92,7 +68,8 @@ json map_json(const NodeView& view, const config::CryptoMap& map) {
       add_negotiation(out, view, {entry.ikev2_profile, entry.pfs, entry.sa, entry.initiate});
     else
       add_keys(out, entry.keys);
-    out["acl"] = acl_json(view, entry.acl);
+    out["acl"] = acl_json(
+        view, entry.acl, [&](const RuleView& rule) { return rule.map == map.name && rule.sequence == entry.sequence; });
     out["transform_sets"] = json::array();
     for (const std::string& set : entry.transform_sets) out["transform_sets"].push_back(transforms_json(view, set));
   }

@@ -19,7 +19,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedDevice, kind, name, ifindex, queue, th
 
 namespace {
 
-constexpr int state_version = 1;
+constexpr int state_version = 2;
 constexpr std::size_t max_state_bytes = 16U << 20;
 
 Result<std::string> read_bounded(int fd, const std::string& path) {
@@ -61,7 +61,8 @@ std::string State::to_json() const {
                          {"worker_devices", worker_devices},
                          {"interfaces", interfaces},
                          {"sas", sas},
-                         {"made", made}};
+                         {"made", made},
+                         {"acl_hits", acl_hits}};
   return document.dump(1) + "\n";
 }
 
@@ -83,6 +84,7 @@ Result<State> State::from_json(std::string_view text) try {
   document.at("interfaces").get_to(state.interfaces);
   document.at("sas").get_to(state.sas);
   document.at("made").get_to(state.made);
+  document.at("acl_hits").get_to(state.acl_hits);
   return state;
 } catch (const json::exception& error) {
   return fail(std::string("state file: ") + error.what());

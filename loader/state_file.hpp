@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "loader/acl_hits.hpp"
 #include "loader/devices.hpp"
 #include "loader/plan.hpp"
 #include "loader/process.hpp"
@@ -44,6 +45,7 @@ struct State {
   std::map<std::string, InstalledInterface> interfaces;
   std::map<std::string, InstalledSaPair> sas;
   UndoList made;
+  AclHits acl_hits;
 
   [[nodiscard]] std::string to_json() const;
   [[nodiscard]] static Result<State> from_json(std::string_view text);

@@ -7,6 +7,7 @@
 #include <sys/utsname.h>
 
 #include "crypto/overhead.hpp"
+#include "loader/acl_hits.hpp"
 #include "loader/bpf_programs.hpp"
 
 namespace postern::loader {
@@ -241,6 +242,19 @@ FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uin
   return flow;
 }
 
+void add_rules(const ViewSources& from, NodeView& view) {
+  for (const PlannedInterface& planned : from.plan.interfaces) {
+    const auto installed = from.installed.interfaces.find(planned.name);
+    if (planned.rules.empty() || installed == from.installed.interfaces.end()) continue;
+    const auto packets = hits_of(from.installed.acl_hits, from.maps, installed->second.generation,
+                                 hit_keys(planned.name, planned.policy_text()));
+    for (std::size_t i = 0; i < planned.origins.size() && i < packets.size(); ++i) {
+      const auto& origin = planned.origins[i];
+      view.rules.push_back({planned.name, origin.map, origin.sequence, origin.acl, origin.ace, packets[i]});
+    }
+  }
+}
+
 }  // namespace
 
 SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_ns) {
@@ -286,6 +300,8 @@ NodeView build_view(const ViewSources& from) {
   add_kernel_drops(from, view);
   add_devices(from, view);
   add_queues(from, view);
+  add_rules(from, view);
+  view.time_ranges.assign(from.facts.time_ranges.begin(), from.facts.time_ranges.end());
   const auto now_ns = monotonic_ns();
   const auto negotiated = negotiated_flows(from.memory);
   for (const PlannedFlow& flow : from.plan.flows) {

@@ -82,10 +82,15 @@ std::string named(std::size_t index, const PolicyRule& rule) {
 Result<void> check_rule(std::size_t index, const PolicyRule& rule) {
   if (rule.source.family() != rule.destination.family()) return fail(named(index, rule) + ": mixes IPv4 and IPv6");
   if (rule.permit && rule.flow == 0) return fail(named(index, rule) + ": a permit needs a flow");
-  if (rule.names_ports() && rule.fragments == PolicyFragments::only)
+  if (rule.looks_inside() && rule.fragments == PolicyFragments::only)
     return fail(named(index, rule) + ": fragments have no ports");
-  if (rule.names_ports() && (!rule.protocol || !has_ports(*rule.protocol)))
+  const bool icmp = rule.protocol && is_icmp(*rule.protocol);
+  if (rule.names_ports() && !icmp && (!rule.protocol || !has_ports(*rule.protocol)))
     return fail(named(index, rule) + ": names ports, but its protocol has none");
+  if (icmp && !rule.destination_ports.empty())
+    return fail(named(index, rule) + ": ICMP's type and code are source ports");
+  if (!rule.tcp_flags.any() && rule.protocol != std::uint8_t{6})
+    return fail(named(index, rule) + ": names TCP flags, but is not of TCP");
   for (const auto* ranges : {&rule.source_ports, &rule.destination_ports})
     for (const PolicyPortRange& range : *ranges)
       if (range.first > range.last) return fail(named(index, rule) + ": empty port range");
@@ -133,7 +138,19 @@ PolicyImage::Rows<postern_port_key> port_rows(std::uint32_t generation, Nodes no
   return rows;
 }
 
-// Two rows a protocol: for packets with their ports, and for non-initial fragments.
+template <class Takes>
+void add_class_rows(PolicyImage::Rows<postern_protocol_key>& rows, const PolicyInput& policy, std::uint32_t first,
+                    std::uint32_t count, Takes takes) {
+  for (std::uint32_t value = 0; value < count; ++value) {
+    postern_ace_bits bits{};
+    for (RuleIndex i = 0; i < policy.rules.size(); ++i)
+      if (takes(policy.rules[i], static_cast<std::uint8_t>(value))) set_bit(bits, i);
+    rows.emplace_back(postern_protocol_key{policy.generation, first + value}, bits);
+  }
+}
+
+// Two rows a protocol: for packets with their ports, and for non-initial fragments. Behind them the rows of what the
+// policy asks for besides.
 PolicyImage::Rows<postern_protocol_key> protocol_rows(const PolicyInput& policy) {
   std::set<std::uint32_t> protocols = {POSTERN_PROTOCOL_OTHER};
   for (const PolicyRule& rule : policy.rules)
@@ -150,9 +167,17 @@ PolicyImage::Rows<postern_protocol_key> protocol_rows(const PolicyInput& policy)
     rows.emplace_back(postern_protocol_key{policy.generation, protocol}, whole);
     rows.emplace_back(postern_protocol_key{policy.generation, protocol + POSTERN_PROTOCOL_FRAGMENT}, fragment);
   }
+  const std::uint32_t asks = policy_flags(policy.rules);
+  if ((asks & POSTERN_IF_CLASSES) != 0)
+    add_class_rows(rows, policy, POSTERN_ROW_CLASS, 256,
+                   [](const PolicyRule& rule, std::uint8_t value) { return rule.traffic_class.takes(value); });
+  if ((asks & POSTERN_IF_TCP_FLAGS) != 0)
+    add_class_rows(rows, policy, POSTERN_ROW_TCP_FLAGS, POSTERN_TCP_FLAGS + 1,
+                   [](const PolicyRule& rule, std::uint8_t value) { return rule.tcp_flags.takes(value); });
   return rows;
 }
 
+// In order, and behind them the rows of fragment flows.
 std::vector<std::pair<postern_ace_key, postern_ace>> ace_rows(const PolicyInput& policy) {
   std::vector<std::pair<postern_ace_key, postern_ace>> rows;
   const auto& rules = policy.rules;
@@ -170,6 +195,12 @@ std::vector<std::pair<postern_ace_key, postern_ace>> ace_rows(const PolicyInput&
       rows.emplace_back(postern_ace_key{policy.generation, static_cast<std::uint32_t>(i)}, ace);
     }
     first = last + 1;
+  }
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (!rules[i].permit || rules[i].fragment_flow == 0) continue;
+    postern_ace apart = rows[i].second;
+    apart.flow = rules[i].fragment_flow;
+    rows.emplace_back(postern_ace_key{policy.generation, static_cast<std::uint32_t>(i) + POSTERN_FRAGMENT_ROW}, apart);
   }
   return rows;
 }
@@ -191,6 +222,12 @@ const postern_ace_bits* find_longest(const PolicyImage::Rows<Key>& rows, const K
     if (lpm_covers(row.first, wanted) && (best == nullptr || row.first.prefix_length > best->first.prefix_length))
       best = &row;
   return best == nullptr ? nullptr : &best->second;
+}
+
+// Null: the policy does not ask.
+const postern_ace_bits* find_row(const PolicyImage& image, std::uint32_t row) {
+  const auto found = std::ranges::find_if(image.protocols, [&](const auto& one) { return one.first.protocol == row; });
+  return found == image.protocols.end() ? nullptr : &found->second;
 }
 
 const postern_ace_bits* find_protocol(const PolicyImage& image, const PolicyPacket& packet) {
@@ -216,7 +253,23 @@ const postern_ace_bits* find_port(const PolicyImage::Rows<postern_port_key>& row
       rows, {.prefix_length = 32 + 16, .generation = generation, .port = __builtin_bswap16(port), .reserved = {}});
 }
 
+std::uint32_t fragment_flow(const PolicyImage& image, std::uint32_t index) {
+  for (const auto& [key, ace] : image.aces)
+    if (key.index == index + POSTERN_FRAGMENT_ROW) return ace.flow;
+  return image.aces[index].second.flow;
+}
+
 }  // namespace
+
+std::uint32_t policy_flags(const std::vector<PolicyRule>& rules) {
+  std::uint32_t flags = 0;
+  for (const PolicyRule& rule : rules) {
+    if (rule.looks_inside()) flags |= POSTERN_IF_PORTS;
+    if (rule.traffic_class.mask != 0) flags |= POSTERN_IF_CLASSES;
+    if (!rule.tcp_flags.any()) flags |= POSTERN_IF_TCP_FLAGS;
+  }
+  return flags;
+}
 
 Result<PolicyImage> compile(const PolicyInput& policy) {
   POSTERN_CHECK(check(policy));
@@ -248,13 +301,18 @@ PolicyVerdict classify(const PolicyImage& image, const PolicyPacket& packet) {
     vectors.push_back(find_port(image.source_ports, image.generation, packet.source_port));
     vectors.push_back(find_port(image.destination_ports, image.generation, packet.destination_port));
   }
+  if (!packet.later_fragment && is_icmp(packet.protocol))
+    vectors.push_back(find_port(image.source_ports, image.generation, packet.source_port));
   if (std::ranges::count(vectors, nullptr) != 0) return {};
-  for (std::uint32_t index = 0; index < image.aces.size(); ++index) {
+  if (const auto* const bits = find_row(image, POSTERN_ROW_CLASS + packet.traffic_class)) vectors.push_back(bits);
+  if (!packet.later_fragment && packet.protocol == 6)
+    if (const auto* const bits = find_row(image, POSTERN_ROW_TCP_FLAGS + packet.tcp_flags)) vectors.push_back(bits);
+  for (std::uint32_t index = 0; index < image.aces.size() && image.aces[index].first.index == index; ++index) {
     const bool candidate = std::ranges::all_of(
         vectors, [&](const auto* bits) { return (bits->words[index / 64] >> (index % 64) & 1) != 0; });
     if (!candidate) continue;
     const postern_ace& ace = image.aces[index].second;
-    if (ace.action == POSTERN_PERMIT) return {ace.flow, index};
+    if (ace.action == POSTERN_PERMIT) return {packet.later_fragment ? fragment_flow(image, index) : ace.flow, index};
     index = ace.last_ace;
   }
   return {};

@@ -5,10 +5,12 @@
 // Semantics, shared by the compiler, the BPF programs and evaluate():
 // - First match wins. A deny ends its own entry only: later entries are still asked (TS-03). Nothing matches: bypass.
 // - IPv4 rules match IPv4 packets alone, IPv6 rules IPv6 alone; "any" of one family does not cover the other.
-// - Ports are those of TCP, UDP, UDP-Lite, SCTP and DCCP.
-// - A non-initial fragment has no ports. It matches a permit by addresses and protocol alone, unless the rule leaves
-//   fragments to another (PolicyFragments), and never a deny that names ports: so what cannot be told apart is
-//   protected and does not leak (RFC 4301 §7).
+// - Ports are those of TCP, UDP, UDP-Lite, SCTP and DCCP. Type and code of ICMP and ICMPv6 are a source port, type in
+//   the upper eight bits (RFC 4301 §4.4.1.1).
+// - A non-initial fragment has no ports and no TCP flags. It matches a permit by addresses and protocol alone, and
+// never
+//   a deny that names either: so what cannot be told apart is protected and does not leak (RFC 4301 §7). The permit may
+//   have a flow of its own for it.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +21,7 @@
 
 #include "base/net_types.hpp"
 #include "base/result.hpp"
-#include "maps/abi.h"
+#include "maps/abi_options.h"
 
 namespace postern {
 
@@ -30,8 +32,25 @@ struct PolicyPortRange {
 // What a rule has to do with non-initial fragments.
 enum class PolicyFragments : std::uint8_t {
   also,  // they match it as whole packets do, as far as it can be told
-  not_,  // none matches: another rule has them (RFC 4301 §7.2: an SA of their own)
   only,  // nothing else matches; such a rule names no ports
+};
+
+// DSCP, precedence and TOS are parts of one byte. mask 0: any.
+struct PolicyClass {
+  std::uint8_t mask = 0, value = 0;
+  [[nodiscard]] bool takes(std::uint8_t traffic_class) const { return (traffic_class & mask) == value; }
+};
+
+// TCP flags, FIN 1 to URG 32, that shall be set and that shall not. Nothing in both: any.
+struct PolicyTcpFlags {
+  std::uint8_t set = 0, clear = 0;
+  bool all = false;  // all of them as they shall be; else one is enough ("established": ACK or RST)
+  [[nodiscard]] bool any() const { return (set | clear) == 0; }
+  [[nodiscard]] bool takes(std::uint8_t flags) const {
+    if (any()) return true;
+    if (all) return (flags & set) == set && (flags & clear) == 0;
+    return (flags & set) != 0 || (~flags & clear) != 0;
+  }
 };
 
 // One ACE. source and destination are of one family, seen in the outbound direction.
@@ -39,16 +58,21 @@ struct PolicyRule {
   std::uint32_t entry = 0;  // sequence number of the crypto map entry
   bool permit = true;
   std::uint32_t flow = 0;                                        // permit: node-wide flow id, not 0
+  std::uint32_t fragment_flow = 0;                               // permit: of non-initial fragments; 0: the same
   std::optional<std::uint8_t> protocol;                          // empty: any
   Prefix source, destination;                                    // host bits are ignored
   std::vector<PolicyPortRange> source_ports, destination_ports;  // empty: any
+  PolicyClass traffic_class{};
+  PolicyTcpFlags tcp_flags{};
   PolicyFragments fragments = PolicyFragments::also;
   postern_log log = POSTERN_LOG_NONE;
   std::string name{};  // as a log record calls it: "101 rule 10"
+  std::string log_tag{};
   [[nodiscard]] bool names_ports() const { return !source_ports.empty() || !destination_ports.empty(); }
+  [[nodiscard]] bool looks_inside() const { return names_ports() || !tcp_flags.any(); }  // behind the IP headers
   // A non-initial fragment of its addresses and protocol matches it.
   [[nodiscard]] bool takes_later_fragments() const {
-    return fragments == PolicyFragments::only || (fragments == PolicyFragments::also && (permit || !names_ports()));
+    return fragments == PolicyFragments::only || permit || !looks_inside();
   }
   [[nodiscard]] bool takes_whole_packets() const { return fragments != PolicyFragments::only; }
 };
@@ -69,9 +93,14 @@ struct PolicyInput {
 struct PolicyPacket {
   IpAddress source, destination;
   std::uint8_t protocol = 0;
-  std::uint16_t source_port = 0, destination_port = 0;  // host order
+  std::uint16_t source_port = 0, destination_port = 0;  // host order; ICMP: type and code, 0
   bool later_fragment = false;
+  std::uint8_t traffic_class = 0;
+  std::uint8_t tcp_flags = 0;
 };
+
+// What its rules look at: POSTERN_IF_POLICY.
+[[nodiscard]] std::uint32_t policy_flags(const std::vector<PolicyRule>& rules);
 
 struct PolicyVerdict {
   std::uint32_t flow = 0;      // 0: bypass
@@ -109,5 +138,6 @@ struct PolicyImage {
 [[nodiscard]] constexpr bool has_ports(std::uint8_t protocol) {
   return protocol == 6 || protocol == 17 || protocol == 33 || protocol == 132 || protocol == 136;
 }
+[[nodiscard]] constexpr bool is_icmp(std::uint8_t protocol) { return protocol == 1 || protocol == 58; }
 
 }  // namespace postern

@@ -56,7 +56,7 @@ Result<void> PolicyWriter::write(const PolicyImage& image) const {
     POSTERN_CHECK(write_rows(maps_->destination_ports, image.destination_ports));
     POSTERN_CHECK(write_rows(maps_->aces, image.aces));
     for (const auto& [key, ace] : image.aces)
-      if (ace.action == POSTERN_PERMIT) POSTERN_CHECK(maps_->ace_hits.update(key, postern_count{}));
+      if (key.index < POSTERN_FRAGMENT_ROW) POSTERN_CHECK(maps_->ace_hits.update(key, postern_count{}));
     return {};
   };
   auto written = write_all();
@@ -67,14 +67,16 @@ Result<void> PolicyWriter::write(const PolicyImage& image) const {
   return written;
 }
 
-Result<void> PolicyWriter::switch_interface(std::uint32_t ifindex, std::uint32_t generation) const {
+Result<void> PolicyWriter::switch_interface(std::uint32_t ifindex, std::uint32_t generation,
+                                            std::uint32_t policy_flags) const {
   POSTERN_TRY(interface, maps_->interfaces.lookup(ifindex));
   if (!interface) return fail("interface " + std::to_string(ifindex) + " has no entry", ENOENT);
   interface->generation = generation;
+  interface->flags = (interface->flags & ~static_cast<std::uint32_t>(POSTERN_IF_POLICY)) | policy_flags;
   return maps_->interfaces.update(ifindex, *interface, BPF_EXIST);
 }
 
-Result<void> PolicyWriter::remove(std::uint32_t generation) const {
+Result<std::map<std::uint32_t, std::uint64_t>> PolicyWriter::remove(std::uint32_t generation) const {
   POSTERN_TRY(ifindexes, maps_->interfaces.keys());
   for (const std::uint32_t ifindex : ifindexes) {
     POSTERN_TRY(interface, maps_->interfaces.lookup(ifindex));
@@ -84,7 +86,15 @@ Result<void> PolicyWriter::remove(std::uint32_t generation) const {
           EBUSY);
   }
   POSTERN_CHECK(wait_for_programs());
-  return erase_generation(*maps_, generation);
+  std::map<std::uint32_t, std::uint64_t> counted;
+  POSTERN_TRY(rules, maps_->ace_hits.keys());
+  for (const postern_ace_key& rule : rules) {
+    if (rule.generation != generation) continue;
+    POSTERN_TRY(hits, maps_->ace_hits.sum(rule));
+    if (hits.packets != 0) counted[rule.index] = hits.packets;
+  }
+  POSTERN_CHECK(erase_generation(*maps_, generation));
+  return counted;
 }
 
 Result<std::vector<std::uint32_t>> PolicyWriter::generations() const {

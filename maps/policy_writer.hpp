@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "maps/bpf_maps.hpp"
@@ -18,13 +19,15 @@ class PolicyWriter {
   // Writes all rows of the image. On error nothing of its generation is left.
   [[nodiscard]] Result<void> write(const PolicyImage& image) const;
 
-  // Puts `generation` (0: no policy) in force on the interface, by one write; the rest of its entry stays. ENOENT: the
-  // interface has no entry.
-  [[nodiscard]] Result<void> switch_interface(std::uint32_t ifindex, std::uint32_t generation) const;
+  // Puts `generation` (0: no policy) in force on the interface, together with what its rules look at (policy_flags()),
+  // by one write; the rest of its entry stays. ENOENT: the interface has no entry.
+  [[nodiscard]] Result<void> switch_interface(std::uint32_t ifindex, std::uint32_t generation,
+                                              std::uint32_t policy_flags) const;
 
-  // Waits until no program can still be using `generation` (one RCU grace period) and deletes its rows, hit counters
-  // and cached verdicts. EBUSY: an interface still names it.
-  [[nodiscard]] Result<void> remove(std::uint32_t generation) const;
+  // Waits until no program can still be using `generation` (one RCU grace period), deletes its rows, hit counters and
+  // cached verdicts, and returns the packets that its rules had counted, by their index. EBUSY: an interface still
+  // names it.
+  [[nodiscard]] Result<std::map<std::uint32_t, std::uint64_t>> remove(std::uint32_t generation) const;
 
   // Generations that have rows now, in rising order: after a restart those that no interface names are removed.
   [[nodiscard]] Result<std::vector<std::uint32_t>> generations() const;

@@ -16,12 +16,52 @@ struct FileHeader {
   std::uint32_t ranges = 0;
 };
 struct FileRule {
-  std::uint32_t ifindex = 0, entry = 0, flow = 0;
+  std::uint32_t ifindex = 0, entry = 0, flow = 0, fragment_flow = 0;
   std::uint32_t source_ranges = 0, destination_ranges = 0;
   Prefix source, destination;
   std::uint8_t permit = 0, any_protocol = 0, protocol = 0, fragments = 0;
+  std::uint8_t class_mask = 0, class_value = 0, flags_set = 0, flags_clear = 0, flags_all = 0;
+  std::uint8_t reserved[3]{};
 };
 static_assert(std::is_trivially_copyable_v<FileRule> && std::is_trivially_copyable_v<PolicyPortRange>);
+
+FileRule file_row_of(std::uint32_t ifindex, const PolicyRule& rule) {
+  FileRule row;
+  row.ifindex = ifindex;
+  row.entry = rule.entry;
+  row.flow = rule.flow;
+  row.fragment_flow = rule.fragment_flow;
+  row.source_ranges = static_cast<std::uint32_t>(rule.source_ports.size());
+  row.destination_ranges = static_cast<std::uint32_t>(rule.destination_ports.size());
+  row.source = rule.source;
+  row.destination = rule.destination;
+  row.permit = rule.permit ? 1 : 0;
+  row.any_protocol = rule.protocol ? 0 : 1;
+  row.protocol = rule.protocol.value_or(0);
+  row.fragments = static_cast<std::uint8_t>(rule.fragments);
+  row.class_mask = rule.traffic_class.mask;
+  row.class_value = rule.traffic_class.value;
+  row.flags_set = rule.tcp_flags.set;
+  row.flags_clear = rule.tcp_flags.clear;
+  row.flags_all = rule.tcp_flags.all ? 1 : 0;
+  return row;
+}
+
+// Its port ranges come apart.
+PolicyRule rule_of_file(const FileRule& row) {
+  PolicyRule rule;
+  rule.entry = row.entry;
+  rule.permit = row.permit != 0;
+  rule.flow = row.flow;
+  rule.fragment_flow = row.fragment_flow;
+  rule.source = row.source;
+  rule.destination = row.destination;
+  rule.fragments = static_cast<PolicyFragments>(row.fragments);
+  rule.traffic_class = {row.class_mask, row.class_value};
+  rule.tcp_flags = {row.flags_set, row.flags_clear, row.flags_all != 0};
+  if (row.any_protocol == 0) rule.protocol = row.protocol;
+  return rule;
+}
 
 template <class T>
 void append(std::vector<std::byte>& out, const T& value) {
@@ -59,7 +99,7 @@ std::uint32_t LoopPolicy::flow_for(std::uint32_t ifindex, const PolicyPacket& pa
   if (found == interfaces_.end()) return 0;
   const PolicyRule* maker = nullptr;
   for (const PolicyRule& rule : found->second.rules)
-    if (rule.permit && rule.flow == made_by) maker = &rule;
+    if (rule.permit && (rule.flow == made_by || rule.fragment_flow == made_by)) maker = &rule;
   return evaluate(found->second, packet, maker).flow;
 }
 
@@ -68,10 +108,7 @@ std::vector<std::byte> LoopPolicy::write(const Rules& rules) {
   std::vector<std::byte> rows, ranges;
   for (const auto& [ifindex, list] : rules) {
     for (const PolicyRule& rule : list) {
-      append(rows, FileRule{ifindex, rule.entry, rule.flow, static_cast<std::uint32_t>(rule.source_ports.size()),
-                            static_cast<std::uint32_t>(rule.destination_ports.size()), rule.source, rule.destination,
-                            static_cast<std::uint8_t>(rule.permit), static_cast<std::uint8_t>(!rule.protocol),
-                            rule.protocol.value_or(0), static_cast<std::uint8_t>(rule.fragments)});
+      append(rows, file_row_of(ifindex, rule));
       ++header.rules;
       for (const auto* ports : {&rule.source_ports, &rule.destination_ports})
         for (const PolicyPortRange& range : *ports) {
@@ -101,14 +138,7 @@ Result<LoopPolicy::Rules> LoopPolicy::read(Bytes file) {
   for (std::uint32_t i = 0; i < header.rules; ++i) {
     const auto row = parts.next<FileRule>();
     if (row.fragments > static_cast<std::uint8_t>(PolicyFragments::only)) return bad();
-    PolicyRule rule;
-    rule.entry = row.entry;
-    rule.permit = row.permit != 0;
-    rule.flow = row.flow;
-    rule.source = row.source;
-    rule.destination = row.destination;
-    rule.fragments = static_cast<PolicyFragments>(row.fragments);
-    if (row.any_protocol == 0) rule.protocol = row.protocol;
+    PolicyRule rule = rule_of_file(row);
     if (std::uint64_t{row.source_ranges} + row.destination_ranges > left) return bad();
     left -= row.source_ranges + row.destination_ranges;
     for (std::uint32_t n = 0; n < row.source_ranges; ++n) rule.source_ports.push_back(ranges.next<PolicyPortRange>());

@@ -29,6 +29,7 @@ PolicyPacket as_policy_sees(const SaSlot& slot) {
     out.source_port = made.local_port;
     out.destination_port = peer.port;
   }
+  out.traffic_class = made.dscp_copy ? 0 : static_cast<std::uint8_t>(made.dscp << 2);
   return out;
 }
 

@@ -17,7 +17,7 @@ bool protocol_has_ports(std::uint8_t protocol) {
          protocol == sctp || protocol == dccp || protocol == udp_lite;
 }
 
-bool is_icmp(std::uint8_t protocol) {
+bool protocol_is_icmp(std::uint8_t protocol) {
   return protocol == static_cast<std::uint8_t>(IpProto::icmp) || protocol == static_cast<std::uint8_t>(IpProto::icmpv6);
 }
 
@@ -38,7 +38,7 @@ bool takes_unseen(std::uint16_t first, std::uint16_t last) { return is_any(first
 
 }  // namespace
 
-bool has_selector_ports(std::uint8_t protocol) { return protocol_has_ports(protocol) || is_icmp(protocol); }
+bool has_selector_ports(std::uint8_t protocol) { return protocol_has_ports(protocol) || protocol_is_icmp(protocol); }
 
 SelectorView selector_view(Bytes packet, const IpInfo& info) {
   SelectorView view;
@@ -53,7 +53,7 @@ SelectorView selector_view(Bytes packet, const IpInfo& info) {
   if (protocol_has_ports(info.protocol)) {
     view.source_port = load_be16(upper);
     view.destination_port = load_be16(upper + 2);
-  } else if (is_icmp(info.protocol)) {
+  } else if (protocol_is_icmp(info.protocol)) {
     view.source_port = view.destination_port = load_be16(upper);
   }
   return view;

@@ -22,7 +22,7 @@ ALLOWED = {
     "base": [],
     "crypto": ["base/*"],
     "config": ["base/*", "crypto/packet_cipher.hpp", "crypto/dh.hpp", "crypto/prf.hpp", *TABLES],
-    "bpf": ["maps/abi.h"],
+    "bpf": ["maps/abi.h", "maps/abi_options.h"],
     "maps": ["base/*"],
     "worker": ["base/*", "crypto/*", "maps/*"],
     "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL, *PKI],

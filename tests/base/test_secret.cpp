@@ -113,7 +113,20 @@ TEST_CASE("Secret: neighbours do not overlap, at any size, in any order of relea
     CHECK(std::ranges::all_of(secrets[i].bytes(), [&](std::byte b) { return b == static_cast<std::byte>(i); }));
 }
 
-TEST_CASE("Secret: larger than an arena is refused") {
+TEST_CASE("Secret: larger than an arena, as a document is") {
+  for (const std::size_t size : {std::size_t{64 * 1024}, std::size_t{64 * 1024 + 1}, std::size_t{5} << 20}) {
+    Secret first(size), second(size);
+    CHECK(std::ranges::all_of(first.bytes(), [](std::byte byte) { return byte == std::byte{0}; }));
+    std::ranges::fill(first.mutable_bytes(), std::byte{1});
+    std::ranges::fill(second.mutable_bytes(), std::byte{2});
+    const Secret copy = first;
+    first = Secret();
+    CHECK(std::ranges::all_of(copy.bytes(), [](std::byte byte) { return byte == std::byte{1}; }));
+    CHECK(std::ranges::all_of(second.bytes(), [](std::byte byte) { return byte == std::byte{2}; }));
+  }
+}
+
+TEST_CASE("Secret: larger than any document is refused") {
   CHECK_THROWS_AS(Secret(std::size_t{1} << 30), std::bad_alloc);
   CHECK(Secret(65536).size() == 65536);
 }

@@ -164,9 +164,10 @@ void BpfNode::set_sa(std::uint32_t spi, std::string_view destination, std::uint1
 std::uint32_t BpfNode::set_policy(std::vector<PolicyRule> rules) {
   const std::uint32_t generation = next_generation_++;
   const PolicyWriter writer(maps());
+  const std::uint32_t flags = policy_flags(rules);
   must(writer.write(must(compile({generation, std::move(rules)}))));
   const auto before = must(maps().interfaces.lookup(out0));
-  must(writer.switch_interface(out0, generation));
+  must(writer.switch_interface(out0, generation, remembers_fragments ? flags : flags & ~POSTERN_IF_PORTS));
   if (before && before->generation != 0) must(writer.remove(before->generation));
   return generation;
 }

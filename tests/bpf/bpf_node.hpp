@@ -61,6 +61,7 @@ class BpfNode {
               std::uint8_t protocol = 50);
   // Compiles, writes and puts in force on out0 the policy; returns its generation.
   std::uint32_t set_policy(std::vector<PolicyRule> rules);
+  bool remembers_fragments = true;  // POSTERN_IF_PORTS, where the rules want it
   // An AF_XDP socket in the slot: with it, a redirect there succeeds.
   void fill_slot(std::uint32_t slot);
   void clear_slot(std::uint32_t slot);

@@ -25,16 +25,10 @@ struct PortNode : BpfNode {
       PolicyRule whole = permit(near, far, flow);
       whole.protocol = proto_udp;
       whole.destination_ports = {{1000, 1000}};
-      whole.fragments = PolicyFragments::not_;
-      PolicyRule later = permit(near, far, flow + 1);
-      later.protocol = proto_udp;
-      later.fragments = PolicyFragments::only;
+      whole.fragment_flow = flow + 1;
       rules.push_back(whole);
-      rules.push_back(later);
     }
-    postern_interface entry = outside();
-    if (remember) entry.flags |= POSTERN_IF_PORTS;
-    set_interface(out0, entry);
+    remembers_fragments = remember;
     set_policy(rules);
   }
   // The reason when the frame was dropped, Drop::none when it passed in clear.

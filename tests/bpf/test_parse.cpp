@@ -22,6 +22,7 @@ struct WebNode : BpfNode {
       rule->protocol = proto_tcp;
       rule->destination_ports = {{80, 80}};
     }
+    remembers_fragments = false;  // of a later one nobody knows the first
     set_policy({v4, v6});
   }
   // Why a frame was dropped; Drop::none when it passed.
@@ -67,11 +68,12 @@ TEST_CASE("IPv4: every truncation is unparseable, as is every lie about lengths"
   POSTERN_NEEDS_ROOT();
   WebNode node;
   const Octets whole = web4(4);
-  for (std::size_t size = 14; size < 14 + 24 + 4; ++size) {
+  for (std::size_t size = 14; size < 14 + 24 + 14; ++size) {
     CAPTURE(size);
     CHECK(node.verdict(Octets(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size))) == Drop::unparseable);
   }
-  CHECK(node.verdict(Octets(whole.begin(), whole.begin() + 14 + 24 + 4)) == Drop::clear_text);  // the ports are there
+  CHECK(node.verdict(Octets(whole.begin(), whole.begin() + 14 + 24 + 14)) ==
+        Drop::clear_text);  // ports and flags are there
 
   Octets wrong = whole;
   wrong[14] = 0x56;  // version 5
@@ -92,11 +94,11 @@ TEST_CASE("IPv6: every truncation is unparseable") {
   POSTERN_NEEDS_ROOT();
   WebNode node;
   const Octets whole = web6_with_extensions(1);
-  for (std::size_t size = 14; size < 14 + 40 + 8 + 4; ++size) {
+  for (std::size_t size = 14; size < 14 + 40 + 8 + 14; ++size) {
     CAPTURE(size);
     CHECK(node.verdict(Octets(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size))) == Drop::unparseable);
   }
-  CHECK(node.verdict(Octets(whole.begin(), whole.begin() + 14 + 40 + 8 + 4)) == Drop::clear_text);
+  CHECK(node.verdict(Octets(whole.begin(), whole.begin() + 14 + 40 + 8 + 14)) == Drop::clear_text);
   Octets wrong = whole;
   wrong[14] = 0x50;
   CHECK(node.verdict(wrong) == Drop::unparseable);

@@ -134,7 +134,7 @@ TEST_CASE("what cannot be read does not leave a protected interface") {
   for (const std::size_t size : {34U, 35U, 36U, 37U})  // the kernel's test run takes no shorter IPv4
     CHECK(node.tc_egress(Octets(whole.begin(), whole.begin() + size), node.out0).action == TC_ACT_SHOT);
   CHECK(node.new_drops(Drop::unparseable) == 5);
-  REQUIRE(PolicyWriter(node.maps()).switch_interface(node.out0, 0));
+  REQUIRE(PolicyWriter(node.maps()).switch_interface(node.out0, 0, 0));
   CHECK(node.tc_egress(Octets(whole.begin(), whole.begin() + 37), node.out0).action == go_on);
 }
 
@@ -187,7 +187,7 @@ TEST_CASE("policy changes take effect at once, cached verdicts of the old one do
   node.set_policy({deny("10.1.0.0/16", "10.2.0.0/16")});
   CHECK(node.tc_egress(frame, node.out0).action == go_on);
   CHECK(node.hits(second, 0) == 0);  // its counters are gone with it
-  REQUIRE(PolicyWriter(node.maps()).switch_interface(node.out0, 0));
+  REQUIRE(PolicyWriter(node.maps()).switch_interface(node.out0, 0, 0));
   CHECK(node.tc_egress(frame, node.out0).action == go_on);
   REQUIRE(node.maps().interfaces.erase(node.out0));
   CHECK(node.tc_egress(frame, node.out0).action == go_on);

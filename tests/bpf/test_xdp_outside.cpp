@@ -175,7 +175,7 @@ TEST_CASE("TS-09: what should be protected and arrives in clear is dropped") {
   CHECK(node.new_drops(Drop::clear_text) == 0);
 
   // Without policy nothing is dropped.
-  REQUIRE(PolicyWriter(node.maps()).switch_interface(node.out0, 0));
+  REQUIRE(PolicyWriter(node.maps()).switch_interface(node.out0, 0, 0));
   CHECK(node.xdp(v4(proto_tcp, tcp(80, 1234), "10.2.0.2", "10.1.0.2"), node.out0).action == XDP_PASS);
 }
 

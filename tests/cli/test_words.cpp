@@ -25,6 +25,11 @@ TEST_CASE("abbreviations mean their full form") {
     const char* full;
   };
   const Row rows[] = {
+      {"show access-lists", "show access-lists"},
+      {"sh acc", "show access-lists"},
+      {"show ip access-lists 101", "show access-lists"},
+      {"show ipv6 access-list V6", "show access-lists"},
+      {"cl cry sa en 192.0.2.2 esp 0x1001", "clear crypto sa"},
       {"show crypto map", "show crypto map"},
       {"sh cry map", "show crypto map"},
       {"sh cr m", "show crypto map"},
@@ -98,7 +103,10 @@ TEST_CASE("what is not unique, not whole or not known is refused with the candid
       {"sh cry ips sa det", "unexpected \"det\""},
       {"cry ses con seq ten", "not a number"},
       {"co", "next one of: apply, check, confirm, convert, diff, show"},
-      {"sh", "next one of: crypto, dataplane, ike, interface"},
+      {"sh", "next one of: access-lists, crypto, dataplane, ike, interface"},
+      {"cl cry sa entry 192.0.2.2 esp", "[entry ADDRESS esp|ah SPI]"},
+      {"cl cry sa entry 192.0.2.2 tcp 0x1001", "[entry ADDRESS esp|ah SPI]"},
+      {"cl cry sa entry 192.0.2.2 esp 0xzz", "not an SPI"},
       {"sh i", "ambiguous: ike, interface"},
       {"sh cry i", "ambiguous: ikev2, ipsec, isakmp"},
       {"sh cry is", "next one of: peers, sa"},

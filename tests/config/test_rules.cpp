@@ -1,5 +1,8 @@
 // The fourth gate: MAN-01..14, TS-05, TS-06, TS-08, TS-13..28, TS-31, TS-35, TS-38, SV-06. Each bad row
 // beside a good.
+#include <ctime>
+
+#include "config/render.hpp"
 #include "crypto/transforms.hpp"
 #include "maps/abi.h"
 #include "tests/config/good_document.hpp"
@@ -254,6 +257,103 @@ TEST_CASE("TS-05: rules are in order of sequence, and a sequence stands once") {
   document["acls"][0]["rules"][0].erase("sequence");
   document["acls"][0]["rules"][1].erase("sequence");
   CHECK(load(document)->document.acls[0].rules[1].sequence == 20);
+}
+
+TEST_CASE("TS-04: what a rule may say beyond its 5-tuple, and where it may not") {
+  const auto with = [](const char* protocol, json options) {
+    auto document = good();
+    json one = rule("permit", "10.1.0.0/16", "10.2.0.0/16");
+    one["protocol"] = protocol;
+    one.update(options);
+    document["acls"][0]["rules"] = json::array({one});
+    document["time_ranges"] = {
+        {{"name", "WORK"}, {"periodic", {{{"days", {"weekdays"}}, {"start", "08:00"}, {"end", "18:00"}}}}}};
+    return document;
+  };
+  const auto options = [&](const char* protocol, json given) {
+    const auto loaded = load(with(protocol, std::move(given)));
+    if (!loaded) FAIL(to_text(loaded.error()));
+    return loaded->document.acls[0].rules[0].options;
+  };
+  CHECK(options("ip", {{"dscp", "ef"}}).traffic_class().value == 46 << 2);
+  CHECK(options("ip", {{"dscp", 10}}).traffic_class().mask == 0xfc);
+  CHECK(options("ip", {{"precedence", "critical"}, {"tos", "min-delay"}}).traffic_class().value == 0xb0);
+  CHECK(options("icmp", {{"icmp_type", "port-unreachable"}}).icmp_code == 3);
+  CHECK(options("icmp", {{"icmp_type", 8}, {"icmp_code", 2}}).icmp_type == 8);
+  CHECK(options("tcp", {{"established", true}}).established);
+  CHECK(options("tcp", {{"tcp_flags", {{"set", {"syn"}}, {"clear", {"ack"}}}}}).tcp_flags == TcpFlags{true, 2, 16});
+  CHECK(options("ip", {{"time_range", "WORK"}, {"log", true}, {"log_tag", "T"}}).log_tag == "T");
+
+  struct Row {
+    const char* protocol;
+    json options;
+    const char* key;
+  };
+  const Row rows[] = {{"ip", {{"icmp_type", 8}}, "icmp_type"},
+                      {"icmp", {{"icmp_type", "echo-request"}}, "icmp_type"},
+                      {"icmp", {{"icmp_type", "net-unreachable"}, {"icmp_code", 0}}, "icmp_code"},
+                      {"icmp", {{"icmp_code", 0}}, "icmp_code"},
+                      {"icmp", {{"icmp_type", 8}, {"fragments", true}}, "icmp_type"},
+                      {"ip", {{"dscp", 64}}, "dscp"},
+                      {"ip", {{"dscp", "loud"}}, "dscp"},
+                      {"ip", {{"dscp", 1}, {"precedence", 1}}, "precedence"},
+                      {"ip", {{"tos", 16}}, "tos"},
+                      {"udp", {{"established", true}}, "established"},
+                      {"tcp", {{"established", true}, {"tcp_flags", {{"set", {"syn"}}}}}, "established"},
+                      {"tcp", {{"tcp_flags", json::object()}}, "tcp_flags"},
+                      {"tcp", {{"tcp_flags", {{"set", {"syn"}}, {"clear", {"syn"}}}}}, "tcp_flags"},
+                      {"ip", {{"time_range", "NEVER"}}, "time_range"},
+                      {"ip", {{"log_tag", "T"}}, "log_tag"}};
+  for (const Row& row : rows) {
+    CAPTURE(row.options.dump());
+    check_refused(with(row.protocol, row.options), std::string("/acls/0/rules/0/") + row.key, "");
+  }
+  auto v6 = good();
+  v6["acls"][1]["rules"][0]["dscp"] = "af11";
+  check_accepted(v6);
+  v6["acls"][1]["rules"][0]["tos"] = 1;
+  CHECK_FALSE(load(v6));
+}
+
+TEST_CASE("TS-04: time ranges hold when they say so") {
+  const auto range = [](json given) {
+    auto document = good();
+    given["name"] = "R";
+    document["time_ranges"] = json::array({given});
+    return load(document);
+  };
+  const auto at_local = [](int day, int hour, int minute) {
+    tm when{};
+    when.tm_year = 126, when.tm_mon = 10, when.tm_mday = day, when.tm_hour = hour, when.tm_min = minute,
+    when.tm_isdst = -1;
+    return static_cast<std::int64_t>(::mktime(&when));
+  };
+  const auto holds_at = [&](const json& given, std::int64_t when) {
+    const auto loaded = range(given);
+    if (!loaded) FAIL(to_text(loaded.error()));
+    return holds(loaded->document.time_ranges[0], when);
+  };
+  const json absolute = {{"start", "2026-11-02T08:00"}, {"end", "2026-11-03T09:30:30"}};
+  CHECK_FALSE(holds_at(absolute, at_local(2, 7, 59)));
+  CHECK(holds_at(absolute, at_local(2, 8, 0)));
+  CHECK(holds_at(absolute, at_local(3, 9, 30)));
+  CHECK_FALSE(holds_at(absolute, at_local(3, 9, 31)));
+  const json work = {{"periodic",
+                      {{{"days", {"weekdays"}}, {"start", "08:00"}, {"end", "18:00"}},
+                       {{"days", {"saturday"}}, {"start", "23:00"}, {"end", "24:00"}}}}};
+  CHECK(holds_at(work, at_local(2, 8, 0)));  // a Monday
+  CHECK_FALSE(holds_at(work, at_local(2, 18, 0)));
+  CHECK_FALSE(holds_at(work, at_local(1, 12, 0)));  // a Sunday
+  CHECK(holds_at(work, at_local(7, 23, 59)));       // a Saturday
+  CHECK(holds_at(json::object(), 0));
+  CHECK_FALSE(range({{"start", "2026-02-30T08:00"}}));
+  CHECK_FALSE(range({{"start", "2026-11-02T08:00"}, {"end", "2026-11-02T08:00"}}));
+  CHECK_FALSE(range({{"start", "tomorrow"}}));
+  CHECK_FALSE(range({{"periodic", {{{"days", {"daily"}}, {"start", "18:00"}, {"end", "08:00"}}}}}));
+  CHECK_FALSE(range({{"periodic", {{{"days", {"someday"}}, {"start", "08:00"}, {"end", "18:00"}}}}}));
+  const auto back = range(work);
+  REQUIRE(back);
+  CHECK(range(render(back->document)["time_ranges"][0])->document.time_ranges == back->document.time_ranges);
 }
 
 TEST_CASE("TS-06: a discontiguous wildcard mask is refused where the list is bound, with the rule's path") {

@@ -233,13 +233,12 @@ TEST_CASE("the plan of negotiated entries is that of manual ones, without SAs") 
   CHECK(both.plan.peers[0].address == ip("192.0.2.2"));
   const auto out0 = std::ranges::find(both.plan.interfaces, "out0", &PlannedInterface::name);
   REQUIRE(out0 != both.plan.interfaces.end());
-  REQUIRE(out0->rules.size() == 4);
+  REQUIRE(out0->rules.size() == 3);
   CHECK((out0->flags & POSTERN_IF_OUTSIDE) != 0);
   CHECK((out0->flags & POSTERN_IF_PORTS) != 0);
-  CHECK(out0->rules[2].fragments == PolicyFragments::not_);
-  CHECK(out0->rules[3].fragments == PolicyFragments::only);
-  CHECK(out0->rules[3].flow == both.plan.flows[2].id);
-  CHECK(out0->rules[1].fragments == PolicyFragments::also);  // no ports: one pair of SAs carries all
+  CHECK(out0->rules[2].flow == both.plan.flows[1].id);
+  CHECK(out0->rules[2].fragment_flow == both.plan.flows[2].id);
+  CHECK(out0->rules[1].fragment_flow == 0);  // no ports: one pair of SAs carries all
   // What the kernel reassembles of UDP-encapsulated ESP.
   CHECK(std::ranges::count(both.plan.devices, DeviceKind::udp_encap, &PlannedDevice::kind) == 1);
 }
@@ -252,7 +251,7 @@ TEST_CASE("R43-07: separate_fragment_sa false, and a rule with `fragments`") {
   CHECK(connection(together, "M1 10 out0").children.size() == 2);
   const auto out0 = std::ranges::find(together.plan.interfaces, "out0", &PlannedInterface::name);
   REQUIRE(out0->rules.size() == 3);
-  CHECK(out0->rules[2].fragments == PolicyFragments::also);  // classified, and dropped by the SA's selectors
+  CHECK(out0->rules[2].fragment_flow == 0);  // classified, and dropped by the SA's selectors
 
   json& rule = source["acls"][0]["rules"][2];
   rule.erase("destination_ports");

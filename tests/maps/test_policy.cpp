@@ -130,6 +130,64 @@ TEST_CASE("evaluate: a fragment matches a permit without ports, and no deny that
   CHECK(evaluate({1, {tcp_port(80, 80)}}, packet).flow == 0);
 }
 
+TEST_CASE("options: class, flags and ICMP types each decide alone") {
+  const auto verdict = [](const PolicyRule& rule, const PolicyPacket& packet) {
+    const PolicyInput policy{1, {rule}};
+    const PolicyVerdict naive = evaluate(policy, packet);
+    CHECK(classify(*compile(policy), packet) == naive);
+    return naive.flow != 0;
+  };
+  PolicyPacket packet{address("10.1.0.1"), address("10.2.0.1"), 6, 1000, 80};
+  PolicyRule ef = rule("0.0.0.0/0", "0.0.0.0/0");
+  ef.traffic_class = {0xfc, 46 << 2};
+  packet.traffic_class = 46 << 2 | 2;  // whatever ECN says
+  CHECK(verdict(ef, packet));
+  packet.traffic_class = 45 << 2;
+  CHECK_FALSE(verdict(ef, packet));
+  packet.later_fragment = true;  // has a class like any other
+  CHECK_FALSE(verdict(ef, packet));
+  packet.later_fragment = false;
+
+  PolicyRule established = rule("0.0.0.0/0", "0.0.0.0/0");
+  established.protocol = 6;
+  established.tcp_flags = {4 | 16, 0, false};
+  for (const auto& [flags, matches] : {std::pair(2, false), {16, true}, {18, true}, {4, true}, {1, false}}) {
+    CAPTURE(flags);
+    packet.tcp_flags = static_cast<std::uint8_t>(flags);
+    CHECK(verdict(established, packet) == matches);
+  }
+  PolicyRule first = established;
+  first.tcp_flags = {2, 16, true};  // match-all +syn -ack
+  packet.tcp_flags = 2;
+  CHECK(verdict(first, packet));
+  packet.tcp_flags = 18;
+  CHECK_FALSE(verdict(first, packet));
+  packet.later_fragment = true;  // its flags cannot be seen: protected all the same
+  CHECK(verdict(first, packet));
+  first.permit = false;
+  first.flow = 0;
+  const PolicyInput denied{1, {first, rule("0.0.0.0/0", "0.0.0.0/0")}};
+  CHECK(evaluate(denied, packet).flow == 1);
+
+  PolicyRule echo = rule("0.0.0.0/0", "0.0.0.0/0");
+  echo.protocol = 1;
+  echo.source_ports = {{0x0800, 0x08ff}};
+  CHECK(verdict(echo, {address("10.1.0.1"), address("10.2.0.1"), 1, 0x0800, 0}));
+  CHECK_FALSE(verdict(echo, {address("10.1.0.1"), address("10.2.0.1"), 1, 0x0000, 0}));
+  CHECK_FALSE(verdict(echo, {address("10.1.0.1"), address("10.2.0.1"), 17, 0x0800, 0}));
+}
+
+TEST_CASE("a rule's later fragments have a flow of their own where it says so") {
+  PolicyRule web = tcp_port(80, 80);
+  web.fragment_flow = 2;
+  const PolicyInput policy{1, {web}};
+  PolicyPacket packet{address("10.1.0.1"), address("10.2.0.1"), 6, 1000, 80};
+  CHECK(evaluate(policy, packet) == PolicyVerdict{1, 0});
+  packet.later_fragment = true;
+  CHECK(evaluate(policy, packet) == PolicyVerdict{2, 0});
+  CHECK(classify(*compile(policy), packet) == PolicyVerdict{2, 0});
+}
+
 TEST_CASE("refused: what the data path could not hold or would misread") {
   const PolicyRule good = rule("10.1.0.0/16", "10.2.0.0/16");
   CHECK(compile_rules({good}));
@@ -150,6 +208,12 @@ TEST_CASE("refused: what the data path could not hold or would misread") {
   bad = tcp_port(80, 80);
   bad.protocol = 1;
   CHECK(!compile_rules({bad}));
+  bad.destination_ports.clear();
+  bad.source_ports = {{0x0800, 0x08ff}};
+  CHECK(compile_rules({bad}));
+  bad.tcp_flags.set = 2;
+  CHECK(!compile_rules({bad}));
+  bad.tcp_flags = {};
   bad.protocol.reset();
   CHECK(!compile_rules({bad}));
 }

@@ -15,6 +15,7 @@ using namespace postern::testing;
 namespace {
 
 constexpr std::array<std::uint8_t, 7> protocols = {proto_tcp, proto_udp, 132, proto_icmp, proto_esp, 47, 89};
+constexpr std::array<std::uint8_t, 6> classes = {0, 0x20, 0x28, 0xb8, 0xb9, 0xfc};
 constexpr std::array<std::uint16_t, 10> ports = {0, 1, 22, 79, 80, 81, 1023, 1024, 32768, 65535};
 
 // Few addresses, ports and protocols, so that rules overlap in every way and packets hit their edges.
@@ -25,10 +26,13 @@ class Generator {
   PolicyInput policy(std::uint32_t generation) {
     PolicyInput out{generation, {}};
     const std::uint32_t count = below(10) == 0 ? 60 + below(400) : below(30);
-    std::uint32_t entry = 10;
+    options_ = below(2) == 0;  // most policies in the field have none, and then the data plane does not look
+    const bool many_entries = below(8) == 0;
+    std::uint32_t entry = 10, entries = 1;
     bool v4 = true;
     for (std::uint32_t i = 0; i < count; ++i) {
-      if (below(count / 20 + 4) == 0) {
+      if (below(many_entries ? 2 : count / 20 + 4) == 0 && entries < POSTERN_MAX_ENTRIES) {
+        ++entries;
         entry += 10;
         v4 = below(3) != 0;
       }
@@ -44,6 +48,9 @@ class Generator {
     out.destination = address(v4);
     out.protocol = protocols[below(protocols.size())];
     out.later_fragment = below(6) == 0;
+    out.traffic_class = classes[below(classes.size())];
+    if (out.protocol == proto_tcp && !out.later_fragment) out.tcp_flags = static_cast<std::uint8_t>(below(64));
+    if (is_icmp(out.protocol) && !out.later_fragment) out.source_port = icmp();
     if (has_ports(out.protocol) && !out.later_fragment) {
       out.source_port = port();
       out.destination_port = port();
@@ -55,6 +62,8 @@ class Generator {
   std::uint32_t below(std::size_t limit) {
     return std::uniform_int_distribution<std::uint32_t>(0, static_cast<std::uint32_t>(limit - 1))(random_);
   }
+  // Echo, its answer, and "unreachable" with two codes: in IPv6 all of them are errors or unknown.
+  std::uint16_t icmp() { return static_cast<std::uint16_t>(std::array{0x0800, 0x0000, 0x0d00, 0x0e01}[below(4)]); }
   std::uint16_t port() { return below(2) ? ports[below(ports.size())] : static_cast<std::uint16_t>(below(65536)); }
   // Three varying bits at each of four places: nested and disjoint prefixes of many lengths.
   IpAddress address(bool v4) {
@@ -90,27 +99,56 @@ class Generator {
       out.source_ports = ranges();
       out.destination_ports = ranges();
     }
-    if (below(5) == 0) out.fragments = out.names_ports() ? PolicyFragments::not_ : PolicyFragments::only;
+    if (options_) add_options(out);
+    if (below(5) == 0 && !out.looks_inside()) out.fragments = PolicyFragments::only;
+    if (out.permit && out.looks_inside() && below(2) == 0) out.fragment_flow = 10000 + flow;
     return out;
   }
+  void add_options(PolicyRule& out) {
+    if (out.protocol == proto_icmp && below(2) == 0) {
+      const std::uint16_t type = icmp();
+      out.source_ports = {{type, static_cast<std::uint16_t>(below(2) ? type : type | 0xff)}};
+    }
+    if (below(3) == 0) {
+      out.traffic_class.mask = std::array<std::uint8_t, 4>{0xfc, 0xe0, 0x1e, 0xfe}[below(4)];
+      out.traffic_class.value = classes[below(classes.size())] & out.traffic_class.mask;
+    }
+    if (out.protocol == proto_tcp && below(3) == 0) {
+      out.tcp_flags = {static_cast<std::uint8_t>(below(64)), static_cast<std::uint8_t>(below(64)), below(2) == 0};
+      if (out.tcp_flags.all) out.tcp_flags.clear &= static_cast<std::uint8_t>(~out.tcp_flags.set);
+    }
+  }
   std::mt19937 random_;
+  bool options_ = false;
 };
 
 Octets frame_of(const PolicyPacket& packet) {
-  const Octets transport = be16(packet.source_port) + be16(packet.destination_port) + zeros(16);
+  Octets transport = be16(packet.source_port) + be16(packet.destination_port) + zeros(16);
+  transport[13] = packet.tcp_flags;
   const std::string source = packet.source.text(), destination = packet.destination.text();
+  Octets frame;
   if (packet.source.family() == Family::v4)
-    return ethernet(type_ipv4, ipv4({source, destination, packet.protocol, 64,
-                                     static_cast<std::uint16_t>(packet.later_fragment ? 3 : 0), 0, 0},
-                                    transport));
-  if (!packet.later_fragment) return ethernet(type_ipv6, ipv6({source, destination, packet.protocol}, transport));
-  return ethernet(type_ipv6,
-                  ipv6({source, destination, proto_fragment}, fragment_header(packet.protocol, 3, false) + transport));
+    frame = ethernet(type_ipv4, ipv4({source, destination, packet.protocol, 64,
+                                      static_cast<std::uint16_t>(packet.later_fragment ? 3 : 0), 0, 0},
+                                     transport));
+  else if (!packet.later_fragment)
+    frame = ethernet(type_ipv6, ipv6({source, destination, packet.protocol}, transport));
+  else
+    frame = ethernet(
+        type_ipv6, ipv6({source, destination, proto_fragment}, fragment_header(packet.protocol, 3, false) + transport));
+  // TOS, or the traffic class across two bytes.
+  if (packet.source.family() == Family::v4) {
+    frame[15] = packet.traffic_class;
+  } else {
+    frame[14] = static_cast<std::uint8_t>(0x60 | packet.traffic_class >> 4);
+    frame[15] = static_cast<std::uint8_t>(packet.traffic_class << 4);
+  }
+  return frame;
 }
 
 PolicyPacket mirrored(PolicyPacket packet) {
   std::swap(packet.source, packet.destination);
-  std::swap(packet.source_port, packet.destination_port);
+  if (has_ports(packet.protocol)) std::swap(packet.source_port, packet.destination_port);
   return packet;
 }
 
@@ -123,9 +161,9 @@ std::uint32_t flow_by_tc(BpfNode& node, const PolicyPacket& packet) {
 }
 
 std::string describe(const PolicyPacket& packet) {
-  return fmt::format("{} > {} protocol {} ports {} > {}{}", packet.source.text(), packet.destination.text(),
-                     packet.protocol, packet.source_port, packet.destination_port,
-                     packet.later_fragment ? " later fragment" : "");
+  return fmt::format("{} > {} protocol {} ports {} > {} class {} flags {}{}", packet.source.text(),
+                     packet.destination.text(), packet.protocol, packet.source_port, packet.destination_port,
+                     packet.traffic_class, packet.tcp_flags, packet.later_fragment ? " later fragment" : "");
 }
 
 }  // namespace

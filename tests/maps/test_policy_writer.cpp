@@ -47,15 +47,16 @@ TEST_CASE("a generation in force is not removed; an interface that is not there 
   BpfNode node;
   const PolicyWriter writer(node.maps());
   REQUIRE(writer.write(image_of(3, 2)));
-  REQUIRE(writer.switch_interface(node.out0, 3));
+  REQUIRE(writer.switch_interface(node.out0, 3, POSTERN_IF_CLASSES));
   CHECK(node.maps().interfaces.lookup(node.out0).value()->steer == node.steer0);  // the rest stays
+  CHECK((node.maps().interfaces.lookup(node.out0).value()->flags & POSTERN_IF_POLICY) == POSTERN_IF_CLASSES);
   const auto refused = writer.remove(3);
   REQUIRE(!refused);
   CHECK(refused.error().code == EBUSY);
-  const auto missing = writer.switch_interface(node.plain0, 3);
+  const auto missing = writer.switch_interface(node.plain0, 3, 0);
   REQUIRE(!missing);
   CHECK(missing.error().code == ENOENT);
-  REQUIRE(writer.switch_interface(node.out0, 0));
+  REQUIRE(writer.switch_interface(node.out0, 0, 0));
   CHECK(writer.remove(3));
 }
 

@@ -12,9 +12,13 @@ Prefix prefix(std::string_view text) { return *Prefix::parse(text); }
 
 PolicyRule permit(std::uint32_t entry, std::uint32_t flow, std::optional<std::uint8_t> protocol,
                   std::string_view source = "0.0.0.0/0", std::string_view destination = "0.0.0.0/0") {
-  return {
-      entry, true, flow, protocol, prefix(source), prefix(destination), {}, {}, PolicyFragments::also, POSTERN_LOG_NONE,
-      {}};
+  PolicyRule rule;
+  rule.entry = entry;
+  rule.flow = flow;
+  rule.protocol = protocol;
+  rule.source = prefix(source);
+  rule.destination = prefix(destination);
+  return rule;
 }
 std::shared_ptr<const LoopPolicy> policy_of(std::vector<PolicyRule> rules, std::uint32_t ifindex = out_interface) {
   return std::make_shared<const LoopPolicy>(LoopPolicy::Rules{{ifindex, std::move(rules)}});
@@ -330,7 +334,9 @@ TEST_CASE("policy file: written and read; what is not one is refused") {
   PolicyRule first = permit(10, 7, 17, "10.0.0.0/8", "192.0.2.0/24");
   first.source_ports = {{1, 5}, {7, 7}};
   first.destination_ports = {{4500, 4500}};
-  first.fragments = PolicyFragments::not_;
+  first.fragment_flow = 70;
+  first.traffic_class = {0xfc, 0xb8};
+  first.tcp_flags = {2, 16, true};
   PolicyRule deny = permit(10, 0, std::nullopt);
   deny.permit = false;
   rules[3] = {deny, first};
@@ -345,7 +351,11 @@ TEST_CASE("policy file: written and read; what is not one is refused") {
   const PolicyRule& back = read->at(3)[1];
   CHECK(back.flow == 7);
   CHECK(back.protocol == 17);
-  CHECK(back.fragments == PolicyFragments::not_);
+  CHECK(back.fragment_flow == 70);
+  CHECK(back.traffic_class.takes(0xb9));
+  CHECK_FALSE(back.traffic_class.takes(0));
+  CHECK(back.tcp_flags.takes(2));
+  CHECK_FALSE(back.tcp_flags.takes(18));
   CHECK(read->at(3)[0].fragments == PolicyFragments::also);
   CHECK(back.source == first.source);
   REQUIRE(back.source_ports.size() == 2);

@@ -1,5 +1,6 @@
 #include "cli/postern.hpp"
 
+#include <algorithm>
 #include <ostream>
 
 #include <CLI/CLI.hpp>
@@ -115,6 +116,16 @@ Outcome<void> config_check(const Request& request, Streams io) {
   return {};
 }
 
+// What only the node could see, its routes for instance.
+config::Problems warnings_of_node(const json& data, const config::Problems& said) {
+  config::Problems out;
+  for (const json& one : list(data, "warnings")) {
+    config::Problem problem{text(one, "path"), text(one, "message"), text(one, "allowed"), config::Severity::warning};
+    if (std::ranges::find(said, problem) == said.end()) out.push_back(std::move(problem));
+  }
+  return out;
+}
+
 // config diff and config apply. Checked here first, where every problem can be listed; posternd checks again and reads
 // the key files itself.
 Outcome<void> config_send(const Request& request, const Surroundings& around, Streams io) {
@@ -131,6 +142,7 @@ Outcome<void> config_send(const Request& request, const Surroundings& around, St
   json args = {{"document", std::move(*document)}};
   if (request.confirm != 0) args["confirm"] = request.confirm;
   POSTERN_TRY(reply, ask(request, around, std::string(request.parsed.command->words), std::move(args)));
+  say(io.err, warnings_of_node(reply.data, checked->warnings));
   return print_data(request, reply.data, io.out);
 }
 

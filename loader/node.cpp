@@ -211,6 +211,7 @@ void Node::on_network() {
       flushed_.insert(tunnel.ifindex);
   keeper_->on_changes(*changes, Clock::now());
   arm_keeper();
+  if (changes->resync || changes->routes) check_ways_soon();
   if (changes->resync || changes->addresses || changes->traffic || !changes->links.empty() || !changes->gone.empty())
     look_again_soon(new_link(*changes) ? Duration::zero() : settle);
 }

@@ -161,6 +161,11 @@ class Node {
   [[nodiscard]] Result<Fd> worker_channel_for_ike();
   [[nodiscard]] Result<Fd> open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port);
 
+  // node_routes.cpp
+  [[nodiscard]] config::Problems ways_past_maps(const config::Document& document, const Facts& facts);
+  void check_ways();
+  void check_ways_soon();
+
   // node_config.cpp
   [[nodiscard]] ControlReply command_diff(nlohmann::json args);
   [[nodiscard]] ControlReply command_apply(nlohmann::json args);
@@ -219,6 +224,9 @@ class Node {
     Secret text;
   };
   std::optional<Unconfirmed> pending_;
+  config::Problems ways_past_maps_;  // said already
+  EventLoop::TimerId ways_timer_ = 0;
+  Duration ways_took_{};
   EventLoop::TimerId confirm_timer_ = 0;
   Facts facts_;
   Plan plan_;

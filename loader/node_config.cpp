@@ -65,6 +65,7 @@ ControlReply Node::command_diff(json args) {
   if (!plan) return ControlReply::failure("it would be refused: " + plan.error().message());
   const auto ike_plan = plan_ike(loaded->document, *facts, *plan);
   if (!ike_plan) return ControlReply::failure("it would be refused: " + ike_plan.error().message());
+  std::ranges::move(ways_past_maps(loaded->document, *facts), std::back_inserter(loaded->warnings));
   return ControlReply::success({{"changes", config::to_json(config::diff(document_, loaded->document))},
                                 {"warnings", problems_json(loaded->warnings)}});
 }
@@ -85,6 +86,7 @@ ControlReply Node::command_apply(json args) {
   }
   in_force(std::move(loaded->text), true);
   spdlog::info("config apply: {} changes{}", changes.size(), pending_ ? ", " + unconfirmed_text() : std::string());
+  std::ranges::copy(ways_past_maps_, std::back_inserter(loaded->warnings));
   json data = {
       {"changes", config::to_json(changes)}, {"warnings", problems_json(loaded->warnings)}, {"state", state_text()}};
   if (*seconds != 0) data["confirm_within_s"] = *seconds;

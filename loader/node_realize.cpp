@@ -77,6 +77,7 @@ Result<void> Node::realize(const config::Document& document, SaUpdate update, Ca
   set_policy(std::move(ike_plan.policy));
   tell_ike();
   save_state();
+  check_ways();
   report_state();
   return {};
 }

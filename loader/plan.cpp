@@ -1,6 +1,7 @@
 #include "loader/plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include <fmt/format.h>
@@ -41,6 +42,13 @@ std::string flow_key(const config::CryptoMap& map, const config::MapEntry& entry
          std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
          ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "") +
          options_text(ace);
+}
+
+// Devices whose packets come without an Ethernet header, by which the programs find everything.
+bool without_ethernet(const LinkFacts& link) {
+  constexpr std::array<std::string_view, 10> kinds = {"gre", "ip6gre", "ipip", "sit",       "ip6tnl",
+                                                      "vti", "vti6",   "xfrm", "wireguard", "ppp"};
+  return std::ranges::find(kinds, link.kind) != kinds.end() || (link.kind == "tun" && link.mac == MacAddress{});
 }
 
 class Planner {
@@ -103,6 +111,8 @@ class Planner {
     const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
     if (map == nullptr) return fail("interface " + interface.name + ": no crypto map \"" + name + "\"");
     interface_of(link, interface.vrf).flags |= POSTERN_IF_OUTSIDE;
+    if (without_ethernet(link))
+      plan_.missing.push_back("interface " + interface.name + " has no Ethernet header: what crosses it is dropped");
     for (const config::MapEntry& entry : map->entries)
       POSTERN_CHECK(add_entry(interface, link, *map, entry, entry_offset));
     return {};

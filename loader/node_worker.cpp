@@ -314,12 +314,17 @@ Result<void> Node::install_sas(const Plan& plan, SaUpdate update) {
   return {};
 }
 
-// An SPI that moves from one owner to another in one apply: the old owner's SA has to go first.
+// An SPI that moves from one owner to another in one apply: the old owner's SA has to go first. An owner that stays
+// with another SPI cannot wait for a clear (MAN-11): it goes over to that one.
 Result<void> Node::remove_conflicting(const Plan& plan, const PlannedSaPair& pair) {
   for (const auto& [key, installed] : state_.sas) {
     const SaSlot* const in = memory_->live(installed.inbound_slot);
-    if (key == pair.key || plan.find_pair(key) != nullptr || in == nullptr) continue;
-    if (same_sender(in->parameters, pair.inbound.parameters)) return remove_pair(std::string(key));
+    if (key == pair.key || in == nullptr || !same_sender(in->parameters, pair.inbound.parameters)) continue;
+    const PlannedSaPair* const owner = plan.find_pair(key);
+    POSTERN_CHECK(remove_pair(std::string(key)));
+    if (owner == nullptr) return {};
+    POSTERN_CHECK(remove_conflicting(plan, *owner));
+    return install_pair(*owner);
   }
   return {};
 }

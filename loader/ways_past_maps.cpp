@@ -49,7 +49,8 @@ class RouteCheck {
       for (std::size_t j = 0; j < document_.acls[i].rules.size(); ++j) {
         const config::Ace& rule = document_.acls[i].rules[j];
         if (rule.action != config::Action::permit || rule.destination.length == 0) continue;
-        ask({table, first_host(rule.destination), false}, Prefix{rule.destination.first(), rule.destination.length}.text(),
+        ask({table, first_host(rule.destination), false},
+            Prefix{rule.destination.first(), rule.destination.length}.text(),
             fmt::format("/acls/{}/rules/{}/destination", i, j), map.name, interfaces);
       }
     }

@@ -90,7 +90,9 @@ class Subject {
     PolicyInput policy{generation + 1, {}};
     for (std::uint32_t i = 0; i < rules_; ++i) policy.rules.push_back(rule_at(rules_ + i));
     const PolicyWriter writer(maps_);
-    need(maps_.interfaces.update(1, postern_interface{.generation = generation}));
+    postern_interface interface{};
+    interface.generation = generation;
+    need(maps_.interfaces.update(1, interface));
     const auto start = std::chrono::steady_clock::now();
     need(writer.write(need(compile(policy))));
     need(writer.switch_interface(1, policy.generation, 0));

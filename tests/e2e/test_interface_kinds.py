@@ -29,7 +29,7 @@ def entries(document: dict) -> dict[str, object]:
     for number, (kind, protocol) in enumerate(KINDS.items()):
         mode = "tunnel" if kind == "ipip" else "transport"
         keys = made[kind] = protection(0x8001 + 16 * number, lab.OUT4[1], lab.OUT4[2], ESP_SET, mode)
-        acl = documents.permit(f"IN-{kind}", f"host {lab.OUT4[1]}", f"host {lab.OUT4[2]}", str(protocol))
+        acl = documents.permit(f"IN-{kind}", f"host {lab.OUT4[1]}", f"host {lab.OUT4[2]}", protocol)
         documents.map_entry(document, "M4", 300 + number, acl, lab.OUT4[2], keys.session_key(), ESP_SET, mode)
     return made
 

@@ -57,7 +57,11 @@ config::Problems said(const json& document, const Routes& routes) {
 
 TEST_CASE("IF-02: routes that keep to the map's interfaces, or lead nowhere, are not spoken of") {
   CHECK(said(source(), {}).empty());
-  CHECK(said(source(), {{"own 0 192.0.2.2", "wan0"}, {"0 10.2.0.1", "wan0"}, {"own 10 198.18.0.2", "red0"}, {"10 10.3.0.7", "red0"}}).empty());
+  CHECK(
+      said(
+          source(),
+          {{"own 0 192.0.2.2", "wan0"}, {"0 10.2.0.1", "wan0"}, {"own 10 198.18.0.2", "red0"}, {"10 10.3.0.7", "red0"}})
+          .empty());
   // A deny wants nothing protected, and "any" goes everywhere.
   CHECK(said(source(), {{"0 10.9.0.1", "wan1"}, {"0 0.0.0.1", "wan1"}}).empty());
   CHECK(said(source(), {{"0 10.2.0.1", "Tunnel0"}}).empty());

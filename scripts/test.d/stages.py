@@ -250,12 +250,24 @@ def run(runner: Runner, stages: list[str], at_end: contextlib.ExitStack) -> tupl
     return total, failed
 
 
+def main_mutate(pattern: str | None) -> int:
+    import mutate
+
+    built = Runner(False, None).stage("build-release")
+    noticed, missed = mutate.run(pattern, LOGS) if not built.failed else (0, 1)
+    print(Counts(noticed, missed))
+    return 1 if missed or not noticed else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/test")
     parser.add_argument("pattern", nargs="?")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--mutate", action="store_true")
     options = parser.parse_args()
+    if options.mutate:
+        return main_mutate(options.pattern)
     if options.list:
         print("\n".join(STAGES))
         return 0

@@ -6,6 +6,8 @@ import os
 import pathlib
 import secrets
 
+from mutation import mutated
+
 CIPHER_BYTES = {"esp-aes": 16, "esp-aes 192": 24, "esp-aes 256": 32, "esp-3des": 24, "esp-des": 8, "esp-null": 0}
 AUTH_BYTES = {"esp-sha-hmac": 20, "esp-sha256-hmac": 32, "esp-sha384-hmac": 48, "esp-sha512-hmac": 64, "esp-md5-hmac": 16,
               "esp-aes-xcbc-mac": 16, "esp-aes-cmac": 16}
@@ -97,10 +99,10 @@ def tunnel(document: dict, number: int, addresses: list[str], mode: str, source:
 
 
 def write(document: dict, path: pathlib.Path) -> pathlib.Path:
-    """Holds keys: mode 0600 from the first byte."""
+    """What a node reads. Holds keys: mode 0600 from the first byte."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        json.dump(document, out, indent=2)
+        json.dump(mutated(document), out, indent=2)
     return path
 
 

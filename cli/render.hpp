@@ -11,6 +11,7 @@ namespace postern::cli {
 
 [[nodiscard]] std::string render_access_lists(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_map(const nlohmann::json& data);
+[[nodiscard]] std::string render_crypto_dynamic_map(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_ipsec_sa(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_ipsec_transform_set(const nlohmann::json& data);
 [[nodiscard]] std::string render_crypto_session(const nlohmann::json& data);
@@ -34,6 +35,11 @@ namespace postern::cli {
 [[nodiscard]] std::string render_rekey(const nlohmann::json& data);
 [[nodiscard]] std::string render_connect(const nlohmann::json& data);
 [[nodiscard]] std::string render_debug(const nlohmann::json& data);
+
+// Parts of an entry that static and dynamic maps have in common: "acl", "lifetime", "transform_sets".
+[[nodiscard]] std::string access_list(const nlohmann::json& entry, bool v6);
+[[nodiscard]] std::string entry_lifetime(const nlohmann::json& entry);
+[[nodiscard]] std::string entry_sets(const nlohmann::json& entry);
 
 // Indented, ASCII, control characters escaped; ends with a newline.
 [[nodiscard]] std::string render_json(const nlohmann::json& data);

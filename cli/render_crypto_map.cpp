@@ -1,4 +1,6 @@
 // show crypto map (SO-06).
+#include <utility>
+
 #include <fmt/core.h>
 
 #include "cli/access_rule.hpp"
@@ -22,6 +24,8 @@ std::string access_list(const json& entry, bool v6) {
   return out;
 }
 
+namespace {
+
 std::string key_line(const json& keys, const char* direction, const char* label) {
   const json& sas = keys.at(direction);
   std::string out;
@@ -35,7 +39,9 @@ std::string key_line(const json& keys, const char* direction, const char* label)
   return out;
 }
 
-std::string lifetime(const json& entry) {
+}  // namespace
+
+std::string entry_lifetime(const json& entry) {
   const json& life = entry.at("lifetime");
   if (life.is_null()) return "";  // manual SAs have none
   const auto kilobytes = number(life, "kilobytes");
@@ -44,6 +50,8 @@ std::string lifetime(const json& entry) {
                      number(life, "seconds"));
 }
 
+namespace {
+
 std::string true_ident(const json& entry) {
   std::string out;
   for (const json& pair : list(entry, "true_ident"))
@@ -51,7 +59,9 @@ std::string true_ident(const json& entry) {
   return out.empty() ? out : "  TRUE ident (addr/mask/prot/port): {LOCAL -> REMOTE}\n" + out;
 }
 
-std::string sets(const json& entry) {
+}  // namespace
+
+std::string entry_sets(const json& entry) {
   std::string out = "Transform sets={\n";
   for (const json& set : list(entry, "transform_sets")) {
     std::string transforms;
@@ -61,6 +71,8 @@ std::string sets(const json& entry) {
   return out + "}\n";
 }
 
+namespace {
+
 std::string render_entry(const json& map, const json& entry) {
   const bool v6 = text(map, "family") == "ipv6";
   const json& rules = list(entry.at("acl"), "rules");
@@ -68,20 +80,29 @@ std::string render_entry(const json& map, const json& entry) {
   std::string out = fmt::format("Crypto Map {} \"{}\" {} {}\n", v6 ? "IPv6" : "IPv4", text(map, "name"),
                                 number(entry, "seq"), text(entry, "type"));
   if (flag(entry, "profile_instance")) out += "Map is a PROFILE INSTANCE.\n";
-  for (const json& peer : list(entry, "peers")) out += "Peer = " + address(peer.get<std::string>()) + "\n";
+  if (entry.value("incomplete", false)) out += "WARNING: This crypto map is in an incomplete state!\n";
+  if (entry.contains("dynamic")) return out + "Dynamic map template tag: " + text(entry, "dynamic") + "\n";
+  bool first_of_default = entry.value("default_peer", false);
+  for (const json& peer : list(entry, "peers"))
+    out += "Peer = " + address(peer.get<std::string>()) + (std::exchange(first_of_default, false) ? " default" : "") +
+           "\n";
   if (const std::string profile = text(entry, "ikev2_profile"); !profile.empty())
     out += "IKEv2 Profile: " + profile + "\n";
   if (entry.contains("profile")) out += "Profile name: " + text(entry, "profile") + "\n";
   out += access_list(entry, v6_list);
-  out += "Current peer: " + address(text(entry, "current_peer")) + "\n";
+  if (const auto from = entry.find("created_from"); from != entry.end())
+    out += fmt::format("dynamic (created from dynamic map {}/{})\n", text(*from, "dynamic_map"), number(*from, "seq"));
+  if (!entry.at("current_peer").is_null()) out += "Current peer: " + address(text(entry, "current_peer")) + "\n";
   if (const auto keys = entry.find("session_key"); keys != entry.end())
     out += key_line(*keys, "inbound", "Inbound") + key_line(*keys, "outbound", "Outbound");
-  out += lifetime(entry);
+  out += entry_lifetime(entry);
   out += "Dualstack (Y/N): " + yes_no(flag(entry, "dual_stack")) + "\n" + true_ident(entry) + "\n";
+  if (entry.contains("per_host_limit"))
+    out += fmt::format("Security association level per-host, limit {}\n", number(entry, "per_host_limit"));
   out += "Responder-Only (Y/N): " + yes_no(flag(entry, "responder_only")) + "\n";
   out += "PFS (Y/N): " + yes_no(!entry.at("pfs").is_null()) + "\n";
   out += std::string("Mixed-mode : ") + (flag(entry, "mixed_mode") ? "Enabled" : "Disabled") + "\n";
-  out += sets(entry);
+  out += entry_sets(entry);
   if (flag(entry, "always_create_sas")) out += "Always create SAs\n";
   return out;
 }

@@ -31,6 +31,8 @@ const std::array all_commands = {
             "access lists and what their rules matched"},
     Command{"show crypto map", "", map_keywords, Action::ask, render_crypto_map,
             "crypto map sets, their entries and interfaces"},
+    Command{"show crypto dynamic-map", "", tag_keyword, Action::ask, render_crypto_dynamic_map,
+            "templates for peers that are not known beforehand"},
     Command{"show crypto ipsec sa", "", sa_keywords, Action::ask, render_crypto_ipsec_sa,
             "security associations and their counters"},
     Command{"show crypto ipsec transform-set", "", tag_keyword, Action::ask, render_crypto_ipsec_transform_set,

@@ -21,6 +21,8 @@ struct Check {
 void check_manual(Check& check);
 // Interfaces, VRFs, tunnels: names, addresses, families.
 void check_addresses(Check& check);
+// DM-01 to DM-14: dynamic maps, and the entries that name one.
+void check_dynamic(Check& check);
 // SPIs that two SAs would share.
 void check_spis(Check& check);
 // IKE-01, IKE-23..43: proposals, policies, keyrings, profiles.
@@ -29,6 +31,9 @@ void check_ikev2(Check& check);
 void check_negotiated(Check& check);
 // What crypto map entries of both types need of their lists.
 void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path);
+// A list that a map binds, of either kind: family, masks, any to any. `acl` is the document's list of that index.
+void check_bound_list(Check& check, const CryptoMap& map, std::size_t acl, const std::string& path);
+void check_negotiated_sets(Check& check, const std::vector<std::string>& sets, const std::string& path);
 
 // Reports the second and later of equal keys, each at its own path.
 template <class T>

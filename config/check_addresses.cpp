@@ -179,8 +179,13 @@ void check_addresses(Check& check) {
   const auto all = all_addresses(check);
   check_overlap(check, all);
   for (std::size_t i = 0; i < d.crypto_maps.size(); ++i)
-    for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j)
-      check_not_own(check, all, d.crypto_maps[i].entries[j].peer, at("/crypto_maps/{}/entries/{}/peer", i, j));
+    for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j) {
+      const std::string path = at("/crypto_maps/{}/entries/{}", i, j);
+      const bool listed = check.source.contains(nlohmann::json::json_pointer(path + "/peers"));
+      const auto& peers = d.crypto_maps[i].entries[j].peers;
+      for (std::size_t k = 0; k < peers.size(); ++k)
+        check_not_own(check, all, peers[k], listed ? at("{}/peers/{}", path, k) : path + "/peer");
+    }
   for (std::size_t i = 0; i < d.tunnels.size(); ++i)
     check_not_own(check, all, d.tunnels[i].destination, at("/tunnels/{}/destination", i));
 }

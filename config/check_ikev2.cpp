@@ -178,12 +178,15 @@ void check_entries(Check& check, std::size_t i) {
   for (std::size_t j = 0; j < map.entries.size(); ++j) {
     const MapEntry& entry = map.entries[j];
     const std::string path = at("/crypto_maps/{}/entries/{}", i, j);
-    if (!entry.negotiated || check.report.failed_at(path + "/peer")) continue;
+    if (!entry.negotiated || entry.dynamic || entry.incomplete() || check.report.failed_at(path + "/peer")) continue;
     for (const Interface& interface : check.document.interfaces) {
       if (interface.crypto_map != map.name && interface.ipv6_crypto_map != map.name) continue;
-      const Ikev2Ends ends{own_address(interface.addresses, map.family), entry.peer, interface.vrf};
-      const User user{fmt::format("{} {}", map.name, entry.sequence), path, path + "/ikev2_profile"};
-      check_user(check, user, profile_for(check.document.ikev2, entry.ikev2_profile, ends), ends);
+      const User user{fmt::format("{} {}", map.name, entry.sequence), path,
+                      path + (entry.profile ? "/profile" : "/ikev2_profile")};
+      for (const IpAddress& peer : entry.peers) {
+        const Ikev2Ends ends{own_address(interface.addresses, map.family), peer, interface.vrf};
+        check_user(check, user, profile_for(check.document.ikev2, entry.ikev2_profile, ends), ends);
+      }
     }
   }
 }

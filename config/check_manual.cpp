@@ -100,6 +100,49 @@ void check_keys(Check& check, const std::string& set_name, const ManualKeys& key
 
 }  // namespace
 
+// What IKEv2 cannot say: RFC 7296 §3.3 has one protocol in a proposal, and §2.22 compression of an SA, whatever is
+// chosen.
+void check_negotiated_sets(Check& check, const std::vector<std::string>& sets, const std::string& path) {
+  std::size_t compressing = 0, known = 0;
+  for (const std::string& name : sets) {
+    const TransformSet* const set = find_named(check.document.transform_sets, name);
+    if (set == nullptr) continue;
+    ++known;
+    compressing += set->compression ? 1 : 0;
+    if (set->has_ah() && set->has_esp())
+      check.report.error(
+          path, fmt::format("set {} has AH and ESP: a proposal of IKEv2 is of one protocol (RFC 7296)", set->name),
+          "a set of ESP alone or of AH alone, or manual keys");
+  }
+  if (compressing != 0 && compressing != known)
+    check.report.error(path, "sets with and without compression: IKEv2 negotiates it for all of them",
+                       "comp-deflate in every set, or in none");
+}
+
+void check_bound_list(Check& check, const CryptoMap& map, std::size_t index, const std::string& path) {
+  const Acl& acl = check.document.acls[index];
+  if (acl.family != map.family)
+    check.report.error(
+        path + "/match_address",
+        fmt::format("access list {} is {}, the crypto map is {}", acl.name, acl.family == Family::v4 ? "IPv4" : "IPv6",
+                    map.family == Family::v4 ? "IPv4" : "IPv6"),
+        "a list of the map's family");
+  for (std::size_t i = 0; i < acl.rules.size(); ++i) {
+    const Ace& rule = acl.rules[i];
+    const std::string rule_path = at("/acls/{}/rules/{}", index, i);
+    const std::string why = fmt::format("a discontiguous wildcard mask in a list that crypto map {} binds", map.name);
+    if (rule.source_wildcard)
+      check.report.error(rule_path + "/source", why, "a mask of zeros and then ones, or several rules");
+    if (rule.destination_wildcard)
+      check.report.error(rule_path + "/destination", why, "a mask of zeros and then ones, or several rules");
+    if (rule.action == Action::permit && rule.source.length == 0 && rule.destination.length == 0 &&
+        !check.report.failed_at(rule_path + "/source") && !check.report.failed_at(rule_path + "/destination"))
+      check.report.warning(
+          rule_path,
+          fmt::format("permits any to any in crypto map {}: clear packets that arrive there are dropped", map.name));
+  }
+}
+
 void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
   const auto index = index_of(check.document.acls, entry.acl);
   if (!index) return;
@@ -115,26 +158,7 @@ void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const
                        fmt::format("access list {} (/acls/{}) has {} permit rules; a manual entry protects one flow",
                                    acl.name, *index, permits),
                        "a list with exactly one permit rule");
-  if (acl.family != map.family)
-    check.report.error(
-        path + "/match_address",
-        fmt::format("access list {} is {}, the crypto map is {}", acl.name, acl.family == Family::v4 ? "IPv4" : "IPv6",
-                    map.family == Family::v4 ? "IPv4" : "IPv6"),
-        "a list of the map's family");
-  for (std::size_t i = 0; i < acl.rules.size(); ++i) {
-    const Ace& rule = acl.rules[i];
-    const std::string rule_path = at("/acls/{}/rules/{}", *index, i);
-    const std::string why = fmt::format("a discontiguous wildcard mask in a list that crypto map {} binds", map.name);
-    if (rule.source_wildcard)
-      check.report.error(rule_path + "/source", why, "a mask of zeros and then ones, or several rules");
-    if (rule.destination_wildcard)
-      check.report.error(rule_path + "/destination", why, "a mask of zeros and then ones, or several rules");
-    if (rule.action == Action::permit && rule.source.length == 0 && rule.destination.length == 0 &&
-        !check.report.failed_at(rule_path + "/source") && !check.report.failed_at(rule_path + "/destination"))
-      check.report.warning(
-          rule_path,
-          fmt::format("permits any to any in crypto map {}: clear packets that arrive there are dropped", map.name));
-  }
+  check_bound_list(check, map, *index, path);
 }
 
 namespace {
@@ -161,46 +185,62 @@ void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
   const bool required = find_named(check.document.transform_sets, *transport)->mode_required;
   for (const Ace& rule : acl->rules) {
     if (rule.action != Action::permit) continue;
-    if (rule.destination == Prefix::host(entry.peer) && mixes_modes(check, entry))
+    const bool to_peer =
+        std::ranges::any_of(entry.peers, [&](const IpAddress& p) { return rule.destination == Prefix::host(p); });
+    if (to_peer && mixes_modes(check, entry))
       check.report.error(where, "sets of both modes in one entry: IKE negotiates one mode for all of them",
                          "sets of one mode");
-    else if (rule.destination != Prefix::host(entry.peer) && required)
+    else if (!to_peer && required)
       check.report.error(
           where, fmt::format("set {} requires transport mode: the traffic does not end at the peer", *transport),
           "mode transport, or a list from this host to the peer");
-    else if (rule.destination != Prefix::host(entry.peer))
+    else if (!to_peer)
       check.report.warning(
           where,
           fmt::format("mode transport of set {} is taken as tunnel: the traffic does not end at the peer", *transport));
   }
 }
 
-// What IKEv2 cannot say: RFC 7296 §3.3 has one protocol in a proposal, and §2.22 compression of an SA, whatever is
-// chosen.
-void check_negotiated_sets(Check& check, const std::vector<std::string>& sets, const std::string& path) {
-  std::size_t compressing = 0, known = 0;
-  for (const std::string& name : sets) {
-    const TransformSet* const set = find_named(check.document.transform_sets, name);
-    if (set == nullptr) continue;
-    ++known;
-    compressing += set->compression ? 1 : 0;
-    if (set->has_ah() && set->has_esp())
-      check.report.error(
-          path, fmt::format("set {} has AH and ESP: a proposal of IKEv2 is of one protocol (RFC 7296)", set->name),
-          "a set of ESP alone or of AH alone, or manual keys");
-  }
-  if (compressing != 0 && compressing != known)
-    check.report.error(path, "sets with and without compression: IKEv2 negotiates it for all of them",
-                       "comp-deflate in every set, or in none");
+void check_peer(Check& check, const CryptoMap& map, const IpAddress& peer, const std::string& path) {
+  if (check.report.failed_at(path)) return;
+  if (peer.is_unspecified() || peer.is_multicast())
+    check.report.error(path, peer.text() + " is not a host's address", "the peer's unicast address");
+  else if (peer.family() != map.family)
+    check.report.error(path, fmt::format("{} is not of the crypto map's family", peer.text()),
+                       map.family == Family::v4 ? "an IPv4 address" : "an IPv6 address");
 }
 
-void check_peer(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
-  if (check.report.failed_at(path)) return;
-  if (entry.peer.is_unspecified() || entry.peer.is_multicast())
-    check.report.error(path, entry.peer.text() + " is not a host's address", "the peer's unicast address");
-  else if (entry.peer.family() != map.family)
-    check.report.error(path, fmt::format("{} is not of the crypto map's family", entry.peer.text()),
-                       map.family == Family::v4 ? "an IPv4 address" : "an IPv6 address");
+void check_peers(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path) {
+  const bool listed = given(check, path + "/peers");
+  for (std::size_t k = 0; k < entry.peers.size(); ++k) {
+    const std::string here = listed ? at("{}/peers/{}", path, k) : path + "/peer";
+    check_peer(check, map, entry.peers[k], here);
+    const auto before = entry.peers.begin() + static_cast<std::ptrdiff_t>(k);
+    if (std::find(entry.peers.begin(), before, entry.peers[k]) != before)
+      check.report.error(here, fmt::format("{} is in the list already", entry.peers[k].text()), "each peer once");
+  }
+  if (entry.default_peer && entry.peers.size() < 2)
+    check.report.warning(path + "/default_peer", "has no effect: there is no other peer to come back from");
+}
+
+// CM-02. True: there is nothing more to say about it.
+bool warn_of_incomplete(Check& check, const MapEntry& entry, const std::string& path) {
+  if (!entry.negotiated || !entry.incomplete()) return false;
+  std::string missing;
+  const auto add = [&](bool is_missing, const char* what) {
+    if (is_missing) missing += (missing.empty() ? "" : ", ") + std::string(what);
+  };
+  add(entry.acl.empty(), "match_address");
+  add(entry.peers.empty(), "peer");
+  add(entry.transform_sets.empty(), "transform_sets");
+  check.report.warning(path, "the entry is incomplete and not used: it lacks " + missing, missing);
+  return true;
+}
+
+// CM-09: a pair of hosts has the ports of its rule, and no fragments apart.
+void check_per_host(Check& check, const MapEntry& entry, const std::string& path) {
+  if (entry.per_host_limit != 0 && entry.initiate == Initiate::always)
+    check.report.error(path + "/initiate", "SAs of pairs of hosts come with their first packet", "on_traffic");
 }
 
 void check_map(Check& check, std::size_t i) {
@@ -209,12 +249,17 @@ void check_map(Check& check, std::size_t i) {
   for (std::size_t j = 0; j < map.entries.size(); ++j) {
     const MapEntry& entry = map.entries[j];
     const std::string path = at("/crypto_maps/{}/entries/{}", i, j);
-    check_peer(check, map, entry, path + "/peer");
+    if (entry.dynamic) continue;
+    check_peers(check, map, entry, path);
+    if (warn_of_incomplete(check, entry, path)) continue;
+    check_per_host(check, entry, path);
     check_list(check, map, entry, path);
     check_mode(check, entry, path);
     if (entry.negotiated)
       check_negotiated_sets(check, entry.transform_sets,
-                            path + (given(check, path + "/transform_set") ? "/transform_set" : "/transform_sets"));
+                            path + (entry.profile                           ? "/profile"
+                                    : given(check, path + "/transform_set") ? "/transform_set"
+                                                                            : "/transform_sets"));
     if (!entry.negotiated && entry.transform_sets.size() == 1 && given(check, path + "/session_key"))
       check_keys(check, entry.transform_sets.front(), entry.keys, path + "/transform_set", path + "/session_key");
     if (const Acl* const acl = find_named(check.document.acls, entry.acl)) rules += acl->rules.size();

@@ -23,6 +23,9 @@ void check_names(Check& check) {
   refuse_twice<IpsecProfile>(
       report, d.profiles, &IpsecProfile::name, [](std::size_t i) { return at("/ipsec/profiles/{}/name", i); },
       "profile");
+  refuse_twice<DynamicMap>(
+      report, d.dynamic_maps, &DynamicMap::name, [](std::size_t i) { return at("/dynamic_maps/{}/name", i); },
+      "dynamic map");
   refuse_twice<CryptoMap>(
       report, d.crypto_maps, &CryptoMap::name, [](std::size_t i) { return at("/crypto_maps/{}/name", i); },
       "crypto map");
@@ -67,7 +70,9 @@ void check_references(Check& check) {
     for (std::size_t j = 0; j < d.crypto_maps[i].entries.size(); ++j) {
       const MapEntry& entry = d.crypto_maps[i].entries[j];
       const std::string path = at("/crypto_maps/{}/entries/{}", i, j);
-      need(check, d.acls, entry.acl, path + "/match_address", "access list");
+      if (!entry.acl.empty()) need(check, d.acls, entry.acl, path + "/match_address", "access list");
+      if (entry.profile) need(check, d.profiles, *entry.profile, path + "/profile", "IPsec profile");
+      if (entry.profile) continue;  // what it names is checked where it is
       if (entry.ikev2_profile)
         need(check, d.ikev2.profiles, *entry.ikev2_profile, path + "/ikev2_profile", "IKEv2 profile");
       for (std::size_t k = 0; k < entry.transform_sets.size(); ++k)
@@ -119,8 +124,10 @@ void check_all_sets(Check& check) {
 // A rekey holds the old and the new pair at once.
 std::size_t sas_of(const Document& document, const MapEntry& entry) {
   const Acl* const acl = find_named(document.acls, entry.acl);
-  if (!entry.negotiated || acl == nullptr) return 2;
-  return 4 * static_cast<std::size_t>(std::ranges::count(acl->rules, Action::permit, &Ace::action));
+  if (entry.dynamic || acl == nullptr) return 0;
+  if (!entry.negotiated) return 2;
+  return 4 * std::max<std::size_t>(1, entry.per_host_limit) *
+         static_cast<std::size_t>(std::ranges::count(acl->rules, Action::permit, &Ace::action));
 }
 
 void check_dataplane(Check& check) {
@@ -157,6 +164,7 @@ void check_meaning(const Document& document, const nlohmann::json& source, Repor
   check_dataplane(check);
   check_manual(check);
   check_addresses(check);
+  check_dynamic(check);
   check_spis(check);
   check_ikev2(check);
   check_negotiated(check);

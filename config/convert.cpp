@@ -109,7 +109,8 @@ Document convert(const json& in, const LoadOptions& options, Report& report) {
   if (!out.ipsec.sa.lifetime_kb) out.ipsec.sa.lifetime_kb = IpsecGlobal{}.sa.lifetime_kb;
   out.profiles = convert_profiles(list_of(ipsec, "profiles"), out.ipsec.encapsulation, conversion);
   out.ikev2 = convert_ikev2(object_of(in, "ikev2"), conversion);
-  out.crypto_maps = convert_crypto_maps(list_of(in, "crypto_maps"), out.ipsec.encapsulation, conversion);
+  out.dynamic_maps = convert_dynamic_maps(list_of(in, "dynamic_maps"), out.ipsec.encapsulation, conversion);
+  out.crypto_maps = convert_crypto_maps(list_of(in, "crypto_maps"), out, conversion);
   out.interfaces = convert_interfaces(list_of(in, "interfaces"), conversion);
   out.tunnels = convert_tunnels(list_of(in, "tunnels"), out, conversion);
   return out;

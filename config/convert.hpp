@@ -34,7 +34,11 @@ struct Conversion {
 // A group on offer by its number, or its error.
 [[nodiscard]] std::optional<crypto::DhGroup> convert_group(std::uint32_t number, const std::string& path,
                                                            Report& report);
-[[nodiscard]] std::vector<CryptoMap> convert_crypto_maps(const nlohmann::json& maps, const Encapsulation& inherited,
+[[nodiscard]] std::optional<crypto::DhGroup> convert_pfs(const nlohmann::json& object, const std::string& path,
+                                                         Conversion& conversion);
+[[nodiscard]] std::vector<DynamicMap> convert_dynamic_maps(const nlohmann::json& maps, const Encapsulation& inherited,
+                                                           Conversion& conversion);
+[[nodiscard]] std::vector<CryptoMap> convert_crypto_maps(const nlohmann::json& maps, const Document& around,
                                                          Conversion& conversion);
 [[nodiscard]] std::vector<Tunnel> convert_tunnels(const nlohmann::json& tunnels, const Document& around,
                                                   Conversion& conversion);

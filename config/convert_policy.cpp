@@ -69,17 +69,6 @@ std::optional<std::string> optional_name(const json& object, const char* key) {
   return member == object.end() ? std::nullopt : std::optional(member->get<std::string>());
 }
 
-// "group19"; true is the guide's bare `set pfs`, which means group 1 (TS-65).
-std::optional<crypto::DhGroup> convert_pfs(const json& object, const std::string& path, Conversion& conversion) {
-  const auto pfs = object.find("pfs");
-  if (pfs == object.end() || *pfs == false) return std::nullopt;
-  const std::string here = path + "/pfs";
-  if (*pfs == true) return convert_group(1, here, conversion.report);
-  const auto& text = pfs->get_ref<const std::string&>();
-  return convert_group(static_cast<std::uint32_t>(std::strtoul(text.c_str() + std::strlen("group"), nullptr, 10)), here,
-                       conversion.report);
-}
-
 Initiate initiate_of(const json& object, Initiate otherwise) {
   const auto member = object.find("initiate");
   if (member == object.end()) return otherwise;
@@ -95,14 +84,18 @@ void check_type(const json& entry, bool negotiated, const std::string& path, Rep
   if (negotiated) {
     refuse({"session_key", "udp_encapsulation"}, "belongs to an entry of type ipsec-manual; here IKE decides",
            "leave it out");
-    if (!entry.contains("transform_sets") && !entry.contains("transform_set"))
-      report.error(path + "/transform_sets", "is missing", "one to six transform sets");
+    if (entry.contains("peers") && entry.contains("peer"))
+      report.error(path + "/peer", "peers is given too", "one of the two");
     if (entry.contains("transform_sets") && entry.contains("transform_set"))
       report.error(path + "/transform_set", "transform_sets is given too", "one of the two");
     return;
   }
-  refuse({"ikev2_profile", "pfs", "security_association", "initiate", "separate_fragment_sa"},
+  refuse({"ikev2_profile", "pfs", "security_association", "initiate", "separate_fragment_sa", "dynamic", "profile",
+          "per_host_limit"},
          "a manual entry has no negotiation", "type ipsec-isakmp, or leave it out");
+  refuse({"peers", "default_peer"}, "a manual entry has exactly one peer; failover between peers needs IKE", "peer");
+  for (const char* const key : {"match_address", "peer"})
+    if (!entry.contains(key)) report.error(path + "/" + key, "is missing", "what a manual entry is about");
   refuse({"transform_sets"}, "a manual entry has exactly one transform set; a choice of sets needs IKE",
          "transform_set");
   if (!entry.contains("transform_set")) report.error(path + "/transform_set", "is missing", "one transform set");
@@ -117,14 +110,53 @@ std::vector<std::string> sets_of(const json& entry) {
   return {};
 }
 
-MapEntry convert_entry(const json& entry, const std::string& path, const Encapsulation& inherited,
-                       Conversion& conversion) {
+std::vector<IpAddress> peers_of(const json& entry, const std::string& path, Conversion& conversion) {
+  std::vector<IpAddress> out;
+  if (const auto one = entry.find("peer"); one != entry.end()) {
+    const std::string text = *one;
+    out.push_back(conversion.keep(parse_address(text), path + "/peer", text));
+  }
+  for (const json& one : list_of(entry, "peers")) {
+    const std::string text = one;
+    out.push_back(conversion.keep(parse_address(text), at("{}/peers/{}", path, out.size()), text));
+  }
+  return out;
+}
+
+// DM-03: everything else is in the dynamic map.
+void check_alone(const json& entry, const std::string& path, Report& report) {
+  for (const auto& [key, value] : entry.items())
+    if (key != "sequence" && key != "type" && key != "dynamic")
+      report.error(path + "/" + key, "a dynamic map stands here, and says everything", "sequence, type and dynamic");
+}
+
+// CM-25: the profile's own, where it exists; config/check_meaning.cpp says when it does not.
+void take_profile(MapEntry& entry, const json& source, const std::string& path, const Document& around,
+                  Report& report) {
+  for (const char* const key : {"transform_set", "transform_sets", "ikev2_profile", "pfs", "security_association"})
+    if (source.contains(key))
+      report.error(path + "/" + key, "the profile says it", "profile alone, or what it says without it");
+  const IpsecProfile* const profile = find_named(around.profiles, *entry.profile);
+  if (profile == nullptr) return;
+  entry.transform_sets = profile->transform_sets;
+  entry.ikev2_profile = profile->ikev2_profile;
+  entry.pfs = profile->pfs;
+  entry.sa = profile->sa;
+}
+
+MapEntry convert_entry(const json& entry, const std::string& path, const Document& around, Conversion& conversion) {
   MapEntry out;
-  const std::string peer = entry["peer"];
   out.sequence = entry["sequence"];
   out.negotiated = entry["type"] == "ipsec-isakmp";
-  out.acl = entry["match_address"];
-  out.peer = conversion.keep(parse_address(peer), path + "/peer", peer);
+  out.dynamic = optional_name(entry, "dynamic");
+  if (out.dynamic && out.negotiated) {
+    check_alone(entry, path, conversion.report);
+    return out;
+  }
+  out.acl = entry.value("match_address", "");
+  out.peers = peers_of(entry, path, conversion);
+  if (!out.peers.empty()) out.peer = out.peers.front();
+  out.default_peer = entry.value("default_peer", false);
   check_type(entry, out.negotiated, path, conversion.report);
   out.transform_sets = sets_of(entry);
   if (!out.negotiated && entry.contains("session_key"))
@@ -132,8 +164,11 @@ MapEntry convert_entry(const json& entry, const std::string& path, const Encapsu
   out.ikev2_profile = optional_name(entry, "ikev2_profile");
   out.pfs = convert_pfs(entry, path, conversion);
   out.sa = convert_security_association(entry);
+  out.profile = optional_name(entry, "profile");
+  if (out.profile && out.negotiated) take_profile(out, entry, path, around, conversion.report);
   out.initiate = initiate_of(entry, Initiate::on_traffic);
-  out.encapsulation = convert_encapsulation(entry, inherited);
+  out.per_host_limit = entry.value("per_host_limit", out.per_host_limit);
+  out.encapsulation = convert_encapsulation(entry, around.ipsec.encapsulation);
   out.separate_fragment_sa = entry.value("separate_fragment_sa", true);
   convert_udp(entry, out);
   return out;
@@ -204,11 +239,23 @@ Tunnel convert_tunnel(const json& tunnel, const std::string& path, const Documen
 
 Family family_of(const json& map, const std::vector<MapEntry>& entries) {
   if (map.contains("family")) return map["family"] == "ipv6" ? Family::v6 : Family::v4;
-  return entries.front().peer.family() == Family::v6 && !entries.front().peer.is_unspecified() ? Family::v6
-                                                                                               : Family::v4;
+  for (const MapEntry& entry : entries)
+    if (!entry.peer.is_unspecified()) return entry.peer.family();
+  return Family::v4;
 }
 
 }  // namespace
+
+// "group19"; true is the guide's bare `set pfs`, which means group 1 (TS-65).
+std::optional<crypto::DhGroup> convert_pfs(const json& object, const std::string& path, Conversion& conversion) {
+  const auto pfs = object.find("pfs");
+  if (pfs == object.end() || *pfs == false) return std::nullopt;
+  const std::string here = path + "/pfs";
+  if (*pfs == true) return convert_group(1, here, conversion.report);
+  const auto& text = pfs->get_ref<const std::string&>();
+  return convert_group(static_cast<std::uint32_t>(std::strtoul(text.c_str() + std::strlen("group"), nullptr, 10)), here,
+                       conversion.report);
+}
 
 std::vector<TransformSet> convert_transform_sets(const json& sets, Conversion& conversion) {
   std::vector<TransformSet> out;
@@ -272,15 +319,14 @@ SecurityAssociation convert_security_association(const json& object) {
   return out;
 }
 
-std::vector<CryptoMap> convert_crypto_maps(const json& maps, const Encapsulation& inherited, Conversion& conversion) {
+std::vector<CryptoMap> convert_crypto_maps(const json& maps, const Document& around, Conversion& conversion) {
   std::vector<CryptoMap> out;
   for (const json& map : maps) {
     CryptoMap& made = out.emplace_back();
     const std::string path = at("/crypto_maps/{}", out.size() - 1);
     made.name = map["name"];
     for (const json& entry : map["entries"])
-      made.entries.push_back(
-          convert_entry(entry, at("{}/entries/{}", path, made.entries.size()), inherited, conversion));
+      made.entries.push_back(convert_entry(entry, at("{}/entries/{}", path, made.entries.size()), around, conversion));
     made.family = family_of(map, made.entries);
   }
   return out;

@@ -138,6 +138,7 @@ std::vector<Change> diff(const Document& before, const Document& after) {
   diff_list(before.ikev2.policies, after.ikev2.policies, "ikev2/policies", name, out, later);
   diff_list(before.ikev2.keyrings, after.ikev2.keyrings, "ikev2/keyrings", name, out, later);
   diff_list(before.ikev2.profiles, after.ikev2.profiles, "ikev2/profiles", name, out, later);
+  diff_list(before.dynamic_maps, after.dynamic_maps, "dynamic_maps", name, out, later);
   diff_list(
       entries_of(before), entries_of(after), "crypto_maps",
       [](const EntryOfMap& e) { return e.map + " " + std::to_string(e.entry.sequence); }, out, edited_entry);

@@ -36,6 +36,7 @@ void add_default_set(Document& document, Report& report) {
 // TS-05: order is by sequence, not by place in the document.
 void sort_by_sequence(Document& document) {
   for (Acl& acl : document.acls) std::ranges::sort(acl.rules, {}, &Ace::sequence);
+  for (DynamicMap& map : document.dynamic_maps) std::ranges::sort(map.entries, {}, &DynamicEntry::sequence);
   for (CryptoMap& map : document.crypto_maps) std::ranges::sort(map.entries, {}, &MapEntry::sequence);
 }
 

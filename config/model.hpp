@@ -110,9 +110,12 @@ struct SecurityAssociation {
 enum class Initiate : std::uint8_t { on_traffic, always };
 
 struct MapEntry {
-  std::uint32_t sequence = 0;  // 1..65535
-  std::string acl;             // "match address"
-  IpAddress peer;
+  std::uint32_t sequence = 0;               // 1..65535
+  std::optional<std::string> dynamic;       // a dynamic map stands here (DM-03): nothing below but `negotiated` counts
+  std::string acl;                          // "match address"
+  IpAddress peer;                           // the first of `peers`
+  std::vector<IpAddress> peers;             // in order of preference (CM-05)
+  bool default_peer = false;                // the first one comes back after an idle time or a clear (CM-07)
   std::vector<std::string> transform_sets;  // 1..6 in order of preference; manual keys: one
   bool negotiated = false;                  // type ipsec-isakmp; else ipsec-manual, and `keys` are what counts
   ManualKeys keys;
@@ -120,10 +123,14 @@ struct MapEntry {
   std::optional<crypto::DhGroup> pfs;
   SecurityAssociation sa;
   Initiate initiate = Initiate::on_traffic;
+  std::optional<std::string> profile;  // an IPsec profile, whose sets, PFS and lifetimes are those above (CM-25)
+  std::uint32_t per_host_limit = 0;    // an SA pair for each pair of hosts, so many at most (CM-09); 0: one for all
   Encapsulation encapsulation;
   bool separate_fragment_sa = true;  // rules with ports: non-initial fragments in SAs of their own (RFC 4301 §7.2)
   bool udp_encapsulation = false;    // manual SAs only by the operator's word, there is nobody to detect NAT
   std::uint16_t udp_local_port = 4500, udp_remote_port = 4500;
+  // CM-02: warned of, shown, and not used.
+  [[nodiscard]] bool incomplete() const { return !dynamic && (acl.empty() || peers.empty() || transform_sets.empty()); }
   bool operator==(const MapEntry&) const = default;
 };
 
@@ -132,6 +139,26 @@ struct CryptoMap {
   Family family = Family::v4;
   std::vector<MapEntry> entries;  // by sequence
   bool operator==(const CryptoMap&) const = default;
+};
+
+// What peers that are not known beforehand may have: entries are templates of what they negotiate (DM-01).
+struct DynamicEntry {
+  std::uint32_t sequence = 0;      // 1..65535
+  std::optional<std::string> acl;  // none: any proposal is taken; one that is missing or empty: everything is dropped
+  std::vector<IpAddress> peers;    // that may use it; empty: all
+  std::vector<std::string> transform_sets;  // 1..6 in order of preference
+  std::optional<std::string> ikev2_profile;
+  std::optional<crypto::DhGroup> pfs;
+  SecurityAssociation sa;
+  Encapsulation encapsulation;
+  bool operator==(const DynamicEntry&) const = default;
+};
+
+struct DynamicMap {
+  std::string name;
+  std::uint32_t limit = 1000;         // flows of its peers at once, on each interface
+  std::vector<DynamicEntry> entries;  // by sequence
+  bool operator==(const DynamicMap&) const = default;
 };
 
 struct Interface {
@@ -222,6 +249,7 @@ struct Document {
   std::vector<TransformSet> transform_sets;
   std::vector<IpsecProfile> profiles;
   Ikev2 ikev2;
+  std::vector<DynamicMap> dynamic_maps;
   std::vector<CryptoMap> crypto_maps;
   std::vector<Interface> interfaces;
   std::vector<Tunnel> tunnels;

@@ -133,18 +133,51 @@ void render_negotiation(json& out, const T& object) {
   if (json sa = render_sa(object.sa); !sa.empty()) out["security_association"] = std::move(sa);
 }
 
+json addresses(const std::vector<IpAddress>& all) {
+  json out = json::array();
+  for (const IpAddress& one : all) out.push_back(one.text());
+  return out;
+}
+
+json render_dynamic_map(const DynamicMap& map) {
+  json entries = json::array();
+  for (const DynamicEntry& entry : map.entries) {
+    json& out = entries.emplace_back(json{{"sequence", entry.sequence}, {"transform_sets", entry.transform_sets}});
+    if (entry.acl) out["match_address"] = *entry.acl;
+    if (!entry.peers.empty()) out["peers"] = addresses(entry.peers);
+    render_encapsulation(out, entry.encapsulation);
+    render_negotiation(out, entry);
+  }
+  return {{"name", map.name}, {"limit", map.limit}, {"entries", std::move(entries)}};
+}
+
+void render_peers(json& out, const MapEntry& entry) {
+  if (!entry.acl.empty()) out["match_address"] = entry.acl;
+  if (entry.peers.size() == 1) out["peer"] = entry.peer.text();
+  if (entry.peers.size() > 1) out["peers"] = addresses(entry.peers);
+  if (entry.default_peer) out["default_peer"] = true;
+}
+
 json render_map(const CryptoMap& map) {
   json entries = json::array();
   for (const MapEntry& entry : map.entries) {
-    json& out = entries.emplace_back(json{{"sequence", entry.sequence},
-                                          {"type", entry.negotiated ? "ipsec-isakmp" : "ipsec-manual"},
-                                          {"match_address", entry.acl},
-                                          {"peer", entry.peer.text()}});
+    json& out = entries.emplace_back(
+        json{{"sequence", entry.sequence}, {"type", entry.negotiated ? "ipsec-isakmp" : "ipsec-manual"}});
+    if (entry.dynamic) {
+      out["dynamic"] = *entry.dynamic;
+      continue;
+    }
+    render_peers(out, entry);
     render_encapsulation(out, entry.encapsulation);
     if (entry.negotiated) {
-      out["transform_sets"] = entry.transform_sets;
       out["initiate"] = text_of(entry.initiate);
       out["separate_fragment_sa"] = entry.separate_fragment_sa;
+      if (entry.per_host_limit != 0) out["per_host_limit"] = entry.per_host_limit;
+      if (entry.profile) {
+        out["profile"] = *entry.profile;
+        continue;
+      }
+      if (!entry.transform_sets.empty()) out["transform_sets"] = entry.transform_sets;
       render_negotiation(out, entry);
     } else {
       out["transform_set"] = entry.transform_sets.front();
@@ -260,6 +293,7 @@ json render(const Document& document) {
           {"acls", list(document.acls, render_acl)},
           {"ipsec", render_ipsec(document)},
           {"ikev2", render_ikev2(document.ikev2)},
+          {"dynamic_maps", list(document.dynamic_maps, render_dynamic_map)},
           {"crypto_maps", list(document.crypto_maps, render_map)},
           {"interfaces", list(document.interfaces, render_interface)},
           {"tunnels", list(document.tunnels, render_tunnel)}};

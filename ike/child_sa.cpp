@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/derived_child.hpp"
 #include "ike/selectors.hpp"
 #include "ike/session_core.hpp"
 
@@ -83,13 +84,14 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
                          made.remote, core.local, core.remote, core.encapsulates(), core.follows_peer(), made.outbound,
                          agreed.tfc_padding, std::move(keys), agreed.transport, agreed.cpi_in, agreed.cpi_out});
+  if (made.policy.place.base_flow != 0) core.setup.surroundings->flows->hold(made.policy);
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
   return core.children.back().id;
 }
 
 struct Match {
-  const ChildPolicy* policy = nullptr;
+  ChildPolicy policy;  // of the connection, or derived from one that is
   std::vector<Selector> local, remote;
   unsigned rank = 0;
   bool cut = false;  // there were more selectors than we take
@@ -104,22 +106,38 @@ std::vector<Selector> that_suit(const ChildPolicy& policy, std::span<const Selec
   return out;
 }
 
+bool rekeys(const Connection& connection, const Child& old, const ChildPolicy& policy) {
+  return old.policy.name == policy.name ||
+         (old.policy.base == policy.name && connection.child(old.policy.name) == nullptr);
+}
+
+// A child of its own for what the peer proposes: of a template always, of a per-host entry for less than the whole.
+ChildPolicy child_for(const SessionCore& core, const Match& match, bool whole) {
+  if (!match.policy.dynamic && (!match.policy.per_host || whole)) return match.policy;
+  return derive(match.policy, match.local, match.remote, match.policy.dynamic ? core.remote_identity->text() : "");
+}
+
 // The flows of this peer that the offer fits (CM-16): those that it fits whole before those that it meets in part (a
 // tunnel takes anything, a map entry beside it does not mean that), and of either those first that have no SA yet. A
 // rekey is for the same flow.
 std::vector<Match> matches_of(const SessionCore& core, const Connection& connection, const ChildOffer& offer) {
   std::vector<Match> out;
   for (const ChildPolicy& policy : connection.children) {
-    if (offer.replaces != nullptr && offer.replaces->policy.name != policy.name) continue;
+    if (offer.replaces != nullptr && !rekeys(connection, *offer.replaces, policy)) continue;
+    const bool derived = offer.replaces != nullptr && offer.replaces->policy.base == policy.name;
+    const ChildPolicy& asked = derived ? offer.replaces->policy : policy;  // DM-19: what is there stays as it is
+    if (asked.dynamic && !lies_inside(asked, offer.tsr->selectors, offer.tsi->selectors)) continue;
     const std::size_t most = connection.options.max_selectors;
-    Match match{&policy, narrow(that_suit(policy, offer.tsr->selectors), policy.local, max_wire_selectors),
-                narrow(that_suit(policy, offer.tsi->selectors), policy.remote, max_wire_selectors)};
+    Match match{asked, narrow(that_suit(asked, offer.tsr->selectors), asked.local, max_wire_selectors),
+                narrow(that_suit(asked, offer.tsi->selectors), asked.remote, max_wire_selectors)};
     if (match.local.empty() || match.remote.empty()) continue;
     match.cut = match.local.size() > most || match.remote.size() > most;
     match.local.resize(std::min(match.local.size(), most));
     match.remote.resize(std::min(match.remote.size(), most));
     const bool whole = same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);
-    match.rank = (whole ? 0U : 2U) + (core.has_child(policy.name) ? 1U : 0U);
+    if (offer.replaces == nullptr) match.policy = child_for(core, match, whole);
+    // Of templates the first by sequence (DM-01), however well it fits.
+    match.rank = policy.dynamic ? 0U : (whole ? 0U : 2U) + (core.has_child(policy.name) ? 1U : 0U);
     const auto behind =
         std::ranges::upper_bound(out, match.rank, {}, &Match::rank);  // in the policy's order where alike
     out.insert(behind, std::move(match));
@@ -189,6 +207,12 @@ ChildRefusal too_many() {
                  "look at the peer's log: it makes SAs and deletes none");
 }
 
+ChildRefusal no_room(const ChildPolicy& policy) {
+  return refusal(NotifyType::no_additional_sas, FailureKind::refused,
+                 fmt::format("{}: {} flows are there already, which is its limit", policy.base, policy.limit),
+                 "a higher limit of the dynamic map or the per-host entry; or look who holds so many");
+}
+
 ChildRefusal internal(const Error& error) {
   return refusal(NotifyType::no_additional_sas, FailureKind::install_failed, error.message(), "");
 }
@@ -203,7 +227,7 @@ bool covers_old(const Match& match, const Child& old) {
 
 Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& match, const ChosenEsp& chosen,
                        std::uint32_t spi, bool transport, Message& reply, Time now) {
-  const bool compresses = match.policy->compression && offer.cpi != 0;
+  const bool compresses = match.policy.compression && offer.cpi != 0;
   std::optional<Secret> shared;
   std::optional<crypto::DhExchange> dh;
   if (chosen.suite.group != crypto::DhGroup::none) {
@@ -214,7 +238,7 @@ Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& 
   }
   POSTERN_TRY(
       id, install(core,
-                  {*match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
+                  {match.policy, chosen.suite, spi, chosen.peer_spi, match.local, match.remote, offer.nonce_i,
                    offer.nonce_r, shared ? &*shared : nullptr, false, offer.replaces == nullptr, offer.tfc_padding,
                    transport, compresses ? cpi_of(spi) : std::uint16_t{0}, compresses ? offer.cpi : std::uint16_t{0}},
                   now));
@@ -273,23 +297,32 @@ void add_child_payloads(Message& message, const ChildAttempt& attempt) {
 
 Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& offer, Message& reply, Time now) {
   const auto connection = current(core);
-  const std::vector<Match> matches = matches_of(core, *connection, offer);
+  std::vector<Match> matches = matches_of(core, *connection, offer);
   if (matches.empty()) return std::unexpected(no_flow(*connection, offer));
   const auto ke_group = offer.ke != nullptr ? offer.ke->group : crypto::DhGroup::none;
   std::optional<ChildRefusal> why;
-  for (const Match& match : matches) {
+  for (Match& match : matches) {
     if (offer.replaces != nullptr && !covers_old(match, *offer.replaces)) continue;
-    if (std::ranges::count(core.children, match.policy->name, [](const Child& one) { return one.policy.name; }) >=
+    if (std::ranges::count(core.children, match.policy.name, [](const Child& one) { return one.policy.name; }) >=
         max_children_of_flow) {
       if (!why) why = too_many();
       continue;
     }
-    const bool transport = offer.transport && may_be_transport(core, *match.policy, match.local, match.remote);
-    if (match.policy->transport_required && !transport) {
+    if (!match.policy.base.empty() && match.policy.place.flow == 0) {
+      const auto flow =
+          core.setup.surroundings->flows->flow_for(match.policy.base, match.policy.name, match.policy.limit);
+      if (!flow) {
+        why = no_room(match.policy);
+        break;
+      }
+      match.policy.place.flow = *flow;
+    }
+    const bool transport = offer.transport && may_be_transport(core, match.policy, match.local, match.remote);
+    if (match.policy.transport_required && !transport) {
       if (!why) why = not_transport();
       continue;
     }
-    const auto proposals = that_pass_nat(core, match.policy->proposals);
+    const auto proposals = that_pass_nat(core, match.policy.proposals);
     if (proposals.empty()) {
       if (!why) why = no_ah_behind_nat();
       continue;
@@ -297,7 +330,7 @@ Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& 
     const auto spi = core.setup.surroundings->allocate_spi();
     if (!spi) return std::unexpected(internal(spi.error()));
     const auto chosen =
-        choose_esp(*offer.sa, proposals, offer.first ? std::span<const crypto::DhGroup>() : match.policy->pfs, ke_group,
+        choose_esp(*offer.sa, proposals, offer.first ? std::span<const crypto::DhGroup>() : match.policy.pfs, ke_group,
                    *spi, offer.first);
     if (chosen) {
       auto made = answer(core, offer, match, *chosen, *spi, transport, reply, now);
@@ -308,7 +341,7 @@ Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& 
     core.setup.surroundings->free_spi(*spi);
     if (!why)
       why = chosen.error().error == NegotiateError::invalid_ke ? wrong_group(chosen.error().group)
-                                                               : no_proposal(*offer.sa, *match.policy);
+                                                               : no_proposal(*offer.sa, match.policy);
   }
   return std::unexpected(why ? std::move(*why) : no_flow(*connection, offer));
 }

@@ -57,7 +57,8 @@ ShowInput input_of(const Engine& engine, const DaemonFacts& facts, Time now) {
           engine.manager().policy().get(),
           engine.manager().rows(now),
           engine.manager().negotiating(),
-          &engine.diagnosis()};
+          &engine.diagnosis(),
+          engine.manager().current_peers()};
 }
 
 }  // namespace

@@ -132,7 +132,7 @@ void Engine::on_worker_message(const ChannelMessage& message, Time now) {
     if (!message.read_into(acquire)) return;
     // We think that it has an SA, the worker does not: look what is there.
     if (installer_.serves(acquire.flow)) return reconcile(now);
-    manager_.on_acquire(acquire.flow, now);
+    manager_.on_acquire(acquire.flow, now, Manager::HostPair{acquire.source, acquire.destination});
   } else if (message.header.type == ChannelType::sa_gone) {
     SaRow row;
     if (!message.read_into(row)) return;

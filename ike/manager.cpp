@@ -6,7 +6,8 @@ namespace postern::ike {
 
 // Child ids go on into the data plane as the SAs' cookie, where those of an earlier life may still be: a life begins at
 // a random number.
-Manager::Manager(Setup setup) : setup_(std::move(setup)), spis_(setup_.random), cookies_(setup_.random) {
+Manager::Manager(Setup setup)
+    : setup_(std::move(setup)), spis_(setup_.random), temporary_(setup_.random), cookies_(setup_.random) {
   std::array<std::byte, 4> start{};
   if (setup_.random(start)) next_child_ = std::uint64_t{load_be32(start.data())} << 32;
   surroundings_.random = setup_.random;
@@ -14,6 +15,7 @@ Manager::Manager(Setup setup) : setup_(std::move(setup)), spis_(setup_.random), 
   surroundings_.free_spi = [this](std::uint32_t spi) { spis_.free(spi); };
   surroundings_.next_child_id = [this] { return ChildId{++next_child_}; };
   surroundings_.trustpoint = setup_.trustpoint;
+  surroundings_.flows = &temporary_;
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);
   };
@@ -98,9 +100,11 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(const AskPki& a) const { effects.ask(key, a); }
     void operator()(const Event& a) const {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
+      if (Entry* const entry = manager.find(key); entry != nullptr && a.kind == EventKind::peer_silent)
+        entry->silent = true;
       effects.tell(a);
     }
-    void operator()(const Closed&) const { manager.do_closed(key, now); }
+    void operator()(const Closed& a) const { manager.do_closed(key, a, now); }
   };
   std::visit(Doer{*this, key, now, *setup_.effects}, action);
 }
@@ -109,6 +113,7 @@ void Manager::do_install(Key key, InstallChild& child, Time now) {
   const auto installed = setup_.effects->install(child);
   children_[child.id] = {key, child.connection->name, child.policy.name};
   if (installed) {
+    flow_is_up(child);
     if (const auto wish = wishes_.find(child.connection->name); wish != wishes_.end())
       wish->second.refused.erase(child.policy.name);
     return;
@@ -126,9 +131,10 @@ void Manager::do_add(AddSession& successor, Time now) {
   settle(key, now);
 }
 
-void Manager::do_closed(Key key, Time now) {
+void Manager::do_closed(Key key, const Closed& closed, Time now) {
   Entry* const entry = find(key);
   if (entry == nullptr) return;
+  const bool dead = entry->silent;
   const auto connection = entry->session->connection();
   const bool own_attempt = !entry->init && !entry->established;  // what a stranger begins delays nothing of ours
   forget(key);
@@ -137,6 +143,7 @@ void Manager::do_closed(Key key, Time now) {
   if (known == wishes_.end()) return;
   Wish& wish = known->second;
   if (own_attempt) failed(wish, now);
+  if (own_attempt || dead) try_next_peer(*wish.connection, closed.wanted_children, now);
   // Without an SA traffic asks by itself; only what shall always be up is asked for again here.
   if (wish.connection->always()) want(wish, {}, now, std::chrono::milliseconds(100));
 }
@@ -249,6 +256,7 @@ void Manager::on_idle(ChildId id, Time now) {
   const ChildPolicy* const policy =
       wish == wishes_.end() ? nullptr : wish->second.connection->child(known->second.name);
   if (policy != nullptr && policy->initiate == Initiate::always) return;  // what shall always be up is not idle
+  if (policy != nullptr) back_to_default(policy->place.flow);
   with_child(id, now, [&](Session& session) { return session.delete_child(id, now); });
 }
 

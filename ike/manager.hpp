@@ -4,6 +4,7 @@
 //
 // manager.cpp             actions, timers, tables           manager_input.cpp    datagrams: to a session, or refused
 // manager_connections.cpp what shall be up: policy, triggers, back-off, duplicates
+// manager_flows.cpp       which of several peers a flow goes to, and flows of pairs of hosts
 #pragma once
 
 #include <deque>
@@ -47,6 +48,7 @@ struct ManagerLimits {
   std::size_t cookie_from_per_address = 8, half_open_per_address = 128;
   std::size_t cookie_from = 100;  // half-open ones from which on COOKIE is demanded
   Duration first_retry = std::chrono::seconds(1), last_retry = std::chrono::seconds(60);
+  std::uint32_t retransmits_of_many = 3;                   // to a peer beside which there are others: eight seconds
   Duration duplicate_patience = std::chrono::seconds(10);  // how long two IKE SAs of one connection may live together
   Duration duplicate_pause = std::chrono::seconds(60);     // between two that we close for it
 };
@@ -73,7 +75,11 @@ class Manager {
   [[nodiscard]] std::optional<Time> next_timer() const;
 
   // --- from the data plane. Ids that are not known (any more) are ignored.
-  void on_acquire(std::uint32_t flow, Time now);
+  // `hosts`: of the packet that asks, ours first.
+  struct HostPair {
+    IpAddress local, remote;
+  };
+  void on_acquire(std::uint32_t flow, Time now, const std::optional<HostPair>& hosts = {});
   void on_soft_expiry(ChildId id, Time now);
   void on_hard_expiry(ChildId id, Time now);
   void on_idle(ChildId id, Time now);
@@ -112,6 +118,9 @@ class Manager {
   [[nodiscard]] const std::shared_ptr<const Policy>& policy() const { return policy_; }
   [[nodiscard]] std::size_t half_open() const { return half_open_; }
   [[nodiscard]] std::size_t size() const { return sessions_.size(); }
+  // CM-05: of flows with several peers, the address of the one that counts now.
+  [[nodiscard]] std::map<std::uint32_t, IpAddress> current_peers() const;
+  [[nodiscard]] const TemporaryFlows& temporary_flows() const { return temporary_; }
 
  private:
   using Key = std::uint64_t;  // a session's own SPI
@@ -133,6 +142,7 @@ class Manager {
     std::optional<Time> established, timer;
     std::optional<InitKey> init;  // of a responder
     bool half_open = false;
+    bool silent = false;   // liveness gave it up
     bool closing = false;  // by us or the peer: it counts for nothing any more
   };
   struct Child {
@@ -165,7 +175,7 @@ class Manager {
   void perform(Key key, Action& action, Time now);
   void do_install(Key key, InstallChild& child, Time now);
   void do_add(AddSession& successor, Time now);
-  void do_closed(Key key, Time now);
+  void do_closed(Key key, const Closed& closed, Time now);
   void settle(Key key, Time now);
   void arm(Key key, Entry& entry);
   void forget(Key key);
@@ -200,7 +210,35 @@ class Manager {
   [[nodiscard]] bool alone_with(const Connection& connection, Key self) const;
   void set_up(Wish& wish);
   void policy_changed(const Connection& before, const Connection* after, Time now);
+  void template_changed(const Connection& before, const Connection* after, Time now);
+  [[nodiscard]] std::vector<std::string> always_up(const Connection& connection) const;
+
+  // manager_flows.cpp
+  struct FlowOwner {
+    std::string connection, child;
+  };
+  // The peers that a flow may go to, in order of preference; most have one.
+  struct FlowPeers {
+    std::vector<FlowOwner> owners;
+    std::size_t current = 0;
+    std::size_t failures = 0;  // of different peers in a row
+    bool default_first = false;
+  };
   void flows_changed();
+  [[nodiscard]] const FlowOwner* owner_of(std::uint32_t flow) const;
+  [[nodiscard]] bool is_current(const std::string& connection, const ChildPolicy& child) const;
+  [[nodiscard]] bool has_others(const Connection& connection) const;
+  void flow_is_up(const InstallChild& child);
+  void try_next_peer(const Connection& connection, const std::vector<std::string>& children, Time now);
+  void back_to_default(std::uint32_t flow);
+  [[nodiscard]] std::optional<std::string> child_of_hosts(Wish& wish, const ChildPolicy& base, const HostPair& hosts,
+                                                          Time now);
+  void put_children(Wish& wish, std::vector<ChildPolicy> children);
+  void hosts_refused(const Connection& connection, const ChildPolicy& base);
+  [[nodiscard]] std::shared_ptr<const Policy> with_hosts_of(const Policy& before,
+                                                            std::shared_ptr<const Policy> after) const;
+
+  // manager_connections.cpp, further on
   void on_initial_contact(Key key, const InitialContact& contact, Time now);
   [[nodiscard]] Duration jittered(Duration full);
   [[nodiscard]] std::vector<Key> sessions_of(const std::string& connection) const;
@@ -214,6 +252,7 @@ class Manager {
   Setup setup_;
   Surroundings surroundings_;
   SpiPool spis_;
+  TemporaryFlows temporary_;
   CookieJar cookies_;
   std::uint64_t next_child_ = 0;
   std::uint32_t next_number_ = 1;
@@ -225,11 +264,9 @@ class Manager {
   std::size_t half_open_ = 0;
   std::unordered_map<ChildId, Child> children_;
   std::map<std::string, Wish> wishes_;  // by connection
-  struct FlowOwner {
-    std::string connection, child;
-  };
-  std::unordered_map<std::uint32_t, FlowOwner> flows_;
-  std::set<std::string> outlived_;  // connections whose flows SAs of an earlier life serve
+  std::unordered_map<std::uint32_t, FlowPeers> flows_;
+  std::map<std::string, Time> hosts_since_;  // children of pairs of hosts, by name
+  std::set<std::string> outlived_;           // connections whose flows SAs of an earlier life serve
   std::set<std::pair<Time, Key>> session_timers_;
   std::set<std::pair<Time, std::string>> wish_timers_;
   std::deque<Batch> batches_;

@@ -6,14 +6,6 @@
 namespace postern::ike {
 namespace {
 
-// What `initiate always` means. Later fragments come rarely, and not every peer has SAs for them.
-std::vector<std::string> always_up(const Connection& connection) {
-  std::vector<std::string> out;
-  for (const ChildPolicy& child : connection.children)
-    if (child.initiate == Initiate::always && !child.later_fragments) out.push_back(child.name);
-  return out;
-}
-
 bool same_path(const Connection& a, const Connection& b) {
   return a.fvrf == b.fvrf && a.local == b.local && a.remote == b.remote;
 }
@@ -53,17 +45,29 @@ std::vector<Manager::Key> Manager::established_of(const std::string& connection)
   return out;
 }
 
+// What `initiate always` means. Later fragments come rarely, and not every peer has SAs for them.
+std::vector<std::string> Manager::always_up(const Connection& connection) const {
+  std::vector<std::string> out;
+  for (const ChildPolicy& child : connection.children)
+    if (child.initiate == Initiate::always && !child.later_fragments && is_current(connection.name, child))
+      out.push_back(child.name);
+  return out;
+}
+
 // --- policy
 
 void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
-  const auto before = std::exchange(policy_, std::move(policy));
+  const auto before = policy_;
+  policy_ = with_hosts_of(*before, std::move(policy));
   spis_.set_manual(policy_->manual_spis);
   flows_changed();
   for (const auto& old : before->connections) {
     const auto same = std::ranges::find(policy_->connections, old->name, [](const auto& c) { return c->name; });
-    policy_changed(*old, same == policy_->connections.end() ? nullptr : same->get(), now);
+    const Connection* const after = same == policy_->connections.end() ? nullptr : same->get();
+    old->is_template() ? template_changed(*old, after, now) : policy_changed(*old, after, now);
   }
   for (const auto& connection : policy_->connections) {
+    if (connection->is_template()) continue;  // nobody to begin with
     const auto [at, fresh] = wishes_.try_emplace(connection->name);
     Wish& wish = at->second;
     const bool edited = !fresh && !(*wish.connection == *connection);
@@ -71,12 +75,6 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
     if (edited) set_up(wish);  // what failed may work now
     if (connection->always() && (fresh || edited)) want(wish, {}, now, jittered(std::chrono::milliseconds(200)));
   }
-}
-
-void Manager::flows_changed() {
-  flows_.clear();
-  for (const auto& connection : policy_->connections)
-    for (const ChildPolicy& child : connection->children) flows_[child.place.flow] = {connection->name, child.name};
 }
 
 // An edit counts from the next negotiation on; what is gone, or lives on another path, ends now.
@@ -95,6 +93,27 @@ void Manager::policy_changed(const Connection& before, const Connection* after, 
     for (const ChildView& child : sessions_.at(key).session->view(now).children) {
       const ChildPolicy* const kept = after->child(child.name);
       if (kept != nullptr && kept->place.flow == child.flow) continue;
+      with(key, now, [&](Session& session) { return session.delete_child(child.id, now); });
+    }
+  }
+}
+
+// DM-19: what peers have negotiated stays as it is, while the policy still has what it was made of.
+void Manager::template_changed(const Connection& before, const Connection* after, Time now) {
+  std::vector<Key> keys;
+  for (const auto& [key, entry] : sessions_)
+    if (const auto& made = entry.session->connection();
+        !entry.closing && made != nullptr && made->template_name == before.name)
+      keys.push_back(key);
+  for (const Key key : keys) {
+    const auto made = after == nullptr ? nullptr : connection_now(*policy_, *sessions_.at(key).session->connection());
+    if (made == nullptr) {
+      close(key, now, true);
+      continue;
+    }
+    for (const ChildView& child : sessions_.at(key).session->view(now).children) {
+      const ChildPolicy* const base = made->child(child.base);
+      if (base != nullptr && base->place.flow == child.base_flow) continue;
       with(key, now, [&](Session& session) { return session.delete_child(child.id, now); });
     }
   }
@@ -145,12 +164,14 @@ void Manager::attempt(Wish& wish, Time now) {
   }
   const Connection& connection = *wish.connection;
   const std::uint16_t port = connection.force_encapsulation ? nat_port : ike_port;
+  Lifetimes patience = setup_.lifetimes;
+  if (has_others(connection)) patience.retransmits = std::min(patience.retransmits, setup_.limits.retransmits_of_many);
   auto session = Session::initiator({&surroundings_,
                                      {connection.local, port},
                                      {connection.remote, port},
                                      connection.fvrf,
                                      alone_with(connection, 0),
-                                     setup_.lifetimes},
+                                     patience},
                                     wish.connection, std::move(children));
   Actions first = session->initiate(now);
   begin(std::move(session), std::move(first), std::nullopt, now);
@@ -187,6 +208,7 @@ void Manager::child_failed(const Event& event, Time now) {
   Wish& wish = known->second;
   Pause& pause = wish.refused[event.child];
   pause.until = now + back_off(pause.failures++);
+  try_next_peer(*wish.connection, {event.child}, now);
   if (wish.connection->child(event.child)->initiate == Initiate::always) schedule(wish, pause.until);
 }
 
@@ -232,7 +254,13 @@ void Manager::on_initial_contact(Key key, const InitialContact& contact, Time no
   const Entry* const fresh = find(key);
   if (fresh == nullptr || contact.connection == nullptr) return;
   const Time began = fresh->born;
-  for (const Key other : sessions_of(contact.connection->name)) {
+  std::vector<Key> others = sessions_of(contact.connection->name);
+  if (const std::string& whose = contact.connection->template_name; !whose.empty())  // it may come from elsewhere now
+    for (const auto& [other, entry] : sessions_)
+      if (const auto& made = entry.session->connection();
+          !entry.closing && made != nullptr && made->template_name == whose && made->name != contact.connection->name)
+        others.push_back(other);
+  for (const Key other : others) {
     const Entry& entry = sessions_.at(other);
     if (other == key || !entry.established || *entry.established >= began) continue;
     if (entry.session->view(now).remote_identity != contact.remote) continue;
@@ -242,25 +270,32 @@ void Manager::on_initial_contact(Key key, const InitialContact& contact, Time no
 
 // --- triggers
 
-void Manager::on_acquire(std::uint32_t flow, Time now) {
-  const auto owner = flows_.find(flow);
-  if (owner == flows_.end()) return;
-  const auto wish = wishes_.find(owner->second.connection);
-  if (wish == wishes_.end() || now < wish->second.not_before) return;  // traffic that goes on asks again
-  if (paused(wish->second, owner->second.child, now)) return;
-  want(wish->second, {owner->second.child}, now, Duration::zero());
+void Manager::on_acquire(std::uint32_t flow, Time now, const std::optional<HostPair>& hosts) {
+  const FlowOwner* const owner = owner_of(flow);
+  if (owner == nullptr) return;
+  const auto known = wishes_.find(owner->connection);
+  if (known == wishes_.end() || now < known->second.not_before) return;  // traffic that goes on asks again
+  Wish& wish = known->second;
+  std::string child = owner->child;
+  if (const ChildPolicy* const base = wish.connection->child(child); base != nullptr && base->per_host) {
+    auto of_hosts = hosts ? child_of_hosts(wish, *base, *hosts, now) : std::nullopt;
+    if (!of_hosts) return;
+    child = std::move(*of_hosts);
+  }
+  if (!paused(wish, child, now)) want(wish, {child}, now, Duration::zero());
 }
 
 void Manager::on_survivors(const std::set<std::uint32_t>& flows, std::span<const std::uint32_t> spis, Time now) {
   spis_.set_foreign(spis);
+  temporary_.set_foreign(flows);
   outlived_.clear();
   for (const std::uint32_t flow : flows) {
-    const auto owner = flows_.find(flow);
-    if (owner == flows_.end()) continue;
-    const auto wish = wishes_.find(owner->second.connection);
+    const FlowOwner* const owner = owner_of(flow);
+    if (owner == nullptr) continue;
+    const auto wish = wishes_.find(owner->connection);
     if (wish == wishes_.end()) continue;
-    outlived_.insert(owner->second.connection);
-    want(wish->second, {owner->second.child}, now, jittered(std::chrono::milliseconds(500)));
+    outlived_.insert(owner->connection);
+    want(wish->second, {owner->child}, now, jittered(std::chrono::milliseconds(500)));
   }
 }
 
@@ -294,6 +329,8 @@ Manager::Count Manager::clear_sessions(const Filter& filter, Time now) {
   for (const auto& [key, connection] : matching_sessions(filter)) {
     ++count.matched;
     const auto meant = [&](const ChildPolicy& child) { return matches(filter, child); };
+    for (const ChildPolicy& child : connection->children)
+      if (meant(child)) back_to_default(child.place.flow);
     if (std::ranges::all_of(connection->children, meant))
       close(key, now, true);
     else
@@ -318,10 +355,14 @@ std::uint32_t Manager::delete_children(Key key, const Connection& connection, co
   if (entry == nullptr) return 0;
   std::vector<ChildId> chosen;
   for (const ChildView& child : entry->session->view(now).children) {
-    const ChildPolicy* const policy = connection.child(child.name);
+    const ChildPolicy* const policy = connection.child(child.base.empty() ? child.name : child.base);
     if (policy != nullptr && !matches(filter, *policy)) continue;
-    if (!filter.spi || child.spi_in == *filter.spi || child.spi_out == *filter.spi) chosen.push_back(child.id);
+    if (filter.spi && child.spi_in != *filter.spi && child.spi_out != *filter.spi) continue;
+    chosen.push_back(child.id);
+    back_to_default(child.flow);
   }
+  for (const ChildPolicy& child : connection.children)
+    if (!filter.spi && matches(filter, child)) back_to_default(child.place.flow);
   for (const ChildId id : chosen) with(key, now, [&](Session& one) { return one.delete_child(id, now); });
   return static_cast<std::uint32_t>(chosen.size());
 }
@@ -334,7 +375,9 @@ Manager::Count Manager::connect(const Filter& filter, Time now) {
     const auto live = live_of(wish, now);
     std::vector<std::string> missing;
     for (const ChildPolicy& child : wish.connection->children)
-      if (matches(filter, child) && !live.contains(child.name)) missing.push_back(child.name);
+      if (matches(filter, child) && !live.contains(child.name) && !child.per_host &&
+          (filter.remote || is_current(name, child)))
+        missing.push_back(child.name);
     if (missing.empty()) continue;
     ++count.done;
     set_up(wish);

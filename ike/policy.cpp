@@ -13,13 +13,56 @@ bool Connection::always() const {
   return std::ranges::any_of(children, [](const ChildPolicy& one) { return one.initiate == Initiate::always; });
 }
 
+namespace {
+
+bool may_use(const ChildPolicy& child, const IpAddress& remote) {
+  return child.peers.empty() || std::ranges::find(child.peers, remote) != child.peers.end();
+}
+
+const PeerKey* key_for(const Connection& from, const IpAddress& remote) {
+  const auto found = std::ranges::find_if(from.peer_keys, [&](const PeerKey& key) {
+    return key.remote.family() == remote.family() && key.remote.contains(remote);
+  });
+  return found == from.peer_keys.end() ? nullptr : &*found;
+}
+
+std::shared_ptr<const Connection> made_of(const Connection& from, const IpAddress& remote) {
+  const PeerKey* const key = key_for(from, remote);
+  if (key == nullptr || from.local.family() != remote.family()) return nullptr;
+  if (std::ranges::none_of(from.children, [&](const ChildPolicy& child) { return may_use(child, remote); }))
+    return nullptr;
+  auto out = std::make_shared<Connection>(from);
+  out->template_name = from.name;
+  out->name += " of " + remote.text();
+  out->remote = remote;
+  out->local_key = key->local_key;
+  out->remote_key = key->remote_key;
+  out->peer_keys.clear();
+  std::erase_if(out->children, [&](const ChildPolicy& child) { return !may_use(child, remote); });
+  return out;
+}
+
+}  // namespace
+
 std::vector<std::shared_ptr<const Connection>> connections_between(const Policy& policy, std::uint32_t fvrf,
                                                                    const IpAddress& local, const IpAddress& remote) {
   std::vector<std::shared_ptr<const Connection>> out;
-  for (const auto& connection : policy.connections)
-    if (connection->fvrf == fvrf && connection->local == local && connection->remote == remote)
+  for (const auto& connection : policy.connections) {
+    if (connection->fvrf != fvrf || connection->local != local) continue;
+    if (connection->is_template()) {
+      if (auto made = made_of(*connection, remote)) out.push_back(std::move(made));
+    } else if (connection->remote == remote) {
       out.push_back(connection);
+    }
+  }
   return out;
+}
+
+std::shared_ptr<const Connection> connection_now(const Policy& policy, const Connection& made) {
+  const std::string& name = made.template_name.empty() ? made.name : made.template_name;
+  for (const auto& connection : policy.connections)
+    if (connection->name == name) return made.template_name.empty() ? connection : made_of(*connection, made.remote);
+  return nullptr;
 }
 
 }  // namespace postern::ike

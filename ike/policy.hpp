@@ -20,6 +20,8 @@ namespace postern::ike {
 // What the data plane is told beside what was negotiated; the fields of SaParameters with the same names.
 struct ChildPlace {
   std::uint32_t flow = 0;
+  std::uint32_t base_flow =
+      0;  // of the policy's child that `flow` was derived from (ike/temporary_flows.hpp); 0: `flow` is its own
   DeliverTo deliver = DeliverTo::tunnel;
   std::uint32_t ifindex = 0;
   std::uint32_t inside_vrf = 0;
@@ -58,6 +60,15 @@ struct ChildPolicy {
   std::uint64_t lifetime_bytes = 0;  // 0: no volume lifetime
   std::uint64_t lifetime_packets = 0;
   std::uint32_t idle_s = 0;  // 0: never
+  // DM-01: a template: what a peer proposes inside `local` and `remote` becomes a child and a flow of its own.
+  bool dynamic = false;
+  std::vector<IpAddress> peers;                       // template: who may use it; empty: all
+  std::vector<Selector> denied_local, denied_remote;  // template: pairs that the access list denies before it (DM-06)
+  bool per_host = false;       // CM-09: each pair of hosts inside becomes a child and a flow of its own
+  std::uint32_t limit = 0;     // flows that may be derived from it at once
+  std::string base;            // derived: the name of the child that it was derived from
+  std::uint32_t rank = 0;      // CM-05: place of this peer among those of the flow
+  bool default_first = false;  // CM-07: the peer of rank 0 comes back after an idle time or a clear
   ChildPlace place;
   bool operator==(const ChildPolicy&) const = default;
 };
@@ -72,6 +83,13 @@ struct Dpd {
 // How an end proves who it is (IKE-39): both may do it differently.
 enum class AuthKind : std::uint8_t { psk, rsa, ecdsa, signature };
 [[nodiscard]] constexpr bool is_signature(AuthKind kind) { return kind != AuthKind::psk; }
+
+// DM-13: the key of peers whose address is not known beforehand.
+struct PeerKey {
+  Prefix remote;
+  Secret local_key, remote_key;
+  bool operator==(const PeerKey&) const = default;
+};
 
 // What two ends and a profile make: one IKE SA, with the children of every static crypto map entry and tunnel interface
 // between these ends by this profile (TS-58).
@@ -99,6 +117,10 @@ struct Connection {
   bool force_encapsulation = false;  // IKE-41
   ProtocolOptions options;
   std::vector<ChildPolicy> children;
+  // A template: `remote` is unspecified, and these are the keys of the peers that it stands for, in order.
+  std::vector<PeerKey> peer_keys;
+  std::string template_name;  // of one that was made of a template for a peer (connections_between)
+  [[nodiscard]] bool is_template() const { return !peer_keys.empty(); }
   [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
   [[nodiscard]] bool always() const;  // some child is to be up always
   bool operator==(const Connection&) const = default;
@@ -127,10 +149,12 @@ struct Policy {
   std::vector<ProfileRow> profiles;
 };
 
-// Those between these addresses, in order.
+// Those between these addresses, in order; of a template that has children and a key for `remote`, what it makes.
 [[nodiscard]] std::vector<std::shared_ptr<const Connection>> connections_between(const Policy& policy,
                                                                                  std::uint32_t fvrf,
                                                                                  const IpAddress& local,
                                                                                  const IpAddress& remote);
+// One that was made of a template before, as the policy makes it now; else the one of that name. nullptr: gone.
+[[nodiscard]] std::shared_ptr<const Connection> connection_now(const Policy& policy, const Connection& made);
 
 }  // namespace postern::ike

@@ -14,12 +14,14 @@ namespace postern::ike {
 template <class T, class... Any>
 concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
-concept HasFields = IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal,
-                            Identity, Dpd, ProtocolOptions, ChildPolicy, Connection, PolicyRow, ProfileRow, Policy>;
+concept HasFields =
+    IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal, Identity, Dpd,
+            ProtocolOptions, ChildPolicy, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
   codec("flow", place.flow);
+  codec("base_flow", place.base_flow);
   codec("deliver", place.deliver);
   codec("ifindex", place.ifindex);
   codec("inside_vrf", place.inside_vrf);
@@ -118,7 +120,23 @@ void fields(Codec& codec, T& child) {
   codec("lifetime_bytes", child.lifetime_bytes);
   codec("lifetime_packets", child.lifetime_packets);
   codec("idle_s", child.idle_s);
+  codec("dynamic", child.dynamic);
+  codec("peers", child.peers);
+  codec("denied_local", child.denied_local);
+  codec("denied_remote", child.denied_remote);
+  codec("per_host", child.per_host);
+  codec("limit", child.limit);
+  codec("base", child.base);
+  codec("rank", child.rank);
+  codec("default_first", child.default_first);
   codec("place", child.place);
+}
+
+template <class Codec, IsOneOf<PeerKey> T>
+void fields(Codec& codec, T& key) {
+  codec("remote", key.remote);
+  codec("local_key", key.local_key);
+  codec("remote_key", key.remote_key);
 }
 
 template <class Codec, IsOneOf<Connection> T>
@@ -148,6 +166,8 @@ void fields(Codec& codec, T& connection) {
   codec("force_encapsulation", connection.force_encapsulation);
   codec("options", connection.options);
   codec("children", connection.children);
+  codec("peer_keys", connection.peer_keys);
+  codec("template_name", connection.template_name);
 }
 
 template <class Codec, IsOneOf<PolicyRow> T>

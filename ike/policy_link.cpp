@@ -182,26 +182,31 @@ bool sound(const Selector& selector) { return selector.first.family() == selecto
 
 bool sound(const ChildPolicy& child) {
   return !child.name.empty() && !child.local.empty() && !child.remote.empty() && !child.proposals.empty() &&
-         child.proposals.size() <= 6 && std::ranges::all_of(child.local, [](const Selector& s) { return sound(s); }) &&
+         child.proposals.size() <= 6 && child.denied_local.size() == child.denied_remote.size() &&
+         std::ranges::all_of(child.local, [](const Selector& s) { return sound(s); }) &&
          std::ranges::all_of(child.remote, [](const Selector& s) { return sound(s); });
 }
 
-// `children`: names of those of other connections.
-bool sound(const Connection& connection, std::set<std::string_view>& children) {
+bool sound(const Connection& connection) {
+  std::set<std::string_view> children;  // the same names at another peer are the same flows
   for (const ChildPolicy& child : connection.children)
     if (!sound(child) || !children.insert(child.name).second) return false;
   const bool signs = is_signature(connection.local_auth), verifies = is_signature(connection.remote_auth);
+  const auto whole = [&](const PeerKey& key) {
+    return (signs || !key.local_key.empty()) && (verifies || !key.remote_key.empty());
+  };
+  const PeerKey own{{}, connection.local_key, connection.remote_key};
+  const bool keys = connection.is_template() ? std::ranges::all_of(connection.peer_keys, whole) : whole(own);
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
          !connection.proposals.empty() && !connection.children.empty() &&
-         !(connection.remote_identities.empty() && (!verifies || connection.certificate_maps.empty())) &&
-         (signs ? !connection.sign_trustpoint.empty() : !connection.local_key.empty()) &&
-         (verifies ? !connection.verify_trustpoints.empty() : !connection.remote_key.empty());
+         !(connection.remote_identities.empty() && (!verifies || connection.certificate_maps.empty())) && keys &&
+         !(signs && connection.sign_trustpoint.empty()) && !(verifies && connection.verify_trustpoints.empty());
 }
 
 Result<void> check(const Policy& policy) {
-  std::set<std::string_view> names, children;
+  std::set<std::string_view> names;
   for (const auto& connection : policy.connections)
-    if (!sound(*connection, children) || !names.insert(connection->name).second)
+    if (!sound(*connection) || !names.insert(connection->name).second)
       return fail("policy: connection \"" + connection->name + "\" is not whole, or there are two", EINVAL);
   return {};
 }

@@ -48,6 +48,7 @@ void fill_common(SaParameters& p, const InstallChild& child, double jitter) {
   p.tfc_bytes = child.tfc_padding ? place.tfc_bytes : std::uint16_t{0};
   p.dummy_interval_us = place.dummy_interval_us;
   p.flow = place.flow;
+  p.base_flow = place.base_flow;
   p.fvrf = child.connection->fvrf;
   p.ifindex = place.ifindex;
   p.inside_vrf = place.inside_vrf;
@@ -133,6 +134,7 @@ Result<void> SaInstaller::install(const InstallChild& child, double jitter, Time
   Installed installed;
   installed.inbound.slot = inbound;
   installed.flow = child.policy.place.flow;
+  installed.base_flow = child.policy.place.base_flow;
   installed.idle = std::chrono::seconds(child.policy.idle_s);
   installed.active = now;
   installed.order = next_order_++;
@@ -150,7 +152,15 @@ Result<void> SaInstaller::install(const InstallChild& child, double jitter, Time
     return done;
   }
   children_[child.id] = installed;
+  if (installed.base_flow != 0) retire_survivors_of(installed.peer.address, now);
   return {};
+}
+
+// Flows of a peer that has come back get other numbers: those of the earlier life are in their way.
+void SaInstaller::retire_survivors_of(const IpAddress& peer, Time now) {
+  for (auto& [cookie, survivor] : survivors_)
+    if (survivor.base_flow != 0 && survivor.remote == peer) survivor.remove_at = now;
+  if (has_policy_) retire_survivors(now);
 }
 
 Result<void> SaInstaller::bind(Installed& child, ChildId id, Time now) {
@@ -260,6 +270,8 @@ void SaInstaller::sort_row(const SaRow& row, Time now, std::unordered_map<std::u
   Survivor& survivor = survivors_[row.cookie];
   (inbound ? survivor.inbound : survivor.outbound) = half;
   survivor.flow = row.flow;
+  survivor.base_flow = row.base_flow;
+  survivor.remote = row.remote;
   survivor.bound = survivor.bound || row.bound;
   survivor.installed = time_of(row.installed_ns);
   if (bound_.contains(row.flow)) survivor.remove_at = now + survivor_patience;
@@ -277,7 +289,7 @@ void SaInstaller::set_policy(const Policy& policy, Time now) {
 void SaInstaller::retire_survivors(Time now) {
   for (auto at = survivors_.begin(); at != survivors_.end();) {
     Survivor& survivor = at->second;
-    const auto lifetime = lifetimes_.find(survivor.flow);
+    const auto lifetime = lifetimes_.find(survivor.base_flow != 0 ? survivor.base_flow : survivor.flow);
     const bool old = lifetime == lifetimes_.end() || now >= survivor.installed + lifetime->second;
     if (old || (survivor.remove_at && now >= *survivor.remove_at)) {
       remove_survivor(at->first, survivor);

@@ -94,7 +94,7 @@ class SaInstaller {
   };
   struct Installed {
     Half inbound, outbound;
-    std::uint32_t flow = 0;
+    std::uint32_t flow = 0, base_flow = 0;
     bool serves = false;  // its outbound SA may carry the flow
     Duration idle{};      // zero: never idle
     Time active;
@@ -103,7 +103,8 @@ class SaInstaller {
   };
   struct Survivor {
     std::optional<Half> inbound, outbound;
-    std::uint32_t flow = 0;
+    std::uint32_t flow = 0, base_flow = 0;
+    IpAddress remote;
     bool bound = false;
     Time installed;
     std::optional<Time> remove_at;
@@ -114,6 +115,7 @@ class SaInstaller {
   void remove_survivor(std::uint64_t cookie, Survivor& survivor);
   void sort_row(const SaRow& row, Time now, std::unordered_map<std::uint64_t, unsigned>& seen);
   void retire_survivors(Time now);
+  void retire_survivors_of(const IpAddress& peer, Time now);
 
   SaDoor& door_;
   std::unordered_map<ChildId, Installed> children_;

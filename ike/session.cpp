@@ -191,7 +191,9 @@ ChildView view_of(const SessionCore& core, const Child& one, Time now) {
   out.id = one.id;
   out.name = one.policy.name;
   out.interface = one.policy.interface;
+  out.base = one.policy.base;
   out.flow = one.policy.place.flow;
+  out.base_flow = one.policy.place.base_flow;
   out.spi_in = one.spi_in;
   out.spi_out = one.spi_out;
   out.local = one.local;
@@ -384,6 +386,7 @@ SessionView Session::view(Time now) const {
   out.next_expected = core.next_expected;
   if (core.connection != nullptr) {
     out.connection = core.connection->name;
+    out.of_template = !core.connection->template_name.empty();
     out.profile = core.connection->profile_name;
     out.local_identity = core.connection->local_identity;
     out.dpd = core.connection->dpd;

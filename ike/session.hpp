@@ -25,6 +25,7 @@
 #include "ike/actions.hpp"
 #include "ike/message.hpp"
 #include "ike/policy.hpp"
+#include "ike/temporary_flows.hpp"
 
 namespace postern::ike {
 
@@ -42,6 +43,7 @@ struct Surroundings {
       connections;
   // What postern-pki has said of a trustpoint; nothing: it has not, or there is none of that name.
   std::function<std::optional<pki::TrustpointFacts>(const std::string&)> trustpoint;
+  TemporaryFlows* flows = nullptr;  // never null where a connection is made of a template, or has per-host children
 };
 
 enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_sent, established, closing, closed };
@@ -49,8 +51,8 @@ enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_se
 // For `show crypto ikev2 sa|session` and for the daemon's tables. Plain values.
 struct ChildView {
   ChildId id{};
-  std::string name, interface;
-  std::uint32_t flow = 0, spi_in = 0, spi_out = 0;
+  std::string name, interface, base;  // ChildPolicy
+  std::uint32_t flow = 0, base_flow = 0, spi_in = 0, spi_out = 0;
   std::vector<Selector> local, remote;
   EspSuite suite;
   Duration age{}, lifetime{};  // lifetime: when it will be rekeyed or die, counted from the start
@@ -62,6 +64,7 @@ struct ChildView {
 struct SessionView {
   SessionPhase phase{};
   std::string connection, profile;
+  bool of_template = false;  // the connection was made of a dynamic map's
   std::uint32_t fvrf = 0;
   bool initiator = false;
   Endpoint local, remote;

@@ -21,6 +21,12 @@ std::string describe(const Message& message) {
                      message.header.message_id, inside);
 }
 
+// What a child had for itself.
+void free_numbers_of(const SessionCore& core, const Child& child) {
+  core.setup.surroundings->free_spi(child.spi_in);
+  if (child.policy.place.base_flow != 0) core.setup.surroundings->flows->let_go(child.policy);
+}
+
 }  // namespace
 
 Event SessionCore::event(EventKind kind, std::string what) const {
@@ -206,7 +212,7 @@ void SessionCore::remove_child(ChildId id, std::string why) {
   if (found == children.end()) return;
   tell_child(EventKind::child_down, *found, std::move(why));
   emit(RemoveChild{id});
-  setup.surroundings->free_spi(found->spi_in);
+  free_numbers_of(*this, *found);
   children.erase(found);
 }
 
@@ -214,7 +220,7 @@ void SessionCore::drop_children(const std::string& why, bool forget) {
   for (const Child& one : children) {
     tell_child(EventKind::child_down, one, why);
     emit(RemoveChild{one.id});
-    setup.surroundings->free_spi(one.spi_in);
+    free_numbers_of(*this, one);
     if (!forget && !one.remove_at && std::ranges::find(wanted, one.policy.name) == wanted.end())
       wanted.push_back(one.policy.name);
   }

@@ -33,6 +33,7 @@ struct ShowInput {
   std::vector<Manager::Row> rows;
   std::set<std::string> negotiating;
   const Diagnosis* diagnosis = nullptr;
+  std::map<std::uint32_t, IpAddress> current_peers{};  // of flows with several
 };
 
 [[nodiscard]] nlohmann::json success(nlohmann::json data);

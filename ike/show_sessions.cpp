@@ -54,6 +54,7 @@ json child_json(const ChildView& child) {
   return {{"name", child.name},
           {"interface", child.interface.empty() ? json() : json(child.interface)},
           {"flow", child.flow},
+          {"base_flow", child.base_flow == 0 ? json() : json(child.base_flow)},
           {"local_ts", selectors_json(child.local)},
           {"remote_ts", selectors_json(child.remote)},
           {"esp_spi_in", hex(ah ? 0 : child.spi_in)},
@@ -194,7 +195,20 @@ json crypto_session_json(const ShowInput& input) {
                           {"lifetime_s", seconds(view.lifetime - view.age)}}},
                         {"children", std::move(children)}});
   }
+  // Those of dynamic maps are in the policy as templates alone.
+  for (const Manager::Row& row : input.rows) {
+    const SessionView& view = row.session;
+    if (!view.of_template || view.phase != SessionPhase::established) continue;
+    json flows = json::array();
+    for (const ChildView& child : view.children) flows.push_back(child.flow);
+    connections.push_back({{"name", view.connection},
+                           {"peer", view.remote.address.text()},
+                           {"profile", view.profile.empty() ? json() : json(view.profile)},
+                           {"negotiating", false},
+                           {"flows", std::move(flows)}});
+  }
   for (const auto& connection : input.policy->connections) {
+    if (connection->is_template()) continue;
     json flows = json::array();
     for (const ChildPolicy& child : connection->children) flows.push_back(child.place.flow);
     connections.push_back({{"name", connection->name},
@@ -203,7 +217,11 @@ json crypto_session_json(const ShowInput& input) {
                            {"negotiating", input.negotiating.contains(connection->name)},
                            {"flows", std::move(flows)}});
   }
-  return {{"sessions", std::move(sessions)}, {"connections", std::move(connections)}};
+  json current = json::array();
+  for (const auto& [flow, peer] : input.current_peers) current.push_back({{"flow", flow}, {"peer", peer.text()}});
+  return {{"sessions", std::move(sessions)},
+          {"connections", std::move(connections)},
+          {"current_peers", std::move(current)}};
 }
 
 }  // namespace postern::ike

@@ -73,7 +73,7 @@ Result<std::uint32_t> KernelSide::highest_flow() const {
   POSTERN_TRY(keys, maps().aces.keys());
   for (const auto& key : keys) {
     POSTERN_TRY(ace, maps().aces.lookup(key));
-    if (ace) highest = std::max(highest, ace->flow);
+    if (ace && ace->flow < first_temporary_flow) highest = std::max(highest, ace->flow);
   }
   POSTERN_TRY(interfaces, maps().interfaces.keys());
   for (const auto ifindex : interfaces) {

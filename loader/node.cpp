@@ -85,6 +85,7 @@ Result<void> Node::load_state() {
 Result<void> Node::begin(config::Document document, MemoryFiles stored) {
   document_ = std::move(document);
   POSTERN_CHECK(bring_worker(std::move(stored)));
+  temporaries_ = temporaries_of(*memory_);
   if (!adopted_) {
     // Whatever stood before stood without a worker: everything enters anew, blocked. Numbers and policies stay until
     // then.

@@ -113,6 +113,7 @@ class Node {
   [[nodiscard]] Result<void> reconcile(const config::Document& document, const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> enter_interfaces(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<void> switch_policies(const Plan& plan);
+  [[nodiscard]] Result<void> tell_worker_policy(const Plan& plan);
   [[nodiscard]] Result<void> unblock(const Plan& plan);
   void remove_rest(const Plan& plan);
   void sync_surroundings(const Plan& plan);
@@ -133,7 +134,12 @@ class Node {
   void worker_lost(const std::string& why);
   void restart_worker();
   void on_worker_message();
+  [[nodiscard]] bool take_worker_events();
   [[nodiscard]] Result<void> on_sa_event(const ChannelMessage& event);
+  [[nodiscard]] Result<void> on_sa_installed(const SaRow& row);
+  void on_sa_removed(const SaRow& row);
+  [[nodiscard]] Result<void> follow_temporaries();
+  void check_temporaries();
   void check_worker();
   [[nodiscard]] Result<void> renew_worker(const config::Document& document);
   [[nodiscard]] Result<void> serve(const config::Document& document, const Plan& plan, SaUpdate update);
@@ -231,6 +237,7 @@ class Node {
   Facts facts_;
   Plan plan_;
   FlowBook flows_;
+  Temporaries temporaries_;
   XskBindings bindings_;
   XskGroups xsks_;
   std::uint32_t oldest_generation_ = 0;  // verdicts of older ones are stale

@@ -152,7 +152,8 @@ ControlReply Node::command_capture(const json& args) {
 ControlReply Node::command_show(const std::string& said, const json& args) {
   NodeView seen = view();
   // Sessions and lifetimes in seconds are IKE's to tell; without its answer the rest is shown.
-  if (plan_.negotiates && (said == "show crypto session" || said == "show crypto ipsec sa"))
+  if (plan_.negotiates &&
+      (said == "show crypto session" || said == "show crypto ipsec sa" || said == "show crypto map"))
     if (auto reply = ask_ike("show crypto session", json::object()); reply.line.value("ok", false) == true)
       seen.ike = std::move(reply.line["data"]);
   auto shown = show(said, args, seen);

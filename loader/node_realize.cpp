@@ -59,7 +59,7 @@ Result<void> Node::realize(const config::Document& document, SaUpdate update, Ca
   save_state();
   POSTERN_TRY(facts, current_facts(document));
   FlowBook book = flows_;
-  auto plan = make_plan(document, facts, book);
+  auto plan = make_plan(document, facts, book, temporaries_);
   flows_.skip_to(book.next());
   if (!plan) return std::unexpected(plan.error());
   POSTERN_TRY(ike_plan, plan_ike(document, facts, *plan));

@@ -41,6 +41,11 @@ struct FlowView {
   std::optional<std::uint32_t> tunnel;
   std::string owner;  // who makes its SAs: "M1 10 out0", "Tunnel0"
   bool negotiated = false;
+  std::string dynamic_map;  // PlannedFlow: what came of a dynamic map's entry `dynamic_sequence`
+  std::uint32_t dynamic_sequence = 0;
+  std::uint32_t base_flow = 0;  // temporary: of its peer alone, with these selectors
+  IpAddress peer;
+  std::vector<TrafficSelector> selectors;
   std::optional<SaView> inbound, outbound;        // negotiated: the newest inbound one, the outbound one that is in use
   std::optional<SaView> inbound_ah, outbound_ah;  // around ESP; AH alone is in the two above
   std::uint64_t send_errors = 0;                  // no SA, no next hop, too big

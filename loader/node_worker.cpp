@@ -134,9 +134,20 @@ void Node::restart_worker() {
   report_state();
 }
 
+// What came while the worker was asked about the last ones is not in the socket any more.
 void Node::on_worker_message() {
+  while (worker_ && take_worker_events()) {
+  }
+  arm_keeper();
+}
+
+// false: there were none, or the worker is lost.
+bool Node::take_worker_events() {
   auto events = worker_->link.take_events();
-  if (!events) return worker_lost(events.error().message());
+  if (!events) {
+    worker_lost(events.error().message());
+    return false;
+  }
   const Time now = Clock::now();
   for (const ChannelMessage& event : *events) {
     if (event.header.type == ChannelType::resolve) {
@@ -148,8 +159,10 @@ void Node::on_worker_message() {
       spdlog::warn("worker: device {} (kind {}) failed; making it again", failed.ifindex,
                    static_cast<std::uint32_t>(failed.kind));
       // Its group is taken from the record and so is handed over again, if it still exists.
-      if (const auto removed = worker_->link.remove_device(failed.ifindex, failed.kind); !removed)
-        return worker_lost(removed.error().message());
+      if (const auto removed = worker_->link.remove_device(failed.ifindex, failed.kind); !removed) {
+        worker_lost(removed.error().message());
+        return false;
+      }
       xsks_.release(failed.ifindex);
       std::erase_if(state_.worker_devices, [&](const PlannedDevice& device) {
         return device.ifindex == failed.ifindex && device.kind == failed.kind;
@@ -157,10 +170,11 @@ void Node::on_worker_message() {
       facts_ = {};
       look_again_soon(Duration::zero());
     } else if (const auto told = on_sa_event(event); !told) {
-      return worker_lost(told.error().message());
+      worker_lost(told.error().message());
+      return false;
     }
   }
-  arm_keeper();
+  return !events->empty();
 }
 
 // What postern-ike installs and removes has to be in the `sas` map as well.
@@ -169,10 +183,9 @@ Result<void> Node::on_sa_event(const ChannelMessage& event) {
     spdlog::warn("SPI {:#x} at {}: lifetime reached (kind {}); a manual SA gets new keys by `config apply`",
                  expiry.sa.spi, expiry.sa.local.text(), static_cast<std::uint32_t>(expiry.kind));
   SaRow row;
-  if (event.header.type == ChannelType::sa_removed && event.read_into(row))
-    if (const auto removed = kernel_->remove_sa(row); !removed) spdlog::warn("{}", removed.error().message());
+  if (event.header.type == ChannelType::sa_removed && event.read_into(row)) on_sa_removed(row);
   if (event.header.type == ChannelType::sa_installed && event.read_into(row))
-    return worker_->link.confirm(event.header.id, kernel_->add_sa(row));
+    return worker_->link.confirm(event.header.id, on_sa_installed(row));
   return {};
 }
 
@@ -182,6 +195,7 @@ void Node::check_worker() {
   if (time_ranges_that_hold(document_) != facts_.time_ranges) look_again_soon(Duration::zero());
   if (!worker_) return;
   const auto answered = worker_->link.refresh_counters();
+  check_temporaries();
   unanswered_ = answered ? 0 : worker_->link.silent() ? most_unanswered : unanswered_ + 1;
   if (unanswered_ < most_unanswered) return;
   unanswered_ = 0;
@@ -215,11 +229,15 @@ Result<void> Node::serve(const config::Document& document, const Plan& plan, SaU
     served = serve_devices(document, plan);
   }
   POSTERN_CHECK(served);
+  POSTERN_CHECK(tell_worker_policy(plan));
+  return install_sas(plan, update);
+}
+
+Result<void> Node::tell_worker_policy(const Plan& plan) {
   LoopPolicy::Rules rules;
   for (const PlannedInterface& interface : plan.interfaces)
     if (!interface.rules.empty()) rules[interface.ifindex] = interface.rules;
-  POSTERN_CHECK(worker_->link.set_policy(rules));
-  return install_sas(plan, update);
+  return worker_->link.set_policy(rules);
 }
 
 Result<void> Node::serve_devices(const config::Document& document, const Plan& plan) {

@@ -16,6 +16,10 @@ namespace {
 
 // IPv4 and IPv6 map sets of one interface are one policy; their entries must not be taken for each other's.
 constexpr std::uint32_t ipv6_entry_offset = 0x10000;
+// What stands at the place of a dynamic map: an entry of the policy for all that is temporary, and one for each
+// template, so that a deny of one does not end the others.
+constexpr std::uint32_t temporary_entry_offset = 0x20000;
+constexpr std::uint32_t no_ace_index = ~std::uint32_t{0};
 
 std::string text_of(const std::vector<config::PortRange>& ranges) {
   std::string text;
@@ -35,13 +39,16 @@ std::string options_text(const config::Ace& ace) {
   return out;
 }
 
+std::string ace_key(const config::Ace& ace) {
+  return std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
+         ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "") +
+         options_text(ace);
+}
+
 // Stable while the ACE says the same, wherever it stands in its list.
 std::string flow_key(const config::CryptoMap& map, const config::MapEntry& entry, const config::Interface& interface,
                      const config::Ace& ace) {
-  return "map " + map.name + " " + std::to_string(entry.sequence) + " " + interface.name + ": " +
-         std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
-         ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "") +
-         options_text(ace);
+  return "map " + map.name + " " + std::to_string(entry.sequence) + " " + interface.name + ": " + ace_key(ace);
 }
 
 // Devices whose packets come without an Ethernet header, by which the programs find everything.
@@ -53,8 +60,8 @@ bool without_ethernet(const LinkFacts& link) {
 
 class Planner {
  public:
-  Planner(const config::Document& document, const Facts& facts, FlowBook& flows)
-      : document_(document), facts_(facts), flows_(flows) {}
+  Planner(const config::Document& document, const Facts& facts, FlowBook& flows, const Temporaries& temporaries)
+      : document_(document), facts_(facts), flows_(flows), temporaries_(temporaries) {}
 
   Result<Plan> make() {
     POSTERN_CHECK(check_vrfs(document_, facts_, plan_.missing));
@@ -113,8 +120,108 @@ class Planner {
     interface_of(link, interface.vrf).flags |= POSTERN_IF_OUTSIDE;
     if (without_ethernet(link))
       plan_.missing.push_back("interface " + interface.name + " has no Ethernet header: what crosses it is dropped");
-    for (const config::MapEntry& entry : map->entries)
-      POSTERN_CHECK(add_entry(interface, link, *map, entry, entry_offset));
+    for (const config::MapEntry& entry : map->entries) {
+      if (entry.dynamic)
+        POSTERN_CHECK(add_dynamic(interface, link, *map, entry, entry_offset));
+      else if (!entry.incomplete())
+        POSTERN_CHECK(add_entry(interface, link, *map, entry, entry_offset));
+    }
+    return {};
+  }
+
+  // Rules with where they come from, before it is known which others stand in front of them.
+  using Placed = std::vector<std::pair<PolicyRule, PlannedInterface::RuleOrigin>>;
+  static void place(PlannedInterface& planned, Placed rules) {
+    for (auto& [rule, origin] : rules) {
+      planned.rules.push_back(std::move(rule));
+      planned.origins.push_back(std::move(origin));
+    }
+  }
+
+  // The permits of what has been derived from `base`, before its own; each with a flow to be shown.
+  Result<void> add_temporaries(const PlannedFlow& base, std::uint32_t entry, Placed& rules) {
+    for (const TemporaryEntry* const one : temporaries_of_base(temporaries_, base.id)) {
+      POSTERN_TRY(permits, rules_of(*one));
+      for (PolicyRule& rule : permits) {
+        rule.entry = entry;
+        rule.name = base.key + " for " + one->peer.text();
+        rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{base.map, base.sequence, "", 0});
+      }
+      PlannedFlow flow = base;
+      flow.id = one->flow;
+      flow.key = base.key + " temporary " + std::to_string(one->flow);
+      flow.is_template = flow.per_host = false;
+      flow.base_flow = base.id;
+      flow.peer = one->peer;
+      flow.selectors = one->selectors;
+      plan_.flows.push_back(std::move(flow));
+      add_peer({one->fvrf, one->peer});
+    }
+    return {};
+  }
+
+  // DM-04 to DM-07. A template without a list filters nothing; one whose list is missing or empty drops all.
+  void add_template(const config::DynamicEntry& entry, const PlannedFlow& flow, const std::string& key,
+                    std::uint32_t policy_entry, Family family, Placed& rules) {
+    const config::Acl* const acl = entry.acl ? config::find_named(document_.acls, *entry.acl) : nullptr;
+    const auto add_flow = [&](std::uint32_t ace, const std::string& what) {
+      PlannedFlow made = flow;
+      made.ace = ace;
+      return new_flow(std::move(made), key + ": " + what);
+    };
+    if (!entry.acl) {
+      add_flow(0, "any");
+      return;
+    }
+    const bool permits = acl != nullptr && std::ranges::any_of(acl->rules, [](const config::Ace& ace) {
+                           return ace.action == config::Action::permit;
+                         });
+    if (!permits) {
+      PolicyRule rule;
+      rule.entry = policy_entry;
+      rule.source = rule.destination = {family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
+      rule.name = *entry.acl + " (missing or empty)";
+      rule.flow = add_flow(no_ace_index, "nothing");
+      rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{flow.map, flow.sequence, "", 0});
+      return;
+    }
+    for (std::uint32_t index = 0; index < acl->rules.size(); ++index) {
+      const config::Ace& ace = acl->rules[index];
+      if (!ace.options.time_range.empty() && !facts_.time_ranges.contains(ace.options.time_range)) continue;
+      PolicyRule rule = policy_rule(*acl, ace, policy_entry);
+      if (rule.permit) rule.flow = add_flow(index, ace_key(ace));
+      rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{flow.map, flow.sequence, acl->name, index});
+    }
+  }
+
+  // DM-03: what peers have negotiated, and behind it the templates by sequence.
+  Result<void> add_dynamic(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
+                           const config::MapEntry& entry, std::uint32_t entry_offset) {
+    const config::DynamicMap* const dynamic = config::find_named(document_.dynamic_maps, *entry.dynamic);
+    if (dynamic == nullptr) return fail("crypto map " + map.name + ": no dynamic map \"" + *entry.dynamic + "\"");
+    const std::string place = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
+    Placed permits, templates;
+    std::uint32_t number = temporary_entry_offset + entry_offset + entry.sequence;
+    const std::uint32_t temporary = number;
+    const std::size_t first = plan_.flows.size();
+    for (const config::DynamicEntry& one : dynamic->entries) {
+      PlannedFlow flow;
+      flow.sa_pair = place + " " + dynamic->name + " " + std::to_string(one.sequence);
+      flow.map = map.name;
+      flow.sequence = entry.sequence;
+      flow.interface = interface.name;
+      flow.dynamic_map = dynamic->name;
+      flow.dynamic_sequence = one.sequence;
+      flow.is_template = true;
+      add_template(one, flow, "dynamic " + flow.sa_pair, number += temporary_entry_offset, map.family, templates);
+    }
+    const std::vector<PlannedFlow> bases(plan_.flows.begin() + static_cast<std::ptrdiff_t>(first), plan_.flows.end());
+    for (const PlannedFlow& base : bases) POSTERN_CHECK(add_temporaries(base, temporary, permits));
+    PlannedInterface& planned = interface_of(link, interface.vrf);
+    place(planned, std::move(permits));
+    place(planned, std::move(templates));
+    plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
+    if (!document_.ikev2.enabled) plan_.missing.push_back(place + " is inert: ikev2.enabled is false");
     return {};
   }
 
@@ -139,9 +246,15 @@ class Planner {
         planned.rules.push_back(std::move(rule));
         continue;
       }
-      const PlannedFlow flow{0, "", key, map.name, entry.sequence, index, interface.name, false, std::nullopt};
+      PlannedFlow flow{0, "", key, map.name, entry.sequence, index, interface.name, false, std::nullopt};
+      flow.per_host = entry.per_host_limit != 0;
       const std::string book_key = flow_key(map, entry, interface, ace);
       rule.flow = new_flow(flow, book_key);
+      if (flow.per_host) {
+        Placed pairs;
+        POSTERN_CHECK(add_temporaries(PlannedFlow(plan_.flows.back()), rule.entry, pairs));
+        place(planned, std::move(pairs));
+      }
       flows.push_back(rule.flow);
       permits.push_back(&ace);
       // RFC 4301 §7.2: a flow of their own for the fragments that have no ports.
@@ -159,6 +272,7 @@ class Planner {
                               entry.peer.text());
       return {};
     }
+    for (const IpAddress& peer : entry.peers) add_peer({table_of(document_, interface.vrf), peer});
     if (entry.negotiated) return add_negotiated(key, {table_of(document_, interface.vrf), entry.peer});
     POSTERN_TRY(pairs,
                 map_sa_pairs({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
@@ -335,6 +449,7 @@ class Planner {
   const config::Document& document_;
   const Facts& facts_;
   FlowBook& flows_;
+  const Temporaries& temporaries_;
   Plan plan_;
   std::map<std::string, std::uint32_t> used_;
 };
@@ -391,9 +506,10 @@ const PlannedSaPair* Plan::find_pair(std::string_view key) const {
   return nullptr;
 }
 
-Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows) {
+Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows,
+                       const Temporaries& temporaries) {
   FlowBook book = flows;  // a plan that fails spends no number
-  POSTERN_TRY(plan, Planner(document, facts, book).make());
+  POSTERN_TRY(plan, Planner(document, facts, book, temporaries).make());
   flows = std::move(book);
   return plan;
 }

@@ -15,6 +15,7 @@
 #include "base/result.hpp"
 #include "base/secret.hpp"
 #include "config/model.hpp"
+#include "loader/temporaries.hpp"
 #include "maps/adjacency.hpp"
 #include "maps/policy.hpp"
 #include "worker/sa_channel.hpp"
@@ -139,6 +140,14 @@ struct PlannedFlow {
   std::string interface;
   bool later_fragments = false;  // of the ACE's ports: what has none, in SAs of its own (RFC 4301 §7.2)
   std::optional<std::uint32_t> tunnel;
+  std::string dynamic_map{};  // DM-01: of its entry `dynamic_sequence` the flow is, or what came of that
+  std::uint32_t dynamic_sequence = 0;
+  bool is_template = false;  // nothing goes into it; postern-ike derives flows from it
+  bool per_host = false;     // the same, and traffic asks for them (CM-09)
+  // A temporary one (loader/temporaries.hpp).
+  std::uint32_t base_flow = 0;
+  IpAddress peer{};
+  std::vector<TrafficSelector> selectors{};
 };
 
 // A TunnelN device, its addresses and routes: what the node makes before it can know its ifindex.
@@ -183,7 +192,9 @@ struct Plan {
 // Interfaces that do not exist yet leave their part out and a line in `missing`. Error: the document asks for something
 // that cannot be (two inbound SAs of one SPI at one address, more selectors than an SA holds, no address of the peer's
 // family).
-[[nodiscard]] Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows);
+// `temporaries`: what peers have negotiated beyond the document.
+[[nodiscard]] Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows,
+                                     const Temporaries& temporaries = {});
 
 // Same SA for the same traffic with the same keys (constant time): nothing to do.
 [[nodiscard]] bool same_sa(const PlannedSa& planned, const SaParameters& installed);

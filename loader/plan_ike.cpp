@@ -233,9 +233,131 @@ class IkePlanner {
   Result<void> add_map(const config::Interface& interface, const LinkFacts& link, const std::string& name) {
     const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
     if (map == nullptr) return {};
-    for (const config::MapEntry& entry : map->entries)
-      if (entry.negotiated) POSTERN_CHECK(add_entry(interface, link, *map, entry));
+    for (const config::MapEntry& entry : map->entries) {
+      if (entry.dynamic)
+        POSTERN_CHECK(add_dynamic(interface, link, *map, entry));
+      else if (entry.negotiated && !entry.incomplete())
+        POSTERN_CHECK(add_entry(interface, link, *map, entry));
+    }
     return {};
+  }
+
+  // --- dynamic maps
+
+  // DM-13: by whom a peer is known that has no address yet, in the order of config::peer_for().
+  std::vector<ike::PeerKey> peer_keys(const config::Ikev2Profile& profile, Family family) const {
+    const Prefix any{family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
+    std::vector<ike::PeerKey> hosts, networks, named;
+    const auto* const keyring =
+        profile.keyring ? config::find_named(document_.ikev2.keyrings, *profile.keyring) : nullptr;
+    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const Secret* local,
+                         const Secret* theirs) {
+      const Secret& own = profile.local_key.empty() ? *local : profile.local_key;
+      const Secret& other = profile.remote_key.empty() ? *theirs : profile.remote_key;
+      if (!own.empty() && !other.empty()) to.push_back({remote, own, other});
+    };
+    if (!profile.local_key.empty() && !profile.remote_key.empty()) add(named, any, nullptr, nullptr);
+    if (keyring != nullptr && named.empty())
+      for (const config::KeyringPeer& peer : keyring->peers) {
+        if (peer.address && peer.address->family() == family)
+          add(*peer.address == Prefix::host(peer.address->address) ? hosts : networks, *peer.address, &peer.local_key,
+              &peer.remote_key);
+        if (!peer.address && peer.identity) add(named, any, &peer.local_key, &peer.remote_key);
+      }
+    for (auto* const more : {&networks, &named}) std::ranges::move(*more, std::back_inserter(hosts));
+    return hosts;
+  }
+
+  // One connection for each profile that peers may come by: its templates wait for them.
+  Result<void> add_dynamic(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
+                           const config::MapEntry& entry) {
+    const auto* const dynamic = config::find_named(document_.dynamic_maps, *entry.dynamic);
+    const auto local = local_address(document_, link, map.family);
+    if (dynamic == nullptr || !local) return {};
+    const config::Ikev2Ends ends{local, map.family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, interface.vrf};
+    for (const config::DynamicEntry& one : dynamic->entries) {
+      const std::string owner = map.name + " " + std::to_string(entry.sequence) + " " + interface.name + " " +
+                                dynamic->name + " " + std::to_string(one.sequence);
+      POSTERN_TRY(children, templates(interface, link, map, entry, *dynamic, one, owner));
+      for (const config::Ikev2Profile& profile : document_.ikev2.profiles)
+        if (one.ikev2_profile ? *one.ikev2_profile == profile.name : config::in_scope(profile.match, ends))
+          add_templates(owner, ends, profile, children);
+    }
+    return {};
+  }
+
+  void add_templates(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
+                     std::vector<ike::ChildPolicy> children) {
+    auto keys = peer_keys(profile, ends.remote.family());
+    if (children.empty()) return;
+    if (keys.empty()) {
+      out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peers that are not known");
+      return;
+    }
+    const std::string name =
+        ends.local->text() + " any " + profile.name + (ends.fvrf ? " " + *ends.fvrf : std::string());
+    auto known = std::ranges::find(connections_, name, &ike::Connection::name);
+    if (known == connections_.end()) {
+      const Secret none;
+      known = connections_.insert(known, connection(name, ends, profile, {&none, &none}));
+      known->peer_keys = std::move(keys);
+    }
+    std::ranges::move(children, std::back_inserter(known->children));
+  }
+
+  // A template for each permit of the list, or one for everything; none where the list is missing.
+  Result<std::vector<ike::ChildPolicy>> templates(const config::Interface& interface, const LinkFacts& link,
+                                                  const config::CryptoMap& map, const config::MapEntry& entry,
+                                                  const config::DynamicMap& dynamic, const config::DynamicEntry& from,
+                                                  const std::string& owner) const {
+    const auto* const acl = from.acl ? config::find_named(document_.acls, *from.acl) : nullptr;
+    std::vector<ike::ChildPolicy> out;
+    for (const PlannedFlow& flow : plan_.flows) {
+      if (flow.sa_pair != owner || !flow.is_template || (from.acl && (acl == nullptr || flow.ace >= acl->rules.size())))
+        continue;
+      ike::ChildPolicy one = child(from.transform_sets, from.pfs, from.sa);
+      one.name = owner + (from.acl ? " " + std::to_string(flow.ace + 1) : " any");
+      one.interface = interface.name;
+      one.map = map.name;
+      one.sequence = entry.sequence;
+      one.dynamic = true;
+      one.peers = from.peers;
+      one.limit = dynamic.limit;
+      one.transport = std::ranges::any_of(from.transform_sets, [&](const std::string& name) {
+        const auto* const set = config::find_named(document_.transform_sets, name);
+        return set != nullptr && set->transport_mode;
+      });
+      if (acl == nullptr) {
+        one.local = one.remote = {selector_of_any(map.family)};
+      } else {
+        const config::Ace& ace = acl->rules[flow.ace];
+        one.local = side_of(ace.source, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.source_ports);
+        one.remote =
+            side_of(ace.destination, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.destination_ports);
+        add_denials(one, *acl, flow.ace);
+      }
+      one.place.flow = flow.id;
+      one.place.deliver = DeliverTo::map_interface;
+      one.place.ifindex = link.ifindex;
+      one.place.inside_vrf = table_of(document_, interface.vrf);
+      one.place.path_mtu = std::min(link.mtu, largest_path_mtu);
+      set_encapsulation(one.place, from.encapsulation);
+      out.push_back(std::move(one));
+    }
+    return out;
+  }
+
+  // DM-06: what the list denies before its permit `ace`.
+  static void add_denials(ike::ChildPolicy& child, const config::Acl& acl, std::uint32_t ace) {
+    for (std::uint32_t i = 0; i < ace; ++i) {
+      const config::Ace& rule = acl.rules[i];
+      if (rule.action == config::Action::permit) continue;
+      for (const ike::Selector& local : side_of(rule.source, rule.protocol, rule.source_ports))
+        for (const ike::Selector& remote : side_of(rule.destination, rule.protocol, rule.destination_ports)) {
+          child.denied_local.push_back(local);
+          child.denied_remote.push_back(remote);
+        }
+    }
   }
 
   Result<void> add_entry(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
@@ -244,11 +366,23 @@ class IkePlanner {
     const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
     const auto local = local_address(document_, link, entry.peer.family());
     if (acl == nullptr || !local) return {};  // make_plan() says so
-    const config::Ikev2Ends ends{local, entry.peer, interface.vrf};
+    for (std::uint32_t rank = 0; rank < entry.peers.size(); ++rank) {
+      const config::Ikev2Ends ends{local, entry.peers[rank], interface.vrf};
+      POSTERN_TRY(children, children_of(interface, link, map, entry, name, *acl, *local, rank));
+      add(name, ends, config::profile_for(document_.ikev2, entry.ikev2_profile, ends), std::move(children));
+    }
+    return {};
+  }
+
+  // CM-17: each permit has one; the peers of an entry have the same ones, of which the manager chooses (CM-05).
+  Result<std::vector<ike::ChildPolicy>> children_of(const config::Interface& interface, const LinkFacts& link,
+                                                    const config::CryptoMap& map, const config::MapEntry& entry,
+                                                    const std::string& name, const config::Acl& acl,
+                                                    const IpAddress& local, std::uint32_t rank) const {
     std::vector<ike::ChildPolicy> children;
     for (const PlannedFlow& flow : plan_.flows) {
-      if (flow.sa_pair != name || flow.ace >= acl->rules.size()) continue;
-      const config::Ace& ace = acl->rules[flow.ace];
+      if (flow.sa_pair != name || flow.base_flow != 0 || flow.ace >= acl.rules.size()) continue;
+      const config::Ace& ace = acl.rules[flow.ace];
       POSTERN_TRY(selectors, selectors_of({&ace}));
       ike::ChildPolicy one = child(entry.transform_sets, entry.pfs, entry.sa);
       one.name = name + " #" + std::to_string(flow.id) + (flow.later_fragments ? " fragments" : "");
@@ -257,7 +391,7 @@ class IkePlanner {
       one.sequence = entry.sequence;
       one.initiate = initiate_of(entry.initiate);
       // Fragments are not for transport mode (RFC 4303 §3.3.4).
-      if (!flow.later_fragments) POSTERN_CHECK(set_mode(one, entry, between_ends(selectors, *local, entry.peer)));
+      if (!flow.later_fragments) POSTERN_CHECK(set_mode(one, entry, between_ends(selectors, local, entry.peers[rank])));
       one.local = side_of(ace.source, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.source_ports);
       one.remote =
           side_of(ace.destination, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.destination_ports);
@@ -266,6 +400,10 @@ class IkePlanner {
         one.local = opaque_side(ace.source, ace.protocol);
         one.remote = opaque_side(ace.destination, ace.protocol);
       }
+      one.rank = rank;
+      one.default_first = entry.default_peer && entry.peers.size() > 1;
+      one.per_host = flow.per_host && !one.later_fragments && ace.source_ports.empty() && ace.destination_ports.empty();
+      one.limit = entry.per_host_limit;
       one.place.flow = flow.id;
       one.place.deliver = DeliverTo::map_interface;
       one.place.ifindex = link.ifindex;
@@ -274,8 +412,7 @@ class IkePlanner {
       set_encapsulation(one.place, entry.encapsulation);
       children.push_back(std::move(one));
     }
-    add(name, ends, config::profile_for(document_.ikev2, entry.ikev2_profile, ends), std::move(children));
-    return {};
+    return children;
   }
 
   void add_tunnel(const config::Tunnel& tunnel) {

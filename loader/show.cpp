@@ -22,6 +22,7 @@ struct Row {
 constexpr std::array rows = {
     Row{"show access-lists", show_access_lists},
     Row{"show crypto map", show_crypto_map},
+    Row{"show crypto dynamic-map", show_crypto_dynamic_map},
     Row{"show crypto ipsec sa", show_crypto_ipsec_sa},
     Row{"show crypto ipsec transform-set", show_crypto_ipsec_transform_set},
     Row{"show crypto session", show_crypto_session},

@@ -99,22 +99,17 @@ std::string set_of(const NodeView& view, const FlowContext& context) {
   const config::IpsecProfile* const profile =
       context.tunnel == nullptr ? nullptr : config::find_named(view.document.profiles, context.tunnel->profile);
   const std::vector<std::string> none;
-  const auto& sets = context.entry != nullptr ? context.entry->transform_sets
-                     : profile != nullptr     ? profile->transform_sets
-                                              : none;
+  const config::DynamicEntry* const dynamic = dynamic_entry_of(view, *context.flow);
+  const auto& sets = dynamic != nullptr         ? dynamic->transform_sets
+                     : context.entry != nullptr ? context.entry->transform_sets
+                     : profile != nullptr       ? profile->transform_sets
+                                                : none;
   if (context.flow->outbound)
     for (const std::string& name : sets)
       if (const config::TransformSet* const set = config::find_named(view.document.transform_sets, name);
           set != nullptr && made_by(*set, context.flow->outbound->parameters))
         return name;
   return sets.empty() ? "" : sets.front();
-}
-
-std::string range_text(const IpAddress& first, const IpAddress& last) {
-  const std::uint8_t whole = first.family() == Family::v4 ? 32 : 128;
-  for (std::uint8_t length = 0; length <= whole; ++length)
-    if (const Prefix prefix{first, length}; prefix.first() == first && prefix.last() == last) return prefix.text();
-  return first.text() + "-" + last.text();
 }
 
 // The guide's ident is what was agreed on: the first of the child's selectors, which the peer may have narrowed.

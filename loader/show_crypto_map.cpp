@@ -60,10 +60,92 @@ void add_negotiation(json& out, const NodeView& view, const Negotiation& negotia
   out["always_create_sas"] = negotiation.initiate == config::Initiate::always;
 }
 
+json selector_rule(const TrafficSelector& s, std::uint32_t sequence) {
+  const bool v6 = s.source_first.family() == Family::v6;
+  json out = {{"sequence", sequence},
+              {"action", "permit"},
+              {"proto", s.protocol == 0 ? (v6 ? "ipv6" : "ip") : std::to_string(s.protocol)},
+              {"src", range_text(s.source_first, s.source_last)},
+              {"dst", range_text(s.destination_first, s.destination_last)}};
+  const auto add_ports = [&](const char* key, std::uint16_t first, std::uint16_t last) {
+    if (first <= last && !(first == 0 && last == 65535)) out[key] = ports_json({{first, last}});
+  };
+  add_ports("src_ports", s.source_port_first, s.source_port_last);
+  add_ports("dst_ports", s.destination_port_first, s.destination_port_last);
+  return out;
+}
+
+// What stands beside the document: SO-06 numbers it from behind the last entry that there can be.
+constexpr std::uint32_t first_temporary_sequence = 65536;
+
+// DM-12: made by a peer, gone with its SAs.
+json temporary_json(const NodeView& view, const FlowView& flow, std::uint32_t sequence) {
+  json out = entry_json(sequence, flow.outbound ? flow.outbound->parameters.remote : flow.peer);
+  json rules = json::array();
+  for (const TrafficSelector& one : flow.selectors)
+    rules.push_back(selector_rule(one, static_cast<std::uint32_t>(10 * (rules.size() + 1))));
+  out["acl"] = {{"name", nullptr}, {"rules", std::move(rules)}};
+  out["temporary"] = true;
+  out["transform_sets"] = json::array();
+  if (const config::DynamicEntry* const from = dynamic_entry_of(view, flow)) {
+    add_negotiation(out, view, {from->ikev2_profile, from->pfs, from->sa, config::Initiate::on_traffic});
+    for (const std::string& set : from->transform_sets) out["transform_sets"].push_back(transforms_json(view, set));
+    out["created_from"] = {{"dynamic_map", flow.dynamic_map}, {"seq", flow.dynamic_sequence}};
+  }
+  return out;
+}
+
+void add_temporary_entries(const NodeView& view, const config::CryptoMap& map, const config::MapEntry& entry,
+                           json& entries, std::uint32_t& next) {
+  for (const FlowView& flow : view.flows)
+    if (flow.base_flow != 0 && !flow.dynamic_map.empty() && flow.map == map.name && flow.sequence == entry.sequence)
+      entries.push_back(temporary_json(view, flow, next++));
+}
+
+json peers_json(const config::MapEntry& entry) {
+  json out = json::array();
+  for (const IpAddress& peer : entry.peers) out.push_back(peer.text());
+  return out;
+}
+
+// CM-05: whose SA the entry's flows are in, else whom the next attempt is for.
+std::string current_peer(const NodeView& view, const config::CryptoMap& map, const config::MapEntry& entry) {
+  for (const FlowView& flow : view.flows)
+    if (flow.map == map.name && flow.sequence == entry.sequence && flow.outbound)
+      return flow.outbound->parameters.remote.text();
+  if (view.ike.is_object())
+    for (const json& row : view.ike.value("current_peers", json::array()))
+      for (const FlowView& flow : view.flows)
+        if (flow.map == map.name && flow.sequence == entry.sequence && row.value("flow", 0U) == flow.flow)
+          return row.value("peer", "");
+  return entry.peer.text();
+}
+
 json map_json(const NodeView& view, const config::CryptoMap& map) {
   json entries = json::array(), interfaces = json::array();
+  std::uint32_t temporary = first_temporary_sequence;
   for (const config::MapEntry& entry : map.entries) {
     json& out = entries.emplace_back(entry_json(entry.sequence, entry.peer));
+    if (entry.dynamic) {
+      out.update({{"type", "ipsec-isakmp"},
+                  {"dynamic", *entry.dynamic},
+                  {"peers", json::array()},
+                  {"current_peer", nullptr},
+                  {"always_create_sas", false},
+                  {"acl", {{"name", nullptr}, {"rules", json::array()}}},
+                  {"transform_sets", json::array()}});
+      add_temporary_entries(view, map, entry, entries, temporary);
+      continue;
+    }
+    out["peers"] = peers_json(entry);
+    out["current_peer"] = entry.peers.empty() ? json() : json(current_peer(view, map, entry));
+    if (entry.default_peer) out["default_peer"] = true;
+    if (entry.negotiated && entry.incomplete()) out["incomplete"] = true;
+    if (entry.profile) {
+      out["profile_instance"] = true;
+      out["profile"] = *entry.profile;
+    }
+    if (entry.per_host_limit != 0) out["per_host_limit"] = entry.per_host_limit;
     if (entry.negotiated)
       add_negotiation(out, view, {entry.ikev2_profile, entry.pfs, entry.sa, entry.initiate});
     else

@@ -38,17 +38,51 @@ std::optional<FlowContext> of_tunnel(const NodeView& view, const FlowView& flow)
   return out;
 }
 
+// The smallest network that holds all of it.
+Prefix around(const IpAddress& first, const IpAddress& last) {
+  const std::uint8_t whole = first.family() == Family::v4 ? 32 : 128;
+  for (std::uint8_t length = whole; length > 0; --length)
+    if (const Prefix prefix{first, length}; prefix.contains(last)) return {prefix.first(), length};
+  return prefix_of_any(first.family());
+}
+
+std::vector<config::PortRange> ports_of(std::uint16_t first, std::uint16_t last) {
+  if (first > last || (first == 0 && last == 65535)) return {};
+  return {{first, last}};
+}
+
+// What a peer negotiated, not what the document says.
+void take_selectors(FlowContext& out, const FlowView& flow) {
+  out.peer = flow.peer;
+  if (flow.selectors.empty()) return;
+  const TrafficSelector& s = flow.selectors.front();
+  out.selector = {config::Action::permit,
+                  s.protocol,
+                  around(s.source_first, s.source_last),
+                  around(s.destination_first, s.destination_last),
+                  ports_of(s.source_port_first, s.source_port_last),
+                  ports_of(s.destination_port_first, s.destination_port_last),
+                  {},
+                  {}};
+}
+
 std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
   const config::CryptoMap* const map = config::find_named(view.document.crypto_maps, flow.map);
   if (map == nullptr) return std::nullopt;
   const auto entry = std::ranges::find(map->entries, flow.sequence, &config::MapEntry::sequence);
   if (entry == map->entries.end()) return std::nullopt;
-  const config::Ace* const ace = ace_of(view, *entry, flow.ace);
-  if (ace == nullptr) return std::nullopt;
   FlowContext out;
   out.flow = &flow;
   out.map = map;
   out.entry = &*entry;
+  out.local = address_of(view, flow.interface, map->family);
+  out.outside = find_device(view, flow.interface);
+  if (flow.base_flow != 0) {
+    take_selectors(out, flow);
+    return out;
+  }
+  const config::Ace* const ace = ace_of(view, *entry, flow.ace);
+  if (ace == nullptr) return std::nullopt;
   out.peer = entry->peer;
   if (entry->udp_encapsulation) out.peer_port = entry->udp_remote_port;
   out.selector.action = ace->action;
@@ -59,8 +93,6 @@ std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
     out.selector.local_ports = ace->source_ports;
     out.selector.remote_ports = ace->destination_ports;
   }
-  out.local = address_of(view, flow.interface, map->family);
-  out.outside = find_device(view, flow.interface);
   return out;
 }
 
@@ -73,8 +105,23 @@ std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow
     const SaParameters& sa = flow.outbound->parameters;
     out->local = sa.local;
     if (flow.negotiated && sa.udp_encapsulation) out->peer_port = sa.remote_port;
+    if (flow.negotiated) out->peer = sa.remote;  // the one of several that is in use, or where it has moved
   }
   return out;
+}
+
+std::string range_text(const IpAddress& first, const IpAddress& last) {
+  const std::uint8_t whole = first.family() == Family::v4 ? 32 : 128;
+  for (std::uint8_t length = 0; length <= whole; ++length)
+    if (const Prefix prefix{first, length}; prefix.first() == first && prefix.last() == last) return prefix.text();
+  return first.text() + "-" + last.text();
+}
+
+const config::DynamicEntry* dynamic_entry_of(const NodeView& view, const FlowView& flow) {
+  const config::DynamicMap* const map = config::find_named(view.document.dynamic_maps, flow.dynamic_map);
+  if (map == nullptr) return nullptr;
+  const auto entry = std::ranges::find(map->entries, flow.dynamic_sequence, &config::DynamicEntry::sequence);
+  return entry == map->entries.end() ? nullptr : &*entry;
 }
 
 const DeviceView* find_device(const NodeView& view, std::string_view name) {

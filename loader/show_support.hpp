@@ -40,6 +40,11 @@ struct FlowContext {
 // Nothing when the flow's objects are gone from the document.
 [[nodiscard]] std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow);
 
+// The dynamic map's entry that the flow came of; nullptr: none, or it is gone.
+[[nodiscard]] const config::DynamicEntry* dynamic_entry_of(const NodeView& view, const FlowView& flow);
+// "10.1.0.0/16", or "10.1.0.5-10.1.0.9".
+[[nodiscard]] std::string range_text(const IpAddress& first, const IpAddress& last);
+
 [[nodiscard]] const DeviceView* find_device(const NodeView& view, std::string_view name);
 // First address of that family: of the device as it is, else as the document says.
 [[nodiscard]] std::optional<IpAddress> address_of(const NodeView& view, std::string_view interface, Family family);

@@ -231,6 +231,11 @@ FlowView flow_view(const ViewSources& from, const PlannedFlow& planned, std::uin
   flow.tunnel = planned.tunnel;
   flow.owner = planned.sa_pair;
   flow.negotiated = is_negotiated(from.document, planned);
+  flow.dynamic_map = planned.dynamic_map;
+  flow.dynamic_sequence = planned.dynamic_sequence;
+  flow.base_flow = planned.base_flow;
+  flow.peer = planned.peer;
+  flow.selectors = planned.selectors;
   add_installed(from, planned.sa_pair, now_ns, flow.inbound, flow.outbound);
   add_installed(from, ah_key(planned.sa_pair), now_ns, flow.inbound_ah, flow.outbound_ah);
   if (const PlannedSaPair* const pair = from.plan.find_pair(planned.sa_pair)) {
@@ -305,6 +310,7 @@ NodeView build_view(const ViewSources& from) {
   const auto now_ns = monotonic_ns();
   const auto negotiated = negotiated_flows(from.memory);
   for (const PlannedFlow& flow : from.plan.flows) {
+    if (flow.is_template) continue;
     FlowView& added = view.flows.emplace_back(flow_view(from, flow, now_ns));
     if (added.negotiated) add_negotiated(from, negotiated, added, now_ns);
   }

@@ -55,7 +55,7 @@ struct PolicyTcpFlags {
 
 // One ACE. source and destination are of one family, seen in the outbound direction.
 struct PolicyRule {
-  std::uint32_t entry = 0;  // sequence number of the crypto map entry
+  std::uint32_t entry = 0;  // sequence number of the crypto map entry; above 17 bits: of a part of a dynamic map
   bool permit = true;
   std::uint32_t flow = 0;                                        // permit: node-wide flow id, not 0
   std::uint32_t fragment_flow = 0;                               // permit: of non-initial fragments; 0: the same
@@ -110,7 +110,7 @@ struct PolicyVerdict {
 };
 
 // The reference: rules one after the other. Not for the data path's speed; used by tests, to explain a verdict, and for
-// what the worker itself makes, once an SA. The entry of `but_not` is not asked.
+// what the worker itself makes, once an SA. The map's entry of `but_not` is not asked.
 [[nodiscard]] PolicyVerdict evaluate(const PolicyInput& policy, const PolicyPacket& packet,
                                      const PolicyRule* but_not = nullptr);
 

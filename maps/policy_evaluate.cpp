@@ -35,12 +35,17 @@ bool matches(const PolicyRule& rule, const PolicyPacket& packet) {
   return in_ranges(rule.source_ports, packet.source_port) && in_ranges(rule.destination_ports, packet.destination_port);
 }
 
+// A dynamic map is several entries at one place of the map: their numbers are alike in the low 17 bits.
+bool same_place(const PolicyRule& a, const PolicyRule& b) {
+  return ((a.entry ^ b.entry) & 0x1ffff) == 0 && a.source.family() == b.source.family();
+}
+
 }  // namespace
 
 PolicyVerdict evaluate(const PolicyInput& policy, const PolicyPacket& packet, const PolicyRule* but_not) {
   const auto& rules = policy.rules;
   for (std::size_t i = 0; i < rules.size(); ++i) {
-    if (but_not != nullptr && same_entry(rules[i], *but_not)) continue;
+    if (but_not != nullptr && same_place(rules[i], *but_not)) continue;
     if (!matches(rules[i], packet)) continue;
     const bool apart = packet.later_fragment && rules[i].fragment_flow != 0;
     if (rules[i].permit) return {apart ? rules[i].fragment_flow : rules[i].flow, static_cast<std::uint32_t>(i)};

@@ -179,6 +179,7 @@ struct SaRow {
   bool udp_encapsulation = false;
   bool bound = false;  // outbound: `flow` goes into this SA now
   std::uint32_t flow = 0;
+  std::uint32_t base_flow = 0;  // SaParameters.base_flow
   std::uint32_t fvrf = 0;
   std::uint32_t ifindex = 0;
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation

@@ -29,6 +29,10 @@ inline constexpr std::uint32_t min_dummy_interval_us = 40;  // 25,000 a second
 inline constexpr std::size_t max_cipher_key_bytes = 64;
 inline constexpr std::size_t max_integrity_key_bytes = 64;
 
+// Flows that come and go with a peer's SAs (dynamic crypto maps, SAs by pair of hosts) are numbered from here on, by
+// postern-ike; all below are posternd's.
+inline constexpr std::uint32_t first_temporary_flow = 0x80000000;
+
 enum class SaDirection : std::uint8_t { inbound, outbound };
 enum class SaMode : std::uint8_t { tunnel, transport };
 enum class DfPolicy : std::uint8_t { copy, set, clear };     // RFC 4301 §8.1
@@ -70,6 +74,7 @@ struct SaParameters {
   std::uint32_t dummy_interval_us = 0;  // outbound: a dummy packet every so often (RFC 4303 §2.6); 0: none
   std::uint32_t spi = 0;                // host order
   std::uint32_t flow = 0;               // maps/abi.h: postern_stamp.flow
+  std::uint32_t base_flow = 0;  // a temporary flow's: the flow of the document that it was derived from; 0: none
   // AH around ESP on one flow: the `flow` of the other protocol's SA; 0: none. Outbound, what ESP made goes into the SA
   // that this flow is bound to; inbound, neither is taken without the other.
   std::uint32_t bundle = 0;

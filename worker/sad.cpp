@@ -387,6 +387,7 @@ std::optional<SaRow> Sad::row(std::uint32_t index) const {
   row.udp_encapsulation = p.udp_encapsulation;
   row.bound = !sad.owned[index].bindings.empty();
   row.flow = p.flow;
+  row.base_flow = p.base_flow;
   row.fvrf = p.fvrf;
   row.ifindex = p.ifindex;
   row.local_port = p.local_port;

@@ -6,7 +6,6 @@ namespace postern::config {
 TEST_CASE("a negotiated entry has sets and no keys, a manual one has keys and one set") {
   check_refused(ike_with(entry + "/session_key", keys(5001, 5002)), entry + "/session_key", "ipsec-manual");
   check_refused(ike_with(entry + "/udp_encapsulation", json::object()), entry + "/udp_encapsulation", "ipsec-manual");
-  check_refused(ike_without(entry, "transform_sets"), entry + "/transform_sets", "is missing");
   check_refused(ike_with(entry + "/transform_set", "T1"), entry + "/transform_set", "one of the two");
   check_refused(ike_with(entry + "/transform_sets", {"T1", "NO"}), entry + "/transform_sets/1", "T1");
   check_refused(ike_with(entry + "/transform_sets", json::array()), entry + "/transform_sets", "1 to 6");
@@ -29,6 +28,70 @@ TEST_CASE("a negotiated entry has sets and no keys, a manual one has keys and on
   check_refused(bare, entry + "/transform_set", "is missing");
 }
 
+TEST_CASE("CM-02: an entry that lacks its list, peer or set is kept as incomplete, and warned of") {
+  for (const char* const key : {"match_address", "peer", "transform_sets"}) {
+    check_warned(ike_without(entry, key), entry, key);
+    CHECK(loaded(ike_without(entry, key)).crypto_maps[0].entries[0].incomplete());
+  }
+  CHECK(!loaded(ike()).crypto_maps[0].entries[0].incomplete());
+  for (const char* const key : {"match_address", "peer"}) {  // with manual keys there is nothing to wait for
+    auto manual = good();
+    manual["crypto_maps"][0]["entries"][0].erase(key);
+    check_refused(manual, entry + "/" + key, "is missing");
+  }
+}
+
+TEST_CASE("CM-05, CM-07: several peers stand in a list, in order") {
+  auto several = ike_without(entry, "peer");
+  several["crypto_maps"][0]["entries"][0]["peers"] = {"192.0.2.2", "192.0.2.3"};
+  several["ikev2"]["keyrings"][0]["peers"].push_back(
+      {{"name", "N3"}, {"address", "192.0.2.3"}, {"pre_shared_key", psk}});
+  several["crypto_maps"][0]["entries"][0]["default_peer"] = true;
+  check_accepted(several);
+  const MapEntry made = loaded(several).crypto_maps[0].entries[0];
+  CHECK(made.peers == std::vector{*IpAddress::parse("192.0.2.2"), *IpAddress::parse("192.0.2.3")});
+  CHECK(made.default_peer);
+  const auto with = [&](json peers) {
+    auto out = several;
+    out["crypto_maps"][0]["entries"][0]["peers"] = std::move(peers);
+    return out;
+  };
+  check_refused(with({"192.0.2.2", "192.0.2.2"}), entry + "/peers/1", "already");
+  check_refused(with({"192.0.2.2", "192.0.2.1"}), entry + "/peers/1", "own address");
+  check_refused(with({"192.0.2.2", "2001:db8::3"}), entry + "/peers/1", "family");
+  check_refused(with(json::array()), entry + "/peers", "1 to 8");
+  check_refused(ike_with(entry + "/peers", {"192.0.2.2"}), entry + "/peer", "one of the two");
+  check_warned(ike_with(entry + "/default_peer", true), entry + "/default_peer", "no effect");
+  auto manual = good();
+  manual["crypto_maps"][0]["entries"][0]["peers"] = {"192.0.2.2"};
+  check_refused(manual, entry + "/peers", "exactly one peer");
+}
+
+TEST_CASE("CM-25: an entry may be made of an IPsec profile") {
+  auto of_profile = ike_without(entry, "transform_sets");
+  of_profile["crypto_maps"][0]["entries"][0].erase("ikev2_profile");
+  of_profile["ipsec"]["profiles"].push_back({{"name", "MAPP"},
+                                             {"transform_sets", {"T1"}},
+                                             {"ikev2_profile", "PR"},
+                                             {"security_association", {{"lifetime_seconds", 600}}}});
+  of_profile["crypto_maps"][0]["entries"][0]["profile"] = "MAPP";
+  const MapEntry made = loaded(of_profile).crypto_maps[0].entries[0];
+  CHECK(made.transform_sets == std::vector<std::string>{"T1"});
+  CHECK(made.ikev2_profile == "PR");
+  CHECK(made.sa.lifetime_s == 600);
+  of_profile["crypto_maps"][0]["entries"][0]["pfs"] = "group19";
+  check_refused(of_profile, entry + "/pfs", "the profile says it");
+  check_refused(ike_with(entry + "/profile", "NOBODY"), entry + "/profile", "does not exist");
+}
+
+TEST_CASE("CM-09: pairs of hosts are counted, and come with traffic") {
+  CHECK(loaded(ike_with(entry + "/per_host_limit", 4)).crypto_maps[0].entries[0].per_host_limit == 4);
+  check_refused(ike_with(entry + "/per_host_limit", 0), entry + "/per_host_limit", "1 to 1024");
+  auto always = ike_with(entry + "/per_host_limit", 4);
+  always["crypto_maps"][0]["entries"][0]["initiate"] = "always";
+  check_refused(always, entry + "/initiate", "first packet");
+}
+
 TEST_CASE("CM-03, CM-17: peers and lists of a negotiated entry") {
   check_refused(ike_with(entry + "/peer", "192.0.2.1"), entry + "/peer", "own address");
   check_refused(ike_with(entry + "/peer", "0.0.0.0"), entry + "/peer", "not a host's address");
@@ -41,6 +104,8 @@ TEST_CASE("CM-03, CM-17: peers and lists of a negotiated entry") {
   many["acls"][0]["rules"][0]["action"] = "deny";
   check_accepted(many);
   many["acls"][0]["rules"][1]["action"] = "deny";
+  check_refused(many, entry + "/match_address", "permits nothing");
+  many["acls"][0]["rules"] = json::array();
   check_refused(many, entry + "/match_address", "permits nothing");
   auto gcm = ike();
   gcm["ipsec"]["transform_sets"].push_back({{"name", "G"}, {"transforms", {"esp-gcm 256"}}});

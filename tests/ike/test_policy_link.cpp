@@ -41,7 +41,17 @@ Connection connection(const std::string& name, std::string_view key) {
   child.lifetime_bytes = 1ULL << 40;
   child.lifetime_packets = 1ULL << 33;
   child.idle_s = 60;
+  child.dynamic = true;
+  child.peers = {*IpAddress::parse("192.0.2.9")};
+  child.denied_local = child.local;
+  child.denied_remote = {child.remote.front()};
+  child.per_host = true;
+  child.limit = 12;
+  child.base = "M1 10 out0";
+  child.rank = 2;
+  child.default_first = true;
   child.place = {7,
+                 6,
                  DeliverTo::map_interface,
                  3,
                  100,
@@ -75,6 +85,8 @@ Connection connection(const std::string& name, std::string_view key) {
   out.nat_keepalive_s = 5;
   out.force_encapsulation = true;
   out.children = {child};
+  out.peer_keys = {{*Prefix::parse("0.0.0.0/0"), secret("of any peer"), secret("any peer's own")}};
+  out.template_name = "192.0.2.1 any PR";
   return out;
 }
 
@@ -135,7 +147,7 @@ TEST_CASE("policy link: keys are in the file of keys alone, and gone from it whe
   const auto files = encode_policy(policy());
   REQUIRE(files);
   CHECK(content(files->document).find("first key") == std::string::npos);
-  CHECK(content(files->secrets).find("first keythe other onesecond key") == 0);
+  CHECK(content(files->secrets).find("first keythe other oneof any peerany peer's ownsecond key") == 0);
   REQUIRE(decode_policy(*files));
   CHECK(content(files->secrets).find_first_not_of('\0') == std::string::npos);
   // Also when the document is of no use.
@@ -181,6 +193,8 @@ TEST_CASE("policy link: what is out of bounds is an error") {
                       {"/connections/0/local", "192.0.2"},
                       {"/connections/0/local", "2001:db8::1"},
                       {"/connections/0/children/0/initiate", 2},
+                      {"/connections/0/children/0/denied_remote", json::array()},
+                      {"/connections/0/peer_keys/0/remote", "192.0.2"},
                       {"/connections/0/proposals", json::array()},
                       {"/connections/0/proposals/0/groups/0", 6},
                       {"/connections/0/proposals/0/groups/0", 0},

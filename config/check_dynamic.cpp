@@ -1,4 +1,6 @@
 // Dynamic maps (DM-01 to DM-14): what their entries name, what they leave open, and where they stand in a crypto map.
+#include <algorithm>
+
 #include "config/check.hpp"
 #include "config/ikev2_lookup.hpp"
 
@@ -71,10 +73,11 @@ void check_references(Check& check, std::size_t i) {
     const auto dynamic = index_of(check.document.dynamic_maps, *entry.dynamic);
     need_named(check, check.document.dynamic_maps, *entry.dynamic, path + "/dynamic", "dynamic map");
     if (dynamic) check_use(check, map, check.document.dynamic_maps[*dynamic], *dynamic);
-    if (j + 1 != map.entries.size())
+    const std::uint32_t last = std::ranges::max(map.entries, {}, &MapEntry::sequence).sequence;
+    if (entry.sequence != last)
       check.report.warning(path + "/sequence",
                            fmt::format("the dynamic map {} is not the last entry: it may take what entry {} is for",
-                                       *entry.dynamic, map.entries[j + 1].sequence),
+                                       *entry.dynamic, last),
                            "the highest sequence of the map");
   }
 }

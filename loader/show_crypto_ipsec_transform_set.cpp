@@ -25,6 +25,9 @@ json users_of(const config::Document& document, const std::string& set) {
   for (const config::CryptoMap& map : document.crypto_maps)
     for (const config::MapEntry& entry : map.entries)
       if (names(entry.transform_sets, set)) out.push_back(fmt::format("crypto map {} {}", map.name, entry.sequence));
+  for (const config::DynamicMap& map : document.dynamic_maps)
+    for (const config::DynamicEntry& entry : map.entries)
+      if (names(entry.transform_sets, set)) out.push_back(fmt::format("dynamic map {} {}", map.name, entry.sequence));
   for (const config::IpsecProfile& profile : document.profiles)
     if (names(profile.transform_sets, set)) out.push_back("profile " + profile.name);
   return out;

@@ -67,6 +67,25 @@ TEST_CASE("golden: text and JSON of every show") {
   }
 }
 
+TEST_CASE("golden: SO-06 of every form of entry; SO-22 and SO-24, templates with and without a list") {
+  auto loaded = config::load_file(POSTERN_EXAMPLES "/all-keys.json", {.read_secret_files = false});
+  if (!loaded) FAIL(config::to_text(loaded.error()));
+  NodeView view = fixed_view();
+  view.document = std::move(loaded->document);
+  view.flows.clear();
+  const json map = data_of("show crypto map", json::object(), view),
+             dynamic = data_of("show crypto dynamic-map", json::object(), view),
+             sets = data_of("show crypto ipsec transform-set", json::object(), view);
+  check_golden("all_crypto_map.txt", render_crypto_map(map));
+  check_golden("all_crypto_map.json", render_json(map));
+  check_golden("crypto_dynamic_map.txt", render_crypto_dynamic_map(dynamic));
+  check_golden("crypto_dynamic_map.json", render_json(dynamic));
+  check_golden("crypto_ipsec_transform_set.txt", render_crypto_ipsec_transform_set(sets));
+  check_golden("crypto_ipsec_transform_set.json", render_json(sets));
+  CHECK(error_of("show crypto dynamic-map", {{"tag", "NONE"}}, view).find("no dynamic map") != std::string::npos);
+  CHECK(!error_of("show crypto ipsec transform-set", {{"tag", "NONE"}}, view).empty());
+}
+
 TEST_CASE("show: no key material, text or JSON") {
   const NodeView view = fixed_view();
   std::ifstream in(POSTERN_EXAMPLES "/lab-n1.json");

@@ -44,7 +44,7 @@ TEST_CASE("DM-01: templates are ordered by sequence, and numbered once") {
   CHECK(made.entries[0].sequence == 5);
   CHECK(made.entries[2].sequence == 20);
   three["dynamic_maps"][0]["entries"][2]["sequence"] = 10;
-  check_refused(three, "/dynamic_maps/0/entries/1/sequence", "given twice");
+  check_refused(three, "/dynamic_maps/0/entries/2/sequence", "given twice");
 }
 
 TEST_CASE("DM-02: a template needs its transform sets and nothing else") {
@@ -66,7 +66,7 @@ TEST_CASE("DM-03, DM-15: a dynamic map stands alone in its entry, and last") {
   check_refused(dynamic_with(map_entry + "/peer", "192.0.2.9"), map_entry + "/peer", "says everything");
   check_refused(dynamic_with(map_entry + "/type", "ipsec-manual"), map_entry + "/dynamic", "no negotiation");
   check_refused(dynamic_with(map_entry + "/discover", true), map_entry + "/discover", "");
-  check_warned(dynamic_with(map_entry + "/sequence", 5), "/crypto_maps/0/entries/0/sequence", "not the last");
+  check_warned(dynamic_with(map_entry + "/sequence", 5), map_entry + "/sequence", "not the last");
   CHECK(loaded(dynamic()).crypto_maps[0].entries[1].dynamic == "D1");
 }
 

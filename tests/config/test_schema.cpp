@@ -37,7 +37,7 @@ TEST_CASE("schema: no object takes unknown keys and every property is described"
   CHECK(properties > 60);
 }
 
-TEST_CASE("schema: refusals by path, with what is allowed") {
+TEST_CASE("schema, MAN-04, MAN-05: refusals by path, with what is allowed") {
   struct Row {
     const char* pointer;
     json value;
@@ -85,12 +85,12 @@ TEST_CASE("schema: refusals by path, with what is allowed") {
 
 TEST_CASE("schema: every missing key is named, all at once") {
   auto document = good();
-  document["crypto_maps"][0]["entries"][0].erase("peer");
+  document["crypto_maps"][0]["entries"][0].erase("type");
   document["crypto_maps"][0]["entries"][0]["session_key"].erase("outbound");
   document["tunnels"][0].erase("mode");
   document.erase("version");
   const auto problems = problems_of(document);
-  CHECK(at_path(problems, "/crypto_maps/0/entries/0/peer") != nullptr);
+  CHECK(at_path(problems, "/crypto_maps/0/entries/0/type") != nullptr);
   CHECK(at_path(problems, "/crypto_maps/0/entries/0/session_key/outbound") != nullptr);
   CHECK(at_path(problems, "/tunnels/0/mode") != nullptr);
   CHECK(at_path(problems, "/version") != nullptr);

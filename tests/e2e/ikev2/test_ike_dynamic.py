@@ -170,17 +170,19 @@ def test_only_listed_peers_may_use_an_entry(world):
     assert set(temporary(world.left)) == {outer(3)}
 
 
-def test_pfs_is_demanded(world):
-    """DM-11: of the children behind the first, whose keys are those of the IKE SA."""
-    world.configure(dynamic_document([{"sequence": 10, "pfs": "group14"}]))
+@pytest.mark.parametrize("word, theirs, group", [("group14", "modp2048", 14), (True, "modp768", 1)], ids=["group14", "bare"])
+def test_pfs_is_demanded(world, word, theirs, group):
+    """DM-11: of the children behind the first, whose keys are those of the IKE SA. The guide's bare form is group 1."""
+    world.configure(dynamic_document([{"sequence": 10, "pfs": word}]))
+    assert world.left.show("crypto", "dynamic-map")["dynamic_maps"][0]["entries"][0]["pfs"] == f"group{group}"
     two = {"c": {}, "d": {"local_ts": ["10.33.0.0/16"]}}
     world.gateways[3].ip("address", "replace", "10.33.0.2/32", "dev", "in0")
     come(world, 3, children=two)
     assert not world.peers[3].initiate("net", "d", check=False)
-    two["d"]["esp_proposals"] = ["aes128gcm16-modp2048"]
+    two["d"]["esp_proposals"] = [f"aes128gcm16-{theirs}"]
     world.load(3, children=two)
     assert world.peers[3].initiate("net", "d")
-    assert len(children(world.left)) == 2 and {c["pfs_group"] for c in children(world.left)} == {None, 14}
+    assert len(children(world.left)) == 2 and {c["pfs_group"] for c in children(world.left)} == {None, group}
 
 
 def test_the_limit_refuses_and_disturbs_nobody(world):

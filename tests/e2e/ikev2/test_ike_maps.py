@@ -4,6 +4,7 @@ import pytest
 import documents
 import ike_wire
 import lab
+from balance import DropWatch
 from ike_documents import children, gateway_document
 from ike_lab import inside
 from ike_pairs import SwanLab
@@ -74,6 +75,21 @@ def test_of_overlapping_entries_the_lower_sequence_counts(world, narrow, wide, f
     assert [one["seq"] for one in world.left.show("crypto", "map", "tag", "M4")["maps"][0]["entries"]] == [10, 20]
 
 
+def test_a_peer_that_is_not_there_gets_ike_and_nothing_else(world):
+    """CM-15: packets are dropped and counted; back again, the peer gets them sealed."""
+    document = empty_map()
+    entry(document, 10, [WIDE])
+    put(world, document, {"c": offer(WIDE)})
+    with world.lost(world.n2, "udp dport { 500, 4500 }") as lost, world.capture("src host 192.0.2.1 or net 10.0.0.0/8") as capture:
+        with DropWatch(world.left, "no_outbound_sa", 2):
+            assert world.ping("map4", 2, wait=2) == 0
+        wire = ike_wire.read(capture.frames())
+        assert wire.ike and not wire.esp and not wire.clear and lost() >= len(wire.ike)
+    world.left.postern("clear", "crypto", "session")
+    wait_until(lambda: world.ping("map4", 1, wait=1) == 1, 20, "the peer is found")
+    assert up(world) == {"M4 10"}
+
+
 @pytest.mark.parametrize("lacks", ["match_address", "peer", "transform_sets"])
 def test_an_incomplete_entry_is_not_used(world, lacks):
     """CM-02: marked in `show`, warned of by the check, no policy; the entry behind it works. Complete, it protects."""
@@ -115,6 +131,31 @@ def test_the_profile_form(world):
     document["crypto_maps"][0]["entries"][0]["transform_sets"] = ["T0"]
     refused = world.left.postern("config", "check", documents.write(document, world.scratch / "both.json"), check=False)
     assert refused.returncode != 0 and "/crypto_maps/0/entries/0/transform_sets" in refused.stdout + refused.stderr
+
+
+def test_clear_of_one_entry_of_the_sad(world):
+    """CM-23: named by the inbound SA as `show` prints it, and by the outbound one; its pair goes with it, no other does. What does not
+    exist, or has another destination or protocol, is an error and clears nothing."""
+    document = empty_map()
+    entry(document, 10, [WIDE])
+    entry(document, 20, [BESIDE])
+    put(world, document, {"c": offer(WIDE), "d": offer(BESIDE)})
+
+    def spis() -> dict[str, tuple[str, str]]:
+        return {child["name"].split(" out0")[0]: (child["esp_spi_in"], child["esp_spi_out"]) for child in children(world.left)}
+
+    for direction, destination in ((0, OUT4[1]), (1, OUT4[2])):
+        assert world.ping("map4", 1, wait=5) == world.ping("tunnel4", 1, wait=5) == 1
+        before = spis()
+        spi = before["M4 20"][direction]
+        for wrong in ((OUT4[2 - direction], "esp", spi), (destination, "ah", spi), (destination, "esp", "0x1")):
+            assert world.left.postern("clear", "crypto", "sa", "entry", *wrong, check=False).returncode != 0
+        assert spis() == before
+        assert "1 SA pair cleared" in world.left.postern("clear", "crypto", "sa", "entry", destination, "esp", spi).stdout
+        wait_until(lambda: set(spis()) == {"M4 10"} and len(world.peer.children()) == 1, 8, "that one is gone at both ends")
+        assert spis()["M4 10"] == before["M4 10"]
+        world.ping_both("tunnel4")
+        assert spis()["M4 20"] != before["M4 20"] and spis()["M4 10"] == before["M4 10"]
 
 
 def test_dummies_of_an_entry_are_for_all_its_flows(world):

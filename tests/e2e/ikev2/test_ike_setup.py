@@ -21,7 +21,7 @@ def world(module_scratch):
 
 @pytest.mark.parametrize("flow", ["map4", "map6"])
 def test_the_first_packet_is_held_and_sent(world, flow):
-    """It asks for the SA, waits in the node, and arrives; nothing of the flow is ever on the wire in clear."""
+    """CM-11, CM-14: it asks for the SA, waits in the node, and arrives; nothing of the flow is ever on the wire in clear."""
     family = int(flow[-1])
     world.configure(swan={"flow": flow, "family": family})
     with world.capture() as capture:

@@ -123,13 +123,15 @@ void name_incomplete_entries(json& document, std::vector<Note>& notes) {
   if (!document.contains("crypto_maps")) return;
   for (const json& map : document["crypto_maps"])
     for (const json& entry : map["entries"]) {
+      if (entry.contains("dynamic")) continue;
       std::string missing;
       const auto wants = [&](bool there, const char* what) {
         if (!there) missing += (missing.empty() ? "" : ", ") + std::string(what);
       };
       wants(entry.contains("match_address"), "match address");
       wants(entry.contains("peer") || entry.contains("peers"), "set peer");
-      wants(entry.contains("transform_set") || entry.contains("transform_sets"), "set transform-set");
+      wants(entry.contains("transform_set") || entry.contains("transform_sets") || entry.contains("profile"),
+            "set transform-set");
       if (!missing.empty())
         notes.push_back({0, Severity::error,
                          fmt::format("crypto map {} {} is incomplete: it lacks {}", map["name"].get<std::string>(),

@@ -1,5 +1,6 @@
 // crypto ipsec ..., crypto map, crypto ipsec profile (TS-13 to TS-36, CM-01 to CM-28, MAN-01 to MAN-14, R43-02 to
 // R43-14).
+#include <algorithm>
 #include <array>
 
 #include <fmt/core.h>
@@ -74,29 +75,91 @@ void transform_set(Converter& converter, const Words& taken) {
 
 // --- crypto maps
 
-template <const char* Type, const char* Family>
-void map_entry(Converter& converter, const Words& taken) {
+constexpr char isakmp_entry[] = "ipsec-isakmp";
+constexpr int most_host_pairs = 64;  // an SA pair each, and a rekey holds two: within the default dataplane.sa_capacity
+
+// The entry of that number in the map of that name, made with `fresh` when there is none.
+bool enter_entry(Converter& converter, const char* list, const Words& taken, json fresh) {
   const auto sequence = number(converter, "the sequence of the entry", taken[1]);
-  if (!sequence) return converter.skip_block();
-  const auto map = converter.named(Pointer("/crypto_maps"), taken[0]);
-  converter.enter(Mode::map_entry, map);
-  if (*Family != '\0') converter.here()["family"] = Family;
-  json& entries = converter.here()["entries"];
+  if (!sequence) {
+    converter.skip_block();
+    return false;
+  }
+  const auto map = converter.named(Pointer(list), taken[0]);
+  json& entries = converter.at(map / "entries");
   std::size_t index = 0;
   while (index < entries.size() && entries[index]["sequence"] != *sequence) ++index;
-  if (index == entries.size()) entries.push_back({{"sequence", *sequence}, {"type", Type}});
+  if (index == entries.size()) {
+    fresh["sequence"] = *sequence;
+    entries.push_back(std::move(fresh));
+  }
   converter.enter(Mode::map_entry, map / "entries" / index);
+  return true;
 }
+
+bool enter_map_entry(Converter& converter, const Words& taken, const char* type, const char* family) {
+  if (!enter_entry(converter, "/crypto_maps", taken, {{"type", type}})) return false;
+  if (*family != '\0') converter.at(converter.block().parent_pointer().parent_pointer())["family"] = family;
+  return true;
+}
+
+template <const char* Type, const char* Family>
+void map_entry(Converter& converter, const Words& taken) {
+  (void)enter_map_entry(converter, taken, Type, Family);
+}
+
+// An entry that `Key` names: a dynamic map that stands there (DM-03), a profile that it is made of (CM-25).
+template <const char* Key, const char* Family>
+void entry_of(Converter& converter, const Words& taken) {
+  if (enter_map_entry(converter, taken, isakmp_entry, Family)) converter.here()[Key] = taken[2];
+}
+
+void discover(Converter& converter, const Words&) {
+  converter.error("a dynamic map does not look for its peers: 'discover' is not converted");
+  converter.skip_block();
+}
+
+void dynamic_entry(Converter& converter, const Words& taken) {
+  (void)enter_entry(converter, "/dynamic_maps", taken, json::object());
+}
+
+bool of_dynamic_map(const Converter& converter) { return converter.block().to_string().starts_with("/dynamic_maps/"); }
 
 bool manual(Converter& converter) { return converter.here().value("type", "") == "ipsec-manual"; }
 
 void match_address(Converter& converter, const Words& taken) { converter.here()["match_address"] = taken[0]; }
 
+// CM-05: in order. A template has a list, though it be of one.
 void entry_peer(Converter& converter, const Words& taken) {
   json& entry = converter.here();
-  if (entry.contains("peer") && entry["peer"] != taken[0])
-    return converter.error("a second peer of an entry is not converted: the first one stays");
-  entry["peer"] = taken[0];
+  json peers = json::array();
+  if (entry.contains("peer")) peers.push_back(entry["peer"]);
+  if (entry.contains("peers")) peers = entry["peers"];
+  if (std::ranges::find(peers, json(taken[0])) == peers.end()) peers.push_back(taken[0]);
+  entry.erase("peer");
+  entry.erase("peers");
+  if (peers.size() == 1 && !of_dynamic_map(converter))
+    entry["peer"] = peers[0];
+  else
+    entry["peers"] = std::move(peers);
+}
+
+// CM-07: the default peer is the first to be tried.
+void default_peer(Converter& converter, const Words& taken) {
+  entry_peer(converter, taken);
+  json& entry = converter.here();
+  if (of_dynamic_map(converter)) return converter.error("a template has no default peer");
+  if (entry.contains("peers")) {
+    json& peers = entry["peers"];
+    std::rotate(peers.begin(), std::ranges::find(peers, json(taken[0])), peers.end());
+  }
+  entry["default_peer"] = true;
+}
+
+// CM-09, CM-10: IOS sets no limit, we want one.
+void per_host(Converter& converter, const Words&) {
+  converter.here()["per_host_limit"] = most_host_pairs;
+  converter.warning(fmt::format("SAs per host: {} pairs for each rule at most", most_host_pairs));
 }
 void peer_misspelled(Converter& converter, const Words& taken) {
   converter.warning("'set-peer' is taken as 'set peer'");
@@ -156,8 +219,9 @@ void not_yet(Converter& converter, const Words&) {
 constexpr char lifetime_seconds[] = "lifetime_seconds", lifetime_kilobytes[] = "lifetime_kilobytes",
                idle_time[] = "idle_time", replay_window[] = "replay_window", pps[] = "pps", seconds[] = "seconds",
                propagate[] = "propagate", discard[] = "discard", before[] = "before-encryption",
-               after[] = "after-encryption", isakmp_entry[] = "ipsec-isakmp", manual_entry[] = "ipsec-manual",
-               inbound[] = "inbound", outbound[] = "outbound", either[] = "", ipv6[] = "ipv6";
+               after[] = "after-encryption", manual_entry[] = "ipsec-manual", inbound[] = "inbound",
+               outbound[] = "outbound", either[] = "", ipv6[] = "ipv6", dynamic_word[] = "dynamic",
+               profile_word[] = "profile";
 
 constexpr std::array of_transform_set = {
     Command{"mode tunnel", [](Converter& c, const Words&) { c.here()["mode"] = "tunnel"; }},
@@ -187,7 +251,9 @@ constexpr std::array of_both = {
 constexpr std::array of_map_entry = {
     Command{"match address <list>", match_address},
     Command{"set peer <address>", entry_peer},
+    Command{"set peer <address> default", default_peer},
     Command{"set-peer <address>", peer_misspelled},
+    Command{"set security-association level per-host", per_host},
     Command{"set transform-set <names...>", transform_sets},
     Command{"set session-key inbound esp <spi> cipher <key>", esp_keys<inbound>},
     Command{"set session-key inbound esp <spi> cipher <key> authenticator <key>", esp_keys<inbound>},
@@ -207,8 +273,13 @@ constexpr std::array everywhere_ipsec = {
     Command{"crypto map <name> <sequence> ipsec-manual", map_entry<manual_entry, either>},
     Command{"crypto map ipv6 <name> <sequence> ipsec-isakmp", map_entry<isakmp_entry, ipv6>},
     Command{"crypto map ipv6 <name> <sequence> ipsec-manual", map_entry<manual_entry, ipv6>},
+    Command{"crypto map <name> <sequence> ipsec-isakmp dynamic <map>", entry_of<dynamic_word, either>},
+    Command{"crypto map ipv6 <name> <sequence> ipsec-isakmp dynamic <map>", entry_of<dynamic_word, ipv6>},
+    Command{"crypto map <name> <sequence> ipsec-isakmp dynamic <map> discover", discover},
+    Command{"crypto map <name> <sequence> ipsec-isakmp profile <profile>", entry_of<profile_word, either>},
+    Command{"crypto map ipv6 <name> <sequence> ipsec-isakmp profile <profile>", entry_of<profile_word, ipv6>},
     Command{"crypto map <name> <sequence> ipsec-isakmp <more...>", not_yet},
-    Command{"crypto dynamic-map <name> <sequence>", not_yet},
+    Command{"crypto dynamic-map <name> <sequence>", dynamic_entry},
     Command{"crypto ipsec security-association lifetime seconds <n>", globally<association_number<lifetime_seconds>>},
     Command{"crypto ipsec security-association lifetime kilobytes <n>",
             globally<association_number<lifetime_kilobytes>>},

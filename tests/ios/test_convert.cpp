@@ -204,13 +204,71 @@ TEST_CASE("R43-14, EX-47: an entry's settings in each spelling, and the output b
     }
 }
 
+TEST_CASE("dynamic maps, several peers, SAs per host, and the profile form") {
+  const Converted got = convert(R"(crypto ikev2 keyring RING
+ peer any
+  address 0.0.0.0 0.0.0.0
+  pre-shared-key s3cret
+crypto ikev2 profile ALL
+ match identity remote any
+ authentication local pre-share
+ authentication remote pre-share
+ keyring local RING
+crypto ipsec transform-set STRONG esp-gcm 256
+crypto ipsec profile PR
+ set transform-set STRONG
+ set ikev2-profile ALL
+crypto dynamic-map ROAM 20
+ set transform-set STRONG
+crypto dynamic-map ROAM 10
+ set transform-set STRONG
+ set peer 203.0.113.9
+ set pfs group20
+ match address 102
+crypto map M 10 ipsec-isakmp
+ set peer 203.0.113.2
+ set peer 203.0.113.3 default
+ set transform-set STRONG
+ set ikev2-profile ALL
+ set security-association level per-host
+ match address 101
+crypto map M 20 ipsec-isakmp profile PR
+ set peer 203.0.113.4
+ match address 102
+crypto map M 1000 ipsec-isakmp dynamic ROAM
+interface gi0/0
+ ip address 203.0.113.1 255.255.255.0
+ crypto map M
+access-list 101 permit ip 10.1.0.0 0.0.255.255 10.2.0.0 0.0.255.255
+access-list 102 permit ip 10.1.0.0 0.0.255.255 10.3.0.0 0.0.255.255
+)",
+                                devices);
+  CHECK(said(got, Severity::error) == std::vector<std::string>{});
+  CHECK(config::to_text(problems(got)) == "");
+  const json& entries = got.document["crypto_maps"][0]["entries"];
+  CHECK(entries[0]["peers"] == json{"203.0.113.3", "203.0.113.2"});
+  CHECK(entries[0]["default_peer"] == true);
+  CHECK(entries[0]["per_host_limit"] == 64);
+  CHECK_FALSE(entries[0].contains("peer"));
+  CHECK(entries[1]["profile"] == "PR");
+  CHECK(entries[1]["peer"] == "203.0.113.4");
+  CHECK(entries[2] == json{{"sequence", 1000}, {"type", "ipsec-isakmp"}, {"dynamic", "ROAM"}});
+  CHECK(got.document["dynamic_maps"] == json::parse(R"([{"name": "ROAM", "entries": [
+      {"sequence": 20, "transform_sets": ["STRONG"]},
+      {"sequence": 10, "transform_sets": ["STRONG"], "peers": ["203.0.113.9"], "pfs": "group20", "match_address": "102"}]}])"));
+}
+
 TEST_CASE("what is not converted is an error at its line") {
   struct Case {
     const char* text;
     const char* error;
   };
   for (const Case& one :
-       {Case{"crypto map M 10 ipsec-isakmp dynamic D\n set peer 1.1.1.1\n", "1 this block is not converted"},
+       {Case{"crypto map M 10 ipsec-isakmp dynamic D discover\n",
+             "1 a dynamic map does not look for its peers: 'discover' is not converted"},
+        Case{"crypto map M 10 ipsec-isakmp x\n set peer 1.1.1.1\n", "1 this block is not converted"},
+        Case{"crypto dynamic-map D 10\n set peer 1.1.1.1 default\n", "2 a template has no default peer"},
+        Case{"crypto dynamic-map D x\n set peer 1.1.1.1\n", "1 the sequence of the entry is not a number"},
         Case{"ip access-list extended A\n permit tcp any any reflect X\n",
              "2 'reflect' of an access rule is not converted; the rule is left out"},
         Case{"ip access-list extended A\n permit tcp any any eq gopher\n",

@@ -12,6 +12,8 @@ namespace {
 
 using nlohmann::json;
 
+}  // namespace
+
 std::string access_list(const json& entry, bool v6) {
   const json& acl = entry.at("acl");
   const std::string name = text(acl, "name"), space = name.empty() ? "" : " ";

@@ -131,7 +131,7 @@ class Planner {
 
   // Rules with where they come from, before it is known which others stand in front of them.
   using Placed = std::vector<std::pair<PolicyRule, PlannedInterface::RuleOrigin>>;
-  static void place(PlannedInterface& planned, Placed rules) {
+  static void append(PlannedInterface& planned, Placed rules) {
     for (auto& [rule, origin] : rules) {
       planned.rules.push_back(std::move(rule));
       planned.origins.push_back(std::move(origin));
@@ -218,8 +218,8 @@ class Planner {
     const std::vector<PlannedFlow> bases(plan_.flows.begin() + static_cast<std::ptrdiff_t>(first), plan_.flows.end());
     for (const PlannedFlow& base : bases) POSTERN_CHECK(add_temporaries(base, temporary, permits));
     PlannedInterface& planned = interface_of(link, interface.vrf);
-    place(planned, std::move(permits));
-    place(planned, std::move(templates));
+    append(planned, std::move(permits));
+    append(planned, std::move(templates));
     plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
     if (!document_.ikev2.enabled) plan_.missing.push_back(place + " is inert: ikev2.enabled is false");
     return {};
@@ -253,7 +253,7 @@ class Planner {
       if (flow.per_host) {
         Placed pairs;
         POSTERN_CHECK(add_temporaries(PlannedFlow(plan_.flows.back()), rule.entry, pairs));
-        place(planned, std::move(pairs));
+        append(planned, std::move(pairs));
       }
       flows.push_back(rule.flow);
       permits.push_back(&ace);

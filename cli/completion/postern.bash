@@ -27,6 +27,7 @@ _postern_next() {
 _postern_keywords() {
   case "$*" in
     s*\ c*\ m*) echo tag interface ;;
+    s*\ c*\ d*) echo tag ;;
     s*\ c*\ ip*\ s*) echo interface map peer ;;
     s*\ c*\ ip*\ t*) echo tag ;;
     s*\ c*\ ik*\ s*) echo detail peer ;;

@@ -259,6 +259,7 @@ json render(const Document& document) {
           {"time_ranges", list(document.time_ranges, render_time_range)},
           {"acls", list(document.acls, render_acl)},
           {"ipsec", render_ipsec(document)},
+          {"pki", render_pki(document.pki)},
           {"ikev2", render_ikev2(document.ikev2)},
           {"crypto_maps", list(document.crypto_maps, render_map)},
           {"interfaces", list(document.interfaces, render_interface)},

@@ -13,8 +13,15 @@ inline constexpr std::uint32_t broker_version = 1;
 // udp_socket: bound to the port, every address of the family. Ask once for each and close one before you ask for it
 // again: two of one child would share what arrives. On port 4500 the worker has one too, which gets ESP (sockets.hpp).
 // worker_channel: the client channel of worker/sa_channel.hpp, made anew at every request; the one before ends. EAGAIN
-// while no worker runs.
-enum class BrokerKind : std::uint32_t { udp_socket = 1, raw_esp = 2, raw_icmp = 3, tun = 4, worker_channel = 5 };
+// while no worker runs. pki_channel: the same for pki/channel.hpp.
+enum class BrokerKind : std::uint32_t {
+  udp_socket = 1,
+  raw_esp = 2,
+  raw_icmp = 3,
+  tun = 4,
+  worker_channel = 5,
+  pki_channel = 6
+};
 
 // Fields that a kind does not use must be zero.
 struct BrokerRequest {

@@ -31,6 +31,8 @@ namespace postern::cli {
 [[nodiscard]] std::string render_ikev2_policies(const nlohmann::json& data);
 [[nodiscard]] std::string render_ikev2_profiles(const nlohmann::json& data);
 [[nodiscard]] std::string render_ikev2_diagnose(const nlohmann::json& data);
+[[nodiscard]] std::string render_pki_certificates(const nlohmann::json& data);
+[[nodiscard]] std::string render_pki_trustpoints(const nlohmann::json& data);
 [[nodiscard]] std::string render_clear_session(const nlohmann::json& data);
 [[nodiscard]] std::string render_rekey(const nlohmann::json& data);
 [[nodiscard]] std::string render_connect(const nlohmann::json& data);

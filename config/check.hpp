@@ -25,6 +25,8 @@ void check_addresses(Check& check);
 void check_dynamic(Check& check);
 // SPIs that two SAs would share.
 void check_spis(Check& check);
+// PKI-01, PKI-24: trustpoints and certificate maps.
+void check_pki(Check& check);
 // IKE-01, IKE-23..43: proposals, policies, keyrings, profiles.
 void check_ikev2(Check& check);
 // What entries and tunnels need of them: a profile, a key (SV-25, SV-29).

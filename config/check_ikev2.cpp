@@ -100,8 +100,50 @@ void check_keyring(Check& check, std::size_t i) {
   }
 }
 
+// IKE-40. What a side that signs needs: a trustpoint with a key of that kind of use, and CAs to verify against.
+void check_trustpoints_of(Check& check, const Ikev2Profile& profile, const std::string& path) {
+  const Pki& pki = check.document.pki;
+  const auto known = [&](const std::string& name) {
+    const PkiTrustpoint* const found = find_trustpoint(pki, name);
+    if (found == nullptr)
+      check.report.error(path + "/pki_trustpoints", fmt::format("trustpoint {} does not exist", name),
+                         names_of(pki.trustpoints));
+    return found;
+  };
+  const PkiTrustpoint* const own = profile.sign_trustpoint ? known(*profile.sign_trustpoint) : nullptr;
+  bool any_authority = false;
+  for (const std::string& name : profile.verify_trustpoints)
+    if (const auto* const one = name == profile.sign_trustpoint ? own : known(name))
+      any_authority = any_authority || !one->ca_certificates.empty();
+  if (is_signature(profile.local_method) && !profile.sign_trustpoint)
+    check.report.error(path + "/authentication/local", "signs, and the profile names no trustpoint", "pki_trustpoints");
+  if (is_signature(profile.local_method) && own != nullptr && !own->certificate)
+    check.report.error(path + "/pki_trustpoints",
+                       fmt::format("trustpoint {} has no certificate to sign with", own->name),
+                       "certificate and key in the trustpoint");
+  if (is_signature(profile.remote_method) && !any_authority)
+    check.report.error(path + "/authentication/remote", "is to be verified, and no trustpoint of the profile has a CA",
+                       "ca_certificates in a trustpoint of pki_trustpoints");
+  if (profile.allow_sha1)
+    check.report.warning(path + "/sha1_signatures", "SHA-1 signatures are weak and deprecated", "a peer with RFC 7427");
+  if (!profile.match_certificate.empty() && !is_signature(profile.remote_method))
+    check.report.error(path + "/match/certificate", "needs a peer that authenticates by certificate",
+                       "authentication.remote.method rsa-sig, ecdsa-sig or signature");
+  for (const std::string& name : profile.match_certificate)
+    if (find_named(pki.maps, name) == nullptr)
+      check.report.error(path + "/match/certificate", fmt::format("certificate map {} does not exist", name),
+                         names_of(pki.maps));
+  if (profile.match_remote.empty() && profile.match_certificate.empty())
+    check.report.error(path + "/match", "matches nobody", "identity_remote or certificate");
+  if (profile.local_identity && profile.local_identity->kind == IdentityKind::dn && !is_signature(profile.local_method))
+    check.report.error(path + "/identity_local", "dn is the subject of a certificate, and none is used",
+                       "address, fqdn, email or key_id");
+}
+
 // The side has its key in the profile, or there is a keyring to look in.
 void check_key_source(Check& check, const Ikev2Profile& profile, const char* side, const std::string& path) {
+  const bool local = std::string_view(side) == "local";
+  if (is_signature(local ? profile.local_method : profile.remote_method)) return;
   const std::string here = path + "/authentication/" + side;
   const bool inline_key = check.source.contains(nlohmann::json::json_pointer(here + "/key"));
   if (!inline_key && !profile.keyring)
@@ -115,6 +157,7 @@ void check_profile(Check& check, std::size_t i) {
   if (profile.keyring && find_named(check.document.ikev2.keyrings, *profile.keyring) == nullptr)
     check.report.error(path + "/keyring", fmt::format("keyring {} does not exist", quoted(path, *profile.keyring)),
                        names_of(check.document.ikev2.keyrings));
+  check_trustpoints_of(check, profile, path);
   check_key_source(check, profile, "local", path);
   check_key_source(check, profile, "remote", path);
   check_strength(check, profile.local_key, path + "/authentication/local/key");
@@ -159,7 +202,9 @@ const Ikev2Profile* check_user(Check& check, const User& user, const Ikev2Profil
   const KeyPair keys = keys_for(check.document.ikev2, *profile, ends.remote);
   const bool keyring_known =
       !profile->keyring || find_named(check.document.ikev2.keyrings, *profile->keyring) != nullptr;
-  if (keyring_known && profile->keyring && (keys.local == nullptr || keys.remote == nullptr))
+  const bool needs_local = !is_signature(profile->local_method), needs_remote = !is_signature(profile->remote_method);
+  if (keyring_known && profile->keyring &&
+      ((needs_local && keys.local == nullptr) || (needs_remote && keys.remote == nullptr)))
     check.report.error(user.profile_path,
                        fmt::format("keyring {} of IKEv2 profile {} has no key for peer {}", *profile->keyring,
                                    profile->name, ends.remote.text()),

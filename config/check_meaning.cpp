@@ -166,6 +166,7 @@ void check_meaning(const Document& document, const nlohmann::json& source, Repor
   check_addresses(check);
   check_dynamic(check);
   check_spis(check);
+  check_pki(check);
   check_ikev2(check);
   check_negotiated(check);
 }

@@ -108,6 +108,7 @@ Document convert(const json& in, const LoadOptions& options, Report& report) {
   if (!out.ipsec.sa.lifetime_s) out.ipsec.sa.lifetime_s = IpsecGlobal{}.sa.lifetime_s;
   if (!out.ipsec.sa.lifetime_kb) out.ipsec.sa.lifetime_kb = IpsecGlobal{}.sa.lifetime_kb;
   out.profiles = convert_profiles(list_of(ipsec, "profiles"), out.ipsec.encapsulation, conversion);
+  out.pki = convert_pki(object_of(in, "pki"), conversion);
   out.ikev2 = convert_ikev2(object_of(in, "ikev2"), conversion);
   out.dynamic_maps = convert_dynamic_maps(list_of(in, "dynamic_maps"), out.ipsec.encapsulation, conversion);
   out.crypto_maps = convert_crypto_maps(list_of(in, "crypto_maps"), out, conversion);

@@ -29,6 +29,7 @@ struct Conversion {
 [[nodiscard]] std::vector<TransformSet> convert_transform_sets(const nlohmann::json& sets, Conversion& conversion);
 [[nodiscard]] std::vector<IpsecProfile> convert_profiles(const nlohmann::json& profiles, const Encapsulation& inherited,
                                                          Conversion& conversion);
+[[nodiscard]] Pki convert_pki(const nlohmann::json& pki, Conversion& conversion);
 [[nodiscard]] Ikev2 convert_ikev2(const nlohmann::json& ikev2, Conversion& conversion);
 [[nodiscard]] SecurityAssociation convert_security_association(const nlohmann::json& object);
 // A group on offer by its number, or its error.

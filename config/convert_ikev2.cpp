@@ -266,30 +266,68 @@ KeyringPeer convert_peer(const json& in, const std::string& path, Conversion& co
   return out;
 }
 
-// The only method that there is; the others by name, with the reason.
-Secret convert_authentication(const json& in, const std::string& path, Conversion& conversion) {
-  if (in["method"] != "pre-share") {
-    const bool known = in["method"] == "rsa-sig" || in["method"] == "ecdsa-sig" || in["method"] == "eap";
-    conversion.report.error(path + "/method",
-                            known ? in["method"].get<std::string>() + " is not available in this version"
-                                  : std::string("is not a known method"),
-                            "pre-share");
+constexpr std::array<std::pair<const char*, AuthMethodWord>, 4> method_words = {{
+    {"pre-share", AuthMethodWord::pre_share},
+    {"rsa-sig", AuthMethodWord::rsa_sig},
+    {"ecdsa-sig", AuthMethodWord::ecdsa_sig},
+    {"signature", AuthMethodWord::signature},
+}};
+
+AuthMethodWord convert_method(const json& in, const std::string& path, Conversion& conversion) {
+  const std::string said = in["method"];
+  for (const auto& [name, method] : method_words)
+    if (said == name) return method;
+  conversion.report.error(path + "/method",
+                          said == "eap" ? "eap is not available in this version" : "is not a known method",
+                          "pre-share, rsa-sig, ecdsa-sig, signature");
+  return AuthMethodWord::pre_share;
+}
+
+Secret convert_authentication_key(const json& in, AuthMethodWord method, const std::string& path,
+                                  Conversion& conversion) {
+  if (!in.contains("key")) return {};
+  if (is_signature(method))
+    conversion.report.error(path + "/key", "is of no use: the method signs with the key of a trustpoint",
+                            "pki_trustpoints in the profile");
+  return convert_secret(in["key"], path + "/key", conversion);
+}
+
+// IKE-40: "pki trustpoint NAME [sign | verify]". A profile signs with one, and verifies against all of them.
+void convert_trustpoints_of(const json& in, const std::string& path, Ikev2Profile& out, Conversion& conversion) {
+  std::size_t index = 0;
+  for (const json& one : list_of(in, "pki_trustpoints")) {
+    const std::string here = at("{}/pki_trustpoints/{}", path, index++);
+    const std::string name = one.is_string() ? one.get<std::string>() : one["name"].get<std::string>();
+    const std::string use = one.is_string() ? "both" : one.value("use", "both");
+    if (use != "sign") out.verify_trustpoints.push_back(name);
+    if (use == "verify") continue;
+    if (out.sign_trustpoint && one.is_object() && one.contains("use"))
+      conversion.report.error(here, "is a second trustpoint to sign with", "one; \"verify\" for the others");
+    if (!out.sign_trustpoint) out.sign_trustpoint = name;
   }
-  return in.contains("key") ? convert_secret(in["key"], path + "/key", conversion) : Secret{};
 }
 
 Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd& dpd, Conversion& conversion) {
   Ikev2Profile out;
   const json& match = in["match"];
   out.name = in["name"];
-  for (const json& rule : match["identity_remote"])
+  for (const json& rule : list_of(match, "identity_remote"))
     out.match_remote.push_back(
         convert_identity(rule, at("{}/match/identity_remote/{}", path, out.match_remote.size()), true, conversion));
+  for (const json& name : list_of(match, "certificate")) out.match_certificate.push_back(name.get<std::string>());
   out.match = convert_scope(match, path + "/match", conversion);
   if (in.contains("identity_local"))
-    out.local_identity = convert_identity(in["identity_local"], path + "/identity_local", false, conversion);
-  out.local_key = convert_authentication(in["authentication"]["local"], path + "/authentication/local", conversion);
-  out.remote_key = convert_authentication(in["authentication"]["remote"], path + "/authentication/remote", conversion);
+    out.local_identity = in["identity_local"] == "dn"
+                             ? IdentityRule{IdentityKind::dn, {}, {}}
+                             : convert_identity(in["identity_local"], path + "/identity_local", false, conversion);
+  const json &local = in["authentication"]["local"], &remote = in["authentication"]["remote"];
+  out.local_method = convert_method(local, path + "/authentication/local", conversion);
+  out.remote_method = convert_method(remote, path + "/authentication/remote", conversion);
+  out.local_key = convert_authentication_key(local, out.local_method, path + "/authentication/local", conversion);
+  out.remote_key = convert_authentication_key(remote, out.remote_method, path + "/authentication/remote", conversion);
+  convert_trustpoints_of(in, path, out, conversion);
+  out.allow_sha1 = in.value("sha1_signatures", false);
+  out.rsa_pkcs1 = in.value("rsa_padding", "pss") == "pkcs1";
   if (in.contains("keyring")) out.keyring = in["keyring"].get<std::string>();
   out.lifetime_s = in.value("lifetime", out.lifetime_s);
   out.dpd = convert_dpd(in, dpd);
@@ -306,6 +344,12 @@ Keyring convert_keyring(const json& in, const std::string& path, Conversion& con
 }
 
 }  // namespace
+
+const char* word(AuthMethodWord method) {
+  for (const auto& [name, one] : method_words)
+    if (one == method) return name;
+  return "";
+}
 
 std::optional<crypto::DhGroup> convert_group(std::uint32_t number, const std::string& path, Report& report) {
   if (const auto* const row = number < 0x10000 ? crypto::find_group(static_cast<std::uint16_t>(number)) : nullptr) {

@@ -132,6 +132,10 @@ std::vector<Change> diff(const Document& before, const Document& after) {
   diff_list(before.transform_sets, after.transform_sets, "ipsec/transform_sets", name, out,
             [&](const TransformSet& set, const TransformSet&) { return edited_set(set.name, after); });
   diff_list(before.profiles, after.profiles, "ipsec/profiles", name, out, later);
+  diff_list(before.pki.trustpoints, after.pki.trustpoints, "pki/trustpoints", name, out, later);
+  diff_list(
+      before.pki.maps, after.pki.maps, "pki/certificate_maps",
+      [](const CertificateMapEntry& m) { return m.name + " " + std::to_string(m.sequence); }, out, later);
   diff_one(general_of(before.ikev2), general_of(after.ikev2), "ikev2/global", out,
            before.ikev2.enabled == after.ikev2.enabled ? Applies::next_negotiation : Applies::at_once);
   diff_list(before.ikev2.proposals, after.ikev2.proposals, "ikev2/proposals", name, out, later);

@@ -12,6 +12,7 @@
 #include "base/secret.hpp"
 #include "config/model_acl.hpp"
 #include "config/model_ikev2.hpp"
+#include "config/model_pki.hpp"
 #include "crypto/packet_cipher.hpp"
 
 namespace postern::config {
@@ -248,6 +249,7 @@ struct Document {
   std::vector<Acl> acls;
   std::vector<TransformSet> transform_sets;
   std::vector<IpsecProfile> profiles;
+  Pki pki;
   Ikev2 ikev2;
   std::vector<DynamicMap> dynamic_maps;
   std::vector<CryptoMap> crypto_maps;

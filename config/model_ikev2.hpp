@@ -16,11 +16,11 @@
 namespace postern::config {
 
 // An identity as RFC 7296 §3.5 has them; an address is host or, where a rule matches, a prefix.
-enum class IdentityKind : std::uint8_t { any, address, fqdn, email, key_id };
+enum class IdentityKind : std::uint8_t { any, address, fqdn, email, key_id, dn };
 struct IdentityRule {
-  IdentityKind kind = IdentityKind::any;
-  Prefix address;    // kind address
-  std::string text;  // fqdn, email; key_id: its bytes
+  IdentityKind kind = IdentityKind::any;  // dn: of our own alone, the subject of our certificate
+  Prefix address;                         // kind address
+  std::string text;                       // fqdn, email; key_id: its bytes
   bool operator==(const IdentityRule&) const = default;
 };
 
@@ -75,12 +75,22 @@ struct Dpd {
   bool operator==(const Dpd&) const = default;
 };
 
+// IKE-39: how one end proves who it is, in the guide's words; `signature` is any key of RFC 7427.
+enum class AuthMethodWord : std::uint8_t { pre_share, rsa_sig, ecdsa_sig, signature };
+[[nodiscard]] constexpr bool is_signature(AuthMethodWord method) { return method != AuthMethodWord::pre_share; }
+[[nodiscard]] const char* word(AuthMethodWord method);
+
 struct Ikev2Profile {
   std::string name;
   std::vector<IdentityRule> match_remote;
   Ikev2Scope match;
   std::optional<IdentityRule> local_identity;  // else the local address (IKE-38)
+  std::vector<std::string> match_certificate;  // names of certificate maps
+  AuthMethodWord local_method = AuthMethodWord::pre_share, remote_method = AuthMethodWord::pre_share;
   Secret local_key, remote_key;                // inline; empty: the keyring's
+  std::optional<std::string> sign_trustpoint;  // IKE-40
+  std::vector<std::string> verify_trustpoints;
+  bool allow_sha1 = false, rsa_pkcs1 = false;
   std::optional<std::string> keyring;
   std::uint32_t lifetime_s = 86400;
   Dpd dpd;  // the section's default filled in

@@ -292,6 +292,7 @@ json render(const Document& document) {
           {"time_ranges", list(document.time_ranges, render_time_range)},
           {"acls", list(document.acls, render_acl)},
           {"ipsec", render_ipsec(document)},
+          {"pki", render_pki(document.pki)},
           {"ikev2", render_ikev2(document.ikev2)},
           {"dynamic_maps", list(document.dynamic_maps, render_dynamic_map)},
           {"crypto_maps", list(document.crypto_maps, render_map)},

@@ -35,6 +35,7 @@ json render_identity(const IdentityRule& rule) {
     case IdentityKind::fqdn: return {{"fqdn", rule.text}};
     case IdentityKind::email: return {{"email", rule.text}};
     case IdentityKind::key_id: return {{"key_id", key_id_text(rule.text)}};
+    case IdentityKind::dn: return "dn";
   }
   return nullptr;
 }
@@ -88,25 +89,43 @@ json render_dpd(const Dpd& dpd) {
   return {{"mode", mode}, {"interval", dpd.interval_s}, {"retry", dpd.retry_s}};
 }
 
-json render_side(const Secret& key) {
-  json out = {{"method", "pre-share"}};
+json render_side(AuthMethodWord method, const Secret& key) {
+  json out = {{"method", word(method)}};
   if (!key.empty()) out["key"] = masked_secret;
+  return out;
+}
+
+json render_trustpoints_of(const Ikev2Profile& profile) {
+  json out = json::array();
+  const auto verifies = [&](const std::string& name) {
+    return std::ranges::count(profile.verify_trustpoints, name) != 0;
+  };
+  if (profile.sign_trustpoint)
+    out.push_back({{"name", *profile.sign_trustpoint}, {"use", verifies(*profile.sign_trustpoint) ? "both" : "sign"}});
+  for (const std::string& name : profile.verify_trustpoints)
+    if (name != profile.sign_trustpoint) out.push_back({{"name", name}, {"use", "verify"}});
   return out;
 }
 
 json render_profile(const Ikev2Profile& profile) {
   json match = render_scope(profile.match);
-  match["identity_remote"] = json::array();
+  if (!profile.match_certificate.empty()) match["certificate"] = profile.match_certificate;
+  if (!profile.match_remote.empty()) match["identity_remote"] = json::array();
   for (const IdentityRule& rule : profile.match_remote) match["identity_remote"].push_back(render_identity(rule));
-  json out = {
-      {"name", profile.name},
-      {"match", std::move(match)},
-      {"authentication", {{"local", render_side(profile.local_key)}, {"remote", render_side(profile.remote_key)}}},
-      {"lifetime", profile.lifetime_s},
-      {"dpd", render_dpd(profile.dpd)},
-      {"nat_force_encap", profile.force_encapsulation}};
+  json out = {{"name", profile.name},
+              {"match", std::move(match)},
+              {"authentication",
+               {{"local", render_side(profile.local_method, profile.local_key)},
+                {"remote", render_side(profile.remote_method, profile.remote_key)}}},
+              {"lifetime", profile.lifetime_s},
+              {"dpd", render_dpd(profile.dpd)},
+              {"nat_force_encap", profile.force_encapsulation}};
   if (profile.local_identity) out["identity_local"] = render_identity(*profile.local_identity);
   if (profile.keyring) out["keyring"] = *profile.keyring;
+  if (profile.sign_trustpoint || !profile.verify_trustpoints.empty())
+    out["pki_trustpoints"] = render_trustpoints_of(profile);
+  if (profile.allow_sha1) out["sha1_signatures"] = true;
+  if (profile.rsa_pkcs1) out["rsa_padding"] = "pkcs1";
   return out;
 }
 
@@ -122,6 +141,25 @@ json render_keyring(const Keyring& keyring) {
 }
 
 }  // namespace
+
+json render_pki(const Pki& pki) {
+  json trustpoints = json::array(), maps = json::array();
+  for (const PkiTrustpoint& one : pki.trustpoints) {
+    json row = {{"name", one.name}};
+    if (!one.ca_certificates.empty()) row["ca_certificates"] = one.ca_certificates;
+    if (one.certificate) row["certificate"] = *one.certificate;
+    if (!one.chain.empty()) row["chain"] = one.chain;
+    if (one.key) row["key"] = {{"file", *one.key}};
+    trustpoints.push_back(std::move(row));
+  }
+  for (const CertificateMapEntry& one : pki.maps) {
+    json rules = json::array();
+    for (const CertificateRule& rule : one.rules)
+      rules.push_back({{"field", word(rule.field)}, {"operator", word(rule.op)}, {"value", rule.value}});
+    maps.push_back({{"name", one.name}, {"sequence", one.sequence}, {"rules", std::move(rules)}});
+  }
+  return {{"trustpoints", std::move(trustpoints)}, {"certificate_maps", std::move(maps)}};
+}
 
 json render_ikev2(const Ikev2& ikev2) {
   return {{"enabled", ikev2.enabled},

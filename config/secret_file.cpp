@@ -13,13 +13,13 @@
 namespace postern::config {
 namespace {
 
-constexpr std::size_t max_key_file_bytes = 4096;
+constexpr std::size_t max_key_file_bytes = 4096, max_private_key_bytes = 16384;
 
 std::unexpected<ValueError> refuse(const std::string& path, std::string what, std::string allowed) {
   return std::unexpected(ValueError{path + " " + std::move(what), std::move(allowed)});
 }
 
-Value<Fd> open_checked(const std::string& path, const LoadOptions& options) {
+Value<Fd> open_checked(const std::string& path, const LoadOptions& options, std::size_t most = max_key_file_bytes) {
   if (path.front() != '/') return refuse(path, "is not an absolute path", "a path that begins with /");
   // O_NONBLOCK: a FIFO must not hold us up before fstat() refuses it.
   Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY));
@@ -36,9 +36,8 @@ Value<Fd> open_checked(const std::string& path, const LoadOptions& options) {
   const uid_t owner = options.secret_owner < 0 ? ::geteuid() : static_cast<uid_t>(options.secret_owner);
   if (status.st_uid != 0 && status.st_uid != owner)
     return refuse(path, fmt::format("belongs to user {}", status.st_uid), fmt::format("owner root or user {}", owner));
-  if (status.st_size > static_cast<off_t>(max_key_file_bytes))
-    return refuse(path, fmt::format("has {} bytes", status.st_size),
-                  fmt::format("at most {} bytes of hex digits", max_key_file_bytes));
+  if (status.st_size > static_cast<off_t>(most))
+    return refuse(path, fmt::format("has {} bytes", status.st_size), fmt::format("at most {} bytes", most));
   return file;
 }
 
@@ -69,6 +68,10 @@ Value<Secret> read_and_parse(const std::string& path, const LoadOptions& options
 
 Value<Secret> read_secret_file(const std::string& path, const LoadOptions& options) {
   return read_and_parse(path, options, "hex digits", &parse_hex);
+}
+
+Value<Fd> open_key_file(const std::string& path, const LoadOptions& options) {
+  return open_checked(path, options, max_private_key_bytes);
 }
 
 Value<Secret> read_pre_shared_key_file(const std::string& path, const LoadOptions& options) {

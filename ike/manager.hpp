@@ -203,6 +203,8 @@ class Manager {
   void review(Wish& wish, Time now);
   [[nodiscard]] std::set<std::string> live_of(const Wish& wish, Time now) const;
   void close_duplicate(Wish& wish, Time now);
+  void reauthenticate(Key key, Time now);
+  void begin_attempt(const Wish& wish, std::vector<std::string> children, bool initial_contact, Time now);
   void failed(Wish& wish, Time now);
   void child_failed(const Event& event, Time now);
   [[nodiscard]] Duration back_off(std::uint32_t failures);

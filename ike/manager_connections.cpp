@@ -162,19 +162,34 @@ void Manager::attempt(Wish& wish, Time now) {
       with(candidates.front(), now, [&](Session& session) { return session.want_child(child, now); });
     return;
   }
+  begin_attempt(wish, std::move(children), alone_with(*wish.connection, 0), now);
+}
+
+void Manager::begin_attempt(const Wish& wish, std::vector<std::string> children, bool initial_contact, Time now) {
   const Connection& connection = *wish.connection;
   const std::uint16_t port = connection.force_encapsulation ? nat_port : ike_port;
   Lifetimes patience = setup_.lifetimes;
   if (has_others(connection)) patience.retransmits = std::min(patience.retransmits, setup_.limits.retransmits_of_many);
-  auto session = Session::initiator({&surroundings_,
-                                     {connection.local, port},
-                                     {connection.remote, port},
-                                     connection.fvrf,
-                                     alone_with(connection, 0),
-                                     patience},
-                                    wish.connection, std::move(children));
+  auto session = Session::initiator(
+      {&surroundings_, {connection.local, port}, {connection.remote, port}, connection.fvrf, initial_contact, patience},
+      wish.connection, std::move(children));
   Actions first = session->initiate(now);
   begin(std::move(session), std::move(first), std::nullopt, now);
+}
+
+// Make before break: the new IKE SA brings the same children, whose flows go over to them; the old one is a duplicate
+// then and is closed as one (close_duplicate).
+void Manager::reauthenticate(Key key, Time now) {
+  const Entry* const old = find(key);
+  if (old == nullptr || old->closing || shutting_down_ || old->session->connection() == nullptr) return;
+  const auto wish = wishes_.find(old->session->connection()->name);
+  if (wish == wishes_.end() || now < wish->second.not_before) return;
+  for (const Key other : sessions_of(wish->first))
+    if (other != key && sessions_.at(other).number > old->number) return;  // it is on its way, or there
+  std::vector<std::string> children;
+  for (const std::string& name : live_children(old->session->view(now)))
+    if (wish->second.connection->child(name) != nullptr) children.push_back(name);
+  if (!children.empty()) begin_attempt(wish->second, std::move(children), false, now);
 }
 
 // Children of the newest IKE SA that stands.

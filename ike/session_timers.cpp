@@ -86,13 +86,21 @@ bool liveness_due(const SessionCore& core, Time now) {
   return dpd.mode == DpdMode::on_demand && core.traffic_unanswered && core.oldest_unanswered_traffic + interval <= now;
 }
 
+// R43-01: where a certificate ends the life, a successor would end with it.
+void renew(SessionCore& core, Established& state, Time now) {
+  const bool certificate_ends = core.credentials_end && *core.credentials_end <= state.die_at;
+  if (certificate_ends) {
+    state.rekey_at = now + std::max<Duration>((state.die_at - now) / 2, std::chrono::seconds(1));
+    return core.emit(Reauthenticate{});
+  }
+  state.rekey_at = state.die_at;
+  core.add_task({TaskKind::rekey_ike, {}, {}, now, 0});
+}
+
 void established_timers(SessionCore& core, Time now) {
   auto& state = *core.in<Established>();
   if (state.die_at <= now) return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
-  if (state.rekey_at <= now) {
-    state.rekey_at = state.die_at;
-    core.add_task({TaskKind::rekey_ike, {}, {}, now, 0});
-  }
+  if (state.rekey_at <= now) renew(core, state, now);
   if (!core.outstanding && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now, 0});
   if (core.nat_local && core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s) <= now) {
     core.emit(SendKeepalive{core.local, core.remote, core.setup.fvrf});

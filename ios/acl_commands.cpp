@@ -48,10 +48,13 @@ struct Reader {
   std::string next() { return more() ? words[at++] : std::string(); }
 };
 
+json number_or_name(const std::string& word) {
+  return digits(word) && word.size() <= 3 ? json(std::stoi(word)) : json(word);
+}
+
 json protocol_of(const std::string& word) {
-  if (digits(word) && word.size() <= 3) return std::stoi(word);
   if (const auto number = number_of(protocols, word)) return *number;
-  return word;
+  return number_or_name(word);
 }
 
 // IOS clears the address's bits that the wildcard ignores; the document wants it done.
@@ -87,18 +90,34 @@ std::string port_match(Converter& converter, Reader& reader) {
   return out;
 }
 
+// "echo", "8 0": what stands behind the destination of a rule about ICMP and is no option.
+void icmp_of(Reader& reader, json& rule) {
+  static constexpr std::array<std::string_view, 9> options = {
+      "log", "log-input", "fragments", "dscp", "precedence", "tos", "time-range", "established", "sequence"};
+  if (rule["protocol"] != "icmp" && rule["protocol"] != "icmpv6") return;
+  if (!reader.more() || std::ranges::find(options, reader.peek()) != options.end()) return;
+  rule["icmp_type"] = number_or_name(lower(reader.next()));
+  if (rule["icmp_type"].is_number() && digits(reader.peek())) rule["icmp_code"] = number_or_name(reader.next());
+}
+
 // The option that is not converted, or nothing.
 std::optional<std::string> options_of(Reader& reader, json& rule) {
+  static constexpr std::array<std::string_view, 3> with_value = {"dscp", "precedence", "tos"};
+  icmp_of(reader, rule);
   while (reader.more()) {
     const std::string word = lower(reader.next());
-    if (word == "log")
-      rule["log"] = true;
-    else if (word == "log-input")
-      rule["log"] = "input";
-    else if (word == "fragments")
-      rule["fragments"] = true;
-    else
+    if (word == "log" || word == "log-input") {
+      rule["log"] = word == "log" ? json(true) : json("input");
+      if (reader.more() && reader.at + 1 == reader.words.size()) rule["log_tag"] = reader.next();
+    } else if (word == "fragments" || word == "established") {
+      rule[word] = true;
+    } else if (word == "time-range" && reader.more()) {
+      rule["time_range"] = reader.next();
+    } else if (std::ranges::find(with_value, word) != with_value.end() && reader.more()) {
+      rule[word] = number_or_name(lower(reader.next()));
+    } else {
       return word;
+    }
   }
   return std::nullopt;
 }

@@ -65,6 +65,12 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
     if (!grant_.worker_channel || !openers_.worker_channel) return refuse("a channel to the worker");
     return openers_.worker_channel();
   }
+  if (request.kind == BrokerKind::pki_channel) {
+    if (request.vrf != 0 || request.port != 0 || request.family != 0 || !all_zero(request.name))
+      return fail("broker: bad request", EINVAL);
+    if (!grant_.pki_channel || !openers_.pki_channel) return refuse("a channel to postern-pki");
+    return openers_.pki_channel();
+  }
   POSTERN_TRY(family, family_of(request));
   if (!all_zero(request.name)) return fail("broker: bad request", EINVAL);
   switch (request.kind) {
@@ -79,6 +85,7 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
       return (esp ? openers_.raw_esp : openers_.raw_icmp)(request.vrf, family);
     }
     case BrokerKind::worker_channel:
+    case BrokerKind::pki_channel:
     case BrokerKind::tun: break;
   }
   return fail("broker: unknown kind", EINVAL);

@@ -24,6 +24,7 @@ struct BrokerGrant {
   bool raw_esp = false, raw_icmp = false;
   std::vector<std::string> tuns;  // devices of the configuration, by name
   bool worker_channel = false;
+  bool pki_channel = false;
 };
 
 // Who opens: loader/sockets and loader/devices, or a test.
@@ -31,7 +32,7 @@ struct BrokerOpeners {
   std::function<Result<Fd>(std::uint32_t vrf, Family family, std::uint16_t port)> udp_socket;
   std::function<Result<Fd>(std::uint32_t vrf, Family family)> raw_esp, raw_icmp;
   std::function<Result<Fd>(const std::string& name)> tun;
-  std::function<Result<Fd>()> worker_channel = {};
+  std::function<Result<Fd>()> worker_channel = {}, pki_channel = {};
 };
 
 class Broker {

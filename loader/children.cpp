@@ -23,9 +23,10 @@ Result<Child> start_listening(const std::string& program, const std::string& nod
   return spawn({program_directory() + "/" + program, {"--node", node, "--listen-fd", "3"}, fds});
 }
 
-Result<void> send_question(int socket, const nlohmann::json& question, std::span<const int> descriptors) {
+Result<void> send_question(int socket, const nlohmann::json& question, std::span<const int> descriptors,
+                           const std::string& called) {
   const auto text = question.dump();
-  if (send_descriptors(socket, std::as_bytes(std::span(text)), descriptors) < 0) return fail_errno("postern-ike: ask");
+  if (send_descriptors(socket, std::as_bytes(std::span(text)), descriptors) < 0) return fail_errno(called + ": ask");
   return {};
 }
 
@@ -39,7 +40,7 @@ Result<std::string> content_of(const Fd& file) {
   return text;
 }
 
-Result<nlohmann::json> receive_answer(int socket) {
+Result<nlohmann::json> receive_answer(int socket, const std::string& called) {
   std::string text(65536, '\0');
   iovec part{text.data(), text.size()};
   msghdr message{};
@@ -49,7 +50,7 @@ Result<nlohmann::json> receive_answer(int socket) {
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   const ssize_t got = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (got <= 0) return fail("postern-ike closed its socket", ECONNRESET);
+  if (got <= 0) return fail(called + " closed its socket", ECONNRESET);
   text.resize(static_cast<std::size_t>(got));
   if (const cmsghdr* const rights = CMSG_FIRSTHDR(&message);
       rights != nullptr && rights->cmsg_type == SCM_RIGHTS && rights->cmsg_len == CMSG_LEN(sizeof(int))) {
@@ -59,7 +60,7 @@ Result<nlohmann::json> receive_answer(int socket) {
     text = std::move(content);
   }
   auto parsed = nlohmann::json::parse(text, nullptr, false);
-  if (!parsed.is_object()) return fail("postern-ike answered something that is no JSON object", EPROTO);
+  if (!parsed.is_object()) return fail(called + " answered something that is no JSON object", EPROTO);
   return parsed;
 }
 
@@ -70,7 +71,7 @@ Result<IkeChild> introduce(Child process, const std::string& path, const MakeBro
   Fd ours(ends[0]);
   const int theirs[] = {ends[1]};
   const Fd theirs_owner(ends[1]);
-  IkeChild child{std::move(process), std::move(socket), make_broker(std::move(ours)), {}, {}, 1};
+  IkeChild child{std::move(process), std::move(socket), make_broker(std::move(ours)), {}, {}, 1, "postern-ike"};
   POSTERN_TRY(answer, child.ask({{"command", "adopt"}}, theirs, slow_answer));
   if (answer.value("ok", false) != true) return fail("postern-ike refused its broker socket");
   return child;
@@ -112,7 +113,7 @@ Result<nlohmann::json> IkeChild::ask(const nlohmann::json& question, std::span<c
   nlohmann::json numbered = question;
   const std::uint64_t id = next_question++;
   numbered["id"] = id;
-  POSTERN_CHECK(send_question(socket.get(), numbered, descriptors));
+  POSTERN_CHECK(send_question(socket.get(), numbered, descriptors, called));
   const Time deadline = Clock::now() + wait;
   for (;;) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
@@ -120,9 +121,9 @@ Result<nlohmann::json> IkeChild::ask(const nlohmann::json& question, std::span<c
         {socket.get(), POLLIN, 0}, {broker ? broker->fd() : -1, POLLIN, 0}, {also ? also() : -1, POLLIN, 0}};
     const int count = left.count() > 0 ? ::poll(ready, 3, static_cast<int>(left.count())) : 0;
     if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return fail("postern-ike does not answer", ETIMEDOUT);
+    if (count <= 0) return fail(std::string(called) + " does not answer", ETIMEDOUT);
     if (ready[0].revents != 0) {
-      POSTERN_TRY(answer, receive_answer(socket.get()));
+      POSTERN_TRY(answer, receive_answer(socket.get(), called));
       if (answer.value("id", std::uint64_t{0}) != id) continue;  // to a question that we gave up
       answer.erase("id");
       return answer;
@@ -145,6 +146,35 @@ std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket
   if (!process) return std::nullopt;
   Child watched{process->id, Fd(::dup(process->pidfd.get()))};
   auto introduced = introduce(std::move(*process), socket_path, make_broker);
+  if (introduced) return std::move(*introduced);
+  end_process(watched, child_patience);
+  return std::nullopt;
+}
+
+namespace {
+
+Result<IkeChild> introduce_pki(Child process, const std::string& path) {
+  POSTERN_TRY(socket, connect_to(path, SOCK_SEQPACKET));
+  IkeChild child{std::move(process), std::move(socket), nullptr, {}, {}, 1, "postern-pki"};
+  POSTERN_CHECK(child.ask({{"command", "hello"}}, {}, slow_answer));
+  return child;
+}
+
+}  // namespace
+
+Result<IkeChild> start_pki(const std::string& node, const std::string& socket_path) {
+  POSTERN_TRY(process, start_listening("postern-pki", node, socket_path));
+  Child watched{process.id, Fd(::dup(process.pidfd.get()))};
+  auto introduced = introduce_pki(std::move(process), socket_path);
+  if (!introduced) end_process(watched, child_patience);
+  return introduced;
+}
+
+std::optional<IkeChild> adopt_pki(const ProcessId& id, const std::string& socket_path) {
+  auto process = find_process(id);
+  if (!process) return std::nullopt;
+  Child watched{process->id, Fd(::dup(process->pidfd.get()))};
+  auto introduced = introduce_pki(std::move(*process), socket_path);
   if (introduced) return std::move(*introduced);
   end_process(watched, child_patience);
   return std::nullopt;

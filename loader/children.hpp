@@ -52,6 +52,7 @@ struct IkeChild {
   std::function<int()> also;
   std::function<void()> serve_also;
   std::uint64_t next_question = 1;
+  const char* called = "postern-ike";  // or the other child that answers so
 
   // One question and its answer. Descriptors are borrowed. Serves the broker while it waits.
   [[nodiscard]] Result<nlohmann::json> ask(const nlohmann::json& question, std::span<const int> descriptors = {},
@@ -62,5 +63,9 @@ using MakeBroker = std::function<std::unique_ptr<Broker>(Fd)>;
                                          const MakeBroker& make_broker);
 [[nodiscard]] std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket_path,
                                                 const MakeBroker& make_broker);
+
+// postern-pki: the same over pki.sock, without a broker.
+[[nodiscard]] Result<IkeChild> start_pki(const std::string& node, const std::string& socket_path);
+[[nodiscard]] std::optional<IkeChild> adopt_pki(const ProcessId& id, const std::string& socket_path);
 
 }  // namespace postern::loader

@@ -165,6 +165,12 @@ class Node {
   void tell_ike();
   [[nodiscard]] Result<void> hand_policy_over();
   [[nodiscard]] Result<Fd> worker_channel_for_ike();
+  // node_pki.cpp
+  void bring_pki();
+  void pki_lost();
+  [[nodiscard]] Result<void> configure_pki();
+  [[nodiscard]] Result<Fd> pki_channel_for_ike();
+  [[nodiscard]] ControlReply ask_pki(const std::string& command, const nlohmann::json& args);
   [[nodiscard]] Result<Fd> open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port);
 
   // node_routes.cpp
@@ -212,10 +218,12 @@ class Node {
 
   std::optional<WorkerChild> worker_;
   Time worker_started_{};
-  RestartPace worker_pace_, ike_pace_;
+  RestartPace worker_pace_, ike_pace_, pki_pace_;
   int unanswered_ = 0;
   std::optional<IkeChild> ike_;
   Time ike_started_{};
+  std::optional<IkeChild> pki_;  // without a broker: it asks for nothing
+  Time pki_started_{};
   std::optional<ike::Policy> policy_;  // what postern-ike shall negotiate by
   std::uint64_t told_generation_ = 0;  // what it has
   std::unique_ptr<ControlServer> control_;

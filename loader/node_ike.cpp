@@ -48,7 +48,7 @@ void Node::bring_ike() {
 // What IKE may have: its two ports, in the front-door VRFs that the document's interfaces are in, while something is to
 // be negotiated (IKE-01); and its channel to the worker.
 BrokerGrant Node::grant_for_ike() const {
-  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true};
+  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true, true};
   if (!plan_.negotiates) return grant;
   grant.udp_ports = {500, 4500};
   grant.vrfs = {0};
@@ -59,8 +59,12 @@ BrokerGrant Node::grant_for_ike() const {
 std::unique_ptr<Broker> Node::broker_for_ike(Fd socket) {
   const auto refuse = [](auto&&...) -> Result<Fd> { return fail("broker: not granted", EPERM); };
   BrokerOpeners openers{
-      [this](std::uint32_t vrf, Family family, std::uint16_t port) { return open_for_ike(vrf, family, port); }, refuse,
-      refuse, refuse, [this] { return worker_channel_for_ike(); }};
+      [this](std::uint32_t vrf, Family family, std::uint16_t port) { return open_for_ike(vrf, family, port); },
+      refuse,
+      refuse,
+      refuse,
+      [this] { return worker_channel_for_ike(); },
+      [this] { return pki_channel_for_ike(); }};
   return std::make_unique<Broker>(std::move(socket), grant_for_ike(), std::move(openers));
 }
 

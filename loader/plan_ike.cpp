@@ -26,6 +26,7 @@ ike::Identity identity_of(const config::IdentityRule& rule) {
     case config::IdentityKind::fqdn: return Identity::of(IdType::fqdn, rule.text);
     case config::IdentityKind::email: return Identity::of(IdType::email, rule.text);
     case config::IdentityKind::key_id: return Identity::of(IdType::key_id, rule.text);
+    case config::IdentityKind::dn: return {IdType::dn, {}};
     case config::IdentityKind::address:
     case config::IdentityKind::any: break;
   }
@@ -36,6 +37,16 @@ ike::IdentityMatch match_of(const config::IdentityRule& rule) {
   if (rule.kind == config::IdentityKind::any) return ike::AnyIdentity{};
   if (rule.kind == config::IdentityKind::address) return rule.address;
   return identity_of(rule);
+}
+
+ike::AuthKind auth_of(config::AuthMethodWord method) {
+  switch (method) {
+    case config::AuthMethodWord::rsa_sig: return ike::AuthKind::rsa;
+    case config::AuthMethodWord::ecdsa_sig: return ike::AuthKind::ecdsa;
+    case config::AuthMethodWord::signature: return ike::AuthKind::signature;
+    case config::AuthMethodWord::pre_share: break;
+  }
+  return ike::AuthKind::psk;
 }
 
 ike::Dpd dpd_of(const config::Dpd& in) {
@@ -125,9 +136,14 @@ class IkePlanner {
     ike::ProfileRow row;
     row.name = profile.name;
     row.keyring = profile.keyring.value_or("");
-    row.local_identity = profile.local_identity ? identity_of(*profile.local_identity).text() : "address";
-    row.local_authentication = row.remote_authentication = "pre-share";
+    const bool by_subject = profile.local_identity && profile.local_identity->kind == config::IdentityKind::dn;
+    row.local_identity = by_subject               ? "dn"
+                         : profile.local_identity ? identity_of(*profile.local_identity).text()
+                                                  : "address";
+    row.local_authentication = word(profile.local_method);
+    row.remote_authentication = word(profile.remote_method);
     for (const config::IdentityRule& rule : profile.match_remote) row.match_remote.push_back(text(match_of(rule)));
+    for (const std::string& map : profile.match_certificate) row.match_remote.push_back("certificate map " + map);
     row.lifetime_s = profile.lifetime_s;
     row.dpd = dpd_of(profile.dpd);
     out_.policy.profiles.push_back(std::move(row));
@@ -142,7 +158,9 @@ class IkePlanner {
     const auto refuse = [&](const std::string& why) { out_.missing.push_back(owner + ": " + why); };
     if (profile == nullptr) return refuse("no IKEv2 profile matches peer " + ends.remote.text());
     const config::KeyPair keys = config::keys_for(document_.ikev2, *profile, ends.remote);
-    if (keys.local == nullptr || keys.remote == nullptr || keys.local->empty() || keys.remote->empty())
+    const auto lacks = [](const Secret* key) { return key == nullptr || key->empty(); };
+    if ((!is_signature(profile->local_method) && lacks(keys.local)) ||
+        (!is_signature(profile->remote_method) && lacks(keys.remote)))
       return refuse("IKEv2 profile " + profile->name + " has no key for peer " + ends.remote.text());
     if (children.empty()) return;
     const std::string name = ends.local->text() + " " + ends.remote.text() + " " + profile->name +
@@ -163,8 +181,9 @@ class IkePlanner {
     out.keyring_name = profile.keyring.value_or("");
     out.local_identity = profile.local_identity ? identity_of(*profile.local_identity) : ike::Identity::of(*ends.local);
     for (const config::IdentityRule& rule : profile.match_remote) out.remote_identities.push_back(match_of(rule));
-    out.local_key = *keys.local;
-    out.remote_key = *keys.remote;
+    if (!is_signature(profile.local_method)) out.local_key = *keys.local;
+    if (!is_signature(profile.remote_method)) out.remote_key = *keys.remote;
+    set_certificates(out, profile);
     out.lifetime_s = profile.lifetime_s;
     out.dpd = dpd_of(profile.dpd);
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
@@ -172,6 +191,21 @@ class IkePlanner {
     out.options = options_of(document_.ikev2.options);
     set_proposals(out, ends);
     return out;
+  }
+
+  // Names as the trustpoints themselves have them: postern-pki compares them to the letter.
+  void set_certificates(ike::Connection& out, const config::Ikev2Profile& profile) const {
+    const auto named = [&](const std::string& name) {
+      const auto* const found = config::find_trustpoint(document_.pki, name);
+      return found == nullptr ? name : found->name;
+    };
+    out.local_auth = auth_of(profile.local_method);
+    out.remote_auth = auth_of(profile.remote_method);
+    if (profile.sign_trustpoint) out.sign_trustpoint = named(*profile.sign_trustpoint);
+    for (const std::string& name : profile.verify_trustpoints) out.verify_trustpoints.push_back(named(name));
+    out.certificate_maps = profile.match_certificate;
+    out.allow_sha1 = profile.allow_sha1;
+    out.rsa_pkcs1 = profile.rsa_pkcs1;
   }
 
   void set_proposals(ike::Connection& out, const config::Ikev2Ends& ends) const {

@@ -57,6 +57,7 @@ std::string State::to_json() const {
                          {"next_flow", next_flow},
                          {"worker", worker},
                          {"ike", ike},
+                         {"pki", pki},
                          {"worker_threads", worker_threads},
                          {"worker_devices", worker_devices},
                          {"interfaces", interfaces},
@@ -79,6 +80,7 @@ Result<State> State::from_json(std::string_view text) try {
   document.at("next_flow").get_to(state.next_flow);
   document.at("worker").get_to(state.worker);
   document.at("ike").get_to(state.ike);
+  if (document.contains("pki")) document["pki"].get_to(state.pki);  // written by versions that have one
   document.at("worker_threads").get_to(state.worker_threads);
   document.at("worker_devices").get_to(state.worker_devices);
   document.at("interfaces").get_to(state.interfaces);

@@ -68,6 +68,7 @@ Result<void> teardown(const NodePaths& paths) {
   State state = read && *read && (*read)->boot_id == boot_id() ? std::move(**read) : State{};
   end_child(state.worker);
   end_child(state.ike);
+  end_child(state.pki);
   auto netlink = Netlink::open();
   if (netlink)
     remove_network(sweep, *netlink, paths, state);
@@ -93,6 +94,7 @@ Result<void> teardown_without_daemon(NodePaths paths) {
     if (read && *read) {
       end_child((*read)->worker);
       end_child((*read)->ike);
+      end_child((*read)->pki);
     }
     sweep.step("pins", BpfPrograms::remove_pins(paths.pin_dir));
     std::error_code error;

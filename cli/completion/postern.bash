@@ -8,7 +8,7 @@ _postern_next() {
     "show access-lists" "show crypto map" "show crypto dynamic-map" "show crypto ipsec sa" "show crypto ipsec transform-set" "show crypto session"
     "show interface tunnel" "show dataplane"
     "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto ikev2 proposal" "show crypto ikev2 policy"
-    "show crypto ikev2 profile" "show crypto ikev2 diagnose" "show crypto isakmp sa" "show crypto isakmp peers"
+    "show crypto ikev2 profile" "show crypto ikev2 diagnose" "show crypto pki certificates" "show crypto pki trustpoints" "show crypto isakmp sa" "show crypto isakmp peers"
     "show ike" "clear crypto sa" "clear crypto session" "crypto session connect" "crypto session rekey" "debug crypto ikev2"
     "no debug crypto ikev2" "undebug all" "config check" "config convert" "config show" "config diff" "config apply" "config confirm" capture stop teardown)
   local command word i
@@ -27,11 +27,11 @@ _postern_next() {
 _postern_keywords() {
   case "$*" in
     s*\ c*\ m*) echo tag interface ;;
-    s*\ c*\ d*) echo tag ;;
     s*\ c*\ ip*\ s*) echo interface map peer ;;
     s*\ c*\ ip*\ t*) echo tag ;;
     s*\ c*\ ik*\ s*) echo detail peer ;;
     s*\ c*\ ik*\ d*) echo peer ;;
+    s*\ c*\ d*) echo tag ;;
     s*\ c*\ s*) echo detail interface peer ;;
     cl*\ c*\ se*) echo interface map peer ;;
     cl*\ c*\ s*) echo entry interface map peer spi ;;

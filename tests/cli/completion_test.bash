@@ -4,7 +4,7 @@ set -u
 source "$1" || exit 1
 failed=0
 
-# offers "postern sh cry " "ikev2 ipsec isakmp map session"
+# offers LINE WORDS
 offers() {
   local line=$1 wanted=$2
   COMP_WORDS=($line)
@@ -20,7 +20,7 @@ offers() {
 offers "postern " "capture clear config crypto debug no show stop teardown undebug"
 offers "postern s" "show stop"
 offers "postern sh " "access-lists crypto dataplane ike interface"
-offers "postern sh cry " "dynamic-map ikev2 ipsec isakmp map session"
+offers "postern sh cry " "dynamic-map ikev2 ipsec isakmp map pki session"
 offers "postern --node N1 --json show crypto ips" "ipsec"
 offers "postern sh cry ips sa " "interface map peer"
 offers "postern show crypto map " "tag interface"

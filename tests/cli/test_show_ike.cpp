@@ -83,6 +83,8 @@ struct Ike {
                                crypto::DhGroup::ecp256};
     view.local_identity = ike::Identity::of(view.local.address);
     view.remote_identity = ike::Identity::of(ike::IdType::fqdn, "gw.example.org");
+    view.local_auth = "RSA-PSS with SHA-256";
+    view.remote_auth = "PSK";
     view.nat_remote = true;
     view.age = std::chrono::seconds(233);
     view.lifetime = std::chrono::seconds(86400);

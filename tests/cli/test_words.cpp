@@ -110,7 +110,7 @@ TEST_CASE("what is not unique, not whole or not known is refused with the candid
       {"sh i", "ambiguous: ike, interface"},
       {"sh cry i", "ambiguous: ikev2, ipsec, isakmp"},
       {"sh cry is", "next one of: peers, sa"},
-      {"sh cry weather", "one of: dynamic-map, ikev2, ipsec, isakmp, map, session"},
+      {"sh cry weather", "one of: dynamic-map, ikev2, ipsec, isakmp, map, pki, session"},
       {"st", "not known"},
       {"tear", "not known"},
       {"reload", "not known"},

@@ -69,6 +69,7 @@ struct End {
   std::vector<Event> events;
   std::vector<Failure> failures;
   std::vector<Closed> closed;
+  std::size_t reauthentications = 0;
   std::vector<AskPki> asked;  // by the newest session; answered when a test says so
   std::uint32_t next_spi;
   std::uint64_t next_id = 1;
@@ -192,6 +193,8 @@ struct Lab {
       } else if (auto* const event = std::get_if<Event>(&action)) {
         if (event->failure) at.failures.push_back(*event->failure);
         at.events.push_back(std::move(*event));
+      } else if (std::holds_alternative<Reauthenticate>(action)) {
+        ++at.reauthentications;
       } else if (auto* const question = std::get_if<AskPki>(&action)) {
         at.asked.push_back(std::move(*question));
       } else if (auto* const closed = std::get_if<Closed>(&action)) {

@@ -208,7 +208,7 @@ TEST_CASE("policy link: what is out of bounds is an error") {
                       {"/connections/0/remote_identities/1", "192.0.2.0/33"},
                       {"/connections/0/local_key/size", 0},
                       {"/connections/0/local_key/size", 513},
-                      {"/connections/0/local_key/offset", 60},
+                      {"/connections/0/local_key/offset", 4000},
                       {"/connections/1/remote_key/offset", 1U << 31},
                       {"/connections/0/remote_key", "text"},
                       {"/connections/0/dpd/mode", 3},

@@ -209,6 +209,14 @@ TEST_CASE("R43-01: no IKE SA outlives the certificates that it rests on") {
   lab.check_whole();
   CHECK(lab.a.established().view(lab.now).lifetime == 300s);
   CHECK(lab.b.established().view(lab.now).lifetime == 86400s);
+  // Fresh keys would not help: it asks to be authenticated anew instead, more than once, and ends with the certificate.
+  lab.run(290s);
+  CHECK(lab.a.reauthentications >= 2);
+  CHECK(lab.a.count(EventKind::ike_rekeyed) == 0);
+  lab.check_whole();
+  lab.run(15s);
+  CHECK(lab.a.count(SessionPhase::established) == 0);
+  CHECK(lab.a.live().empty());
 }
 
 TEST_CASE("an identity of type DN is the certificate's subject") {

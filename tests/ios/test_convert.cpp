@@ -113,6 +113,27 @@ TEST_CASE("keys go into files and are never said") {
   CHECK(said(got, Severity::error).size() == 4);
 }
 
+TEST_CASE("options of access rules (TS-04)") {
+  const Converted got = convert(R"(ip access-list extended A
+ permit icmp any any echo
+ permit icmp any any 3 4 log
+ permit icmp any any dscp ef
+ permit tcp any any established tos min-delay time-range OFFICE
+ permit udp any range 1 9 any precedence 5 log-input TAG
+ permit ip any any fragments
+)");
+  CHECK(got.complete());
+  CHECK(got.document["acls"][0]["rules"] == json::parse(R"([
+    {"action": "permit", "protocol": "icmp", "source": "any", "destination": "any", "icmp_type": "echo"},
+    {"action": "permit", "protocol": "icmp", "source": "any", "destination": "any", "icmp_type": 3, "icmp_code": 4, "log": true},
+    {"action": "permit", "protocol": "icmp", "source": "any", "destination": "any", "dscp": "ef"},
+    {"action": "permit", "protocol": "tcp", "source": "any", "destination": "any", "established": true, "tos": "min-delay", "time_range": "OFFICE"},
+    {"action": "permit", "protocol": "udp", "source": "any", "source_ports": "range 1 9", "destination": "any", "precedence": 5, "log": "input", "log_tag": "TAG"},
+    {"action": "permit", "protocol": "ip", "source": "any", "destination": "any", "fragments": true}])"));
+  REQUIRE(problems(got).size() == 1);  // the range that nobody defined
+  CHECK(problems(got)[0].path == "/acls/0/rules/3/time_range");
+}
+
 TEST_CASE("a tunnel with its routes") {
   const Converted got = convert(R"(
 crypto ipsec transform-set T esp-aes esp-sha256-hmac

@@ -84,3 +84,19 @@ def test_clear_takes_what_it_names(world, words, gone):
         world.ping_both(flow)
     assert set(spis(world)) == gone and set(spis(world).values()).isdisjoint(before.values())
     assert [one["uniqueid"] for one in world.peer.established()] == [ike]
+
+
+@pytest.mark.parametrize("end", ("in", "out"))
+def test_clear_of_one_entry(world, end):
+    """CM-23: the SA with this destination, protocol and SPI, and its pair; every other one stays, also where one of the three differs."""
+    before = up(world)
+    first = next(child for child in children(world.left) if child["name"].startswith("M4 10 "))
+    destination, spi = (OUT4[1], first["esp_spi_in"]) if end == "in" else (OUT4[2], first["esp_spi_out"])
+    for words in ((destination, "ah", spi), (OUT4[2] if end == "in" else OUT4[1], "esp", spi), (destination, "esp", "0x77")):
+        refused = world.left.postern("clear", "crypto", "sa", "entry", *words, check=False)
+        assert refused.returncode == 1 and "no such SA" in refused.stderr, words
+    assert spis(world) == before
+    world.left.postern("clear", "crypto", "sa", "entry", destination, "esp", spi)
+    wait_until(lambda: "M4 10" not in spis(world) or spis(world)["M4 10"] != before["M4 10"], 8, "it is gone")
+    world.ping_both("map4")
+    assert spis(world)["M4 10"] != before["M4 10"] and spis(world)["M4 20"] == before["M4 20"]

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+import documents
 import lab
 import traffic
 from balance import assert_balanced
@@ -109,8 +110,8 @@ def test_one_setting_for_all(module_scratch):
         for node, side in ((pair.right, 2), (pair.left, 1)):
             document = gateway_document(side, flows=flows)
             document["ipsec"]["security_association"] = {"dummy": {"seconds": 15}}
+            documents.write(document, node.config)  # before the start: an SA that is up already keeps what it was made with
             node.start()
-            node.apply(document)
         begun = time.monotonic()
         for flow in flows:
             traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))

@@ -1,0 +1,236 @@
+"""AUTH by certificates against strongSwan, in both roles: every kind of key, different methods each way, identities of every kind;
+and what must not be believed, with the check that failed named by `show crypto ikev2 diagnose`."""
+import pathlib
+
+import pytest
+
+import lab
+import pki
+from certificate_lab import OURS, THEIRS, CertificateLab, refused
+from ike_documents import ike_sas
+from netns import wait_until
+
+BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
+
+
+@pytest.fixture(scope="module")
+def world(module_scratch):
+    with CertificateLab(module_scratch) as made:
+        yield made
+
+
+def methods(world) -> tuple[str, str]:
+    """How we authenticated, and the peer to us, as `show crypto ikev2 session` says it."""
+    sa = ike_sas(world.left)[0]
+    return sa["auth_sign"], sa["auth_verify"]
+
+
+ROWS = [  # key, strongSwan's auth, our method, words that both directions are shown with
+    ("rsa", "rsa/pss-sha256", "rsa-sig", "RSA-PSS with SHA-256"),
+    ("rsa", "rsa/pss-sha512", "signature", None),
+    ("rsa", "rsa-sha384", "signature", None),
+    ("ecdsa256", "ecdsa-sha256", "ecdsa-sig", "ECDSA with SHA-256"),
+    ("ecdsa384", "ecdsa-sha384", "ecdsa-sig", "ECDSA with SHA-384"),
+    ("ecdsa521", "ecdsa-sha512", "signature", "ECDSA with SHA-512"),
+    ("ed25519", "pubkey", "signature", "Ed25519"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize("kind,auth,method,words", ROWS, ids=[f"{row[0]}-{row[1].replace('/', '-')}" for row in ROWS])
+def test_signatures(world, by, kind, auth, method, words):
+    theirs = world.ca.issue("right", [THEIRS], kind)
+    world.configure(own=world.credential(kind), method=method, swan=world.swan_ends(theirs, auth))
+    world.up(by)
+    world.ping_both()
+    if words:
+        assert methods(world) == (words, words)
+    else:
+        hash_words = {"rsa/pss-sha512": "RSA-PSS with SHA-512", "rsa-sha384": "RSA with SHA-384"}[auth]
+        assert methods(world)[1] == hash_words
+
+
+@BOTH
+def test_rsa_pkcs1_of_ours(world, by):
+    theirs = world.ca.issue("right", [THEIRS], "rsa")
+    world.configure(own=world.credential("rsa"), method="rsa-sig", profile={"rsa_padding": "pkcs1"}, swan=world.swan_ends(theirs))
+    world.up(by)
+    assert methods(world)[0] == "RSA with SHA-256"
+
+
+@BOTH
+def test_different_methods_each_way(world, by):
+    """We sign, the peer has a key; and the other way round."""
+    theirs = world.ca.issue("right", [THEIRS])
+    world.configure(method="ecdsa-sig", remote_method="pre-share", swan=world.swan_ends(theirs, auth="psk"))
+    world.up(by)
+    assert methods(world) == ("ECDSA with SHA-256", "PSK")
+    world.configure(method="pre-share", remote_method="signature", swan=world.swan_ends(theirs, remote_auth="psk"))
+    world.up(by)
+    assert methods(world) == ("PSK", "ECDSA with SHA-256")
+
+
+IDENTITIES = [("fqdn", THEIRS, THEIRS), ("email", "right@example.org", "right@example.org"), ("address", lab.OUT4[2], lab.OUT4[2]),
+              ("dn", "O=Postern Test, CN=right", "any")]
+
+
+@BOTH
+@pytest.mark.parametrize("kind,said,accepted", IDENTITIES, ids=[row[0] for row in IDENTITIES])
+def test_identities(world, by, kind, said, accepted):
+    theirs = world.ca.issue("right", [THEIRS, "right@example.org", lab.OUT4[2]])
+    profile = {"identity_local": "dn"} if kind == "dn" else {}
+    ours = "O=Postern Test, CN=left" if kind == "dn" else OURS
+    world.configure(remote_id=accepted, profile=profile, **({"local_id": None} if kind == "dn" else {}),
+                    swan=world.swan_ends(theirs, local_id=said, remote_id=ours))
+    world.up(by)
+    world.ping_both()
+
+
+@BOTH
+def test_intermediate_ca_is_sent_both_ways(world, by):
+    between = pki.Authority("Intermediate", world.ca)
+    theirs, ours = between.issue("right", [THEIRS]), between.issue("left", [OURS])
+    swan = world.swan_ends(theirs)
+    swan["more"]["local"]["certs"] = [theirs.pem]
+    world.peer._vici.request("load-cert", {"type": "X509", "flag": "CA", "data": between.pem})
+    world.configure(own=ours, chain=[between], swan=swan)
+    world.up(by)
+    world.ping_both()
+
+
+@BOTH
+def test_certificate_map_chooses_the_profile(world, by):
+    theirs = world.ca.issue("right", [THEIRS])
+    rules = [{"name": "GATEWAYS", "rules": [{"field": "subject-name", "operator": "co", "value": "cn=right"},
+                                            {"field": "issuer-name", "operator": "co", "value": "test ca"}]}]
+    match = {"match": {"certificate": ["GATEWAYS"]}}
+    world.configure(maps=rules, profile=match, swan=world.swan_ends(theirs))
+    world.up(by)
+    rules[0]["rules"][1]["operator"] = "nc"
+    world.configure(maps=rules, profile=match, swan=world.swan_ends(theirs))
+    row = refused(world, by, "wrong_identity")
+    assert "certificate map" in row["summary"] and "right" in row["differs"]
+
+
+# -- what must not be believed
+
+def other_ca(world):
+    return pki.Authority("Another CA").issue("right", [THEIRS])
+
+
+def constrained(world):
+    return pki.Authority("Narrow CA", world.ca, permitted=["elsewhere.example"]).issue("right", [THEIRS])
+
+
+NEGATIVES = [  # what, the peer's certificate, failure, words of the summary, words of the detail
+    ("wrong CA", other_ca, "certificate", "no trusted certificate of its issuer", "Another CA"),
+    ("expired", lambda w: w.ca.issue("right", [THEIRS], start=pki.NOW - 30 * pki.DAY, end=pki.NOW - 3 * pki.DAY), "certificate",
+     "has expired", "this machine's clock says"),
+    ("not valid yet", lambda w: w.ca.issue("right", [THEIRS], start=pki.NOW + 5 * pki.DAY), "certificate", "is not valid yet", "earlier"),
+    ("wrong EKU", lambda w: w.ca.issue("right", [THEIRS], purposes=[pki.CODE_SIGNING]), "certificate", "extended key usage", "Code Signing"),
+    ("missing intermediate", lambda w: pki.Authority("Unsent", w.ca).issue("right", [THEIRS]), "certificate",
+     "no trusted certificate of its issuer", "Unsent"),
+]
+
+
+@pytest.mark.parametrize("what,make,failure,summary,detail", NEGATIVES, ids=[row[0].replace(" ", "-") for row in NEGATIVES])
+def test_what_is_not_believed(world, what, make, failure, summary, detail):
+    """The peer begins: strongSwan does not check its own certificate before it sends it."""
+    theirs = make(world)
+    world.configure(swan=world.swan_ends(theirs))
+    row = refused(world, "strongswan", failure)
+    assert summary in row["summary"] and "right" in row["summary"] and detail in row["differs"], row
+    assert row["remedy"]
+
+
+def test_what_an_initiator_does_not_believe(world):
+    theirs = other_ca(world)
+    world.configure(swan=world.swan_ends(theirs))
+    row = refused(world, "postern", "certificate")
+    assert "Another CA" in row["differs"]
+    # The same lab with the cause removed.
+    world.configure(swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
+    world.up("postern")
+    world.ping_both()
+
+
+def test_name_constraints(world):
+    """The intermediate CA may give away names below elsewhere.example alone."""
+    narrow = pki.Authority("Narrow CA", world.ca, permitted=["elsewhere.example"])
+    theirs = narrow.issue("right", [THEIRS])
+    world.peer._vici.request("load-cert", {"type": "X509", "flag": "CA", "data": narrow.pem})
+    world.configure(swan=world.swan_ends(theirs))
+    row = refused(world, "strongswan", "certificate")
+    assert "name constraints" in row["summary"], row
+
+
+def test_identity_that_is_not_in_the_certificate(world):
+    """Our profile takes the name and our CA issued the certificate, but for another name: who holds it is not the peer."""
+    theirs = world.ca.issue("right", ["third.example.org"])
+    world.configure(swan=world.swan_ends(theirs))
+    row = refused(world, "strongswan", "wrong_identity")
+    assert "does not name the identity that the peer claims" in row["summary"], row
+    assert THEIRS in row["differs"] and "third.example.org" in row["differs"], row
+
+
+def test_own_certificate_has_expired(world):
+    ours = world.ca.issue("left", [OURS], start=pki.NOW - 30 * pki.DAY, end=pki.NOW - pki.DAY)
+    world.configure(own=ours, swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
+    row = refused(world, "postern", "credential")
+    assert "clock says" in row["summary"] and "left" in row["summary"]
+
+
+def test_keys_stay_where_they_are(world):
+    """Of all processes of the node postern-pki alone has the key's bytes, and nothing shows them."""
+    ours = world.credential("ecdsa256")
+    world.configure(own=ours, swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
+    world.up("strongswan")
+    text = str(world.left.show("crypto", "pki", "trustpoints")) + str(world.left.show("crypto", "pki", "certificates"))
+    assert "ECDSA 256 bits" in text and ours.key_pem.splitlines()[1] not in text
+    shown = world.left.show("crypto", "pki", "certificates")["certificates"]
+    assert {one["trustpoint"] for one in shown} == {"TP"} and {one["status"] for one in shown} == {"Available"}
+    assert any("left" in one["subject"] and f"DNS:{OURS}" in one["alternative_names"] for one in shown)
+
+
+def test_postern_pki_comes_back(world):
+    """kill -9 of postern-pki: SAs go on, and the next authentication finds a new one."""
+    import os
+    import signal
+
+    from node import child_pids, gone
+    world.configure(swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
+    world.up("strongswan")
+
+    def running() -> list[int]:
+        return [pid for pid in child_pids(world.left.name)
+                if pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"postern-pki")]
+
+    first = wait_until(running, 5, "postern-pki runs")[0]
+    status = pathlib.Path(f"/proc/{first}/status").read_text()
+    assert "Uid:\t0" not in status and "CapEff:\t0000000000000000" in status and "Seccomp:\t2" in status
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: gone(first), 5, "postern-pki is gone")
+    world.ping_both()
+    wait_until(lambda: [pid for pid in running() if pid != first], 10, "another runs")
+    world.down()
+    wait_until(lambda: world.peer.initiate("net", check=False), 10, "it authenticates again")
+    world.ping_both()
+
+
+def test_without_rfc7427(module_scratch):
+    """A peer that knows RFC 7296's RSA and RFC 4754's ECDSA alone: methods 1, 9, 10 and 11. SHA-1 has to be allowed."""
+    with CertificateLab(module_scratch / "old", right={"options": {"signature_authentication": "no"}}) as world:
+        for kind in ("ecdsa256", "ecdsa384", "ecdsa521"):
+            for by in ("postern", "strongswan"):
+                theirs = world.ca.issue("right", [THEIRS], kind)
+                world.configure(own=world.credential(kind), method="ecdsa-sig", swan=world.swan_ends(theirs))
+                world.up(by)
+                world.ping_both()
+        theirs = world.ca.issue("right", [THEIRS], "rsa")
+        world.configure(own=world.credential("rsa"), method="rsa-sig", swan=world.swan_ends(theirs))
+        row = refused(world, "strongswan", "wrong_key")
+        assert "SHA-1" in row["summary"]
+        for by in ("postern", "strongswan"):
+            world.configure(own=world.credential("rsa"), method="rsa-sig", profile={"sha1_signatures": True}, swan=world.swan_ends(theirs))
+            world.up(by)
+            assert methods(world) == ("RSA with SHA-1", "RSA with SHA-1")

@@ -1,0 +1,65 @@
+// A peer's CERT, CERTREQ and AUTH payloads, as postern-ike parses and postern-pki judges them. The first byte is the
+// authentication method, the second the type of the identity; then blocks of two bytes of length and their content:
+// AUTH, the identity, and certificates. Whoever has no key of our CA is never believed; the channel's frames are read
+// too.
+#include <cstdint>
+#include <cstdlib>
+
+#include "ike/payloads.hpp"
+#include "pki/channel.hpp"
+#include "pki/store.hpp"
+#include "tests/pki/certificates.hpp"
+
+namespace postern::pki {
+namespace {
+
+Octets block(ByteReader& in) {
+  const std::uint16_t size = in.u16();
+  const Bytes out = in.remaining() < size ? in.rest() : in.take(size);
+  return {out.begin(), out.end()};
+}
+
+// Accepts what it wrote: both directions of the payloads agree.
+void parse_as(ike::PayloadType type, const Octets& body) {
+  const auto parsed = ike::parse_payload(type, body);
+  if (parsed && ike::encode_payload(*parsed) != body && type != ike::PayloadType::auth) std::abort();
+}
+
+Store make_store() {
+  Store out;
+  out.set(
+      {make_trustpoint({"CA", {test::root_pem}, {}}, std::nullopt)},
+      {{"MAP", {{MapField::alt_subject_name, MapOperator::co, "a"}, {MapField::issuer_name, MapOperator::ne, "b"}}}});
+  return out;
+}
+
+}  // namespace
+}  // namespace postern::pki
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace postern;
+  using namespace postern::pki;
+  static const Store store = make_store();
+  const Bytes all{reinterpret_cast<const std::byte*>(data), size};
+  if (const auto frame = decode(all); frame && encode(*frame) != Octets(all.begin(), all.end())) std::abort();
+  ByteReader in(all);
+  ValidateQuestion question;
+  question.method = in.u8();
+  question.identity_type = in.u8();
+  question.auth = block(in);
+  question.identity = block(in);
+  question.message = {std::byte{1}, std::byte{2}};
+  question.rules = {{{"CA"}, SignatureKind::any, true, {}, false}, {{"CA"}, SignatureKind::rsa, false, {"MAP"}, true}};
+  while (in.remaining() > 0 && question.certificates.size() < 20) {
+    Octets body = block(in);
+    parse_as(ike::PayloadType::certificate, body);
+    parse_as(ike::PayloadType::certificate_request, body);
+    parse_as(ike::PayloadType::auth, body);
+    question.certificates.push_back({x509_signature_encoding, std::move(body)});
+  }
+  const Answer answer = store.answer(question, 1780272000 + 86400);
+  if (const auto* const validated = std::get_if<Validated>(&answer))
+    for (const auto& verdict : validated->verdicts)
+      if (!verdict) std::abort();
+  return 0;
+}

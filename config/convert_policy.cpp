@@ -184,6 +184,11 @@ Tunnel convert_tunnel(const json& tunnel, const std::string& path, const Documen
     out.addresses.push_back(
         conversion.keep(parse_interface_address(text), at("{}/addresses/{}", path, out.addresses.size()), text));
   }
+  for (const json& network : list_of(tunnel, "negotiated_addresses")) {
+    const std::string text = network;
+    out.negotiated_addresses.push_back(conversion.keep(
+        parse_network(text), at("{}/negotiated_addresses/{}", path, out.negotiated_addresses.size()), text));
+  }
   out.source = tunnel["source"];
   out.destination = conversion.keep(parse_address(destination), path + "/destination", destination);
   convert_mode(tunnel, out);
@@ -209,6 +214,12 @@ Family family_of(const json& map, const std::vector<MapEntry>& entries) {
 }
 
 }  // namespace
+
+bool may_be_lent(const Tunnel& tunnel, const IpAddress& address) {
+  return std::ranges::any_of(tunnel.negotiated_addresses, [&](const Prefix& one) {
+    return one.address.family() == address.family() && !(address < one.first()) && !(one.last() < address);
+  });
+}
 
 std::vector<TransformSet> convert_transform_sets(const json& sets, Conversion& conversion) {
   std::vector<TransformSet> out;

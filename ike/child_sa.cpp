@@ -113,7 +113,7 @@ std::vector<Match> matches_of(const SessionCore& core, const Connection& connect
     if (offer.replaces != nullptr && offer.replaces->policy.name != policy.name) continue;
     const std::size_t most = connection.options.max_selectors;
     Match match{&policy, narrow(that_suit(policy, offer.tsr->selectors), policy.local, max_wire_selectors),
-                narrow(that_suit(policy, offer.tsi->selectors), policy.remote, max_wire_selectors)};
+                narrow(that_suit(policy, within_lent(core, offer.tsi->selectors)), policy.remote, max_wire_selectors)};
     if (match.local.empty() || match.remote.empty()) continue;
     match.cut = match.local.size() > most || match.remote.size() > most;
     match.local.resize(std::min(match.local.size(), most));

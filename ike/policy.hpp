@@ -10,6 +10,7 @@
 
 #include "base/net_types.hpp"
 #include "base/secret.hpp"
+#include "ike/client_configuration.hpp"
 #include "ike/identity.hpp"
 #include "ike/negotiate.hpp"
 #include "ike/protocol_options.hpp"
@@ -58,6 +59,8 @@ struct ChildPolicy {
   std::uint64_t lifetime_bytes = 0;  // 0: no volume lifetime
   std::uint64_t lifetime_packets = 0;
   std::uint32_t idle_s = 0;  // 0: never
+  // A tunnel's: the peer is asked for an address of each family here, and may lend one of these networks.
+  std::vector<Prefix> ask;
   ChildPlace place;
   bool operator==(const ChildPolicy&) const = default;
 };
@@ -98,6 +101,7 @@ struct Connection {
   std::uint32_t nat_keepalive_s = 20;
   bool force_encapsulation = false;  // IKE-41
   ProtocolOptions options;
+  ClientConfiguration configuration;
   std::vector<ChildPolicy> children;
   [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
   [[nodiscard]] bool always() const;  // some child is to be up always

@@ -14,8 +14,9 @@ namespace postern::ike {
 template <class T, class... Any>
 concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
-concept HasFields = IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal,
-                            Identity, Dpd, ProtocolOptions, ChildPolicy, Connection, PolicyRow, ProfileRow, Policy>;
+concept HasFields =
+    IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal, Identity, Dpd,
+            ProtocolOptions, ClientConfiguration, ChildPolicy, Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
@@ -91,6 +92,15 @@ void fields(Codec& codec, T& dpd) {
   codec("retry_s", dpd.retry_s);
 }
 
+template <class Codec, IsOneOf<ClientConfiguration> T>
+void fields(Codec& codec, T& configuration) {
+  codec("pools", configuration.pools);
+  codec("dns", configuration.dns);
+  codec("subnets", configuration.subnets);
+  codec("banner", configuration.banner);
+  codec("required", configuration.required);
+}
+
 template <class Codec, IsOneOf<ProtocolOptions> T>
 void fields(Codec& codec, T& options) {
   codec("fragment_mtu", options.fragment_mtu);
@@ -118,6 +128,8 @@ void fields(Codec& codec, T& child) {
   codec("lifetime_bytes", child.lifetime_bytes);
   codec("lifetime_packets", child.lifetime_packets);
   codec("idle_s", child.idle_s);
+  codec("ask", child.ask);
+  codec("ask", child.ask);
   codec("place", child.place);
 }
 
@@ -147,6 +159,7 @@ void fields(Codec& codec, T& connection) {
   codec("nat_keepalive_s", connection.nat_keepalive_s);
   codec("force_encapsulation", connection.force_encapsulation);
   codec("options", connection.options);
+  codec("configuration", connection.configuration);
   codec("children", connection.children);
 }
 

@@ -4,7 +4,7 @@
 
 #include <sys/socket.h>
 
-#include "ike/descriptors.hpp"
+#include "base/descriptors.hpp"
 
 namespace postern::ike {
 namespace {

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/descriptors.hpp"
 #include "base/log.hpp"
-#include "ike/descriptors.hpp"
 
 namespace postern::ike {
 namespace {

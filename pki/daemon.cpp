@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstring>
 
 #include <signal.h>
 #include <sys/epoll.h>
@@ -12,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/descriptors.hpp"
 #include "base/log.hpp"
 #include "base/secret.hpp"
 
@@ -36,20 +36,6 @@ Result<Fd> watch_for_end() {
   Fd fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd) return fail_errno("signalfd");
   return fd;
-}
-
-std::vector<Fd> descriptors_of(msghdr& message) {
-  std::vector<Fd> out;
-  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof fd);
-      out.emplace_back(fd);
-    }
-  }
-  return out;
 }
 
 // The whole file from its start, `into` wiped by its owner. The descriptor's offset may be anywhere.
@@ -166,7 +152,7 @@ void Daemon::serve_client(int fd) {
   message.msg_controllen = control.size();
   const ssize_t got = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  auto descriptors = got < 0 ? std::vector<Fd>() : descriptors_of(message);
+  auto descriptors = got < 0 ? std::vector<Fd>() : take_descriptors(message);
   if (got <= 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     clients_.erase(fd);
     return;

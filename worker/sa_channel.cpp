@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.hpp"
+#include "base/descriptors.hpp"
 #include "base/secret.hpp"
 #include "base/send_descriptors.hpp"
 
@@ -32,18 +33,6 @@ Result<void> send_with(int socket, const ChannelHeader& header, std::span<const 
   return {};
 }
 
-void adopt_fds(msghdr& message, std::vector<Fd>& out) {
-  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof fd);
-      out.emplace_back(fd);
-    }
-  }
-}
-
 Result<ChannelMessage> receive_with(int socket, int flags) {
   std::array<std::byte, max_channel_message> buffer;
   ControlBuffer control{};
@@ -58,7 +47,7 @@ Result<ChannelMessage> receive_with(int socket, int flags) {
     if (errno != EINTR) return fail_errno("sa channel: receive");
   const auto size = static_cast<std::size_t>(got);
   ChannelMessage message;
-  adopt_fds(header, message.fds);
+  message.fds = take_descriptors(header);
   if (size == 0) return fail("sa channel: the peer closed it", ECONNRESET);
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || size < sizeof message.header) {
     wipe(std::span(buffer).first(size));

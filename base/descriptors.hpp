@@ -8,7 +8,7 @@
 
 #include "base/fd.hpp"
 
-namespace postern::ike {
+namespace postern {
 
 // All of them, in order, owned.
 [[nodiscard]] inline std::vector<Fd> take_descriptors(msghdr& message) {
@@ -25,4 +25,4 @@ namespace postern::ike {
   return out;
 }
 
-}  // namespace postern::ike
+}  // namespace postern

@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -49,38 +50,51 @@ def from_junit(report: pathlib.Path, status: int) -> Counts:
 
 
 class Ahead:
-    """Stages of later, run one after another in the time that the tests leave: class SCHED_IDLE, so that no test waits for a compiler.
-    Once the tests are through, what is left goes on as everything else does."""
+    """Stages of later, run one after another in the time that the tests leave: class SCHED_IDLE, so that no test waits for a compiler or a
+    fuzzer. Once the tests are through, what is left goes on as everything else does."""
 
     def __init__(self, runner: "Runner", stages: list[str]):
-        self._stages, self._idle = stages, True
-        self._leader: subprocess.Popen | None = None
-        runner.started = self._started
+        self._runner, self._idle = runner, True
+        self._leaders: list[subprocess.Popen] = []
+        self._guard = threading.Lock()
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
-        self._results = {stage: self._pool.submit(runner.stage, stage) for stage in stages}
+        self._results: dict[str, concurrent.futures.Future] = {}
+        runner.started = self._started
+        for stage in stages:
+            self._results[stage] = self._pool.submit(self._run, stage)
+
+    def _run(self, stage: str) -> Counts:
+        """What is needed stands before it in the same pool: its result is there."""
+        needed = self._results.get(NEEDS.get(stage))
+        return Counts(failed=1) if needed and needed.result().failed else self._runner.stage(stage)
 
     def _started(self, process: subprocess.Popen) -> None:
-        self._leader = process
-        if self._idle:
-            self._schedule(os.SCHED_IDLE, "19")
+        with self._guard:
+            self._leaders = [*self._running(), process]
+            if self._idle:
+                self._schedule({process.pid}, os.SCHED_IDLE, "19")
 
-    def _schedule(self, policy: int, autogroup: str) -> None:
-        """Of the command that runs now and of all it started; what they start inherits it."""
-        leader = self._leader.pid
+    def _running(self) -> list[subprocess.Popen]:
+        return [leader for leader in self._leaders if leader.returncode is None]
+
+    @staticmethod
+    def _schedule(leaders: set[int], policy: int, autogroup: str) -> None:
+        """Of commands that run now and of all they started; what they start inherits it."""
         for _ in range(2):  # what was forked meanwhile
             for pid in (int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()):
                 with contextlib.suppress(OSError):
-                    if os.getsid(pid) == leader:
+                    if os.getsid(pid) in leaders:
                         os.sched_setscheduler(pid, policy, os.sched_param(0))
         # Where the scheduler groups by session (sched(7), autogroups), the class alone would leave the session its whole share.
-        with contextlib.suppress(OSError):
-            pathlib.Path(f"/proc/{leader}/autogroup").write_text(autogroup)
+        for leader in leaders:
+            with contextlib.suppress(OSError):
+                pathlib.Path(f"/proc/{leader}/autogroup").write_text(autogroup)
 
     def hurry(self) -> None:
-        if self._idle:
-            self._idle = False
-            if self._leader:
-                self._schedule(os.SCHED_OTHER, "0")
+        with self._guard:
+            if self._idle:
+                self._idle = False
+                self._schedule({leader.pid for leader in self._running()}, os.SCHED_OTHER, "0")
 
     def result(self, stage: str) -> Counts | None:
         """None: it is not one of these."""
@@ -89,9 +103,9 @@ class Ahead:
     def close(self) -> None:
         """When the run is cut short."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._leader and self._leader.poll() is None:
+        for leader in self._running():
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._leader.pid, signal.SIGTERM)
+                os.killpg(leader.pid, signal.SIGTERM)
 
 
 class Runner:
@@ -99,7 +113,7 @@ class Runner:
 
     def __init__(self, full: bool, select: str | None):
         self.full, self.select = full, select
-        self.failed_logs: list[str] = []  # of a stage that writes several
+        self.failed_logs: dict[str, list[str]] = {}  # of a stage that writes several
         self.started = None  # told of each process of the stages that run ahead
         LOGS.mkdir(parents=True, exist_ok=True)
 
@@ -107,8 +121,8 @@ class Runner:
         (LOGS / f"{name}.log").unlink(missing_ok=True)
         return STAGES[name](self, name)
 
-    def command(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600) -> int:
-        with (LOGS / f"{stage}.log").open("ab") as log:
+    def command(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600, log_name: str | None = None) -> int:
+        with (LOGS / f"{log_name or stage}.log").open("ab") as log:
             log.write(f"$ {' '.join(map(str, words))}\n".encode())
             log.flush()
             process = subprocess.Popen([str(word) for word in words], cwd=TOP, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -130,20 +144,21 @@ class Runner:
         return Counts(passed=1) if self.command(stage, words, **options) == 0 else Counts(failed=1)
 
     def pytest(self, stage: str, where: str, limit: float, but: str | None = None, processes: int = 1) -> Counts:
-        """With several processes whole files go to each, so that a file's lab stays one."""
+        """With several processes whole files go to each, so that a file's lab stays one. Those run without -v, which has the starter ask each
+        process something first, and then its tests may not run in its main thread (execnet)."""
         report = LOGS / f"{stage}.xml"
         report.unlink(missing_ok=True)
-        words = [*PYTEST, where, f"--junitxml={report}", "-v"]
+        words = [*PYTEST, where, f"--junitxml={report}"]
         words += [] if self.full else ["-m", "not slow"]
         words += ["-k", self.select] if self.select else []
         words += [f"--ignore={but}"] if but else []
-        words += ["-n", processes, "--dist", "loadfile"] if processes > 1 else []
+        words += ["-n", processes, "--dist", "loadfile"] if processes > 1 else ["-v"]
         return from_junit(report, self.command(stage, words, limit=limit))
 
     def ctest(self, stage: str, preset: str, only: list[str] = ()) -> Counts:
         report = LOGS / f"{stage}.xml"
         report.unlink(missing_ok=True)
-        words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "-j", os.cpu_count(), "--timeout", 300,
+        words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "-j", os.cpu_count(), "--timeout", 900,
                  "--output-junit", report, "--no-tests=error" if not self.select else "--no-tests=ignore"]
         words += ["-R", f"^({'|'.join(only)})$"] if only else []
         words += ["-R", self.select] if self.select else []
@@ -167,13 +182,13 @@ class Runner:
         corpus = LOGS / f"corpus-{target.name}"
         corpus.mkdir(exist_ok=True)
         seeds = TOP / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
-        words = [target, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1",
+        words = [target, f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1",
                  f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
         log = f"{stage}-{target.name}"
         (LOGS / f"{log}.log").unlink(missing_ok=True)
-        if self.command(log, words, limit=seconds + 120) == 0:
+        if self.command(stage, words, limit=seconds + 120, log_name=log) == 0:
             return Counts(passed=1)
-        self.failed_logs.append(log)
+        self.failed_logs.setdefault(stage, []).append(log)
         return Counts(failed=1)
 
 
@@ -182,8 +197,8 @@ class Runner:
 SANITIZED = ["test_base", "test_crypto", "test_config", "test_ike", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_bpf", "test_worker"]
 FUZZERS = ["fuzz_ah", "fuzz_certificates", "fuzz_config", "fuzz_esp", "fuzz_fragments", "fuzz_icmp", "fuzz_ike", "fuzz_ios", "fuzz_ipcomp"]
 
-# Order: what fails fastest first, builds before what needs them, the long quiet fuzzing last. What a machine has to compute for while the tests of
-# QUIET wait runs ahead.
+# Order: what fails fastest first, builds before what needs them, the long fuzzing last. What a machine has to compute for while the tests of QUIET wait
+# runs ahead (AHEAD, in its order: what is needed first).
 STAGES = {
     "build-release": lambda r, s: r.build(s, "release"),
     "format": lambda r, s: r.check(s, ["scripts/format", "--check"]),
@@ -203,7 +218,7 @@ STAGES = {
 NEEDS = {**dict.fromkeys(("units", "scapy", "worker-io", "e2e", "ikev2", "vm", "headers", "docs"), "build-release"),
          "units-asan": "build-asan", "fuzz": "build-fuzz"}
 QUIET = ("scapy", "worker-io", "e2e", "ikev2", "vm")  # they wait more than they compute
-AHEAD = ("build-asan", "build-fuzz", "headers")
+AHEAD = ("build-asan", "units-asan", "build-fuzz", "fuzz", "headers")
 BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", FUZZERS)}
 TESTS = ("docs", "units", "scapy", "worker-io", "e2e", "ikev2", "vm")  # where a pattern that names no stage is looked for
 
@@ -245,7 +260,7 @@ def run(runner: Runner, stages: list[str], at_end: contextlib.ExitStack) -> tupl
         print(f"    {counts} in {time.monotonic() - start:.0f} s (at {time.monotonic() - began:.0f} s)", flush=True)
         if counts.failed:
             failed.add(stage)
-            print(tail(runner.failed_logs or [stage]), flush=True)
+            print(tail(runner.failed_logs.get(stage, [stage])), flush=True)
         total += counts
     return total, failed
 

@@ -64,6 +64,7 @@ def narrowed(document: dict) -> dict:
     return made
 
 
+@pytest.mark.alone
 def test_fifty_applies_leave_a_stream_alone(pair):
     """CM-19: entries and lists around the stream's entry come, go and change; the node loses not one of its packets, and none is in
     clear. (The other node's AF_XDP ring may run over while a busy machine gives it no CPU; with strongSwan there instead, ikev2/test_ike_apply.py

@@ -83,7 +83,8 @@ class Wire:
     other: int = 0
 
     def exchanges(self, exchange: int, response: bool = False) -> list[IkeMessage]:
-        return [one for one in self.ike if one.exchange == exchange and one.response == response]
+        """The messages that began them (or answered), each once: a machine that is late has them sent again (RFC 7296 2.1)."""
+        return list({one.data: one for one in reversed(self.ike) if one.exchange == exchange and one.response == response}.values())[::-1]
 
     def spis(self) -> set[int]:
         return {spi for _, _, spi, _ in self.esp}

@@ -35,6 +35,7 @@ def edited(document: dict, number: int) -> dict:
     return made
 
 
+@pytest.mark.alone
 def test_fifty_applies_leave_a_negotiated_stream_alone(world):
     world.up("postern")
     before = {child["esp_spi_in"] for child in children(world.left)}

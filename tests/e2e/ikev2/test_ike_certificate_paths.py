@@ -142,6 +142,7 @@ def spi(world) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
 def test_reauthentication_before_the_certificate_ends(world, back):
     """Our certificate has half a minute left when the IKE SA comes up. It is renewed, and before the old one ends another IKE SA is made

@@ -27,6 +27,7 @@ def gone(world, *numbers: int) -> None:
     wait_until(lambda: not set(temporary(world.left)) & {outer(number) for number in numbers}, 8, f"entries of {numbers} are gone")
 
 
+@pytest.mark.alone
 def test_peers_come_and_go_without_touching_each_other(world):
     """DM-04, DM-12, DM-13: three unknown addresses; a stream of the first loses nothing while the others come and go."""
     world.configure(dynamic_document())

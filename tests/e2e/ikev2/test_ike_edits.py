@@ -37,6 +37,7 @@ def cipher(world, entry: str = "M4 10") -> tuple:
     return next((child["encr"], child["keysize"]) for child in children(world.left) if child["name"].startswith(entry + " "))
 
 
+@pytest.mark.alone
 def test_an_edited_transform_set_counts_from_the_next_negotiation_on(world):
     before, old = up(world), cipher(world)
     document = world.document(esp="aes256gcm16")

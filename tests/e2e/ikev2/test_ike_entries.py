@@ -68,6 +68,7 @@ def test_two_entries_are_two_children_of_one_ike_sa(world, by):
     assert_balanced(world.left)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("by", ["postern", "strongswan"])
 def test_deletion_of_one_child_leaves_the_other(world, by):
     """A stream in the other one loses nothing; the deleted one comes back with its next packet, in the same IKE SA."""

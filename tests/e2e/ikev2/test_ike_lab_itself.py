@@ -81,6 +81,7 @@ def test_refusals_are_seen(pair):
     pair.right.said("tried 1 shared key for .* but MAC mismatched", since)
 
 
+@pytest.mark.alone
 def test_stream_while_rekeying(pair):
     both(pair)
     pair.left.initiate("net")

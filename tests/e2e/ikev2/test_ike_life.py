@@ -13,6 +13,7 @@ from netns import wait_until
 from node import gone
 
 RATE = 20000
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ def established(world) -> set[str]:
     return {child["esp_spi_in"] for child in children(world.left)}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_five_megabytes(world, kind, back):

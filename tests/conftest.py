@@ -23,6 +23,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     if os.geteuid() != 0 and any({"e2e", "vm"} & set(item.path.parts) for item in items):
         raise pytest.UsageError("the end-to-end tests make network namespaces: run them as root")
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)  # the sort is stable
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from balance import DropWatch
 from oracle import esp_bytes
 from peer import ScapyLab
 
+pytestmark = pytest.mark.long
+
 SETS = [("esp-aes", "esp-sha256-hmac"), ("esp-aes 256", "esp-sha-hmac")]
 ICV = {"esp-sha256-hmac": 16, "esp-sha-hmac": 12}
 

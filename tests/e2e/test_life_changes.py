@@ -15,6 +15,8 @@ from node import PROGRAMS, gone
 from oracle import Oracle, inner_payload
 from udp_stream import number_of
 
+pytestmark = pytest.mark.long
+
 FLOWS = ("map4", "map6", "tunnel4", "tunnel6")
 
 

@@ -14,6 +14,8 @@ from node import gone
 from oracle import Oracle, inner_payload
 from udp_stream import number_of
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def pair(scratch):

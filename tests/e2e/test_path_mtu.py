@@ -13,6 +13,8 @@ from netns import wait_until
 from oracle import esp_bytes, is_control
 from peer import ScapyLab
 
+pytestmark = pytest.mark.long
+
 FLOWS = ("map4", "map6", "tunnel4", "tunnel6")
 SETS = [("esp-aes", "esp-sha256-hmac"), ("esp-aes 256", "esp-sha512-hmac"), ("esp-3des", "esp-md5-hmac"), ("esp-null", "esp-sha384-hmac")]
 BLOCK = {"esp-aes": 16, "esp-aes 256": 16, "esp-3des": 8, "esp-null": 0}  # and as many bytes of IV; RFC 4303 aligns to 4

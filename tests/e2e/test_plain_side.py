@@ -6,6 +6,8 @@ import traffic
 from balance import assert_balanced
 from netns import wait_until
 
+pytestmark = pytest.mark.long
+
 
 def plain_side(node, device: str = "in0") -> str:
     return next(one["plain_side"] for one in node.dataplane()["devices"] if one["name"] == device)

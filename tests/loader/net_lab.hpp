@@ -70,6 +70,11 @@ inline void shell(const std::string& command) {
   REQUIRE(succeeds(command));
 }
 
+// Until the kernel has noticed the carrier of a new cable, what is sent over it is dropped.
+inline void until_it_carries(const std::string& device) {
+  shell("timeout 10 sh -c 'until ip link show dev " + device + " | grep -q \"state UP\"; do :; done'");
+}
+
 [[nodiscard]] inline bool readable(int fd, Duration patience) {
   pollfd one{fd, POLLIN, 0};
   return ::poll(&one, 1, static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(patience).count())) > 0;

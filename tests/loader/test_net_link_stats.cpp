@@ -20,8 +20,7 @@ struct Lab : OwnNamespace {
         "ip link add out0 index 77 type veth peer name far0 && ip link set out0 addrgenmode none && ip link set far0 "
         "addrgenmode none");
     shell("ip link set out0 up && ip link set far0 up");
-    // Until the kernel has noticed the carrier, what is sent is dropped.
-    shell("timeout 10 sh -c 'until ip link show dev out0 | grep -q \"state UP\"; do :; done'");
+    until_it_carries("out0");
   }
   static void send(int frames) {
     const Fd socket = open_packet_out(77).value();

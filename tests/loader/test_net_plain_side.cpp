@@ -18,6 +18,7 @@ struct Lab : OwnNamespace {
   Lab() {
     shell("ip link add in0 type veth peer name far0 && ip link set in0 up && ip link set far0 up");
     shell("ip link add out0 type veth peer name far1 && ip link set out0 up && ip link set far1 up");
+    for (const char* name : {"in0", "far0", "out0", "far1"}) until_it_carries(name);
     shell("sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1");
     shell("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.in0.rp_filter=0");
     in = netlink.link("in0").value().ifindex;

@@ -30,7 +30,9 @@ struct Lab : OwnNamespace {
     far.run([] {
       shell("ip link set lo up && ip link set far0 up");
       shell("ip addr add 192.0.2.2/24 dev far0 && ip addr add 2001:db8:ff::2/64 dev far0 nodad");
+      until_it_carries("far0");
     });
+    until_it_carries("out0");
   }
   Namespace far;
 };

@@ -161,6 +161,10 @@ struct Lab : OwnNamespace {
     shell("ip link add out1 type veth peer name far1 netns " + far.path());
     shell("ip link set out0 up && ip link set out1 up");
     far.run([] { shell("ip link set far0 up && ip link set far1 up"); });
+    for (const char* name : {"out0", "out1"}) until_it_carries(name);
+    far.run([] {
+      for (const char* name : {"far0", "far1"}) until_it_carries(name);
+    });
     for (const char* name : {"out0", "out1"}) ifindex.push_back(netlink.link(name).value().ifindex);
   }
   Namespace far;
@@ -223,7 +227,7 @@ TEST_CASE("hand-over: an unprivileged worker maps, then the sockets are bound, a
   REQUIRE(::write(go[1], "g", 1) == 1);
   for (const auto& [socket, mark] : {std::pair{far0.get(), 0xb0}, std::pair{far1.get(), 0xb1}}) {
     CAPTURE(mark);
-    REQUIRE(readable(socket, std::chrono::seconds(4)));
+    REQUIRE(readable(socket, std::chrono::seconds(10)));
     std::array<std::uint8_t, 128> answer{};
     CHECK(::recv(socket, answer.data(), answer.size(), 0) == 64);
     CHECK(answer[20] == mark);

@@ -8,6 +8,8 @@ from ike_wire import AUTH, SA_INIT
 from netns import wait_until
 from strongswan import PLUGINS
 
+pytestmark = pytest.mark.long
+
 # IKE, ESP. Every word stands in some row, every AEAD beside a MAC, and hash, PRF and group vary independently.
 ROWS = [
     ("aes128-sha1-modp2048", "aes128-sha1"),

@@ -13,6 +13,8 @@ from ike_documents import children, diagnosis, ike_sas
 from ike_wire import AUTH, CREATE_CHILD, SA_INIT
 from netns import wait_until
 
+pytestmark = pytest.mark.long
+
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 PATH = 1280
 SIGNATURE_HASH_ALGORITHMS, UNKNOWN_STATUS = 16431, 0xA000

@@ -10,6 +10,8 @@ from certificate_lab import OURS, THEIRS, CertificateLab, refused
 from ike_documents import ike_sas
 from netns import wait_until
 
+pytestmark = pytest.mark.long
+
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 
 

@@ -12,8 +12,9 @@ from ike_wire import CREATE_CHILD, INFORMATIONAL, SA_INIT
 from netns import wait_until
 from node import gone
 
+pytestmark = pytest.mark.long
+
 RATE = 20000
-pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def rekeyed_under_load(world, begin, changed, back: bool, rekeys: int = 1) -> ik
 
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
 @pytest.mark.parametrize("esp", ["aes128gcm16", "aes256-sha256-x25519"])
+@pytest.mark.alone
 def test_child_rekeyed_by_strongswan(world, esp, back):
     """Twice, also with a key exchange of its own (PFS); one child SA remains."""
     established(world, esp=esp)
@@ -75,6 +77,7 @@ def test_child_rekeyed_by_strongswan(world, esp, back):
 
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
 @pytest.mark.parametrize("esp", ["aes256gcm16", "aes128gcm16-ecp256"])
+@pytest.mark.alone
 def test_child_rekeyed_by_postern(world, esp, back):
     """The volume lifetime is over after less than two seconds of the stream, again and again."""
     established(world, esp=esp, association={"lifetime_kilobytes": 6000})
@@ -100,6 +103,7 @@ def _only(found: set[str]) -> str | None:
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
+@pytest.mark.alone
 def test_ike_rekeyed_by_strongswan(world, back):
     """The children move to the successor, which lives on: it can rekey them."""
     established(world)
@@ -116,6 +120,7 @@ def _own_ike_spi(world) -> str | None:
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
+@pytest.mark.alone
 def test_ike_rekeyed_by_postern(world, back):
     """By the operator's word; what the lifetime does by itself is test_ike_lifetime_is_over's. The children go on."""
     established(world)
@@ -127,6 +132,7 @@ def test_ike_rekeyed_by_postern(world, back):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ike_lifetime_is_over(world):
     """The shortest lifetime of a profile is 120 seconds (IKE-40), so this one takes as long."""
     established(world, profile={"lifetime": 120})
@@ -143,6 +149,7 @@ def test_ike_lifetime_is_over(world):
     assert spis(world) == children_before and len(world.peer.established()) == 1
 
 
+@pytest.mark.alone
 def test_both_rekey_the_child_at_once(world):
     """RFC 7296 2.8.1: whoever has the lowest nonce loses its SA; one remains and nothing is lost on the way."""
     established(world, association={"lifetime_kilobytes": 2560})
@@ -236,6 +243,7 @@ def test_a_silent_but_living_peer_is_not_given_up(world):
     assert spis(world) == before
 
 
+@pytest.mark.alone
 def test_ike_daemon_killed(world):
     """Its child SAs go on undisturbed; the new daemon sets up anew, and no packet is lost on the way. (With `unique = replace`
     strongSwan itself would end what is up before it answers.)"""
@@ -254,6 +262,7 @@ def test_ike_daemon_killed(world):
     world.ping_both()
 
 
+@pytest.mark.alone
 def test_posternd_killed_and_started(world):
     """The worker and its SAs live on, and so does postern-ike. Nothing is lost, with the steer TAP's queue as posternd makes it,
     and afterwards negotiation works."""
@@ -297,6 +306,7 @@ def test_stopped_node_tells_its_peer(scratch):
         made.left.process.wait(15)
 
 
+@pytest.mark.alone
 def test_packet_lifetime(world):
     """`lifetime_packets`: the child is rekeyed before its packets are used up, and nothing is lost."""
     established(world, esp="aes256gcm16", association={"lifetime_packets": 40000, "lifetime_kilobytes": "disable"})

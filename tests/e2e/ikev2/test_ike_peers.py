@@ -10,6 +10,8 @@ from ike_documents import children, diagnosis, gateway_document, ike_sas, wait_u
 from many_lab import ManyLab, host, network, outer
 from netns import wait_until
 
+pytestmark = pytest.mark.long
+
 FAR = "10.2.0.0/16"  # behind whichever peer works
 
 

@@ -8,6 +8,8 @@ from ike_pairs import SwanLab
 from ike_wire import AUTH, COOKIE, INVALID_KE, NO_PROPOSAL_CHOSEN, SA_INIT
 from netns import wait_until
 
+pytestmark = pytest.mark.long
+
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 
 

@@ -7,7 +7,8 @@ from image import Image
 from kernel import locked_cache
 
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
-PACKAGES = {"libreswan": ("libreswan", "libldns3", "libevent-pthreads-2.1-7", "libnss3", "libnss3-tools")}
+PACKAGES = {"libreswan": ("libreswan", "libldns3", "libevent-pthreads-2.1-7", "libnss3", "libnss3-tools"),
+            "openiked": ("openiked", "libevent-2.1-7", "libevent-core-2.1-7")}
 
 
 def unpacked(daemon: str) -> pathlib.Path:

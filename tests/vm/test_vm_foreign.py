@@ -1,14 +1,19 @@
-"""IKEv2 with libreswan over the ESP of Debian's kernel 6.1: native ESP, both roles, rekeying by both."""
+"""IKEv2 with libreswan and OpenIKED over the ESP of Debian's kernel 6.1, by shared keys and by certificates: native ESP, both roles, rekeying
+by both."""
+import pathlib
 import shlex
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 import foreign
 import ike_documents
 import ike_wire
 import kernel
 import lab as labs
+import pki
 import traffic
 from guests import PEER_MODULES, environment
 from ike_lab import IkeLab, PSK, inside
@@ -29,8 +34,8 @@ def image(start: str) -> Image:
     made.add_file(GUEST / "foreign", "scenario")
     made.add_text(start, "start")
     made.add_text(environment({"OWN4": THEIRS, "PEER4": OURS, "INNER4": FAR, "PEER_NET4": inside(1)}), "etc/scenario.env")
-    made.add_text("root:x:0:0::/:/bin/sh\n", "etc/passwd")
-    made.add_text("root:x:0:\n", "etc/group")
+    made.add_text("root:x:0:0::/:/bin/sh\n_iked:x:101:101::/run/iked:/bin/false\n", "etc/passwd")
+    made.add_text("root:x:0:\n_iked:x:101:\n", "etc/group")
     return made
 
 
@@ -45,7 +50,7 @@ class Foreign(IkeLab):
             self.w.ip("link", "set", "w2", "up", "master", "br0")
             with files:
                 self.guest = self.enter_context(Guest(kernel.obtain(), files, netns=self.w.name, tap="w2"))
-            self.left = self.node(1, ike_documents.gateway_document(1, flows=("map4",), ike=self.IKE, esp=self.ESP))
+            self.left = self.node(1, self.document())
             self.left.start()
             self.guest.wait_for("READY", GUEST_BOOTS)
         except BaseException:
@@ -53,6 +58,13 @@ class Foreign(IkeLab):
             raise
 
     IKE, ESP = "aes256-sha256-modp2048", "aes128gcm16"
+
+    def document(self, **options) -> dict:
+        return ike_documents.gateway_document(1, flows=("map4",), ike=self.IKE, esp=self.ESP, **options)
+
+    def unacceptable(self) -> dict:
+        """The same with something that the other must refuse."""
+        return self.document(psk="another one")
 
     def run(self, command: str, seconds: float = 30) -> str:
         """In the guest; what it printed."""
@@ -84,18 +96,33 @@ class Libreswan(Foreign):
         for library in ("libsoftokn3.so", "libfreebl3.so", "libfreeblpriv3.so"):
             foreign.add_library(files, root, library)
         files.add_text("config setup\n", "etc/ipsec.conf")
-        files.add_text(f'{THEIRS} {OURS} : PSK "{PSK}"\n', "etc/ipsec.secrets", 0o600)
+        files.add_text(self.secrets(), "etc/ipsec.secrets", 0o600)
         keys = files.root / "etc/ipsec.d"
         keys.mkdir(parents=True)
-        subprocess.run([root / "usr/bin/certutil", "-N", "-d", f"sql:{keys}", "--empty-password"], check=True, env=foreign.environment(root))
+        self.fill(root, keys, scratch)
         super().__init__(scratch, files)
 
+    def secrets(self) -> str:
+        return f'{THEIRS} {OURS} : PSK "{PSK}"\n'
+
+    def fill(self, root: pathlib.Path, keys: pathlib.Path, scratch: pathlib.Path) -> None:
+        """NSS keeps a database also where there is nothing in it."""
+        self.nss(root, "certutil", "-N", "-d", f"sql:{keys}", "--empty-password")
+
     @staticmethod
-    def definition() -> str:
+    def nss(root: pathlib.Path, tool: str, *words) -> None:
+        subprocess.run([root / "usr/bin" / tool, *words], check=True, env=foreign.environment(root), stdout=subprocess.DEVNULL)
+
+    def ends(self) -> tuple[str, str, str]:
+        """How both authenticate, what is said of its end, and of ours."""
+        return "--psk", "", ""
+
+    def definition(self) -> str:
+        how, own, other = self.ends()
         end = "--updown /bin/true"
         return shlex.join(shlex.split(
-            f"whack --name postern --ikev2 --encrypt --tunnel --psk --ike aes256-sha2_256;modp2048 --esp aes_gcm128 --encaps no --no-esn "
-            f"--host {THEIRS} --client {inside(2)} {end} --to --host {OURS} --client {inside(1)} {end}"))
+            f"whack --name postern --ikev2 --encrypt --tunnel {how} --ike aes256-sha2_256;modp2048 --esp aes_gcm128 --encaps no --no-esn "
+            f"--host {THEIRS} {own} --client {inside(2)} {end} --to --host {OURS} {other} --client {inside(1)} {end}"))
 
     def initiate(self) -> None:
         self.run("whack --name postern --initiate")
@@ -107,9 +134,103 @@ class Libreswan(Foreign):
         self.run("whack --name postern --rekey-ipsec")
 
 
-@pytest.fixture(scope="module")
-def world(module_scratch):
-    with Libreswan(module_scratch) as made:
+class WithCertificates:
+    """Both ends have one of the same CA, of the kind KEYS; the other's is about THEM."""
+    KEYS, US, THEM = "rsa", "left.example.org", "right.example.org"
+
+    def make(self, scratch: pathlib.Path) -> None:
+        self.files = scratch / "pki"
+        self.files.mkdir(parents=True, exist_ok=True)
+        self.ca = pki.Authority("Foreign CA", kind=self.KEYS)
+        self.theirs = self.ca.issue("right", [self.THEM, THEIRS], self.KEYS)
+        self.ca_file = self.ca.write(self.files, "ca")[0]
+
+    def document(self, issuer: pki.Authority | None = None, **options) -> dict:
+        """`issuer`: of our own certificate, instead of the CA that the other trusts."""
+        certificate, key = (issuer or self.ca).issue("left", [self.US, OURS], self.KEYS).write(self.files, "strange" if issuer else "own")
+        profile = {"pki_trustpoints": ["TP"], "authentication": {"local": {"method": "signature"}, "remote": {"method": "signature"}}}
+        made = super().document(profile=profile, local_id=self.US, remote_id=self.THEM, **options)
+        made["pki"] = {"trustpoints": [{"name": "TP", "ca_certificates": [self.ca_file], "certificate": certificate, "key": {"file": key}}]}
+        return made
+
+    def unacceptable(self) -> dict:
+        return self.document(issuer=pki.Authority("Unknown CA", kind=self.KEYS))
+
+
+class LibreswanCertificates(WithCertificates, Libreswan):
+    def __init__(self, scratch):
+        self.make(scratch)
+        super().__init__(scratch)
+
+    def secrets(self) -> str:
+        return ""
+
+    def fill(self, root: pathlib.Path, keys: pathlib.Path, scratch: pathlib.Path) -> None:
+        super().fill(root, keys, scratch)
+        database = f"sql:{keys}"
+        self.nss(root, "certutil", "-A", "-d", database, "-n", "ca", "-t", "CT,,", "-i", self.ca_file)
+        archive = self.files / "theirs.p12"
+        archive.touch(mode=0o600)
+        archive.write_bytes(pkcs12.serialize_key_and_certificates(b"right", self.theirs.key, self.theirs.certificate, None, serialization.NoEncryption()))
+        self.nss(root, "pk12util", "-i", archive, "-d", database, "-W", "")
+
+    def ends(self) -> tuple[str, str, str]:
+        return "--rsasig", f"--id @{self.THEM} --cert right --sendcert always", f"--id @{self.US} --ca %same"
+
+
+class OpenIked(Foreign):
+    """Its child SAs live for half a minute: it rekeys by itself."""
+
+    def __init__(self, scratch):
+        root = foreign.unpacked("openiked")
+        start = ("mkdir -p /run/iked /var/run /var/empty /etc/iked/crls /etc/iked/pubkeys\n"
+                 f"{self.begun('passive')}\n"
+                 "for try in $(seq 100); do [ -S /var/run/iked.sock ] && break; sleep 0.2; done\n"
+                 "[ -S /var/run/iked.sock ]")
+        files = image(start + "\n")
+        foreign.add_programs(files, root, "usr/sbin/iked", "usr/sbin/ikectl")
+        foreign.add_library(files, root, "ossl-modules/legacy.so")
+        files.add_text('mode = "passive"\n'
+                       f'ikev2 "postern" $mode esp from {inside(2)} to {inside(1)} local {THEIRS} peer {OURS} '
+                       "ikesa enc aes-256 prf hmac-sha2-256 auth hmac-sha2-256 group modp2048 childsa enc aes-128-gcm "
+                       f"{self.ends()}\n", "etc/iked.conf", 0o600)
+        for directory in ("private", "ca", "certs"):
+            (files.root / "etc/iked" / directory).mkdir(parents=True)
+        self.fill(files.root / "etc/iked")
+        super().__init__(scratch, files)
+
+    @staticmethod
+    def begun(mode: str) -> str:
+        return f"iked -dv -D mode={mode} >>/tmp/daemon.log 2>&1 </dev/null & echo $! >/tmp/iked.pid"
+
+    def ends(self) -> str:
+        return f'srcid {THEIRS} dstid {OURS} lifetime 30 psk "{PSK}"'
+
+    def fill(self, directory: pathlib.Path) -> None:
+        """It has a key of its own also where it does not use it."""
+        key = pki.make_key("ecdsa256")
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        (directory / "private/local.key").write_bytes(pem)
+        (directory / "private/local.key").chmod(0o600)
+        (directory / "local.pub").write_bytes(public)
+
+    def initiate(self) -> None:
+        self.run("kill $(cat /tmp/iked.pid); while kill -0 $(cat /tmp/iked.pid); do sleep 0.1; done; " + self.begun("active"))
+
+    def end(self) -> None:
+        self.run("ikectl reset all")
+
+    def rekey_child(self) -> None:
+        """By itself, when most of the half minute is over."""
+
+
+WORLDS = {"libreswan": Libreswan, "libreswan, certificates": LibreswanCertificates, "openiked": OpenIked}
+
+
+@pytest.fixture(scope="module", params=WORLDS.values(), ids=WORLDS)
+def world(request, tmp_path_factory):
+    with request.param(tmp_path_factory.mktemp("foreign")) as made:
         yield made
 
 
@@ -140,7 +261,7 @@ def test_native_esp(world, by):
 
 def test_a_wrong_key_is_refused(world):
     """IKE-52: nothing comes up, and the diagnosis names the key."""
-    world.left.apply(ike_documents.gateway_document(1, flows=("map4",), ike=world.IKE, esp=world.ESP, psk="another one"))
+    world.left.apply(world.unacceptable())
     assert traffic.ping(world.hA, FAR, 3, source=NEAR) == 0
     wait_until(lambda: any("refused our authentication" in one["summary"] or "does not verify" in one["summary"]
                            for one in ike_documents.diagnosis(world.left)), 20, "the diagnosis")

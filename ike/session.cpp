@@ -29,15 +29,28 @@ SessionPhase phase_of(const State& state) {
 
 Octets critical_data(PayloadType type) { return {static_cast<std::byte>(type)}; }
 
+// The end of an IKE SA whose peer breaks the protocol; before it is up, the end of the attempt.
+void end(SessionCore& core, std::string why) {
+  if (!core.established()) {
+    Failure failure;
+    failure.kind = FailureKind::invalid_syntax;
+    failure.summary = why;
+    failure.remedy = "nothing to configure: report it to who makes the peer, with a capture";
+    core.attempt_failed(std::move(failure));
+  }
+  core.close_now(std::move(why), true);
+}
+
 // §2.21.3: what cannot be understood, though the peer certainly said it.
 void not_understood(SessionCore& core, const Header& header, const ParseFailure& why) {
-  core.tell(EventKind::message_ignored, text(header.exchange) + ": " + text(why));
-  if (header.response) return core.close_now("the peer's answer cannot be understood", true);
+  const std::string what = text(header.exchange) + ": " + text(why);
+  core.tell(EventKind::message_ignored, what);
+  if (header.response) return end(core, "the peer's answer cannot be understood: " + what);
   Message request{header, {}};
   if (why.error == ParseError::unsupported_critical)
     return core.refuse(request, NotifyType::unsupported_critical_payload, critical_data(why.payload));
   core.refuse(request, NotifyType::invalid_syntax);
-  core.close_now("the peer's request cannot be understood", true);
+  end(core, "the peer's request cannot be understood: " + what);
 }
 
 void dispatch_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
@@ -110,7 +123,7 @@ void on_next_request(SessionCore& core, const Header& header, Bytes datagram, co
   if (const auto broken = broken_rule(**request)) {
     core.tell(EventKind::message_ignored, *broken);
     core.refuse(**request, NotifyType::invalid_syntax);
-    return core.close_now("the peer broke the protocol: " + *broken, true);
+    return end(core, "the peer broke the protocol: " + *broken);
   }
   dispatch_request(core, **request, local, remote, now);
 }
@@ -155,7 +168,7 @@ void on_response(SessionCore& core, const Header& header, Bytes datagram, const 
   core.tell(EventKind::trace, fmt::format("got {} response {}", text(header.exchange), header.message_id));
   if (const auto broken = broken_rule(**response)) {
     core.tell(EventKind::message_ignored, *broken);
-    return core.close_now("the peer broke the protocol: " + *broken, true);
+    return end(core, "the peer broke the protocol: " + *broken);
   }
   dispatch_response(core, **response, now);
 }

@@ -357,6 +357,9 @@ TEST_CASE("hostile peer: what it may break in IKE_AUTH, and what that gets it") 
     ScriptedPeer peer;
     peer.exchange_init();
     check(peer, row, SessionPhase::init_answered);
+    if (row.outcome.lives || row.outcome.says != NotifyType::invalid_syntax) continue;
+    REQUIRE_FALSE(peer.lab.b.failures.empty());  // the diagnosis tells it
+    CHECK((peer.lab.b.failures.back().kind == FailureKind::invalid_syntax));
   }
 }
 

@@ -307,6 +307,27 @@ void convert_trustpoints_of(const json& in, const std::string& path, Ikev2Profil
   }
 }
 
+ClientConfiguration convert_configuration(const json& in, const std::string& path, Conversion& conversion) {
+  ClientConfiguration out;
+  const auto networks = [&](const char* key) {
+    std::vector<Prefix> all;
+    for (const json& member : list_of(in, key)) {
+      const std::string text = member, here = at("{}/{}/{}", path, key, all.size());
+      all.push_back(conversion.keep(parse_network(text), here, text));
+    }
+    return all;
+  };
+  out.pools = networks("pools");
+  out.subnets = networks("subnets");
+  for (const json& member : list_of(in, "dns")) {
+    const std::string text = member;
+    out.dns.push_back(conversion.keep(parse_address(text), at("{}/dns/{}", path, out.dns.size()), text));
+  }
+  out.banner = in.value("banner", std::string());
+  out.required = in.value("required", false);
+  return out;
+}
+
 Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd& dpd, Conversion& conversion) {
   Ikev2Profile out;
   const json& match = in["match"];
@@ -332,6 +353,8 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   out.lifetime_s = in.value("lifetime", out.lifetime_s);
   out.dpd = convert_dpd(in, dpd);
   out.force_encapsulation = in.value("nat_force_encap", false);
+  if (in.contains("configuration"))
+    out.configuration = convert_configuration(in["configuration"], path + "/configuration", conversion);
   return out;
 }
 

@@ -80,6 +80,16 @@ enum class AuthMethodWord : std::uint8_t { pre_share, rsa_sig, ecdsa_sig, signat
 [[nodiscard]] constexpr bool is_signature(AuthMethodWord method) { return method != AuthMethodWord::pre_share; }
 [[nodiscard]] const char* word(AuthMethodWord method);
 
+// What peers of a profile that ask are lent and told (RFC 7296 §2.19).
+struct ClientConfiguration {
+  std::vector<Prefix> pools;
+  std::vector<IpAddress> dns;
+  std::vector<Prefix> subnets;
+  std::string banner;
+  bool required = false;
+  bool operator==(const ClientConfiguration&) const = default;
+};
+
 struct Ikev2Profile {
   std::string name;
   std::vector<IdentityRule> match_remote;
@@ -95,6 +105,7 @@ struct Ikev2Profile {
   std::uint32_t lifetime_s = 86400;
   Dpd dpd;  // the section's default filled in
   bool force_encapsulation = false;
+  std::optional<ClientConfiguration> configuration;
   bool operator==(const Ikev2Profile&) const = default;
 };
 

@@ -107,6 +107,22 @@ json render_trustpoints_of(const Ikev2Profile& profile) {
   return out;
 }
 
+template <class T>
+json texts_of_client(const std::vector<T>& all) {
+  json out = json::array();
+  for (const T& one : all) out.push_back(one.text());
+  return out;
+}
+
+json render_configuration(const ClientConfiguration& in) {
+  json out = {{"pools", texts_of_client(in.pools)},
+              {"dns", texts_of_client(in.dns)},
+              {"subnets", texts_of_client(in.subnets)},
+              {"required", in.required}};
+  if (!in.banner.empty()) out["banner"] = in.banner;
+  return out;
+}
+
 json render_profile(const Ikev2Profile& profile) {
   json match = render_scope(profile.match);
   if (!profile.match_certificate.empty()) match["certificate"] = profile.match_certificate;
@@ -120,6 +136,7 @@ json render_profile(const Ikev2Profile& profile) {
               {"lifetime", profile.lifetime_s},
               {"dpd", render_dpd(profile.dpd)},
               {"nat_force_encap", profile.force_encapsulation}};
+  if (profile.configuration) out["configuration"] = render_configuration(*profile.configuration);
   if (profile.local_identity) out["identity_local"] = render_identity(*profile.local_identity);
   if (profile.keyring) out["keyring"] = *profile.keyring;
   if (profile.sign_trustpoint || !profile.verify_trustpoints.empty())

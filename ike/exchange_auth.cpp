@@ -122,6 +122,7 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload
   add_certificate_requests(core, {core.connection}, message);
   if (const Identity* const peer = sole_identity(connection)) message.add(PayloadType::id_responder, peer->payload());
   message.add(PayloadType::auth, std::move(proof.auth));
+  ask_for_configuration(core, message);
   for (const std::string& name : core.wanted) {
     const ChildPolicy* const policy = connection.child(name);
     if (policy == nullptr) continue;
@@ -188,7 +189,10 @@ void answer_auth_request(SessionCore& core, const Message& request, const InitAn
   established(core, now);
   note_auth_offer(core, request);
   offer_in_auth(core, reply);
-  answer_first_child(core, request, state, reply, now);
+  if (const auto refused = configure_peer(core, request, reply))
+    reply.add_notify(*refused);  // §2.19: the IKE SA stands, without a child
+  else
+    answer_first_child(core, request, state, reply, now);
   core.send_response(request, std::move(reply));
 }
 
@@ -214,6 +218,11 @@ void take_auth_response(SessionCore& core, const Message& response, Time now) {
   core.remote_identity = identity_of(*response.find<IdPayload>(PayloadType::id_responder));
   note_auth_offer(core, response);
   established(core, now);
+  if (auto configured = take_configuration(core, response); !configured) {
+    core.attempt_failed(std::move(configured.error()), state.child->policy.name);
+    core.setup.surroundings->free_spi(state.child->spi_in);
+    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  }
   const std::string first = state.child->policy.name;
   const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now);
   if (!made) core.attempt_failed(made.error(), first);

@@ -104,6 +104,8 @@ void hand_over(SessionCore& from, SessionCore& to, Time now) {
   to.tasks.insert(to.tasks.end(), from.tasks.begin(), from.tasks.end());
   std::erase_if(to.tasks, [](const Task& t) { return t.kind == TaskKind::rekey_ike || t.kind == TaskKind::probe; });
   to.wanted = std::exchange(from.wanted, {});
+  to.lent = std::exchange(from.lent, {});
+  to.assigned = std::exchange(from.assigned, {});
   from.tasks.clear();
   from.superseded = true;
   from.enter(Closing{now + from.setup.lifetimes.closing});

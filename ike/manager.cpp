@@ -16,6 +16,18 @@ Manager::Manager(Setup setup)
   surroundings_.next_child_id = [this] { return ChildId{++next_child_}; };
   surroundings_.trustpoint = setup_.trustpoint;
   surroundings_.flows = &temporary_;
+  surroundings_.lend_address = [this](const Prefix& pool, const std::string& owner, const auto& wanted) {
+    return pools_.take(pool, owner, wanted);
+  };
+  surroundings_.take_address_back = [this](const IpAddress& address, const std::string& owner) {
+    pools_.give_back(address, owner);
+  };
+  surroundings_.held_address = [this](const std::string& connection, Family family) -> std::optional<IpAddress> {
+    for (const Key key : sessions_of(connection))
+      for (const IpAddress& one : sessions_.at(key).session->assigned().addresses)
+        if (one.family() == family) return one;
+    return std::nullopt;
+  };
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);
   };
@@ -99,6 +111,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const AskPki& a) const { effects.ask(key, a); }
     void operator()(const Reauthenticate&) const { manager.reauthenticate(key, now); }
+    void operator()(const Reassigned& a) const { manager.reassign(a.interface); }
     void operator()(const Event& a) const {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
       if (Entry* const entry = manager.find(key); entry != nullptr && a.kind == EventKind::peer_silent)
@@ -130,6 +143,16 @@ void Manager::do_add(AddSession& successor, Time now) {
   for (const ChildView& child : entry.session->view(now).children)
     if (const auto known = children_.find(child.id); known != children_.end()) known->second.session = key;
   settle(key, now);
+}
+
+// The newest IKE SA that was lent addresses for it has the last word.
+void Manager::reassign(const std::string& interface) {
+  const Entry* newest = nullptr;
+  for (const auto& [key, entry] : sessions_)
+    if (entry.session->assigned().interface == interface && (newest == nullptr || newest->number < entry.number))
+      newest = &entry;
+  setup_.effects->assign(interface,
+                         newest == nullptr ? std::vector<IpAddress>() : newest->session->assigned().addresses);
 }
 
 void Manager::do_closed(Key key, const Closed& closed, Time now) {

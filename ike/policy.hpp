@@ -10,6 +10,7 @@
 
 #include "base/net_types.hpp"
 #include "base/secret.hpp"
+#include "ike/client_configuration.hpp"
 #include "ike/identity.hpp"
 #include "ike/negotiate.hpp"
 #include "ike/protocol_options.hpp"
@@ -69,6 +70,8 @@ struct ChildPolicy {
   std::string base;            // derived: the name of the child that it was derived from
   std::uint32_t rank = 0;      // CM-05: place of this peer among those of the flow
   bool default_first = false;  // CM-07: the peer of rank 0 comes back after an idle time or a clear
+  // A tunnel's: the peer is asked for an address of each family here, and may lend one of these networks.
+  std::vector<Prefix> ask;
   ChildPlace place;
   bool operator==(const ChildPolicy&) const = default;
 };
@@ -116,6 +119,7 @@ struct Connection {
   std::uint32_t nat_keepalive_s = 20;
   bool force_encapsulation = false;  // IKE-41
   ProtocolOptions options;
+  ClientConfiguration configuration;
   std::vector<ChildPolicy> children;
   // A template: `remote` is unspecified, and these are the keys of the peers that it stands for, in order.
   std::vector<PeerKey> peer_keys;

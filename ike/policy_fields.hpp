@@ -16,7 +16,7 @@ concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
 concept HasFields =
     IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal, Identity, Dpd,
-            ProtocolOptions, ChildPolicy, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
+            ProtocolOptions, ClientConfiguration, ChildPolicy, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
@@ -93,6 +93,15 @@ void fields(Codec& codec, T& dpd) {
   codec("retry_s", dpd.retry_s);
 }
 
+template <class Codec, IsOneOf<ClientConfiguration> T>
+void fields(Codec& codec, T& configuration) {
+  codec("pools", configuration.pools);
+  codec("dns", configuration.dns);
+  codec("subnets", configuration.subnets);
+  codec("banner", configuration.banner);
+  codec("required", configuration.required);
+}
+
 template <class Codec, IsOneOf<ProtocolOptions> T>
 void fields(Codec& codec, T& options) {
   codec("fragment_mtu", options.fragment_mtu);
@@ -129,6 +138,7 @@ void fields(Codec& codec, T& child) {
   codec("base", child.base);
   codec("rank", child.rank);
   codec("default_first", child.default_first);
+  codec("ask", child.ask);
   codec("place", child.place);
 }
 
@@ -165,6 +175,7 @@ void fields(Codec& codec, T& connection) {
   codec("nat_keepalive_s", connection.nat_keepalive_s);
   codec("force_encapsulation", connection.force_encapsulation);
   codec("options", connection.options);
+  codec("configuration", connection.configuration);
   codec("children", connection.children);
   codec("peer_keys", connection.peer_keys);
   codec("template_name", connection.template_name);

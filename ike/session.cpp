@@ -361,6 +361,8 @@ std::uint64_t Session::peer_spi() const { return core_->initiator ? core_->spi_r
 SessionPhase Session::phase() const { return phase_of(core_->state()); }
 const std::shared_ptr<const Connection>& Session::connection() const { return core_->connection; }
 
+const AssignedConfiguration& Session::assigned() const { return core_->assigned; }
+
 SessionView Session::view(Time now) const {
   const SessionCore& core = *core_;
   SessionView out;
@@ -378,6 +380,8 @@ SessionView Session::view(Time now) const {
   out.remote_subject = core.remote_subject;
   out.nat_local = core.nat_local;
   out.nat_remote = core.nat_remote;
+  out.lent = core.lent;
+  out.assigned = core.assigned;
   out.fragmentation = core.fragment_mtu != 0;
   out.mobike = core.mobike;
   out.window = core.window_out;

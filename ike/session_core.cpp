@@ -153,6 +153,8 @@ void SessionCore::refuse(const Message& to, NotifyType why, Octets data) {
 void SessionCore::close_now(std::string why, bool retry) {
   if (in<Gone>() != nullptr) return;
   drop_children(why, false);
+  give_addresses_back(*this);
+  drop_configuration(*this);
   if (auto* const attempt = std::get_if<ChildAttempt>(&pending)) setup.surroundings->free_spi(attempt->spi_in);
   if (auto* const auth = in<AuthSent>(); auth != nullptr && auth->child)
     setup.surroundings->free_spi(auth->child->spi_in);

@@ -175,6 +175,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
   bool mobike = false;                          // RFC 4555
 
+  std::vector<IpAddress> lent;     // to the peer, of our pools: one of each family
+  AssignedConfiguration assigned;  // by the peer
   std::list<Child> children;
   Time last_heard, last_sent, oldest_unanswered_traffic;
   bool traffic_unanswered = false;
@@ -276,6 +278,19 @@ void offer_in_init(Message& message, const ProtocolOptions& options);
 void note_init_offer(SessionCore& core, const Message& message, const ProtocolOptions& options);
 void offer_in_auth(const SessionCore& core, Message& message);
 void note_auth_offer(SessionCore& core, const Message& message);
+
+// configuration.cpp: RFC 7296 §2.19. What the peer asks for in IKE_AUTH, into `reply`; or why it gets no child.
+[[nodiscard]] std::optional<NotifyType> configure_peer(SessionCore& core, const Message& request, Message& reply);
+void give_addresses_back(SessionCore& core);
+// Of a peer that was lent addresses, what is about those.
+[[nodiscard]] std::vector<Selector> within_lent(const SessionCore& core, std::span<const Selector> offered);
+// The initiator's question, where a tunnel wants an address; what the answer says of it. Error: it is not what we need.
+void ask_for_configuration(const SessionCore& core, Message& request);
+[[nodiscard]] Result<void, Failure> take_configuration(SessionCore& core, const Message& response);
+// The addresses go with the last IKE SA that has them.
+void drop_configuration(SessionCore& core);
+// In an INFORMATIONAL exchange.
+void answer_configuration(const Message& request, Message& reply);
 
 // mobike.cpp: RFC 4555 §3.5, §3.7, §3.8: what an INFORMATIONAL request from there asks for, and its answer.
 // False: it is refused.

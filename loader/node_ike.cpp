@@ -48,7 +48,7 @@ void Node::bring_ike() {
 // What IKE may have: its two ports, in the front-door VRFs that the document's interfaces are in, while something is to
 // be negotiated (IKE-01); and its channel to the worker.
 BrokerGrant Node::grant_for_ike() const {
-  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true, true};
+  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true, true, true};
   if (!plan_.negotiates) return grant;
   grant.udp_ports = {500, 4500};
   grant.vrfs = {0};
@@ -64,7 +64,10 @@ std::unique_ptr<Broker> Node::broker_for_ike(Fd socket) {
       refuse,
       refuse,
       [this] { return worker_channel_for_ike(); },
-      [this] { return pki_channel_for_ike(); }};
+      [this] { return pki_channel_for_ike(); },
+      [this](const std::string& name, Family family, const std::optional<IpAddress>& address) {
+        return lend_address(name, family, address);
+      }};
   return std::make_unique<Broker>(std::move(socket), grant_for_ike(), std::move(openers));
 }
 
@@ -116,6 +119,40 @@ Result<void> Node::hand_policy_over() {
     return fail(answer->value("error", nlohmann::json::object()).value("message", std::string("refused")));
   told_generation_ = policy_->generation;
   spdlog::info("postern-ike has policy {}: {} connections", told_generation_, policy_->connections.size());
+  return {};
+}
+
+// --- addresses that peers lend to tunnels (config: negotiated_addresses)
+
+// What the document still allows it to have.
+std::vector<Prefix> Node::lent_addresses(const config::Tunnel& tunnel) const {
+  std::vector<Prefix> out;
+  const auto lent = state_.lent.find(tunnel.device());
+  if (lent == state_.lent.end()) return out;
+  for (const std::string& text : lent->second)
+    if (const auto one = Prefix::parse(text); one && config::may_be_lent(tunnel, one->address)) out.push_back(*one);
+  return out;
+}
+
+// postern-ike has checked it against the same list; but it is postern-ike that reads what peers send.
+Result<void> Node::lend_address(const std::string& name, Family family, const std::optional<IpAddress>& address) {
+  const auto tunnel = std::ranges::find(document_.tunnels, name, &config::Tunnel::device);
+  if (tunnel == document_.tunnels.end() || tunnel->negotiated_addresses.empty())
+    return fail("broker: no tunnel that is lent addresses", EPERM);
+  if (address && !config::may_be_lent(*tunnel, *address)) return fail("broker: not an address for " + name, EPERM);
+  std::vector<std::string>& lent = state_.lent[name];
+  std::erase_if(lent, [&](const std::string& text) {
+    const auto one = Prefix::parse(text);
+    return !one || one->address.family() == family;
+  });
+  if (address) lent.push_back(Prefix::host(*address).text());
+  std::vector<Prefix> wanted = lent_addresses(*tunnel);
+  for (const Prefix& one : wanted) POSTERN_CHECK(devices_->ensure_address(name, one, state_.made));
+  wanted.insert(wanted.end(), tunnel->addresses.begin(), tunnel->addresses.end());
+  POSTERN_CHECK(devices_->keep_only_addresses(name, wanted, state_.made));
+  if (lent.empty()) state_.lent.erase(name);
+  spdlog::info("{}: {}", name, address ? "the peer lends us " + address->text() : "what the peer had lent is gone");
+  save_state();
   return {};
 }
 

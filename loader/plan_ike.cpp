@@ -189,6 +189,8 @@ class IkePlanner {
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
     out.force_encapsulation = profile.force_encapsulation;
     out.options = options_of(document_.ikev2.options);
+    if (const auto& told = profile.configuration)
+      out.configuration = {told->pools, told->dns, told->subnets, told->banner, told->required};
     set_proposals(out, ends);
     return out;
   }
@@ -467,6 +469,7 @@ class IkePlanner {
     for (const Family family : {Family::v4, Family::v6})
       if (family == Family::v4 ? tunnel.carries_v4 : tunnel.carries_v6) one.local.push_back(selector_of_any(family));
     one.remote = one.local;
+    one.ask = tunnel.negotiated_addresses;
     one.place.flow = flow->id;
     one.place.deliver = DeliverTo::tunnel;
     one.place.ifindex = device->ifindex;

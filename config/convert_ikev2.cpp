@@ -393,6 +393,7 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
   out.options.window = in.value("window", out.options.window);
   out.options.max_selectors = in.value("max_selectors", out.options.max_selectors);
   out.options.mobike = in.value("mobike", out.options.mobike);
+  out.options.crash_detection = in.value("quick_crash_detection", out.options.crash_detection);
   out.dpd = convert_dpd(in, {});
   for (const json& proposal : list_of(in, "proposals"))
     out.proposals.push_back(

@@ -115,6 +115,7 @@ struct Ikev2Options {
   std::uint16_t window = 5;
   std::uint16_t max_selectors = 16;
   bool mobike = true;
+  bool crash_detection = true;
   bool operator==(const Ikev2Options&) const = default;
 };
 

@@ -185,6 +185,7 @@ json render_ikev2(const Ikev2& ikev2) {
           {"window", ikev2.options.window},
           {"max_selectors", ikev2.options.max_selectors},
           {"mobike", ikev2.options.mobike},
+          {"quick_crash_detection", ikev2.options.crash_detection},
           {"dpd", render_dpd(ikev2.dpd)},
           {"proposals", list(ikev2.proposals, &render_proposal)},
           {"policies", list(ikev2.policies, &render_policy)},

@@ -160,6 +160,7 @@ void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
         core, {chosen->suite, ByteReader(chosen->peer_spi).u64(), *spi, nonce_i->data, *nonce_r, &shared, false}, now);
   }();
   if (!made) return core.refuse(request, NotifyType::invalid_syntax);
+  add_crash_token(**made, reply);
   core.send_response(request, std::move(reply));
   core.emit(AddSession{Session::of(*made)});
   auto* const own = std::get_if<IkeAttempt>(&core.pending);
@@ -182,6 +183,9 @@ void on_rekey_ike_response(SessionCore& core, const Message& response, Time now)
     return try_again(core, core.jittered(retry_wait, 0.8, 1.2), now);
   }
   core.emit(AddSession{Session::of(*made)});
+  note_crash_token(**made, response);
+  // RFC 6290 §4.3: our request came before the responder's SPI, and so before our token.
+  if (gives_crash_tokens(**made)) (*made)->add_task({TaskKind::tell_token, {}, {}, now, 0});
   const Octets& nonce_r = response.find<NoncePayload>(PayloadType::nonce)->data;
   // §2.8.2: of two new IKE SAs the one with the lowest nonce is closed by its initiator; the other side's initiator
   // closes the old one.

@@ -7,7 +7,11 @@ namespace postern::ike {
 // Child ids go on into the data plane as the SAs' cookie, where those of an earlier life may still be: a life begins at
 // a random number.
 Manager::Manager(Setup setup)
-    : setup_(std::move(setup)), spis_(setup_.random), temporary_(setup_.random), cookies_(setup_.random) {
+    : setup_(std::move(setup)),
+      spis_(setup_.random),
+      temporary_(setup_.random),
+      cookies_(setup_.random),
+      crash_tokens_(setup_.random) {
   std::array<std::byte, 4> start{};
   if (setup_.random(start)) next_child_ = std::uint64_t{load_be32(start.data())} << 32;
   surroundings_.random = setup_.random;
@@ -27,6 +31,9 @@ Manager::Manager(Setup setup)
       for (const IpAddress& one : sessions_.at(key).session->assigned().addresses)
         if (one.family() == family) return one;
     return std::nullopt;
+  };
+  surroundings_.crash_token = [this](std::uint64_t spi_i, std::uint64_t spi_r) {
+    return crash_tokens_.token(spi_i, spi_r);
   };
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);

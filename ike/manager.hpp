@@ -19,6 +19,7 @@
 #include "base/clock.hpp"
 #include "ike/address_pool.hpp"
 #include "ike/cookie.hpp"
+#include "ike/crash_token.hpp"
 #include "ike/policy.hpp"
 #include "ike/rate.hpp"
 #include "ike/session.hpp"
@@ -196,6 +197,7 @@ class Manager {
   void refuse_stranger(const Datagram& datagram, const Header& header, Time now);
   void refuse_version(const Datagram& datagram, Time now);
   void answer_unknown_spi(const Datagram& datagram, const Header& header, Time now);
+  void show_crash_tokens(const Datagram& datagram, const Header& header, Message& answer);
   void answer(const Datagram& datagram, const Message& message);
   void ignored(const Datagram& datagram, std::string why);
 
@@ -261,6 +263,7 @@ class Manager {
   TemporaryFlows temporary_;
   CookieJar cookies_;
   AddressPools pools_;
+  CrashTokens crash_tokens_;
   std::uint64_t next_child_ = 0;
   std::uint32_t next_number_ = 1;
 

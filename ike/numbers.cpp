@@ -94,6 +94,7 @@ constexpr Name<NotifyType> notifies[] = {
     {NotifyType::cookie2, "COOKIE2"},
     {NotifyType::no_nats_allowed, "NO_NATS_ALLOWED"},
     {NotifyType::childless_ikev2_supported, "CHILDLESS_IKEV2_SUPPORTED"},
+    {NotifyType::quick_crash_detection, "QUICK_CRASH_DETECTION"},
     {NotifyType::fragmentation_supported, "IKEV2_FRAGMENTATION_SUPPORTED"},
     {NotifyType::signature_hash_algorithms, "SIGNATURE_HASH_ALGORITHMS"},
 };

@@ -112,6 +112,7 @@ enum class NotifyType : std::uint16_t {
   cookie2 = 16401,
   no_nats_allowed = 16402,
   childless_ikev2_supported = 16418,
+  quick_crash_detection = 16419,
   fragmentation_supported = 16430,
   signature_hash_algorithms = 16431,
 };

@@ -148,6 +148,8 @@ struct Policy {
   std::uint64_t generation = 0;
   std::vector<std::shared_ptr<const Connection>> connections;
   std::vector<std::uint32_t> manual_spis;  // inbound SPIs of manual SAs: never allocated (MAN-14)
+  // Of this node alone, and the same in each of its lives; empty: it has none (ike/crash_token.hpp).
+  Secret node_key;
   std::vector<IkeProposal> proposals;
   std::vector<PolicyRow> policies;
   std::vector<ProfileRow> profiles;

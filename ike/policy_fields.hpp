@@ -108,6 +108,7 @@ void fields(Codec& codec, T& options) {
   codec("window", options.window);
   codec("max_selectors", options.max_selectors);
   codec("mobike", options.mobike);
+  codec("crash_detection", options.crash_detection);
 }
 
 template <class Codec, IsOneOf<ChildPolicy> T>
@@ -206,6 +207,7 @@ void fields(Codec& codec, T& policy) {
   codec("generation", policy.generation);
   codec("connections", policy.connections);
   codec("manual_spis", policy.manual_spis);
+  codec("node_key", policy.node_key);
   codec("proposals", policy.proposals);
   codec("policies", policy.policies);
   codec("profiles", policy.profiles);

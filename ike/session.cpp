@@ -145,7 +145,7 @@ void on_request(SessionCore& core, const Header& header, Bytes datagram, const E
 void on_response(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& remote, Time now) {
   if (!core.outstanding || header.message_id != core.outstanding->message_id) return;
   const auto response = receive(core, core.responses_in, datagram);
-  if (!response) return;
+  if (!response) return on_unprotected_answer(core, datagram);
   core.last_heard = now;
   core.traffic_unanswered = false;
   core.outstanding.reset();

@@ -12,6 +12,7 @@
 // exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
 // extensions.cpp         what else both ends agree on        mobike.cpp                 a peer that moves
+// crash_detection.cpp    a peer that lost its IKE SA
 #pragma once
 
 #include <cstdint>
@@ -51,6 +52,8 @@ struct Surroundings {
   std::function<void(const IpAddress& address, const std::string& owner)> take_address_back;
   // What another IKE SA of the connection has been lent: asked for again, so that its successor has the same.
   std::function<std::optional<IpAddress>(const std::string& connection, Family family)> held_address;
+  // Our token for an IKE SA (ike/crash_token.hpp). Left out: peers get none.
+  std::function<std::optional<Octets>(std::uint64_t spi_i, std::uint64_t spi_r)> crash_token;
 };
 
 enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_sent, established, closing, closed };

@@ -189,6 +189,7 @@ void SessionCore::run_tasks(Time now) {
       case TaskKind::rekey_ike: start_rekey_ike(*this, now); break;
       case TaskKind::delete_ike: start_delete_ike(*this, now); break;
       case TaskKind::probe: start_probe(*this, now); break;
+      case TaskKind::tell_token: start_tell_token(*this, now); break;
     }
   }
 }

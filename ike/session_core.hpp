@@ -87,7 +87,7 @@ struct EarlyRequest {
   Endpoint local, remote;
 };
 
-enum class TaskKind : std::uint8_t { make_child, rekey_child, delete_child, rekey_ike, delete_ike, probe };
+enum class TaskKind : std::uint8_t { make_child, rekey_child, delete_child, rekey_ike, delete_ike, probe, tell_token };
 struct Task {
   TaskKind kind{};
   std::string name;  // make_child
@@ -174,6 +174,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::uint16_t fragment_mtu = 0;  // RFC 7383: fragments leave in IP packets of so many bytes; 0: not agreed
   std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
   bool mobike = false;                          // RFC 4555
+
+  Secret peer_token;  // RFC 6290: who shows it has lost this IKE SA
 
   std::vector<IpAddress> lent;     // to the peer, of our pools: one of each family
   AssignedConfiguration assigned;  // by the peer
@@ -296,6 +298,15 @@ void answer_configuration(const Message& request, Message& reply);
 // False: it is refused.
 [[nodiscard]] bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local,
                                  const Endpoint& remote, Message& reply);
+
+// crash_detection.cpp: RFC 6290. Our token for this IKE SA goes with what authenticates us, or makes its successor.
+[[nodiscard]] bool gives_crash_tokens(const SessionCore& core);
+void add_crash_token(const SessionCore& core, Message& message);
+// The peer's, from a message that is protected: it takes the place of one before (§4.4).
+void note_crash_token(SessionCore& core, const Message& message);
+void start_tell_token(SessionCore& core, Time now);
+// §4.5: an answer that nobody protected. It ends the IKE SA when it shows the peer's token, and else changes nothing.
+void on_unprotected_answer(SessionCore& core, Bytes datagram);
 
 // session_timers.cpp
 void run_timers(SessionCore& core, Time now);

@@ -1,5 +1,7 @@
 // postern-ike's side of a node: adopt or start it, give it what it may have, replace it when it dies.
 #include <algorithm>
+#include <fstream>
+#include <string>
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,6 +22,15 @@ std::uint64_t next_generation(std::uint64_t last) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::max(last + 1,
                   static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count()));
+}
+
+// What tokens of crash detection rest on (ike/crash_token.hpp): the machine's id, which systemd wants to be kept from
+// the network, and never used but through a hash; beside the node's name, because nodes of one machine are strangers.
+Secret node_key(const std::string& name) {
+  std::ifstream file("/etc/machine-id");
+  std::string id;
+  if (!std::getline(file, id) || id.empty()) return {};
+  return Secret::copy_of(as_bytes(id + " " + name));
 }
 
 }  // namespace
@@ -93,6 +104,7 @@ void Node::ike_lost() {
 // --- policy
 
 void Node::set_policy(ike::Policy policy) {
+  policy.node_key = node_key(paths_.name);
   if (policy_ && same_policy(*policy_, policy)) return;
   policy.generation = next_generation(policy_ ? policy_->generation : 0);
   policy_ = std::move(policy);

@@ -62,7 +62,7 @@ ike::EspProposal esp_proposal_of(const config::TransformSet& set, bool extended)
 }
 
 ike::ProtocolOptions options_of(const config::Ikev2Options& in) {
-  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike};
+  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike, in.crash_detection};
 }
 
 ike::Initiate initiate_of(config::Initiate in) {
@@ -495,7 +495,7 @@ Result<IkePlan> plan_ike(const config::Document& document, const Facts& facts, c
 
 bool same_policy(const ike::Policy& a, const ike::Policy& b) {
   return std::ranges::equal(a.connections, b.connections, [](const auto& x, const auto& y) { return *x == *y; }) &&
-         a.manual_spis == b.manual_spis && a.proposals == b.proposals && a.policies == b.policies &&
+         a.manual_spis == b.manual_spis && a.node_key == b.node_key && a.proposals == b.proposals && a.policies == b.policies &&
          a.profiles == b.profiles;
 }
 

@@ -112,6 +112,7 @@ struct Node {
   std::mt19937_64 numbers;
   std::unique_ptr<Manager> manager;
   std::uint64_t generation = 0;
+  Secret key;  // the node's, of its policies
 
   Node(std::size_t index, std::deque<Packet>& wire, ManagerLimits limits) : world(index, wire), numbers(index + 77) {
     restart(limits);
@@ -130,6 +131,7 @@ struct Node {
   void policy(std::vector<Connection> connections, Time now) {
     auto policy = std::make_shared<Policy>();
     policy->generation = ++generation;
+    policy->node_key = key;
     for (Connection& one : connections)
       policy->connections.push_back(std::make_shared<const Connection>(std::move(one)));
     manager->set_policy(std::move(policy), now);

@@ -328,6 +328,12 @@ ClientConfiguration convert_configuration(const json& in, const std::string& pat
   return out;
 }
 
+Childless childless_of(const std::string& text) {
+  for (const Childless one : {Childless::never, Childless::prefer, Childless::force})
+    if (text == word(one)) return one;
+  return Childless::allow;
+}
+
 Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd& dpd, Conversion& conversion) {
   Ikev2Profile out;
   const json& match = in["match"];
@@ -353,6 +359,7 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   out.lifetime_s = in.value("lifetime", out.lifetime_s);
   out.dpd = convert_dpd(in, dpd);
   out.force_encapsulation = in.value("nat_force_encap", false);
+  out.childless = childless_of(in.value("childless", "allow"));
   if (in.contains("configuration"))
     out.configuration = convert_configuration(in["configuration"], path + "/configuration", conversion);
   return out;
@@ -367,6 +374,16 @@ Keyring convert_keyring(const json& in, const std::string& path, Conversion& con
 }
 
 }  // namespace
+
+const char* word(Childless childless) {
+  switch (childless) {
+    case Childless::never: return "never";
+    case Childless::allow: return "allow";
+    case Childless::prefer: return "prefer";
+    case Childless::force: break;
+  }
+  return "force";
+}
 
 const char* word(AuthMethodWord method) {
   for (const auto& [name, one] : method_words)

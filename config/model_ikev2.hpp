@@ -90,6 +90,10 @@ struct ClientConfiguration {
   bool operator==(const ClientConfiguration&) const = default;
 };
 
+// RFC 6023: whether the IKE SA comes alone, as strongSwan's words are.
+enum class Childless : std::uint8_t { never, allow, prefer, force };
+[[nodiscard]] const char* word(Childless childless);
+
 struct Ikev2Profile {
   std::string name;
   std::vector<IdentityRule> match_remote;
@@ -105,6 +109,7 @@ struct Ikev2Profile {
   std::uint32_t lifetime_s = 86400;
   Dpd dpd;  // the section's default filled in
   bool force_encapsulation = false;
+  Childless childless = Childless::allow;
   std::optional<ClientConfiguration> configuration;
   bool operator==(const Ikev2Profile&) const = default;
 };

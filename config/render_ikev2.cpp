@@ -135,7 +135,8 @@ json render_profile(const Ikev2Profile& profile) {
                 {"remote", render_side(profile.remote_method, profile.remote_key)}}},
               {"lifetime", profile.lifetime_s},
               {"dpd", render_dpd(profile.dpd)},
-              {"nat_force_encap", profile.force_encapsulation}};
+              {"nat_force_encap", profile.force_encapsulation},
+              {"childless", word(profile.childless)}};
   if (profile.configuration) out["configuration"] = render_configuration(*profile.configuration);
   if (profile.local_identity) out["identity_local"] = render_identity(*profile.local_identity);
   if (profile.keyring) out["keyring"] = *profile.keyring;

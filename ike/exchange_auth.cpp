@@ -123,6 +123,10 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload
   if (const Identity* const peer = sole_identity(connection)) message.add(PayloadType::id_responder, peer->payload());
   message.add(PayloadType::auth, std::move(proof.auth));
   ask_for_configuration(core, message);
+  if (core.childless) {
+    offer_in_auth(core, message);
+    return message;
+  }
   for (const std::string& name : core.wanted) {
     const ChildPolicy* const policy = connection.child(name);
     if (policy == nullptr) continue;
@@ -157,6 +161,8 @@ void start_lifetimes(SessionCore& core, Time now) {
   core.enter(Established{now, now + core.rekey_after(whole, core.initiator), now + whole});
 }
 
+bool brings_child(const Message& request) { return request.find<SaPayload>(PayloadType::sa) != nullptr; }
+
 // The first child, which the request to authenticate brings along; without its payloads there is none (RFC 6023).
 void answer_first_child(SessionCore& core, const Message& request, const InitAnswered& state, Message& reply,
                         Time now) {
@@ -189,8 +195,11 @@ void answer_auth_request(SessionCore& core, const Message& request, const InitAn
   established(core, now);
   note_auth_offer(core, request);
   offer_in_auth(core, reply);
+  const bool forced = core.connection->childless == Childless::force && brings_child(request);
   if (const auto refused = configure_peer(core, request, reply))
     reply.add_notify(*refused);  // §2.19: the IKE SA stands, without a child
+  else if (forced)
+    reply.add_notify(NotifyType::no_additional_sas);
   else
     answer_first_child(core, request, state, reply, now);
   core.send_response(request, std::move(reply));
@@ -201,6 +210,10 @@ void on_peer_checked(SessionCore& core, const std::shared_ptr<const Message>& re
   if (!fitting) return refuse_authentication(core, *request, std::move(fitting.error()));
   core.connection = *std::ranges::max_element(*fitting, {}, [&](const auto& one) { return fit(*one, *request); });
   core.remote_identity = identity_of(*request->find<IdPayload>(PayloadType::id_initiator));
+  if (core.connection->childless == Childless::never && !brings_child(*request)) {  // RFC 6023 §4: as if we knew it not
+    core.refuse(*request, NotifyType::invalid_syntax);
+    return core.close_now("the peer wants an IKE SA without a child", false);
+  }
   const auto own = own_identity(core, *core.connection);
   if (!own) return refuse_authentication(core, *request, no_identity(own.error()));
   prove(
@@ -219,13 +232,24 @@ void take_auth_response(SessionCore& core, const Message& response, Time now) {
   note_auth_offer(core, response);
   established(core, now);
   if (auto configured = take_configuration(core, response); !configured) {
-    core.attempt_failed(std::move(configured.error()), state.child->policy.name);
-    core.setup.surroundings->free_spi(state.child->spi_in);
+    core.attempt_failed(std::move(configured.error()), state.child ? std::string_view(state.child->policy.name) : "");
+    if (state.child) core.setup.surroundings->free_spi(state.child->spi_in);
     return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
   }
-  const std::string first = state.child->policy.name;
-  const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now);
-  if (!made) core.attempt_failed(made.error(), first);
+  if (!state.child && brings_child(response)) {
+    core.attempt_failed({FailureKind::invalid_syntax,
+                         "the peer's answer holds a child SA that nobody asked for",
+                         {},
+                         {},
+                         {},
+                         "look at the peer's log",
+                         true});
+    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  }
+  const std::string first = state.child ? state.child->policy.name : std::string();
+  if (state.child)
+    if (const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now); !made)
+      core.attempt_failed(made.error(), first);
   for (const std::string& name : core.wanted)
     if (name != first) core.add_task({TaskKind::make_child, name, {}, now, 0});
 }

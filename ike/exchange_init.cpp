@@ -97,6 +97,16 @@ Failure init_refused(const SessionCore& core, const InitSent& state, const Notif
   return out;
 }
 
+Failure not_childless() {
+  return {FailureKind::refused,
+          "the peer does not make IKE SAs without a child, which the profile demands",
+          {},
+          {},
+          {},
+          "`childless` prefer or allow in the IKEv2 profile, or childless = allow at the peer",
+          true};
+}
+
 void refused(SessionCore& core, const NotifyPayload& error, Time now) {
   auto& state = *core.in<InitSent>();
   if (auto dh = wanted_exchange(error, groups_of(core.connection->proposals), state.dh.group(), state.rounds,
@@ -205,7 +215,8 @@ Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagr
   const ProtocolOptions options = common_options(between);
   note_init_offer(core, request, options);
   if (core.fragment_mtu != 0) offer_in_init(reply, options);
-  reply.add_notify(NotifyType::childless_ikev2_supported);  // RFC 6023 §3
+  if (std::ranges::any_of(between, [](const auto& one) { return one->childless != Childless::never; }))
+    reply.add_notify(NotifyType::childless_ikev2_supported);  // RFC 6023 §3
   const Octets response = encode_message(reply);
   core.next_expected = 1;
   core.answered = {{0, octets(datagram), {response}}};
@@ -260,6 +271,12 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   if (!keys) return core.close_now(keys.error().message(), false);
   if (const auto used = core.use_keys(chosen->suite, std::move(*keys)); !used)
     return core.close_now(used.error().message(), false);
+  core.childless = core.connection->childless >= Childless::prefer &&
+                   response->notify(NotifyType::childless_ikev2_supported) != nullptr;
+  if (core.connection->childless == Childless::force && !core.childless) {
+    core.attempt_failed(not_childless());
+    return core.close_now("the peer does not make IKE SAs without a child", true);
+  }
   note_signature_hashes(core, *response);
   const NatSeen nat = detect_nat(core, *response, core.local, core.remote);
   note_init_offer(core, *response, core.connection->options);

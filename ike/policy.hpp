@@ -87,6 +87,9 @@ struct Dpd {
 enum class AuthKind : std::uint8_t { psk, rsa, ecdsa, signature };
 [[nodiscard]] constexpr bool is_signature(AuthKind kind) { return kind != AuthKind::psk; }
 
+// RFC 6023: whether an IKE SA comes without a child. `allow`: the peer may begin so; `prefer`: we do where it can.
+enum class Childless : std::uint8_t { never, allow, prefer, force };
+
 // DM-13: the key of peers whose address is not known beforehand.
 struct PeerKey {
   Prefix remote;
@@ -118,6 +121,7 @@ struct Connection {
   Dpd dpd;
   std::uint32_t nat_keepalive_s = 20;
   bool force_encapsulation = false;  // IKE-41
+  Childless childless = Childless::allow;
   ProtocolOptions options;
   ClientConfiguration configuration;
   std::vector<ChildPolicy> children;

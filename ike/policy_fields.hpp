@@ -175,6 +175,7 @@ void fields(Codec& codec, T& connection) {
   codec("dpd", connection.dpd);
   codec("nat_keepalive_s", connection.nat_keepalive_s);
   codec("force_encapsulation", connection.force_encapsulation);
+  codec("childless", connection.childless);
   codec("options", connection.options);
   codec("configuration", connection.configuration);
   codec("children", connection.children);
@@ -248,6 +249,15 @@ constexpr bool known(Initiate value) {
   switch (value) {
     case Initiate::on_traffic:
     case Initiate::always: return true;
+  }
+  return false;
+}
+constexpr bool known(Childless value) {
+  switch (value) {
+    case Childless::never:
+    case Childless::allow:
+    case Childless::prefer:
+    case Childless::force: return true;
   }
   return false;
 }

@@ -174,6 +174,7 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::uint16_t fragment_mtu = 0;  // RFC 7383: fragments leave in IP packets of so many bytes; 0: not agreed
   std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
   bool mobike = false;                          // RFC 4555
+  bool childless = false;                       // RFC 6023: IKE_AUTH is without a child, initiator
 
   Secret peer_token;  // RFC 6290: who shows it has lost this IKE SA
 

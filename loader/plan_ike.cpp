@@ -49,6 +49,16 @@ ike::AuthKind auth_of(config::AuthMethodWord method) {
   return ike::AuthKind::psk;
 }
 
+ike::Childless childless_of(config::Childless in) {
+  switch (in) {
+    case config::Childless::never: return ike::Childless::never;
+    case config::Childless::prefer: return ike::Childless::prefer;
+    case config::Childless::force: return ike::Childless::force;
+    case config::Childless::allow: break;
+  }
+  return ike::Childless::allow;
+}
+
 ike::Dpd dpd_of(const config::Dpd& in) {
   const auto mode = in.mode == config::DpdMode::periodic    ? ike::DpdMode::periodic
                     : in.mode == config::DpdMode::on_demand ? ike::DpdMode::on_demand
@@ -188,6 +198,7 @@ class IkePlanner {
     out.dpd = dpd_of(profile.dpd);
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
     out.force_encapsulation = profile.force_encapsulation;
+    out.childless = childless_of(profile.childless);
     out.options = options_of(document_.ikev2.options);
     if (const auto& told = profile.configuration)
       out.configuration = {told->pools, told->dns, told->subnets, told->banner, told->required};
@@ -495,8 +506,8 @@ Result<IkePlan> plan_ike(const config::Document& document, const Facts& facts, c
 
 bool same_policy(const ike::Policy& a, const ike::Policy& b) {
   return std::ranges::equal(a.connections, b.connections, [](const auto& x, const auto& y) { return *x == *y; }) &&
-         a.manual_spis == b.manual_spis && a.node_key == b.node_key && a.proposals == b.proposals && a.policies == b.policies &&
-         a.profiles == b.profiles;
+         a.manual_spis == b.manual_spis && a.node_key == b.node_key && a.proposals == b.proposals &&
+         a.policies == b.policies && a.profiles == b.profiles;
 }
 
 }  // namespace postern::loader

@@ -82,6 +82,7 @@ std::string long_lines(const json& sa, std::uint64_t session) {
   out +=
       std::string("      Disconnect Revoked Peer: ") + (flag(sa, "disconnect_revoked") ? "Enabled" : "Disabled") + "\n";
   out += configuration_lines(sa);
+  if (flag(sa, "ppk")) out += "      Quantum-safe Encryption using Manual PPK\n";
   out += fmt::format("      Initiator of SA : {}\n", text(sa, "role") == "initiator" ? "Yes" : "No");
   return out;
 }

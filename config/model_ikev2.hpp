@@ -55,11 +55,20 @@ struct Ikev2Policy {
   bool operator==(const Ikev2Policy&) const = default;
 };
 
+// RFC 8784.
+struct Ppk {
+  std::string id;
+  Secret key;
+  bool required = true;
+  bool operator==(const Ppk&) const = default;
+};
+
 struct KeyringPeer {
   std::string name;
   std::optional<Prefix> address;
   std::optional<IdentityRule> identity;  // never `any`
   Secret local_key, remote_key;          // the same, if the document has one key
+  std::optional<Ppk> ppk;
   bool operator==(const KeyringPeer&) const = default;
 };
 struct Keyring {

@@ -79,6 +79,7 @@ json render_peer(const KeyringPeer& peer) {
     out["address"] = host ? peer.address->address.text() : peer.address->text();
   }
   if (peer.identity) out["identity"] = render_identity(*peer.identity);
+  if (peer.ppk) out["ppk"] = {{"id", peer.ppk->id}, {"key", masked_secret}, {"required", peer.ppk->required}};
   return out;
 }
 

@@ -122,6 +122,7 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload
   add_certificate_requests(core, {core.connection}, message);
   if (const Identity* const peer = sole_identity(connection)) message.add(PayloadType::id_responder, peer->payload());
   message.add(PayloadType::auth, std::move(proof.auth));
+  say_ppk(core, state, message);
   ask_for_configuration(core, message);
   if (core.childless) {
     offer_in_auth(core, message);
@@ -190,6 +191,7 @@ void answer_auth_request(SessionCore& core, const Message& request, const InitAn
   reply.add(PayloadType::id_responder, own);
   for (CertPayload& one : proof.certificates) reply.add(PayloadType::certificate, std::move(one));
   reply.add(PayloadType::auth, std::move(proof.auth));
+  if (core.uses_ppk) reply.add_notify(NotifyType::ppk_identity);  // RFC 8784 §4
   if (request.notify(NotifyType::initial_contact) != nullptr)
     core.emit(InitialContact{core.connection, *core.remote_identity});
   established(core, now);
@@ -267,18 +269,31 @@ void established(SessionCore& core, Time now) {
   core.tell(EventKind::ike_up, fmt::format("IKE SA with {} is up", core.remote_identity->text()));
 }
 
+namespace {
+
+// RFC 8784 §3: with a PPK that is not required twice, without it for a peer that does not know it.
+void prove_ourselves(SessionCore& core, const std::shared_ptr<AuthSent>& state, const IdPayload& own, Time now) {
+  const Ppk& ppk = core.connection->ppk;
+  const bool without = core.may_use_ppk && !ppk.required && state->no_ppk_auth.empty();
+  if (core.may_use_ppk && !without)
+    if (const auto mixed = mix_in_ppk(core, ppk); !mixed) return cannot_prove(core, no_identity(mixed.error()));
+  prove(
+      core, *core.connection, {state->request, state->nonce_r}, own,
+      [state, own, without](SessionCore& at, Result<Proof, Failure>&& proof, Time when) {
+        if (!proof) return cannot_prove(at, std::move(proof.error()));
+        if (!without) return send_auth_request(at, std::move(*state), own, std::move(*proof), when);
+        state->no_ppk_auth = std::move(proof->auth.data);
+        prove_ourselves(at, state, own, when);
+      },
+      now);
+}
+
+}  // namespace
+
 void start_auth(SessionCore& core, AuthSent state, Time now) {
   const auto own = own_identity(core, *core.connection);
   if (!own) return cannot_prove(core, no_identity(own.error()));
-  const SignedExchange what{state.request, state.nonce_r};
-  const auto kept = std::make_shared<AuthSent>(std::move(state));
-  prove(
-      core, *core.connection, what, *own,
-      [kept, own = *own](SessionCore& at, Result<Proof, Failure>&& proof, Time when) {
-        if (!proof) return cannot_prove(at, std::move(proof.error()));
-        send_auth_request(at, std::move(*kept), own, std::move(*proof), when);
-      },
-      now);
+  prove_ourselves(core, std::make_shared<AuthSent>(std::move(state)), *own, now);
 }
 
 void on_auth_request(SessionCore& core, const Message& request, Time now) {
@@ -287,9 +302,12 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   const IdPayload& id = *request.find<IdPayload>(PayloadType::id_initiator);
   auto between = candidates(core, identity_of(id), request.find<IdPayload>(PayloadType::id_responder));
   if (!between) return refuse_authentication(core, request, between.error());
+  Message claim = request;
+  if (auto chosen = choose_ppk(core, *between, claim); !chosen)
+    return refuse_authentication(core, request, std::move(chosen.error()));
   if (request.find<AuthPayload>(PayloadType::auth) == nullptr)
     return refuse_authentication(core, request, wrong_key(identity_of(id), false));
-  const auto kept = std::make_shared<const Message>(request);
+  const auto kept = std::make_shared<const Message>(std::move(claim));
   const auto state = std::make_shared<const InitAnswered>(*answered);
   check(
       core, std::move(*between), *kept, {state->request, state->nonce_r},
@@ -320,6 +338,8 @@ void on_auth_response(SessionCore& core, const Message& response, Time now) {
   if (!matches_any(connection.remote_identities, peer) && connection.certificate_maps.empty())
     return reject_answer(core,
                          wrong_identity(peer.text(), rules_text(connection.remote_identities), "the peer's identity"));
+  if (auto settled = settle_ppk(core, *sent, response); !settled)
+    return reject_answer(core, std::move(settled.error()));
   const auto kept = std::make_shared<const Message>(response);
   check(
       core, {core.connection}, *kept, {sent->response, sent->nonce_i},

@@ -37,6 +37,7 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
   out->remote_auth = core.remote_auth;
   out->remote_subject = core.remote_subject;
   out->credentials_end = core.credentials_end;
+  out->uses_ppk = core.uses_ppk;
   out->nat_local = core.nat_local;
   out->nat_remote = core.nat_remote;
   // RFC 7383 §2.3, RFC 4555 §3.1: what was agreed on holds; RFC 7296 §2.3: so does a window until it is changed.

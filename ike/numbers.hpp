@@ -115,6 +115,9 @@ enum class NotifyType : std::uint16_t {
   quick_crash_detection = 16419,
   fragmentation_supported = 16430,
   signature_hash_algorithms = 16431,
+  use_ppk = 16435,
+  ppk_identity = 16436,
+  no_ppk_auth = 16437,
 };
 [[nodiscard]] constexpr bool is_error(NotifyType type) { return static_cast<std::uint16_t>(type) < 16384; }
 

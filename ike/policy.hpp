@@ -90,10 +90,19 @@ enum class AuthKind : std::uint8_t { psk, rsa, ecdsa, signature };
 // RFC 6023: whether an IKE SA comes without a child. `allow`: the peer may begin so; `prefer`: we do where it can.
 enum class Childless : std::uint8_t { never, allow, prefer, force };
 
+// RFC 8784: a key that both ends have beside those that they authenticate by. Without an id there is none.
+struct Ppk {
+  std::string id;
+  Secret key;
+  bool required = false;  // a peer without it is not spoken to
+  bool operator==(const Ppk&) const = default;
+};
+
 // DM-13: the key of peers whose address is not known beforehand.
 struct PeerKey {
   Prefix remote;
   Secret local_key, remote_key;
+  Ppk ppk;
   bool operator==(const PeerKey&) const = default;
 };
 
@@ -109,6 +118,7 @@ struct Connection {
   Identity local_identity;
   std::vector<IdentityMatch> remote_identities;  // never empty, unless there are certificate maps
   Secret local_key, remote_key;                  // pre-shared, of the AUTH we send and of the one we check
+  Ppk ppk;
 
   // Signatures, by postern-pki. A local identity of type DN without data is the subject of our certificate.
   AuthKind local_auth = AuthKind::psk, remote_auth = AuthKind::psk;

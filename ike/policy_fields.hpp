@@ -16,7 +16,7 @@ concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
 concept HasFields =
     IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal, Identity, Dpd,
-            ProtocolOptions, ClientConfiguration, ChildPolicy, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
+            ProtocolOptions, ClientConfiguration, ChildPolicy, Ppk, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
@@ -143,11 +143,19 @@ void fields(Codec& codec, T& child) {
   codec("place", child.place);
 }
 
+template <class Codec, IsOneOf<Ppk> T>
+void fields(Codec& codec, T& ppk) {
+  codec("id", ppk.id);
+  codec("key", ppk.key);
+  codec("required", ppk.required);
+}
+
 template <class Codec, IsOneOf<PeerKey> T>
 void fields(Codec& codec, T& key) {
   codec("remote", key.remote);
   codec("local_key", key.local_key);
   codec("remote_key", key.remote_key);
+  codec("ppk", key.ppk);
 }
 
 template <class Codec, IsOneOf<Connection> T>
@@ -164,6 +172,7 @@ void fields(Codec& codec, T& connection) {
   codec("remote_identities", connection.remote_identities);
   codec("local_key", connection.local_key);
   codec("remote_key", connection.remote_key);
+  codec("ppk", connection.ppk);
   codec("local_auth", connection.local_auth);
   codec("remote_auth", connection.remote_auth);
   codec("sign_trustpoint", connection.sign_trustpoint);

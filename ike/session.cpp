@@ -384,6 +384,7 @@ SessionView Session::view(Time now) const {
   out.assigned = core.assigned;
   out.fragmentation = core.fragment_mtu != 0;
   out.mobike = core.mobike;
+  out.ppk = core.uses_ppk;
   out.window = core.window_out;
   out.window_in = core.window_in;
   out.next_request = core.next_request;

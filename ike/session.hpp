@@ -85,7 +85,7 @@ struct SessionView {
   std::string remote_subject;           // of the peer's certificate
   std::vector<IpAddress> lent;          // to the peer
   AssignedConfiguration assigned;       // by the peer
-  bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false;
+  bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false, ppk = false;
   Duration age{}, lifetime{};
   std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;
   Dpd dpd;

@@ -126,6 +126,7 @@ struct InitAnswered {
 struct AuthSent {
   Octets request, response, nonce_i, nonce_r;
   std::optional<ChildAttempt> child;
+  Octets no_ppk_auth;  // RFC 8784: our AUTH without the PPK, for a peer that does not know it
 };
 struct Made {};
 struct Established {
@@ -159,6 +160,9 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   IkeKeys keys;
   std::optional<crypto::IkeCipher> cipher_in, cipher_out;
   bool nat_local = false, nat_remote = false;
+  // RFC 8784: both ends said USE_PPK; a PPK is in `keys`; and what they were without it, until the peer has answered.
+  bool may_use_ppk = false, uses_ppk = false;
+  std::optional<MixedKeys> unmixed;
 
   std::uint32_t next_request = 0, next_expected = 0;
   std::optional<Outstanding> outstanding;
@@ -308,6 +312,22 @@ void note_crash_token(SessionCore& core, const Message& message);
 void start_tell_token(SessionCore& core, Time now);
 // §4.5: an answer that nobody protected. It ends the IKE SA when it shows the peer's token, and else changes nothing.
 void on_unprotected_answer(SessionCore& core, Bytes datagram);
+
+// ppk.cpp: RFC 8784. USE_PPK is said by an initiator that has one for its peer, and answered by who has any.
+void offer_ppk(const Connection& connection, Message& message);
+void answer_ppk(SessionCore& core, const std::vector<std::shared_ptr<const Connection>>& between,
+                const Message& request, Message& reply);
+// The initiator: whether the peer can. Error: it cannot, and must.
+[[nodiscard]] Result<void, Failure> note_ppk(SessionCore& core, const Message& response);
+[[nodiscard]] Result<void> mix_in_ppk(SessionCore& core, const Ppk& ppk);
+void say_ppk(const SessionCore& core, const AuthSent& state, Message& request);
+// Whether the PPK stays in the keys, as the peer's answer has it.
+[[nodiscard]] Result<void, Failure> settle_ppk(SessionCore& core, const AuthSent& state, const Message& response);
+// The responder, before it looks at AUTH: leaves those of `candidates` that the request may be for, and puts the PPK
+// that it names into the keys; or leaves in `request` the AUTH that was made without one.
+[[nodiscard]] Result<void, Failure> choose_ppk(SessionCore& core,
+                                               std::vector<std::shared_ptr<const Connection>>& candidates,
+                                               Message& request);
 
 // session_timers.cpp
 void run_timers(SessionCore& core, Time now);

@@ -152,6 +152,7 @@ json sa_json(const Manager::Row& row) {
               {"nat_t", nat_text(view)},
               {"fragmentation", view.fragmentation},
               {"mobike", view.mobike},
+              {"ppk", view.ppk},
               {"assigned", texts_of(view.lent)},
               {"configuration", configuration_json(view.assigned)},
               {"disconnect_revoked", false},

@@ -49,6 +49,8 @@ ike::AuthKind auth_of(config::AuthMethodWord method) {
   return ike::AuthKind::psk;
 }
 
+ike::Ppk ppk_of(const config::Ppk* in) { return in == nullptr ? ike::Ppk{} : ike::Ppk{in->id, in->key, in->required}; }
+
 ike::Childless childless_of(config::Childless in) {
   switch (in) {
     case config::Childless::never: return ike::Childless::never;
@@ -193,6 +195,7 @@ class IkePlanner {
     for (const config::IdentityRule& rule : profile.match_remote) out.remote_identities.push_back(match_of(rule));
     if (!is_signature(profile.local_method)) out.local_key = *keys.local;
     if (!is_signature(profile.remote_method)) out.remote_key = *keys.remote;
+    out.ppk = ppk_of(keys.ppk);
     set_certificates(out, profile);
     out.lifetime_s = profile.lifetime_s;
     out.dpd = dpd_of(profile.dpd);
@@ -297,19 +300,19 @@ class IkePlanner {
     std::vector<ike::PeerKey> hosts, networks, named;
     const auto* const keyring =
         profile.keyring ? config::find_named(document_.ikev2.keyrings, *profile.keyring) : nullptr;
-    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const Secret* local,
-                         const Secret* theirs) {
+    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const Secret* local, const Secret* theirs,
+                         const std::optional<config::Ppk>& ppk) {
       const Secret& own = profile.local_key.empty() ? *local : profile.local_key;
       const Secret& other = profile.remote_key.empty() ? *theirs : profile.remote_key;
-      if (!own.empty() && !other.empty()) to.push_back({remote, own, other});
+      if (!own.empty() && !other.empty()) to.push_back({remote, own, other, ppk_of(ppk ? &*ppk : nullptr)});
     };
-    if (!profile.local_key.empty() && !profile.remote_key.empty()) add(named, any, nullptr, nullptr);
+    if (!profile.local_key.empty() && !profile.remote_key.empty()) add(named, any, nullptr, nullptr, {});
     if (keyring != nullptr && named.empty())
       for (const config::KeyringPeer& peer : keyring->peers) {
         if (peer.address && peer.address->family() == family)
           add(*peer.address == Prefix::host(peer.address->address) ? hosts : networks, *peer.address, &peer.local_key,
-              &peer.remote_key);
-        if (!peer.address && peer.identity) add(named, any, &peer.local_key, &peer.remote_key);
+              &peer.remote_key, peer.ppk);
+        if (!peer.address && peer.identity) add(named, any, &peer.local_key, &peer.remote_key, peer.ppk);
       }
     for (auto* const more : {&networks, &named}) std::ranges::move(*more, std::back_inserter(hosts));
     return hosts;

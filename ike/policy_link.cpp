@@ -195,7 +195,7 @@ bool sound(const Connection& connection) {
   const auto whole = [&](const PeerKey& key) {
     return (signs || !key.local_key.empty()) && (verifies || !key.remote_key.empty());
   };
-  const PeerKey own{{}, connection.local_key, connection.remote_key};
+  const PeerKey own{{}, connection.local_key, connection.remote_key, {}};
   const bool keys = connection.is_template() ? std::ranges::all_of(connection.peer_keys, whole) : whole(own);
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
          !connection.proposals.empty() && !connection.children.empty() &&

@@ -83,8 +83,30 @@ TEST_CASE("ikev2 names: each once, and what is referred to exists") {
   check_refused(lent("2001:db8::/32"), "/tunnels/0/negotiated_addresses/0", "does not carry");
   check_refused(good_with("/tunnels/0/negotiated_addresses", json::array({"10.9.0.0/16"})),
                 "/tunnels/0/negotiated_addresses", "manual");
+  check_accepted(ike_with("/ikev2/quick_crash_detection", false));
+  for (const char* const one : {"never", "allow", "prefer", "force"})
+    CHECK(word(loaded(ike_with("/ikev2/profiles/0/childless", one)).ikev2.profiles[0].childless) == std::string(one));
+  check_refused(ike_with("/ikev2/profiles/0/childless", "always"), "/ikev2/profiles/0/childless", "prefer");
   check_refused(ike_with("/ikev2/window", 0), "/ikev2/window", "1");
   check_refused(ike_with("/ikev2/max_selectors", 65), "/ikev2/max_selectors", "64");
+}
+
+TEST_CASE("RFC 8784: a PPK has an id and a key, and is shown without it") {
+  const std::string place = "/ikev2/keyrings/0/peers/0/ppk";
+  const auto with = [&](const char* text) { return ike_with(place.c_str(), json::parse(text)); };
+  const Document made = loaded(with(R"({"id": "one", "key": "0x00112233445566778899aabbccddeeff"})"));
+  const auto& ppk = made.ikev2.keyrings[0].peers[0].ppk;
+  REQUIRE(ppk);
+  CHECK(ppk->id == "one");
+  CHECK(ppk->key.size() == 16);
+  CHECK(ppk->required);
+  CHECK_FALSE(
+      loaded(with(R"({"id": "one", "key": "text", "required": false})")).ikev2.keyrings[0].peers[0].ppk->required);
+  CHECK_FALSE(loaded(ike()).ikev2.keyrings[0].peers[0].ppk);
+  check_refused(with(R"({"key": "text"})"), place, "id");
+  check_refused(with(R"({"id": "one"})"), place, "key");
+  check_refused(with(R"({"id": "", "key": "text"})"), place + "/id", "1");
+  check_refused(with(R"({"id": "one", "key": ""})"), place + "/key", "");
 }
 
 TEST_CASE("render and diff: the section comes back, keys masked, and changes have their names") {

@@ -110,7 +110,7 @@ TEST_CASE("§2.19: who must ask and does not: FAILED_CP_REQUIRED; where nothing 
     CHECK(peer.lab.b.live().empty());
     CHECK(peer.lab.b.count(SessionPhase::established) == 1);
   }
-  Asking peer({});
+  Asking peer(std::vector<Prefix>{});
   const Message answer = peer.asks({an_address});
   CHECK(told(answer, ConfigType::ip4_address) == nullptr);
   CHECK(answer.error() == nullptr);
@@ -134,7 +134,8 @@ TEST_CASE("§3.15: later, a set is acknowledged without being obeyed, and a ques
                 ConfigurationPayload{kind, {{ConfigType::ip4_address, bytes({9, 9, 9, 9})}}});
     const auto answers = peer.says(peer.sealed(message));
     REQUIRE(answers.size() == 1);
-    const auto* const reply = peer.opened(answers[0]).find<ConfigurationPayload>(PayloadType::configuration);
+    const Message answer = peer.opened(answers[0]);
+    const auto* const reply = answer.find<ConfigurationPayload>(PayloadType::configuration);
     REQUIRE(reply != nullptr);
     CHECK(reply->kind == (kind == ConfigKind::set ? ConfigKind::ack : ConfigKind::reply));
     CHECK(reply->attributes.empty());

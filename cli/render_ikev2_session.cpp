@@ -50,6 +50,23 @@ std::string numbers(const json& sa) {
          pair_of("queued", "local", "remote", "req queued") + pair_of("window", "local", "remote", "window");
 }
 
+// Of the configuration payload: what we lend to the peer, and what it lends and tells us.
+std::string configuration_lines(const json& sa) {
+  std::string out;
+  const auto add = [&](const json& from, const char* key, const char* label) {
+    for (const json& one : list(from, key))
+      if (one.is_string()) out += fmt::format("      {}: {}\n", label, printable(one.get<std::string>()));
+  };
+  add(sa, "assigned", "Assigned host addr");
+  const auto told = sa.find("configuration");
+  if (told == sa.end() || !told->is_object()) return out;
+  add(*told, "addresses", "Pushed IP address");
+  add(*told, "dns", "DNS server");
+  add(*told, "subnets", "Remote subnet");
+  if (!text(*told, "banner").empty()) out += "      Banner: " + text(*told, "banner") + "\n";
+  return out;
+}
+
 std::string long_lines(const json& sa, std::uint64_t session) {
   std::string out =
       fmt::format("      Life/Remaining/Active Time: {}/{}/{} sec\n      CE id: {}, Session-id: {}, MIB-id: {}\n",
@@ -64,6 +81,8 @@ std::string long_lines(const json& sa, std::uint64_t session) {
       fmt::format("      DPD configured for {} seconds\n      NAT-T is {}\n", number(sa, "dpd_s"), text(sa, "nat_t"));
   out +=
       std::string("      Disconnect Revoked Peer: ") + (flag(sa, "disconnect_revoked") ? "Enabled" : "Disabled") + "\n";
+  out += configuration_lines(sa);
+  if (flag(sa, "ppk")) out += "      Quantum-safe Encryption using Manual PPK\n";
   out += fmt::format("      Initiator of SA : {}\n", text(sa, "role") == "initiator" ? "Yes" : "No");
   return out;
 }

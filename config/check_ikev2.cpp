@@ -247,6 +247,20 @@ Ikev2Ends ends_of(const Document& document, const Tunnel& tunnel) {
   return ends;
 }
 
+// Whoever lends a tunnel its address has to be asked, and for a family that the tunnel carries.
+void check_asks(Check& check, const Tunnel& tunnel, const std::string& path) {
+  if (tunnel.negotiated_addresses.empty()) return;
+  if (!tunnel.negotiated)
+    check.report.error(path + "/negotiated_addresses", "needs a peer to ask, and the keys are manual",
+                       "a tunnel without session_key");
+  for (std::size_t i = 0; i < tunnel.negotiated_addresses.size(); ++i) {
+    const Family family = tunnel.negotiated_addresses[i].address.family();
+    if (family == Family::v4 ? tunnel.carries_v4 : tunnel.carries_v6) continue;
+    check.report.error(at("{}/negotiated_addresses/{}", path, i), "is of a family that the tunnel does not carry",
+                       "networks of the inner family of its mode");
+  }
+}
+
 // SV-25: what tells two tunnels between the same ends apart is who authenticates.
 void check_tunnels(Check& check) {
   using Key = std::tuple<std::string, std::string, std::string, std::string>;
@@ -254,6 +268,7 @@ void check_tunnels(Check& check) {
   for (std::size_t i = 0; i < check.document.tunnels.size(); ++i) {
     const Tunnel& tunnel = check.document.tunnels[i];
     const std::string path = at("/tunnels/{}", i);
+    check_asks(check, tunnel, path);
     if (!tunnel.negotiated || check.report.failed_at(path + "/destination") ||
         check.report.failed_at(path + "/protection/profile"))
       continue;

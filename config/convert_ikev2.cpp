@@ -263,6 +263,9 @@ KeyringPeer convert_peer(const json& in, const std::string& path, Conversion& co
   if (const auto identity = in.find("identity"); identity != in.end())
     out.identity = convert_identity(*identity, path + "/identity", false, conversion);
   convert_keys(in["pre_shared_key"], path + "/pre_shared_key", out, conversion);
+  if (const auto ppk = in.find("ppk"); ppk != in.end())
+    out.ppk =
+        Ppk{(*ppk)["id"], convert_secret((*ppk)["key"], path + "/ppk/key", conversion), ppk->value("required", true)};
   return out;
 }
 
@@ -307,6 +310,33 @@ void convert_trustpoints_of(const json& in, const std::string& path, Ikev2Profil
   }
 }
 
+ClientConfiguration convert_configuration(const json& in, const std::string& path, Conversion& conversion) {
+  ClientConfiguration out;
+  const auto networks = [&](const char* key) {
+    std::vector<Prefix> all;
+    for (const json& member : list_of(in, key)) {
+      const std::string text = member, here = at("{}/{}/{}", path, key, all.size());
+      all.push_back(conversion.keep(parse_network(text), here, text));
+    }
+    return all;
+  };
+  out.pools = networks("pools");
+  out.subnets = networks("subnets");
+  for (const json& member : list_of(in, "dns")) {
+    const std::string text = member;
+    out.dns.push_back(conversion.keep(parse_address(text), at("{}/dns/{}", path, out.dns.size()), text));
+  }
+  out.banner = in.value("banner", std::string());
+  out.required = in.value("required", false);
+  return out;
+}
+
+Childless childless_of(const std::string& text) {
+  for (const Childless one : {Childless::never, Childless::prefer, Childless::force})
+    if (text == word(one)) return one;
+  return Childless::allow;
+}
+
 Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd& dpd, Conversion& conversion) {
   Ikev2Profile out;
   const json& match = in["match"];
@@ -332,6 +362,9 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   out.lifetime_s = in.value("lifetime", out.lifetime_s);
   out.dpd = convert_dpd(in, dpd);
   out.force_encapsulation = in.value("nat_force_encap", false);
+  out.childless = childless_of(in.value("childless", "allow"));
+  if (in.contains("configuration"))
+    out.configuration = convert_configuration(in["configuration"], path + "/configuration", conversion);
   return out;
 }
 
@@ -344,6 +377,16 @@ Keyring convert_keyring(const json& in, const std::string& path, Conversion& con
 }
 
 }  // namespace
+
+const char* word(Childless childless) {
+  switch (childless) {
+    case Childless::never: return "never";
+    case Childless::allow: return "allow";
+    case Childless::prefer: return "prefer";
+    case Childless::force: break;
+  }
+  return "force";
+}
 
 const char* word(AuthMethodWord method) {
   for (const auto& [name, one] : method_words)
@@ -370,6 +413,7 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
   out.options.window = in.value("window", out.options.window);
   out.options.max_selectors = in.value("max_selectors", out.options.max_selectors);
   out.options.mobike = in.value("mobike", out.options.mobike);
+  out.options.crash_detection = in.value("quick_crash_detection", out.options.crash_detection);
   out.dpd = convert_dpd(in, {});
   for (const json& proposal : list_of(in, "proposals"))
     out.proposals.push_back(

@@ -219,6 +219,11 @@ Tunnel convert_tunnel(const json& tunnel, const std::string& path, const Documen
     out.addresses.push_back(
         conversion.keep(parse_interface_address(text), at("{}/addresses/{}", path, out.addresses.size()), text));
   }
+  for (const json& network : list_of(tunnel, "negotiated_addresses")) {
+    const std::string text = network;
+    out.negotiated_addresses.push_back(conversion.keep(
+        parse_network(text), at("{}/negotiated_addresses/{}", path, out.negotiated_addresses.size()), text));
+  }
   out.source = tunnel["source"];
   out.destination = conversion.keep(parse_address(destination), path + "/destination", destination);
   convert_mode(tunnel, out);
@@ -255,6 +260,12 @@ std::optional<crypto::DhGroup> convert_pfs(const json& object, const std::string
   const auto& text = pfs->get_ref<const std::string&>();
   return convert_group(static_cast<std::uint32_t>(std::strtoul(text.c_str() + std::strlen("group"), nullptr, 10)), here,
                        conversion.report);
+}
+
+bool may_be_lent(const Tunnel& tunnel, const IpAddress& address) {
+  return std::ranges::any_of(tunnel.negotiated_addresses, [&](const Prefix& one) {
+    return one.address.family() == address.family() && !(address < one.first()) && !(one.last() < address);
+  });
 }
 
 std::vector<TransformSet> convert_transform_sets(const json& sets, Conversion& conversion) {

@@ -85,7 +85,8 @@ KeyPair keys_for(const Ikev2& ikev2, const Ikev2Profile& profile, const IpAddres
     if (!inline_key.empty()) return &inline_key;
     return peer == nullptr ? nullptr : &(peer->*in_keyring);
   };
-  return {choose(profile.local_key, &KeyringPeer::local_key), choose(profile.remote_key, &KeyringPeer::remote_key)};
+  return {choose(profile.local_key, &KeyringPeer::local_key), choose(profile.remote_key, &KeyringPeer::remote_key),
+          peer != nullptr && peer->ppk ? &*peer->ppk : nullptr};
 }
 
 std::string missing_in(const Ikev2Proposal& proposal) {

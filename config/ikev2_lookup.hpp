@@ -36,6 +36,7 @@ struct Ikev2Ends {
 // The key that we prove and the one that the peer proves; nullptr: there is none.
 struct KeyPair {
   const Secret *local = nullptr, *remote = nullptr;
+  const Ppk* ppk = nullptr;
 };
 [[nodiscard]] KeyPair keys_for(const Ikev2& ikev2, const Ikev2Profile& profile, const IpAddress& remote);
 

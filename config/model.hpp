@@ -176,6 +176,7 @@ struct Interface {
 struct Tunnel {
   std::uint32_t number = 0;  // TunnelN
   std::vector<Prefix> addresses;
+  std::vector<Prefix> negotiated_addresses;    // whence the peer may lend it one; one of each family here is asked for
   Family transport = Family::v4;               // mode "ipsec ipv4" or "ipsec ipv6"
   bool carries_v4 = true, carries_v6 = false;  // inner families; plain ipv4 mode carries IPv4 (SV-13)
   std::string source;                          // interface name or address, as written
@@ -194,6 +195,9 @@ struct Tunnel {
   [[nodiscard]] std::string device() const { return "Tunnel" + std::to_string(number); }
   bool operator==(const Tunnel&) const = default;
 };
+
+// An address that the peer lends it is one that the document allows.
+[[nodiscard]] bool may_be_lent(const Tunnel& tunnel, const IpAddress& address);
 
 struct IpsecProfile {
   std::string name;

@@ -55,11 +55,20 @@ struct Ikev2Policy {
   bool operator==(const Ikev2Policy&) const = default;
 };
 
+// RFC 8784.
+struct Ppk {
+  std::string id;
+  Secret key;
+  bool required = true;
+  bool operator==(const Ppk&) const = default;
+};
+
 struct KeyringPeer {
   std::string name;
   std::optional<Prefix> address;
   std::optional<IdentityRule> identity;  // never `any`
   Secret local_key, remote_key;          // the same, if the document has one key
+  std::optional<Ppk> ppk;
   bool operator==(const KeyringPeer&) const = default;
 };
 struct Keyring {
@@ -80,6 +89,20 @@ enum class AuthMethodWord : std::uint8_t { pre_share, rsa_sig, ecdsa_sig, signat
 [[nodiscard]] constexpr bool is_signature(AuthMethodWord method) { return method != AuthMethodWord::pre_share; }
 [[nodiscard]] const char* word(AuthMethodWord method);
 
+// What peers of a profile that ask are lent and told (RFC 7296 §2.19).
+struct ClientConfiguration {
+  std::vector<Prefix> pools;
+  std::vector<IpAddress> dns;
+  std::vector<Prefix> subnets;
+  std::string banner;
+  bool required = false;
+  bool operator==(const ClientConfiguration&) const = default;
+};
+
+// RFC 6023: whether the IKE SA comes alone, as strongSwan's words are.
+enum class Childless : std::uint8_t { never, allow, prefer, force };
+[[nodiscard]] const char* word(Childless childless);
+
 struct Ikev2Profile {
   std::string name;
   std::vector<IdentityRule> match_remote;
@@ -95,6 +118,8 @@ struct Ikev2Profile {
   std::uint32_t lifetime_s = 86400;
   Dpd dpd;  // the section's default filled in
   bool force_encapsulation = false;
+  Childless childless = Childless::allow;
+  std::optional<ClientConfiguration> configuration;
   bool operator==(const Ikev2Profile&) const = default;
 };
 
@@ -104,6 +129,7 @@ struct Ikev2Options {
   std::uint16_t window = 5;
   std::uint16_t max_selectors = 16;
   bool mobike = true;
+  bool crash_detection = true;
   bool operator==(const Ikev2Options&) const = default;
 };
 

@@ -225,6 +225,7 @@ json render_tunnel(const Tunnel& tunnel) {
               {"protection", render_protection(tunnel)},
               {"ttl", tunnel.ttl},
               {"routes", texts(tunnel.routes)}};
+  if (!tunnel.negotiated_addresses.empty()) out["negotiated_addresses"] = texts(tunnel.negotiated_addresses);
   render_encapsulation(out, tunnel.encapsulation);
   if (tunnel.mtu != 0) out["mtu"] = tunnel.mtu;
   if (tunnel.vrf) out["vrf"] = *tunnel.vrf;

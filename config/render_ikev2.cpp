@@ -79,6 +79,7 @@ json render_peer(const KeyringPeer& peer) {
     out["address"] = host ? peer.address->address.text() : peer.address->text();
   }
   if (peer.identity) out["identity"] = render_identity(*peer.identity);
+  if (peer.ppk) out["ppk"] = {{"id", peer.ppk->id}, {"key", masked_secret}, {"required", peer.ppk->required}};
   return out;
 }
 
@@ -107,6 +108,22 @@ json render_trustpoints_of(const Ikev2Profile& profile) {
   return out;
 }
 
+template <class T>
+json texts_of_client(const std::vector<T>& all) {
+  json out = json::array();
+  for (const T& one : all) out.push_back(one.text());
+  return out;
+}
+
+json render_configuration(const ClientConfiguration& in) {
+  json out = {{"pools", texts_of_client(in.pools)},
+              {"dns", texts_of_client(in.dns)},
+              {"subnets", texts_of_client(in.subnets)},
+              {"required", in.required}};
+  if (!in.banner.empty()) out["banner"] = in.banner;
+  return out;
+}
+
 json render_profile(const Ikev2Profile& profile) {
   json match = render_scope(profile.match);
   if (!profile.match_certificate.empty()) match["certificate"] = profile.match_certificate;
@@ -119,7 +136,9 @@ json render_profile(const Ikev2Profile& profile) {
                 {"remote", render_side(profile.remote_method, profile.remote_key)}}},
               {"lifetime", profile.lifetime_s},
               {"dpd", render_dpd(profile.dpd)},
-              {"nat_force_encap", profile.force_encapsulation}};
+              {"nat_force_encap", profile.force_encapsulation},
+              {"childless", word(profile.childless)}};
+  if (profile.configuration) out["configuration"] = render_configuration(*profile.configuration);
   if (profile.local_identity) out["identity_local"] = render_identity(*profile.local_identity);
   if (profile.keyring) out["keyring"] = *profile.keyring;
   if (profile.sign_trustpoint || !profile.verify_trustpoints.empty())
@@ -168,6 +187,7 @@ json render_ikev2(const Ikev2& ikev2) {
           {"window", ikev2.options.window},
           {"max_selectors", ikev2.options.max_selectors},
           {"mobike", ikev2.options.mobike},
+          {"quick_crash_detection", ikev2.options.crash_detection},
           {"dpd", render_dpd(ikev2.dpd)},
           {"proposals", list(ikev2.proposals, &render_proposal)},
           {"policies", list(ikev2.policies, &render_policy)},

@@ -147,6 +147,11 @@ struct AskPki {
 // beside it, with its children, and this one to be closed once that stands. Comes again until then.
 struct Reauthenticate {};
 
+// What a peer has lent us for this interface is another now, or none: Session::assigned() says it.
+struct Reassigned {
+  std::string interface;
+};
+
 // The session may be destroyed after this; its children were removed by RemoveChild or moved to a successor.
 struct Closed {
   bool retry = false;  // the attempt failed for a reason that may pass: try again by the back-off
@@ -155,7 +160,7 @@ struct Closed {
 };
 
 using Action = std::variant<SendDatagram, SendKeepalive, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
-                            AddSession, InitialContact, AskPki, Reauthenticate, Event, Closed>;
+                            AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

@@ -1,5 +1,6 @@
 #include "ike/broker_client.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include <sys/socket.h>
@@ -30,8 +31,9 @@ Result<Answer> receive(int socket) {
   return answer;
 }
 
-Result<Fd> descriptor_of(Answer answer) {
+Result<Fd> descriptor_of(Answer answer, bool expected) {
   if (answer.reply.code != 0) return fail("broker: refused", answer.reply.code);
+  if (!expected) return Fd();
   if (answer.descriptors.empty()) return fail("broker: an answer without a descriptor", EPROTO);
   return std::move(answer.descriptors.front());
 }
@@ -43,7 +45,7 @@ Result<void> BrokerClient::ask(BrokerRequest request, Take take) {
   request.id = next_id_++;
   if (::send(socket_.get(), &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
     return fail_errno("broker: ask");
-  waiting_[request.id] = std::move(take);
+  waiting_[request.id] = {std::move(take), request.kind != BrokerKind::tunnel_address};
   return {};
 }
 
@@ -68,6 +70,17 @@ Result<void> BrokerClient::pki_channel(Take take) {
   return ask(request, std::move(take));
 }
 
+Result<void> BrokerClient::tunnel_address(const std::string& interface, Family family,
+                                          const std::optional<IpAddress>& address, Take take) {
+  BrokerRequest request;
+  request.kind = BrokerKind::tunnel_address;
+  request.family = family == Family::v4 ? std::uint8_t{4} : std::uint8_t{6};
+  if (interface.size() >= request.name.size()) return fail("broker: not the name of a tunnel", EINVAL);
+  std::ranges::copy(interface, request.name.begin());
+  if (address) request.address = address->mapped();
+  return ask(request, std::move(take));
+}
+
 Result<void> BrokerClient::on_ready() {
   for (;;) {
     auto answer = receive(socket_.get());
@@ -75,9 +88,9 @@ Result<void> BrokerClient::on_ready() {
     if (!answer) return std::unexpected(answer.error());
     const auto known = waiting_.find(answer->reply.id);
     if (known == waiting_.end()) continue;
-    const Take take = std::move(known->second);
+    const Waiting waiting = std::move(known->second);
     waiting_.erase(known);
-    take(descriptor_of(std::move(*answer)));
+    waiting.take(descriptor_of(std::move(*answer), waiting.for_descriptor));
   }
 }
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
+#include <string>
 
 #include "base/broker_protocol.hpp"
 #include "base/fd.hpp"
@@ -30,6 +32,11 @@ class BrokerClient {
   // Our end of pki/channel.hpp. EAGAIN while no postern-pki runs.
   [[nodiscard]] Result<void> pki_channel(Take take);
 
+  // The address that a peer has lent the tunnel interface, instead of the one of the family before; nothing: none. The
+  // answer has no descriptor.
+  [[nodiscard]] Result<void> tunnel_address(const std::string& interface, Family family,
+                                            const std::optional<IpAddress>& address, Take take);
+
   // The socket is readable. Error: posternd is gone.
   [[nodiscard]] Result<void> on_ready();
 
@@ -37,7 +44,11 @@ class BrokerClient {
   [[nodiscard]] Result<void> ask(BrokerRequest request, Take take);
   Fd socket_;
   std::uint64_t next_id_ = 1;
-  std::map<std::uint64_t, Take> waiting_;
+  struct Waiting {
+    Take take;
+    bool for_descriptor = true;
+  };
+  std::map<std::uint64_t, Waiting> waiting_;
 };
 
 }  // namespace postern::ike

@@ -122,14 +122,15 @@ ChildPolicy child_for(const SessionCore& core, const Match& match, bool whole) {
 // rekey is for the same flow.
 std::vector<Match> matches_of(const SessionCore& core, const Connection& connection, const ChildOffer& offer) {
   std::vector<Match> out;
+  const std::vector<Selector> theirs = within_lent(core, offer.tsi->selectors);
   for (const ChildPolicy& policy : connection.children) {
     if (offer.replaces != nullptr && !rekeys(connection, *offer.replaces, policy)) continue;
     const bool derived = offer.replaces != nullptr && offer.replaces->policy.base == policy.name;
     const ChildPolicy& asked = derived ? offer.replaces->policy : policy;  // DM-19: what is there stays as it is
-    if (asked.dynamic && !lies_inside(asked, offer.tsr->selectors, offer.tsi->selectors)) continue;
+    if (asked.dynamic && !lies_inside(asked, offer.tsr->selectors, theirs)) continue;
     const std::size_t most = connection.options.max_selectors;
     Match match{asked, narrow(that_suit(asked, offer.tsr->selectors), asked.local, max_wire_selectors),
-                narrow(that_suit(asked, offer.tsi->selectors), asked.remote, max_wire_selectors)};
+                narrow(that_suit(asked, theirs), asked.remote, max_wire_selectors)};
     if (match.local.empty() || match.remote.empty()) continue;
     match.cut = match.local.size() > most || match.remote.size() > most;
     match.local.resize(std::min(match.local.size(), most));

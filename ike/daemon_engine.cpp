@@ -47,6 +47,7 @@ Engine::~Engine() = default;
 
 void Engine::adopt(Fd broker, Time now) {
   broker_ = BrokerClient(std::move(broker));
+  for (const auto& [interface, addresses] : assigned_) tell_addresses(interface, addresses);
   if (!has_policy_) return;
   next_open_ = now;
   if (!door_.connected()) next_connect_ = now;
@@ -175,6 +176,25 @@ void Engine::poll_counters(Time now) {
     if (one.inbound) manager_.on_inbound_traffic(one.id, now);
     if (one.outbound) manager_.on_outbound_traffic(one.id, now);
     if (one.idle) manager_.on_idle(one.id, now);
+  }
+}
+
+// --- addresses that peers lend
+
+void Engine::assign(const std::string& interface, const std::vector<IpAddress>& addresses) {
+  assigned_[interface] = addresses;
+  tell_addresses(interface, addresses);
+  if (addresses.empty()) assigned_.erase(interface);
+}
+
+void Engine::tell_addresses(const std::string& interface, const std::vector<IpAddress>& addresses) {
+  for (const Family family : {Family::v4, Family::v6}) {
+    const auto one = std::ranges::find(addresses, family, [](const IpAddress& a) { return a.family(); });
+    const auto address = one == addresses.end() ? std::nullopt : std::optional(*one);
+    const auto told = broker_.tunnel_address(interface, family, address, [interface](const Result<Fd>& done) {
+      if (!done) spdlog::warn("{}: posternd does not take the peer's address: {}", interface, done.error().message());
+    });
+    if (!told) spdlog::warn("{}", told.error().message());
   }
 }
 

@@ -59,8 +59,10 @@ class Engine final : public Effects {
   void remove(ChildId id) override { installer_.remove(id, Clock::now()); }
   void tell(const Event& event) override;
   void ask(std::uint64_t session, const AskPki& question) override { pki_.ask(session, question); }
+  void assign(const std::string& interface, const std::vector<IpAddress>& addresses) override;
 
  private:
+  void tell_addresses(const std::string& interface, const std::vector<IpAddress>& addresses);
   void open_sockets(Time now);
   void take_socket(const UdpSockets::Row& row, Result<Fd> socket);
   void connect_worker(Time now);
@@ -82,6 +84,7 @@ class Engine final : public Effects {
   EventLog events_;
   Diagnosis diagnosis_;
   Manager manager_;
+  std::map<std::string, std::vector<IpAddress>> assigned_;  // by peers, by interface; posternd has heard of them
   bool has_policy_ = false;
   std::set<UdpSockets::Row> complained_;  // sockets that posternd could not open: said once
   std::optional<Time> next_poll_, next_connect_, next_open_, next_pki_;

@@ -122,6 +122,12 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload
   add_certificate_requests(core, {core.connection}, message);
   if (const Identity* const peer = sole_identity(connection)) message.add(PayloadType::id_responder, peer->payload());
   message.add(PayloadType::auth, std::move(proof.auth));
+  say_ppk(core, state, message);
+  ask_for_configuration(core, message);
+  if (core.childless) {
+    offer_in_auth(core, message);
+    return message;
+  }
   for (const std::string& name : core.wanted) {
     const ChildPolicy* const policy = connection.child(name);
     if (policy == nullptr) continue;
@@ -156,6 +162,8 @@ void start_lifetimes(SessionCore& core, Time now) {
   core.enter(Established{now, now + core.rekey_after(whole, core.initiator), now + whole});
 }
 
+bool brings_child(const Message& request) { return request.find<SaPayload>(PayloadType::sa) != nullptr; }
+
 // The first child, which the request to authenticate brings along; without its payloads there is none (RFC 6023).
 void answer_first_child(SessionCore& core, const Message& request, const InitAnswered& state, Message& reply,
                         Time now) {
@@ -183,12 +191,19 @@ void answer_auth_request(SessionCore& core, const Message& request, const InitAn
   reply.add(PayloadType::id_responder, own);
   for (CertPayload& one : proof.certificates) reply.add(PayloadType::certificate, std::move(one));
   reply.add(PayloadType::auth, std::move(proof.auth));
+  if (core.uses_ppk) reply.add_notify(NotifyType::ppk_identity);  // RFC 8784 §4
   if (request.notify(NotifyType::initial_contact) != nullptr)
     core.emit(InitialContact{core.connection, *core.remote_identity});
   established(core, now);
   note_auth_offer(core, request);
   offer_in_auth(core, reply);
-  answer_first_child(core, request, state, reply, now);
+  const bool forced = core.connection->childless == Childless::force && brings_child(request);
+  if (const auto refused = configure_peer(core, request, reply))
+    reply.add_notify(*refused);  // §2.19: the IKE SA stands, without a child
+  else if (forced)
+    reply.add_notify(NotifyType::no_additional_sas);
+  else
+    answer_first_child(core, request, state, reply, now);
   core.send_response(request, std::move(reply));
 }
 
@@ -197,6 +212,10 @@ void on_peer_checked(SessionCore& core, const std::shared_ptr<const Message>& re
   if (!fitting) return refuse_authentication(core, *request, std::move(fitting.error()));
   core.connection = *std::ranges::max_element(*fitting, {}, [&](const auto& one) { return fit(*one, *request); });
   core.remote_identity = identity_of(*request->find<IdPayload>(PayloadType::id_initiator));
+  if (core.connection->childless == Childless::never && !brings_child(*request)) {  // RFC 6023 §4: as if we knew it not
+    core.refuse(*request, NotifyType::invalid_syntax);
+    return core.close_now("the peer wants an IKE SA without a child", false);
+  }
   const auto own = own_identity(core, *core.connection);
   if (!own) return refuse_authentication(core, *request, no_identity(own.error()));
   prove(
@@ -214,9 +233,25 @@ void take_auth_response(SessionCore& core, const Message& response, Time now) {
   core.remote_identity = identity_of(*response.find<IdPayload>(PayloadType::id_responder));
   note_auth_offer(core, response);
   established(core, now);
-  const std::string first = state.child->policy.name;
-  const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now);
-  if (!made) core.attempt_failed(made.error(), first);
+  if (auto configured = take_configuration(core, response); !configured) {
+    core.attempt_failed(std::move(configured.error()), state.child ? std::string_view(state.child->policy.name) : "");
+    if (state.child) core.setup.surroundings->free_spi(state.child->spi_in);
+    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  }
+  if (!state.child && brings_child(response)) {
+    core.attempt_failed({FailureKind::invalid_syntax,
+                         "the peer's answer holds a child SA that nobody asked for",
+                         {},
+                         {},
+                         {},
+                         "look at the peer's log",
+                         true});
+    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  }
+  const std::string first = state.child ? state.child->policy.name : std::string();
+  if (state.child)
+    if (const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now); !made)
+      core.attempt_failed(made.error(), first);
   for (const std::string& name : core.wanted)
     if (name != first) core.add_task({TaskKind::make_child, name, {}, now, 0});
 }
@@ -234,18 +269,31 @@ void established(SessionCore& core, Time now) {
   core.tell(EventKind::ike_up, fmt::format("IKE SA with {} is up", core.remote_identity->text()));
 }
 
+namespace {
+
+// RFC 8784 §3: with a PPK that is not required twice, without it for a peer that does not know it.
+void prove_ourselves(SessionCore& core, const std::shared_ptr<AuthSent>& state, const IdPayload& own, Time now) {
+  const Ppk& ppk = core.connection->ppk;
+  const bool without = core.may_use_ppk && !ppk.required && state->no_ppk_auth.empty();
+  if (core.may_use_ppk && !without)
+    if (const auto mixed = mix_in_ppk(core, ppk); !mixed) return cannot_prove(core, no_identity(mixed.error()));
+  prove(
+      core, *core.connection, {state->request, state->nonce_r}, own,
+      [state, own, without](SessionCore& at, Result<Proof, Failure>&& proof, Time when) {
+        if (!proof) return cannot_prove(at, std::move(proof.error()));
+        if (!without) return send_auth_request(at, std::move(*state), own, std::move(*proof), when);
+        state->no_ppk_auth = std::move(proof->auth.data);
+        prove_ourselves(at, state, own, when);
+      },
+      now);
+}
+
+}  // namespace
+
 void start_auth(SessionCore& core, AuthSent state, Time now) {
   const auto own = own_identity(core, *core.connection);
   if (!own) return cannot_prove(core, no_identity(own.error()));
-  const SignedExchange what{state.request, state.nonce_r};
-  const auto kept = std::make_shared<AuthSent>(std::move(state));
-  prove(
-      core, *core.connection, what, *own,
-      [kept, own = *own](SessionCore& at, Result<Proof, Failure>&& proof, Time when) {
-        if (!proof) return cannot_prove(at, std::move(proof.error()));
-        send_auth_request(at, std::move(*kept), own, std::move(*proof), when);
-      },
-      now);
+  prove_ourselves(core, std::make_shared<AuthSent>(std::move(state)), *own, now);
 }
 
 void on_auth_request(SessionCore& core, const Message& request, Time now) {
@@ -254,9 +302,12 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   const IdPayload& id = *request.find<IdPayload>(PayloadType::id_initiator);
   auto between = candidates(core, identity_of(id), request.find<IdPayload>(PayloadType::id_responder));
   if (!between) return refuse_authentication(core, request, between.error());
+  Message claim = request;
+  if (auto chosen = choose_ppk(core, *between, claim); !chosen)
+    return refuse_authentication(core, request, std::move(chosen.error()));
   if (request.find<AuthPayload>(PayloadType::auth) == nullptr)
     return refuse_authentication(core, request, wrong_key(identity_of(id), false));
-  const auto kept = std::make_shared<const Message>(request);
+  const auto kept = std::make_shared<const Message>(std::move(claim));
   const auto state = std::make_shared<const InitAnswered>(*answered);
   check(
       core, std::move(*between), *kept, {state->request, state->nonce_r},
@@ -287,6 +338,8 @@ void on_auth_response(SessionCore& core, const Message& response, Time now) {
   if (!matches_any(connection.remote_identities, peer) && connection.certificate_maps.empty())
     return reject_answer(core,
                          wrong_identity(peer.text(), rules_text(connection.remote_identities), "the peer's identity"));
+  if (auto settled = settle_ppk(core, *sent, response); !settled)
+    return reject_answer(core, std::move(settled.error()));
   const auto kept = std::make_shared<const Message>(response);
   check(
       core, {core.connection}, *kept, {sent->response, sent->nonce_i},

@@ -99,8 +99,12 @@ void start_make_child(SessionCore& core, const Task& task, Time now) {
   const auto connection = current(core);
   const ChildPolicy* const policy = connection->child(task.name);
   if (policy == nullptr || core.has_child(task.name)) return;
+  auto remote = within_lent(core, policy->remote);
+  if (remote.empty())
+    return cannot_begin(core, task.name, Error{policy->name + ": the address that the peer was lent is not in it"});
   auto attempt = begin_child(core, *policy, false);
   if (!attempt) return cannot_begin(core, task.name, attempt.error());
+  attempt->remote = std::move(remote);
   send_attempt(core, std::move(*attempt), now);
 }
 

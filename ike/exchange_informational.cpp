@@ -110,6 +110,8 @@ void on_informational_request(SessionCore& core, const Message& request, const E
         on_child_deletes(core, *d, ours, now);
     if (!ours.spis.empty()) reply.add(PayloadType::delete_, std::move(ours));
   }
+  answer_configuration(request, reply);
+  note_crash_token(core, request);
   const auto* const error = request.error();
   on_error(core, request);
   core.send_response(request, std::move(reply));

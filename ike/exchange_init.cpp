@@ -74,6 +74,7 @@ void send_init(SessionCore& core, InitSent& state, Time now) {
   add_nat_detection(core, message, core.local, core.remote, core.connection->force_encapsulation);
   add_signature_hashes({core.connection}, message);
   offer_in_init(message, core.connection->options);
+  offer_ppk(*core.connection, message);
   state.request = encode_message(message);
   core.tell(EventKind::trace, "sent IKE_SA_INIT request");
   core.next_request = 1;
@@ -95,6 +96,16 @@ Failure init_refused(const SessionCore& core, const InitSent& state, const Notif
     out.remedy = fmt::format("look at the log of {}", core.remote.address.text());
   }
   return out;
+}
+
+Failure not_childless() {
+  return {FailureKind::refused,
+          "the peer does not make IKE SAs without a child, which the profile demands",
+          {},
+          {},
+          {},
+          "`childless` prefer or allow in the IKEv2 profile, or childless = allow at the peer",
+          true};
 }
 
 void refused(SessionCore& core, const NotifyPayload& error, Time now) {
@@ -199,13 +210,15 @@ Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagr
   const bool forced = std::ranges::any_of(between, [](const auto& one) { return one->force_encapsulation; });
   if (nat.told) add_nat_detection(core, reply, core.local, core.remote, forced);
   add_certificate_requests(core, between, reply);
+  answer_ppk(core, between, request, reply);
   note_signature_hashes(core, request);
   if (!core.peer_hashes.empty()) add_signature_hashes(between, reply);
   note_nat(core, nat);
   const ProtocolOptions options = common_options(between);
   note_init_offer(core, request, options);
   if (core.fragment_mtu != 0) offer_in_init(reply, options);
-  reply.add_notify(NotifyType::childless_ikev2_supported);  // RFC 6023 §3
+  if (std::ranges::any_of(between, [](const auto& one) { return one->childless != Childless::never; }))
+    reply.add_notify(NotifyType::childless_ikev2_supported);  // RFC 6023 §3
   const Octets response = encode_message(reply);
   core.next_expected = 1;
   core.answered = {{0, octets(datagram), {response}}};
@@ -260,13 +273,23 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   if (!keys) return core.close_now(keys.error().message(), false);
   if (const auto used = core.use_keys(chosen->suite, std::move(*keys)); !used)
     return core.close_now(used.error().message(), false);
+  core.childless = core.connection->childless >= Childless::prefer &&
+                   response->notify(NotifyType::childless_ikev2_supported) != nullptr;
+  if (core.connection->childless == Childless::force && !core.childless) {
+    core.attempt_failed(not_childless());
+    return core.close_now("the peer does not make IKE SAs without a child", true);
+  }
+  if (auto noted = note_ppk(core, *response); !noted) {
+    core.attempt_failed(std::move(noted.error()));
+    return core.close_now("the peer knows nothing of PPKs", true);
+  }
   note_signature_hashes(core, *response);
   const NatSeen nat = detect_nat(core, *response, core.local, core.remote);
   note_init_offer(core, *response, core.connection->options);
   note_nat(core, nat);
   float_ports(core, nat.local || nat.remote);
   core.outstanding.reset();
-  start_auth(core, AuthSent{std::move(state->request), octets(datagram), std::move(state->nonce), nonce->data, {}},
+  start_auth(core, AuthSent{std::move(state->request), octets(datagram), std::move(state->nonce), nonce->data, {}, {}},
              now);
 }
 

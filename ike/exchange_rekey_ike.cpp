@@ -37,6 +37,7 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
   out->remote_auth = core.remote_auth;
   out->remote_subject = core.remote_subject;
   out->credentials_end = core.credentials_end;
+  out->uses_ppk = core.uses_ppk;
   out->nat_local = core.nat_local;
   out->nat_remote = core.nat_remote;
   // RFC 7383 §2.3, RFC 4555 §3.1: what was agreed on holds; RFC 7296 §2.3: so does a window until it is changed.
@@ -104,6 +105,8 @@ void hand_over(SessionCore& from, SessionCore& to, Time now) {
   to.tasks.insert(to.tasks.end(), from.tasks.begin(), from.tasks.end());
   std::erase_if(to.tasks, [](const Task& t) { return t.kind == TaskKind::rekey_ike || t.kind == TaskKind::probe; });
   to.wanted = std::exchange(from.wanted, {});
+  to.lent = std::exchange(from.lent, {});
+  to.assigned = std::exchange(from.assigned, {});
   from.tasks.clear();
   from.superseded = true;
   from.enter(Closing{now + from.setup.lifetimes.closing});
@@ -158,6 +161,7 @@ void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
         core, {chosen->suite, ByteReader(chosen->peer_spi).u64(), *spi, nonce_i->data, *nonce_r, &shared, false}, now);
   }();
   if (!made) return core.refuse(request, NotifyType::invalid_syntax);
+  add_crash_token(**made, reply);
   core.send_response(request, std::move(reply));
   core.emit(AddSession{Session::of(*made)});
   auto* const own = std::get_if<IkeAttempt>(&core.pending);
@@ -180,6 +184,9 @@ void on_rekey_ike_response(SessionCore& core, const Message& response, Time now)
     return try_again(core, core.jittered(retry_wait, 0.8, 1.2), now);
   }
   core.emit(AddSession{Session::of(*made)});
+  note_crash_token(**made, response);
+  // RFC 6290 §4.3: our request came before the responder's SPI, and so before our token.
+  if (gives_crash_tokens(**made)) (*made)->add_task({TaskKind::tell_token, {}, {}, now, 0});
   const Octets& nonce_r = response.find<NoncePayload>(PayloadType::nonce)->data;
   // §2.8.2: of two new IKE SAs the one with the lowest nonce is closed by its initiator; the other side's initiator
   // closes the old one.

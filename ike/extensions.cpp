@@ -1,4 +1,5 @@
-// What both ends agree on beside keys: fragments (RFC 7383 §2.3), windows (RFC 7296 §2.3), MOBIKE (RFC 4555 §3.1).
+// What both ends agree on beside keys: fragments (RFC 7383 §2.3), windows (RFC 7296 §2.3), MOBIKE (RFC 4555 §3.1),
+// tokens (RFC 6290 §4.2).
 #include <algorithm>
 
 #include "ike/session_core.hpp"
@@ -31,6 +32,7 @@ void offer_in_auth(const SessionCore& core, Message& message) {
   if (options.window > 1) message.add_notify(NotifyType::set_window_size, number_octets(options.window));
   // The responder tells it to who has told it.
   if (options.mobike && (core.initiator || core.mobike)) message.add_notify(NotifyType::mobike_supported);
+  add_crash_token(core, message);
 }
 
 void note_auth_offer(SessionCore& core, const Message& message) {
@@ -40,6 +42,7 @@ void note_auth_offer(SessionCore& core, const Message& message) {
   const auto* const window = message.notify(NotifyType::set_window_size);
   if (window != nullptr && window->data.size() == 4)
     core.window_out = std::clamp(ByteReader(window->data).u32(), 1U, widest_window);
+  note_crash_token(core, message);
 }
 
 }  // namespace postern::ike

@@ -67,6 +67,16 @@ Result<IkeKeys> rekey_ike_keys(const IkeSuite& suite, const KeyInputs& inputs, c
   return expand(suite, inputs, skeyseed);
 }
 
+Result<MixedKeys> mix_ppk(crypto::Prf prf, const Secret& ppk, const IkeKeys& keys) {
+  const auto mixed = [&](const Secret& key) {
+    return crypto::prf_plus(prf, ppk.bytes(), {key.bytes()}, crypto::prf_bytes(prf));
+  };
+  POSTERN_TRY(d, mixed(keys.d));
+  POSTERN_TRY(pi, mixed(keys.pi));
+  POSTERN_TRY(pr, mixed(keys.pr));
+  return MixedKeys{std::move(d), std::move(pi), std::move(pr)};
+}
+
 Result<ChildKeys> derive_child_keys(const crypto::Transform& transform, crypto::Prf prf, const Secret& d, Bytes nonce_i,
                                     Bytes nonce_r, const Secret* shared) {
   const bool ah = transform.cipher == crypto::Cipher::none;

@@ -24,6 +24,12 @@ struct KeyInputs {
 [[nodiscard]] Result<IkeKeys> rekey_ike_keys(const IkeSuite& suite, const KeyInputs& inputs, crypto::Prf old_prf,
                                              const Secret& old_d);
 
+// RFC 8784 §3: SK_d, SK_pi and SK_pr with a PPK in them, of the same lengths.
+struct MixedKeys {
+  Secret d, pi, pr;
+};
+[[nodiscard]] Result<MixedKeys> mix_ppk(crypto::Prf prf, const Secret& ppk, const IkeKeys& keys);
+
 // §2.17: keys of the SA that carries the exchange's initiator's traffic, and of the other one.
 struct ChildKeys {
   Secret initiator_cipher, initiator_integrity, responder_cipher, responder_integrity;

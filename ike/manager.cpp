@@ -7,7 +7,11 @@ namespace postern::ike {
 // Child ids go on into the data plane as the SAs' cookie, where those of an earlier life may still be: a life begins at
 // a random number.
 Manager::Manager(Setup setup)
-    : setup_(std::move(setup)), spis_(setup_.random), temporary_(setup_.random), cookies_(setup_.random) {
+    : setup_(std::move(setup)),
+      spis_(setup_.random),
+      temporary_(setup_.random),
+      cookies_(setup_.random),
+      crash_tokens_(setup_.random) {
   std::array<std::byte, 4> start{};
   if (setup_.random(start)) next_child_ = std::uint64_t{load_be32(start.data())} << 32;
   surroundings_.random = setup_.random;
@@ -16,6 +20,21 @@ Manager::Manager(Setup setup)
   surroundings_.next_child_id = [this] { return ChildId{++next_child_}; };
   surroundings_.trustpoint = setup_.trustpoint;
   surroundings_.flows = &temporary_;
+  surroundings_.lend_address = [this](const Prefix& pool, const std::string& owner, const auto& wanted) {
+    return pools_.take(pool, owner, wanted);
+  };
+  surroundings_.take_address_back = [this](const IpAddress& address, const std::string& owner) {
+    pools_.give_back(address, owner);
+  };
+  surroundings_.held_address = [this](const std::string& connection, Family family) -> std::optional<IpAddress> {
+    for (const Key key : sessions_of(connection))
+      for (const IpAddress& one : sessions_.at(key).session->assigned().addresses)
+        if (one.family() == family) return one;
+    return std::nullopt;
+  };
+  surroundings_.crash_token = [this](std::uint64_t spi_i, std::uint64_t spi_r) {
+    return crash_tokens_.token(spi_i, spi_r);
+  };
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);
   };
@@ -99,6 +118,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const AskPki& a) const { effects.ask(key, a); }
     void operator()(const Reauthenticate&) const { manager.reauthenticate(key, now); }
+    void operator()(const Reassigned& a) const { manager.reassign(a.interface); }
     void operator()(const Event& a) const {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
       if (Entry* const entry = manager.find(key); entry != nullptr && a.kind == EventKind::peer_silent)
@@ -130,6 +150,16 @@ void Manager::do_add(AddSession& successor, Time now) {
   for (const ChildView& child : entry.session->view(now).children)
     if (const auto known = children_.find(child.id); known != children_.end()) known->second.session = key;
   settle(key, now);
+}
+
+// The newest IKE SA that was lent addresses for it has the last word.
+void Manager::reassign(const std::string& interface) {
+  const Entry* newest = nullptr;
+  for (const auto& [key, entry] : sessions_)
+    if (entry.session->assigned().interface == interface && (newest == nullptr || newest->number < entry.number))
+      newest = &entry;
+  setup_.effects->assign(interface,
+                         newest == nullptr ? std::vector<IpAddress>() : newest->session->assigned().addresses);
 }
 
 void Manager::do_closed(Key key, const Closed& closed, Time now) {

@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "ike/address_pool.hpp"
 #include "ike/cookie.hpp"
+#include "ike/crash_token.hpp"
 #include "ike/policy.hpp"
 #include "ike/rate.hpp"
 #include "ike/session.hpp"
@@ -40,6 +42,8 @@ class Effects {
   virtual void tell(const Event& event) = 0;
   // The answer comes by Manager::on_pki_answer(), never within this call.
   virtual void ask(std::uint64_t session, const AskPki& question) = 0;
+  // These, and no other that a peer has lent, are the interface's from now on; one of a family at most.
+  virtual void assign(const std::string& interface, const std::vector<IpAddress>& addresses) = 0;
 };
 
 struct ManagerLimits {
@@ -193,6 +197,7 @@ class Manager {
   void refuse_stranger(const Datagram& datagram, const Header& header, Time now);
   void refuse_version(const Datagram& datagram, Time now);
   void answer_unknown_spi(const Datagram& datagram, const Header& header, Time now);
+  void show_crash_tokens(const Datagram& datagram, const Header& header, Message& answer);
   void answer(const Datagram& datagram, const Message& message);
   void ignored(const Datagram& datagram, std::string why);
 
@@ -204,6 +209,7 @@ class Manager {
   [[nodiscard]] std::set<std::string> live_of(const Wish& wish, Time now) const;
   void close_duplicate(Wish& wish, Time now);
   void reauthenticate(Key key, Time now);
+  void reassign(const std::string& interface);
   void begin_attempt(const Wish& wish, std::vector<std::string> children, bool initial_contact, Time now);
   void failed(Wish& wish, Time now);
   void child_failed(const Event& event, Time now);
@@ -256,6 +262,8 @@ class Manager {
   SpiPool spis_;
   TemporaryFlows temporary_;
   CookieJar cookies_;
+  AddressPools pools_;
+  CrashTokens crash_tokens_;
   std::uint64_t next_child_ = 0;
   std::uint32_t next_number_ = 1;
 

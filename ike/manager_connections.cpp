@@ -60,6 +60,7 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
   const auto before = policy_;
   policy_ = with_hosts_of(*before, std::move(policy));
   spis_.set_manual(policy_->manual_spis);
+  (void)crash_tokens_.set_policy(*policy_);  // without tokens a peer learns by its own liveness check
   flows_changed();
   for (const auto& old : before->connections) {
     const auto same = std::ranges::find(policy_->connections, old->name, [](const auto& c) { return c->name; });

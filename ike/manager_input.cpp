@@ -1,4 +1,6 @@
 // Datagrams: which session they belong to, and what strangers are answered.
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "ike/manager.hpp"
@@ -21,6 +23,13 @@ std::optional<Header> foreign_header(Bytes bytes) {
   header.response = (flags & flag_response) != 0;
   header.message_id = in.u32();
   return in.ok() ? std::optional(header) : std::nullopt;
+}
+
+bool is_protected(Bytes bytes) {
+  ByteReader in(bytes);
+  in.skip(16);
+  const PayloadType first{in.u8()};
+  return in.ok() && (first == PayloadType::encrypted || first == PayloadType::encrypted_fragment);
 }
 
 Header response_to(const Header& request) {
@@ -160,7 +169,18 @@ void Manager::answer_unknown_spi(const Datagram& datagram, const Header& header,
   if (header.response || !unprotected_answers_.take(now)) return;
   Message message{response_to(header), {}};
   message.add_notify(NotifyType::invalid_ike_spi);
+  show_crash_tokens(datagram, header, message);
   answer(datagram, message);
+}
+
+// RFC 6290 §4.5: to who seems to have an IKE SA with us that is not here. Of one that is here the token is never shown,
+// also not to somebody who takes its SPIs with the other end's flag I.
+void Manager::show_crash_tokens(const Datagram& datagram, const Header& header, Message& answer) {
+  if (header.initiator_spi == 0 || header.responder_spi == 0 || !is_protected(datagram.bytes)) return;
+  if (find(header.initiator_spi) != nullptr || find(header.responder_spi) != nullptr) return;
+  if (std::ranges::none_of(policy_->connections, [](const auto& one) { return one->options.crash_detection; })) return;
+  for (Octets& token : crash_tokens_.tokens(header.initiator_spi, header.responder_spi))
+    answer.add_notify(NotifyType::quick_crash_detection, std::move(token));
 }
 
 }  // namespace postern::ike

@@ -94,8 +94,12 @@ constexpr Name<NotifyType> notifies[] = {
     {NotifyType::cookie2, "COOKIE2"},
     {NotifyType::no_nats_allowed, "NO_NATS_ALLOWED"},
     {NotifyType::childless_ikev2_supported, "CHILDLESS_IKEV2_SUPPORTED"},
+    {NotifyType::quick_crash_detection, "QUICK_CRASH_DETECTION"},
     {NotifyType::fragmentation_supported, "IKEV2_FRAGMENTATION_SUPPORTED"},
     {NotifyType::signature_hash_algorithms, "SIGNATURE_HASH_ALGORITHMS"},
+    {NotifyType::use_ppk, "USE_PPK"},
+    {NotifyType::ppk_identity, "PPK_IDENTITY"},
+    {NotifyType::no_ppk_auth, "NO_PPK_AUTH"},
 };
 
 constexpr Name<AuthMethod> methods[] = {

@@ -51,6 +51,24 @@ enum class AuthMethod : std::uint8_t {
 // RFC 7427 §7.
 enum class HashAlgorithm : std::uint16_t { sha1 = 1, sha256 = 2, sha384 = 3, sha512 = 4, identity = 5 };
 
+// RFC 7296 §3.15.
+enum class ConfigKind : std::uint8_t { request = 1, reply = 2, set = 3, ack = 4 };
+enum class ConfigType : std::uint16_t {
+  ip4_address = 1,
+  ip4_netmask = 2,
+  ip4_dns = 3,
+  ip4_nbns = 4,
+  ip4_dhcp = 6,
+  application_version = 7,
+  ip6_address = 8,
+  ip6_dns = 10,
+  ip6_dhcp = 12,
+  ip4_subnet = 13,
+  supported_attributes = 14,
+  ip6_subnet = 15,
+  unity_banner = 28672,  // of other vendors
+};
+
 enum class TsType : std::uint8_t { ipv4_range = 7, ipv6_range = 8 };
 
 // RFC 7296 §3.10.1: below 16384 errors, from there on status.
@@ -94,8 +112,12 @@ enum class NotifyType : std::uint16_t {
   cookie2 = 16401,
   no_nats_allowed = 16402,
   childless_ikev2_supported = 16418,
+  quick_crash_detection = 16419,
   fragmentation_supported = 16430,
   signature_hash_algorithms = 16431,
+  use_ppk = 16435,
+  ppk_identity = 16436,
+  no_ppk_auth = 16437,
 };
 [[nodiscard]] constexpr bool is_error(NotifyType type) { return static_cast<std::uint16_t>(type) < 16384; }
 

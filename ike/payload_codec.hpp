@@ -43,4 +43,8 @@ void encode(OctetWriter& out, const DeletePayload& del);
 [[nodiscard]] Decoded<TsPayload> decode_ts(Bytes body);
 void encode(OctetWriter& out, const TsPayload& ts);
 
+// payload_configuration.cpp: §3.15.
+[[nodiscard]] Decoded<ConfigurationPayload> decode_configuration(Bytes body);
+void encode(OctetWriter& out, const ConfigurationPayload& configuration);
+
 }  // namespace postern::ike

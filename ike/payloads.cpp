@@ -47,6 +47,7 @@ Parsed<Payload> parse_payload(PayloadType type, Bytes body) {
     case PayloadType::notify: return wrapped(type, decode_notify(body));
     case PayloadType::delete_: return wrapped(type, decode_delete(body));
     case PayloadType::vendor_id: return Payload{type, VendorIdPayload{octets_of(body)}};
+    case PayloadType::configuration: return wrapped(type, decode_configuration(body));
     case PayloadType::ts_initiator:
     case PayloadType::ts_responder: return wrapped(type, decode_ts(body));
     default: return Payload{type, RawPayload{octets_of(body)}};

@@ -39,7 +39,7 @@ using Parsed = Result<T, ParseFailure>;
 
 // Bounds on what one message may hold.
 inline constexpr std::size_t max_payloads = 64, max_proposals = 64, max_transforms = 128, max_wire_selectors = 64,
-                             max_deleted_spis = 256;
+                             max_deleted_spis = 256, max_config_attributes = 64;
 
 // RFC 7296 §3.3.2. `key_bits`: the Key Length attribute, of ciphers with a variable one.
 struct Transform {
@@ -107,6 +107,15 @@ struct Selector {
 struct TsPayload {
   std::vector<Selector> selectors;
 };
+// §3.15. Values of known types have the length that their type has, or none where something is asked for.
+struct ConfigAttribute {
+  ConfigType type{};
+  Octets value;
+};
+struct ConfigurationPayload {
+  ConfigKind kind{};
+  std::vector<ConfigAttribute> attributes;
+};
 struct RawPayload {
   Octets data;
 };
@@ -115,7 +124,7 @@ struct RawPayload {
 struct Payload {
   PayloadType type{};
   std::variant<RawPayload, SaPayload, KePayload, NoncePayload, IdPayload, AuthPayload, CertPayload, CertRequestPayload,
-               NotifyPayload, DeletePayload, VendorIdPayload, TsPayload>
+               NotifyPayload, DeletePayload, VendorIdPayload, TsPayload, ConfigurationPayload>
       body;
 };
 

@@ -37,6 +37,7 @@ std::shared_ptr<const Connection> made_of(const Connection& from, const IpAddres
   out->remote = remote;
   out->local_key = key->local_key;
   out->remote_key = key->remote_key;
+  out->ppk = key->ppk;
   out->peer_keys.clear();
   std::erase_if(out->children, [&](const ChildPolicy& child) { return !may_use(child, remote); });
   return out;

@@ -10,6 +10,7 @@
 
 #include "base/net_types.hpp"
 #include "base/secret.hpp"
+#include "ike/client_configuration.hpp"
 #include "ike/identity.hpp"
 #include "ike/negotiate.hpp"
 #include "ike/protocol_options.hpp"
@@ -69,6 +70,8 @@ struct ChildPolicy {
   std::string base;            // derived: the name of the child that it was derived from
   std::uint32_t rank = 0;      // CM-05: place of this peer among those of the flow
   bool default_first = false;  // CM-07: the peer of rank 0 comes back after an idle time or a clear
+  // A tunnel's: the peer is asked for an address of each family here, and may lend one of these networks.
+  std::vector<Prefix> ask;
   ChildPlace place;
   bool operator==(const ChildPolicy&) const = default;
 };
@@ -84,10 +87,22 @@ struct Dpd {
 enum class AuthKind : std::uint8_t { psk, rsa, ecdsa, signature };
 [[nodiscard]] constexpr bool is_signature(AuthKind kind) { return kind != AuthKind::psk; }
 
+// RFC 6023: whether an IKE SA comes without a child. `allow`: the peer may begin so; `prefer`: we do where it can.
+enum class Childless : std::uint8_t { never, allow, prefer, force };
+
+// RFC 8784: a key that both ends have beside those that they authenticate by. Without an id there is none.
+struct Ppk {
+  std::string id;
+  Secret key;
+  bool required = false;  // a peer without it is not spoken to
+  bool operator==(const Ppk&) const = default;
+};
+
 // DM-13: the key of peers whose address is not known beforehand.
 struct PeerKey {
   Prefix remote;
   Secret local_key, remote_key;
+  Ppk ppk;
   bool operator==(const PeerKey&) const = default;
 };
 
@@ -103,6 +118,7 @@ struct Connection {
   Identity local_identity;
   std::vector<IdentityMatch> remote_identities;  // never empty, unless there are certificate maps
   Secret local_key, remote_key;                  // pre-shared, of the AUTH we send and of the one we check
+  Ppk ppk;
 
   // Signatures, by postern-pki. A local identity of type DN without data is the subject of our certificate.
   AuthKind local_auth = AuthKind::psk, remote_auth = AuthKind::psk;
@@ -115,7 +131,9 @@ struct Connection {
   Dpd dpd;
   std::uint32_t nat_keepalive_s = 20;
   bool force_encapsulation = false;  // IKE-41
+  Childless childless = Childless::allow;
   ProtocolOptions options;
+  ClientConfiguration configuration;
   std::vector<ChildPolicy> children;
   // A template: `remote` is unspecified, and these are the keys of the peers that it stands for, in order.
   std::vector<PeerKey> peer_keys;
@@ -144,6 +162,8 @@ struct Policy {
   std::uint64_t generation = 0;
   std::vector<std::shared_ptr<const Connection>> connections;
   std::vector<std::uint32_t> manual_spis;  // inbound SPIs of manual SAs: never allocated (MAN-14)
+  // Of this node alone, and the same in each of its lives; empty: it has none (ike/crash_token.hpp).
+  Secret node_key;
   std::vector<IkeProposal> proposals;
   std::vector<PolicyRow> policies;
   std::vector<ProfileRow> profiles;

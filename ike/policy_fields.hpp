@@ -16,7 +16,7 @@ concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
 concept HasFields =
     IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal, Identity, Dpd,
-            ProtocolOptions, ChildPolicy, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
+            ProtocolOptions, ClientConfiguration, ChildPolicy, Ppk, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
@@ -93,12 +93,22 @@ void fields(Codec& codec, T& dpd) {
   codec("retry_s", dpd.retry_s);
 }
 
+template <class Codec, IsOneOf<ClientConfiguration> T>
+void fields(Codec& codec, T& configuration) {
+  codec("pools", configuration.pools);
+  codec("dns", configuration.dns);
+  codec("subnets", configuration.subnets);
+  codec("banner", configuration.banner);
+  codec("required", configuration.required);
+}
+
 template <class Codec, IsOneOf<ProtocolOptions> T>
 void fields(Codec& codec, T& options) {
   codec("fragment_mtu", options.fragment_mtu);
   codec("window", options.window);
   codec("max_selectors", options.max_selectors);
   codec("mobike", options.mobike);
+  codec("crash_detection", options.crash_detection);
 }
 
 template <class Codec, IsOneOf<ChildPolicy> T>
@@ -129,7 +139,15 @@ void fields(Codec& codec, T& child) {
   codec("base", child.base);
   codec("rank", child.rank);
   codec("default_first", child.default_first);
+  codec("ask", child.ask);
   codec("place", child.place);
+}
+
+template <class Codec, IsOneOf<Ppk> T>
+void fields(Codec& codec, T& ppk) {
+  codec("id", ppk.id);
+  codec("key", ppk.key);
+  codec("required", ppk.required);
 }
 
 template <class Codec, IsOneOf<PeerKey> T>
@@ -137,6 +155,7 @@ void fields(Codec& codec, T& key) {
   codec("remote", key.remote);
   codec("local_key", key.local_key);
   codec("remote_key", key.remote_key);
+  codec("ppk", key.ppk);
 }
 
 template <class Codec, IsOneOf<Connection> T>
@@ -153,6 +172,7 @@ void fields(Codec& codec, T& connection) {
   codec("remote_identities", connection.remote_identities);
   codec("local_key", connection.local_key);
   codec("remote_key", connection.remote_key);
+  codec("ppk", connection.ppk);
   codec("local_auth", connection.local_auth);
   codec("remote_auth", connection.remote_auth);
   codec("sign_trustpoint", connection.sign_trustpoint);
@@ -164,7 +184,9 @@ void fields(Codec& codec, T& connection) {
   codec("dpd", connection.dpd);
   codec("nat_keepalive_s", connection.nat_keepalive_s);
   codec("force_encapsulation", connection.force_encapsulation);
+  codec("childless", connection.childless);
   codec("options", connection.options);
+  codec("configuration", connection.configuration);
   codec("children", connection.children);
   codec("peer_keys", connection.peer_keys);
   codec("template_name", connection.template_name);
@@ -195,6 +217,7 @@ void fields(Codec& codec, T& policy) {
   codec("generation", policy.generation);
   codec("connections", policy.connections);
   codec("manual_spis", policy.manual_spis);
+  codec("node_key", policy.node_key);
   codec("proposals", policy.proposals);
   codec("policies", policy.policies);
   codec("profiles", policy.profiles);
@@ -235,6 +258,15 @@ constexpr bool known(Initiate value) {
   switch (value) {
     case Initiate::on_traffic:
     case Initiate::always: return true;
+  }
+  return false;
+}
+constexpr bool known(Childless value) {
+  switch (value) {
+    case Childless::never:
+    case Childless::allow:
+    case Childless::prefer:
+    case Childless::force: return true;
   }
   return false;
 }

@@ -195,10 +195,11 @@ bool sound(const Connection& connection) {
   const auto whole = [&](const PeerKey& key) {
     return (signs || !key.local_key.empty()) && (verifies || !key.remote_key.empty());
   };
-  const PeerKey own{{}, connection.local_key, connection.remote_key};
+  const PeerKey own{{}, connection.local_key, connection.remote_key, {}};
   const bool keys = connection.is_template() ? std::ranges::all_of(connection.peer_keys, whole) : whole(own);
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
          !connection.proposals.empty() && !connection.children.empty() &&
+         connection.ppk.id.empty() == connection.ppk.key.empty() &&
          !(connection.remote_identities.empty() && (!verifies || connection.certificate_maps.empty())) && keys &&
          !(signs && connection.sign_trustpoint.empty()) && !(verifies && connection.verify_trustpoints.empty());
 }

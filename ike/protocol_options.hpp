@@ -10,6 +10,7 @@ struct ProtocolOptions {
   std::uint16_t window = 5;           // RFC 7296 §2.3: requests of the peer that are kept until their turn
   std::uint16_t max_selectors = 16;   // of one direction of a child
   bool mobike = true;                 // RFC 4555: the peer may move
+  bool crash_detection = true;        // RFC 6290: tokens are given to peers
   bool operator==(const ProtocolOptions&) const = default;
 };
 

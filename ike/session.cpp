@@ -158,7 +158,7 @@ void on_request(SessionCore& core, const Header& header, Bytes datagram, const E
 void on_response(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& remote, Time now) {
   if (!core.outstanding || header.message_id != core.outstanding->message_id) return;
   const auto response = receive(core, core.responses_in, datagram);
-  if (!response) return;
+  if (!response) return on_unprotected_answer(core, datagram);
   core.last_heard = now;
   core.traffic_unanswered = false;
   core.outstanding.reset();
@@ -374,6 +374,8 @@ std::uint64_t Session::peer_spi() const { return core_->initiator ? core_->spi_r
 SessionPhase Session::phase() const { return phase_of(core_->state()); }
 const std::shared_ptr<const Connection>& Session::connection() const { return core_->connection; }
 
+const AssignedConfiguration& Session::assigned() const { return core_->assigned; }
+
 SessionView Session::view(Time now) const {
   const SessionCore& core = *core_;
   SessionView out;
@@ -391,8 +393,11 @@ SessionView Session::view(Time now) const {
   out.remote_subject = core.remote_subject;
   out.nat_local = core.nat_local;
   out.nat_remote = core.nat_remote;
+  out.lent = core.lent;
+  out.assigned = core.assigned;
   out.fragmentation = core.fragment_mtu != 0;
   out.mobike = core.mobike;
+  out.ppk = core.uses_ppk;
   out.window = core.window_out;
   out.window_in = core.window_in;
   out.next_request = core.next_request;

@@ -12,6 +12,7 @@
 // exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
 // extensions.cpp         what else both ends agree on        mobike.cpp                 a peer that moves
+// crash_detection.cpp    a peer that lost its IKE SA
 #pragma once
 
 #include <cstdint>
@@ -44,6 +45,15 @@ struct Surroundings {
   // What postern-pki has said of a trustpoint; nothing: it has not, or there is none of that name.
   std::function<std::optional<pki::TrustpointFacts>(const std::string&)> trustpoint;
   TemporaryFlows* flows = nullptr;  // never null where a connection is made of a template, or has per-host children
+  // Addresses of pools (ike/address_pool.hpp); each that was lent is taken back once. Left out: none.
+  std::function<std::optional<IpAddress>(const Prefix& pool, const std::string& owner,
+                                         const std::optional<IpAddress>& wanted)>
+      lend_address;
+  std::function<void(const IpAddress& address, const std::string& owner)> take_address_back;
+  // What another IKE SA of the connection has been lent: asked for again, so that its successor has the same.
+  std::function<std::optional<IpAddress>(const std::string& connection, Family family)> held_address;
+  // Our token for an IKE SA (ike/crash_token.hpp). Left out: peers get none.
+  std::function<std::optional<Octets>(std::uint64_t spi_i, std::uint64_t spi_r)> crash_token;
 };
 
 enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_sent, established, closing, closed };
@@ -73,7 +83,9 @@ struct SessionView {
   std::optional<Identity> local_identity, remote_identity;
   std::string local_auth, remote_auth;  // how each end authenticated, in words; empty: not yet
   std::string remote_subject;           // of the peer's certificate
-  bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false;
+  std::vector<IpAddress> lent;          // to the peer
+  AssignedConfiguration assigned;       // by the peer
+  bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false, ppk = false;
   Duration age{}, lifetime{};
   std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;
   Dpd dpd;
@@ -137,6 +149,7 @@ class Session {
   [[nodiscard]] SessionPhase phase() const;
   [[nodiscard]] const std::shared_ptr<const Connection>& connection() const;  // null until the responder knows it
   [[nodiscard]] SessionView view(Time now) const;
+  [[nodiscard]] const AssignedConfiguration& assigned() const;
 
   // Of exchanges alone: the session around a successor's core.
   [[nodiscard]] static std::unique_ptr<Session> of(std::shared_ptr<struct SessionCore> core);

@@ -153,6 +153,8 @@ void SessionCore::refuse(const Message& to, NotifyType why, Octets data) {
 void SessionCore::close_now(std::string why, bool retry) {
   if (in<Gone>() != nullptr) return;
   drop_children(why, false);
+  give_addresses_back(*this);
+  drop_configuration(*this);
   if (auto* const attempt = std::get_if<ChildAttempt>(&pending)) setup.surroundings->free_spi(attempt->spi_in);
   if (auto* const auth = in<AuthSent>(); auth != nullptr && auth->child)
     setup.surroundings->free_spi(auth->child->spi_in);
@@ -187,6 +189,7 @@ void SessionCore::run_tasks(Time now) {
       case TaskKind::rekey_ike: start_rekey_ike(*this, now); break;
       case TaskKind::delete_ike: start_delete_ike(*this, now); break;
       case TaskKind::probe: start_probe(*this, now); break;
+      case TaskKind::tell_token: start_tell_token(*this, now); break;
     }
   }
 }

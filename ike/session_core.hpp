@@ -87,7 +87,7 @@ struct EarlyRequest {
   Endpoint local, remote;
 };
 
-enum class TaskKind : std::uint8_t { make_child, rekey_child, delete_child, rekey_ike, delete_ike, probe };
+enum class TaskKind : std::uint8_t { make_child, rekey_child, delete_child, rekey_ike, delete_ike, probe, tell_token };
 struct Task {
   TaskKind kind{};
   std::string name;  // make_child
@@ -126,6 +126,7 @@ struct InitAnswered {
 struct AuthSent {
   Octets request, response, nonce_i, nonce_r;
   std::optional<ChildAttempt> child;
+  Octets no_ppk_auth;  // RFC 8784: our AUTH without the PPK, for a peer that does not know it
 };
 struct Made {};
 struct Established {
@@ -159,6 +160,9 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   IkeKeys keys;
   std::optional<crypto::IkeCipher> cipher_in, cipher_out;
   bool nat_local = false, nat_remote = false;
+  // RFC 8784: both ends said USE_PPK; a PPK is in `keys`; and what they were without it, until the peer has answered.
+  bool may_use_ppk = false, uses_ppk = false;
+  std::optional<MixedKeys> unmixed;
 
   std::uint32_t next_request = 0, next_expected = 0;
   std::optional<Outstanding> outstanding;
@@ -174,7 +178,12 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::uint16_t fragment_mtu = 0;  // RFC 7383: fragments leave in IP packets of so many bytes; 0: not agreed
   std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
   bool mobike = false;                          // RFC 4555
+  bool childless = false;                       // RFC 6023: IKE_AUTH is without a child, initiator
 
+  Secret peer_token;  // RFC 6290: who shows it has lost this IKE SA
+
+  std::vector<IpAddress> lent;     // to the peer, of our pools: one of each family
+  AssignedConfiguration assigned;  // by the peer
   std::list<Child> children;
   Time last_heard, last_sent, oldest_unanswered_traffic;
   bool traffic_unanswered = false;
@@ -277,10 +286,48 @@ void note_init_offer(SessionCore& core, const Message& message, const ProtocolOp
 void offer_in_auth(const SessionCore& core, Message& message);
 void note_auth_offer(SessionCore& core, const Message& message);
 
+// configuration.cpp: RFC 7296 §2.19. What the peer asks for in IKE_AUTH, into `reply`; or why it gets no child.
+[[nodiscard]] std::optional<NotifyType> configure_peer(SessionCore& core, const Message& request, Message& reply);
+void give_addresses_back(SessionCore& core);
+// Of a peer that was lent addresses, what is about those.
+[[nodiscard]] std::vector<Selector> within_lent(const SessionCore& core, std::span<const Selector> offered);
+// The initiator's question, where a tunnel wants an address; what the answer says of it. Error: it is not what we need.
+void ask_for_configuration(const SessionCore& core, Message& request);
+[[nodiscard]] Result<void, Failure> take_configuration(SessionCore& core, const Message& response);
+// The addresses go with the last IKE SA that has them.
+void drop_configuration(SessionCore& core);
+// In an INFORMATIONAL exchange.
+void answer_configuration(const Message& request, Message& reply);
+
 // mobike.cpp: RFC 4555 §3.5, §3.7, §3.8: what an INFORMATIONAL request from there asks for, and its answer.
 // False: it is refused.
 [[nodiscard]] bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local,
                                  const Endpoint& remote, Message& reply);
+
+// crash_detection.cpp: RFC 6290. Our token for this IKE SA goes with what authenticates us, or makes its successor.
+[[nodiscard]] bool gives_crash_tokens(const SessionCore& core);
+void add_crash_token(const SessionCore& core, Message& message);
+// The peer's, from a message that is protected: it takes the place of one before (§4.4).
+void note_crash_token(SessionCore& core, const Message& message);
+void start_tell_token(SessionCore& core, Time now);
+// §4.5: an answer that nobody protected. It ends the IKE SA when it shows the peer's token, and else changes nothing.
+void on_unprotected_answer(SessionCore& core, Bytes datagram);
+
+// ppk.cpp: RFC 8784. USE_PPK is said by an initiator that has one for its peer, and answered by who has any.
+void offer_ppk(const Connection& connection, Message& message);
+void answer_ppk(SessionCore& core, const std::vector<std::shared_ptr<const Connection>>& between,
+                const Message& request, Message& reply);
+// The initiator: whether the peer can. Error: it cannot, and must.
+[[nodiscard]] Result<void, Failure> note_ppk(SessionCore& core, const Message& response);
+[[nodiscard]] Result<void> mix_in_ppk(SessionCore& core, const Ppk& ppk);
+void say_ppk(const SessionCore& core, const AuthSent& state, Message& request);
+// Whether the PPK stays in the keys, as the peer's answer has it.
+[[nodiscard]] Result<void, Failure> settle_ppk(SessionCore& core, const AuthSent& state, const Message& response);
+// The responder, before it looks at AUTH: leaves those of `candidates` that the request may be for, and puts the PPK
+// that it names into the keys; or leaves in `request` the AUTH that was made without one.
+[[nodiscard]] Result<void, Failure> choose_ppk(SessionCore& core,
+                                               std::vector<std::shared_ptr<const Connection>>& candidates,
+                                               Message& request);
 
 // session_timers.cpp
 void run_timers(SessionCore& core, Time now);

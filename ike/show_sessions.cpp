@@ -89,6 +89,23 @@ json suite_json(const std::optional<IkeSuite>& suite) {
           {"dh_group", static_cast<unsigned>(suite->group)}};
 }
 
+template <class T>
+json texts_of(const std::vector<T>& all) {
+  json out = json::array();
+  for (const T& one : all) out.push_back(one.text());
+  return out;
+}
+
+// What the peer has lent and told us; null: it was not asked.
+json configuration_json(const AssignedConfiguration& assigned) {
+  if (assigned.interface.empty()) return nullptr;
+  return {{"interface", assigned.interface},
+          {"addresses", texts_of(assigned.addresses)},
+          {"dns", texts_of(assigned.dns)},
+          {"subnets", texts_of(assigned.subnets)},
+          {"banner", assigned.banner}};
+}
+
 std::string nat_text(const SessionView& view) {
   if (view.nat_local && view.nat_remote) return "detected inside and outside";
   if (view.nat_local) return "detected inside";
@@ -135,6 +152,9 @@ json sa_json(const Manager::Row& row) {
               {"nat_t", nat_text(view)},
               {"fragmentation", view.fragmentation},
               {"mobike", view.mobike},
+              {"ppk", view.ppk},
+              {"assigned", texts_of(view.lent)},
+              {"configuration", configuration_json(view.assigned)},
               {"disconnect_revoked", false},
               {"role", view.initiator ? "initiator" : "responder"},
               {"profile", view.profile.empty() ? json() : json(view.profile)},

@@ -18,8 +18,9 @@ bool holds(const std::vector<T>& all, const T& one) {
   return std::ranges::find(all, one) != all.end();
 }
 
-bool all_zero(const std::array<char, 16>& name) {
-  return std::ranges::all_of(name, [](char c) { return c == '\0'; });
+template <class T>
+bool all_zero(const std::array<T, 16>& bytes) {
+  return std::ranges::all_of(bytes, [](T one) { return one == T{}; });
 }
 
 // The name up to its NUL; an error when it has none or carries bytes behind it.
@@ -39,7 +40,7 @@ Result<Family> family_of(const BrokerRequest& request) {
 Result<void> reply(int socket, std::uint64_t id, const Result<Fd>& outcome) {
   BrokerReply body{id, outcome ? 0 : (outcome.error().code == 0 ? EIO : outcome.error().code), 0};
   const int fd = outcome ? outcome->get() : -1;
-  if (send_descriptors(socket, std::as_bytes(std::span(&body, 1)), {&fd, outcome ? 1U : 0U}) < 0)
+  if (send_descriptors(socket, std::as_bytes(std::span(&body, 1)), {&fd, fd >= 0 ? 1U : 0U}) < 0)
     return fail_errno("broker: answer");
   return {};
 }
@@ -53,6 +54,18 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
     spdlog::warn("broker: {} asked for {} and may not have it", grant_.child, what);
     return fail(std::string("broker: not granted: ") + what, EPERM);
   };
+  if (request.kind == BrokerKind::tunnel_address) {
+    POSTERN_TRY(name, name_of(request));
+    POSTERN_TRY(family, family_of(request));
+    const auto address = IpAddress::from_mapped(request.address);
+    const bool none = all_zero(request.address);
+    if (request.vrf != 0 || request.port != 0 || (!none && address.family() != family))
+      return fail("broker: bad request", EINVAL);
+    if (!grant_.tunnel_addresses || !openers_.tunnel_address) return refuse("an address of a tunnel");
+    POSTERN_CHECK(openers_.tunnel_address(name, family, none ? std::nullopt : std::optional(address)));
+    return Fd();
+  }
+  if (!all_zero(request.address)) return fail("broker: bad request", EINVAL);
   if (request.kind == BrokerKind::tun) {
     POSTERN_TRY(name, name_of(request));
     if (request.vrf != 0 || request.port != 0 || request.family != 0) return fail("broker: bad request", EINVAL);
@@ -86,6 +99,7 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
     }
     case BrokerKind::worker_channel:
     case BrokerKind::pki_channel:
+    case BrokerKind::tunnel_address:
     case BrokerKind::tun: break;
   }
   return fail("broker: unknown kind", EINVAL);
@@ -105,7 +119,7 @@ Result<void> Broker::serve() {
     if (got != sizeof request || (message.msg_flags & MSG_TRUNC) != 0)
       return fail("broker: " + grant_.child + " sent something that is no request", EPROTO);
     const auto outcome = answer(request);
-    if (outcome) ++given_;
+    if (outcome && *outcome) ++given_;
     POSTERN_CHECK(reply(socket_.get(), request.id, outcome));
   }
   return {};

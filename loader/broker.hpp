@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct BrokerGrant {
   std::vector<std::string> tuns;  // devices of the configuration, by name
   bool worker_channel = false;
   bool pki_channel = false;
+  bool tunnel_addresses = false;  // which and whence is the opener's to judge
 };
 
 // Who opens: loader/sockets and loader/devices, or a test.
@@ -33,6 +35,9 @@ struct BrokerOpeners {
   std::function<Result<Fd>(std::uint32_t vrf, Family family)> raw_esp, raw_icmp;
   std::function<Result<Fd>(const std::string& name)> tun;
   std::function<Result<Fd>()> worker_channel = {}, pki_channel = {};
+  // Opens nothing: an address that a peer lent, or none.
+  std::function<Result<void>(const std::string& name, Family family, const std::optional<IpAddress>&)> tunnel_address =
+      {};
 };
 
 class Broker {

@@ -165,6 +165,9 @@ class Node {
   void tell_ike();
   [[nodiscard]] Result<void> hand_policy_over();
   [[nodiscard]] Result<Fd> worker_channel_for_ike();
+  [[nodiscard]] Result<void> lend_address(const std::string& name, Family family,
+                                          const std::optional<IpAddress>& address);
+  [[nodiscard]] std::vector<Prefix> lent_addresses(const config::Tunnel& tunnel) const;
   // node_pki.cpp
   void bring_pki();
   void pki_lost();

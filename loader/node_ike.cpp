@@ -1,5 +1,7 @@
 // postern-ike's side of a node: adopt or start it, give it what it may have, replace it when it dies.
 #include <algorithm>
+#include <fstream>
+#include <string>
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,6 +22,15 @@ std::uint64_t next_generation(std::uint64_t last) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::max(last + 1,
                   static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count()));
+}
+
+// What tokens of crash detection rest on (ike/crash_token.hpp): the machine's id, which systemd wants to be kept from
+// the network, and never used but through a hash; beside the node's name, because nodes of one machine are strangers.
+Secret node_key(const std::string& name) {
+  std::ifstream file("/etc/machine-id");
+  std::string id;
+  if (!std::getline(file, id) || id.empty()) return {};
+  return Secret::copy_of(as_bytes(id + " " + name));
 }
 
 }  // namespace
@@ -48,7 +59,7 @@ void Node::bring_ike() {
 // What IKE may have: its two ports, in the front-door VRFs that the document's interfaces are in, while something is to
 // be negotiated (IKE-01); and its channel to the worker.
 BrokerGrant Node::grant_for_ike() const {
-  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true, true};
+  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true, true, true};
   if (!plan_.negotiates) return grant;
   grant.udp_ports = {500, 4500};
   grant.vrfs = {0};
@@ -64,7 +75,10 @@ std::unique_ptr<Broker> Node::broker_for_ike(Fd socket) {
       refuse,
       refuse,
       [this] { return worker_channel_for_ike(); },
-      [this] { return pki_channel_for_ike(); }};
+      [this] { return pki_channel_for_ike(); },
+      [this](const std::string& name, Family family, const std::optional<IpAddress>& address) {
+        return lend_address(name, family, address);
+      }};
   return std::make_unique<Broker>(std::move(socket), grant_for_ike(), std::move(openers));
 }
 
@@ -90,6 +104,7 @@ void Node::ike_lost() {
 // --- policy
 
 void Node::set_policy(ike::Policy policy) {
+  policy.node_key = node_key(paths_.name);
   if (policy_ && same_policy(*policy_, policy)) return;
   policy.generation = next_generation(policy_ ? policy_->generation : 0);
   policy_ = std::move(policy);
@@ -116,6 +131,40 @@ Result<void> Node::hand_policy_over() {
     return fail(answer->value("error", nlohmann::json::object()).value("message", std::string("refused")));
   told_generation_ = policy_->generation;
   spdlog::info("postern-ike has policy {}: {} connections", told_generation_, policy_->connections.size());
+  return {};
+}
+
+// --- addresses that peers lend to tunnels (config: negotiated_addresses)
+
+// What the document still allows it to have.
+std::vector<Prefix> Node::lent_addresses(const config::Tunnel& tunnel) const {
+  std::vector<Prefix> out;
+  const auto lent = state_.lent.find(tunnel.device());
+  if (lent == state_.lent.end()) return out;
+  for (const std::string& text : lent->second)
+    if (const auto one = Prefix::parse(text); one && config::may_be_lent(tunnel, one->address)) out.push_back(*one);
+  return out;
+}
+
+// postern-ike has checked it against the same list; but it is postern-ike that reads what peers send.
+Result<void> Node::lend_address(const std::string& name, Family family, const std::optional<IpAddress>& address) {
+  const auto tunnel = std::ranges::find(document_.tunnels, name, &config::Tunnel::device);
+  if (tunnel == document_.tunnels.end() || tunnel->negotiated_addresses.empty())
+    return fail("broker: no tunnel that is lent addresses", EPERM);
+  if (address && !config::may_be_lent(*tunnel, *address)) return fail("broker: not an address for " + name, EPERM);
+  std::vector<std::string>& lent = state_.lent[name];
+  std::erase_if(lent, [&](const std::string& text) {
+    const auto one = Prefix::parse(text);
+    return !one || one->address.family() == family;
+  });
+  if (address) lent.push_back(Prefix::host(*address).text());
+  std::vector<Prefix> wanted = lent_addresses(*tunnel);
+  for (const Prefix& one : wanted) POSTERN_CHECK(devices_->ensure_address(name, one, state_.made));
+  wanted.insert(wanted.end(), tunnel->addresses.begin(), tunnel->addresses.end());
+  POSTERN_CHECK(devices_->keep_only_addresses(name, wanted, state_.made));
+  if (lent.empty()) state_.lent.erase(name);
+  spdlog::info("{}: {}", name, address ? "the peer lends us " + address->text() : "what the peer had lent is gone");
+  save_state();
   return {};
 }
 

@@ -152,6 +152,10 @@ Result<void> Node::make_tunnel(const config::Document& document, const PlannedTu
   POSTERN_CHECK(enslave(document, tunnel.name, tunnel.vrf));
   for (const Prefix& address : tunnel.addresses)
     POSTERN_CHECK(devices_->ensure_address(tunnel.name, address, state_.made));
+  if (const auto of = std::ranges::find(document.tunnels, tunnel.name, &config::Tunnel::device);
+      of != document.tunnels.end())
+    for (const Prefix& address : lent_addresses(*of))
+      POSTERN_CHECK(devices_->ensure_address(tunnel.name, address, state_.made));
   const auto made_before = [&](const Prefix& route) {
     const std::string text = Prefix{route.first(), route.length}.text();
     return std::ranges::any_of(state_.made, [&](const Undo& one) {
@@ -179,6 +183,7 @@ void Node::drop_devices(const config::Document& document, const Plan&) {
   for (const config::Tunnel& tunnel : document.tunnels) {
     names.insert(tunnel.device());
     addresses[tunnel.device()] = tunnel.addresses;
+    std::ranges::copy(lent_addresses(tunnel), std::back_inserter(addresses[tunnel.device()]));
     if (tunnel.vrf) in_vrf.insert(tunnel.device());
     for (const Prefix& route : tunnel.routes) routes[tunnel.device()].push_back({route.first(), route.length});
   }

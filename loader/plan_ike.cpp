@@ -49,6 +49,18 @@ ike::AuthKind auth_of(config::AuthMethodWord method) {
   return ike::AuthKind::psk;
 }
 
+ike::Ppk ppk_of(const config::Ppk* in) { return in == nullptr ? ike::Ppk{} : ike::Ppk{in->id, in->key, in->required}; }
+
+ike::Childless childless_of(config::Childless in) {
+  switch (in) {
+    case config::Childless::never: return ike::Childless::never;
+    case config::Childless::prefer: return ike::Childless::prefer;
+    case config::Childless::force: return ike::Childless::force;
+    case config::Childless::allow: break;
+  }
+  return ike::Childless::allow;
+}
+
 ike::Dpd dpd_of(const config::Dpd& in) {
   const auto mode = in.mode == config::DpdMode::periodic    ? ike::DpdMode::periodic
                     : in.mode == config::DpdMode::on_demand ? ike::DpdMode::on_demand
@@ -62,7 +74,7 @@ ike::EspProposal esp_proposal_of(const config::TransformSet& set, bool extended)
 }
 
 ike::ProtocolOptions options_of(const config::Ikev2Options& in) {
-  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike};
+  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike, in.crash_detection};
 }
 
 ike::Initiate initiate_of(config::Initiate in) {
@@ -183,12 +195,16 @@ class IkePlanner {
     for (const config::IdentityRule& rule : profile.match_remote) out.remote_identities.push_back(match_of(rule));
     if (!is_signature(profile.local_method)) out.local_key = *keys.local;
     if (!is_signature(profile.remote_method)) out.remote_key = *keys.remote;
+    out.ppk = ppk_of(keys.ppk);
     set_certificates(out, profile);
     out.lifetime_s = profile.lifetime_s;
     out.dpd = dpd_of(profile.dpd);
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
     out.force_encapsulation = profile.force_encapsulation;
+    out.childless = childless_of(profile.childless);
     out.options = options_of(document_.ikev2.options);
+    if (const auto& told = profile.configuration)
+      out.configuration = {told->pools, told->dns, told->subnets, told->banner, told->required};
     set_proposals(out, ends);
     return out;
   }
@@ -284,19 +300,19 @@ class IkePlanner {
     std::vector<ike::PeerKey> hosts, networks, named;
     const auto* const keyring =
         profile.keyring ? config::find_named(document_.ikev2.keyrings, *profile.keyring) : nullptr;
-    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const Secret* local,
-                         const Secret* theirs) {
+    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const Secret* local, const Secret* theirs,
+                         const std::optional<config::Ppk>& ppk) {
       const Secret& own = profile.local_key.empty() ? *local : profile.local_key;
       const Secret& other = profile.remote_key.empty() ? *theirs : profile.remote_key;
-      if (!own.empty() && !other.empty()) to.push_back({remote, own, other});
+      if (!own.empty() && !other.empty()) to.push_back({remote, own, other, ppk_of(ppk ? &*ppk : nullptr)});
     };
-    if (!profile.local_key.empty() && !profile.remote_key.empty()) add(named, any, nullptr, nullptr);
+    if (!profile.local_key.empty() && !profile.remote_key.empty()) add(named, any, nullptr, nullptr, {});
     if (keyring != nullptr && named.empty())
       for (const config::KeyringPeer& peer : keyring->peers) {
         if (peer.address && peer.address->family() == family)
           add(*peer.address == Prefix::host(peer.address->address) ? hosts : networks, *peer.address, &peer.local_key,
-              &peer.remote_key);
-        if (!peer.address && peer.identity) add(named, any, &peer.local_key, &peer.remote_key);
+              &peer.remote_key, peer.ppk);
+        if (!peer.address && peer.identity) add(named, any, &peer.local_key, &peer.remote_key, peer.ppk);
       }
     for (auto* const more : {&networks, &named}) std::ranges::move(*more, std::back_inserter(hosts));
     return hosts;
@@ -467,6 +483,7 @@ class IkePlanner {
     for (const Family family : {Family::v4, Family::v6})
       if (family == Family::v4 ? tunnel.carries_v4 : tunnel.carries_v6) one.local.push_back(selector_of_any(family));
     one.remote = one.local;
+    one.ask = tunnel.negotiated_addresses;
     one.place.flow = flow->id;
     one.place.deliver = DeliverTo::tunnel;
     one.place.ifindex = device->ifindex;
@@ -492,8 +509,8 @@ Result<IkePlan> plan_ike(const config::Document& document, const Facts& facts, c
 
 bool same_policy(const ike::Policy& a, const ike::Policy& b) {
   return std::ranges::equal(a.connections, b.connections, [](const auto& x, const auto& y) { return *x == *y; }) &&
-         a.manual_spis == b.manual_spis && a.proposals == b.proposals && a.policies == b.policies &&
-         a.profiles == b.profiles;
+         a.manual_spis == b.manual_spis && a.node_key == b.node_key && a.proposals == b.proposals &&
+         a.policies == b.policies && a.profiles == b.profiles;
 }
 
 }  // namespace postern::loader

@@ -58,6 +58,7 @@ std::string State::to_json() const {
                          {"worker", worker},
                          {"ike", ike},
                          {"pki", pki},
+                         {"lent", lent},
                          {"worker_threads", worker_threads},
                          {"worker_devices", worker_devices},
                          {"interfaces", interfaces},
@@ -81,6 +82,7 @@ Result<State> State::from_json(std::string_view text) try {
   document.at("worker").get_to(state.worker);
   document.at("ike").get_to(state.ike);
   if (document.contains("pki")) document["pki"].get_to(state.pki);  // written by versions that have one
+  if (document.contains("lent")) document["lent"].get_to(state.lent);
   document.at("worker_threads").get_to(state.worker_threads);
   document.at("worker_devices").get_to(state.worker_devices);
   document.at("interfaces").get_to(state.interfaces);

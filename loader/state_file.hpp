@@ -40,6 +40,7 @@ struct State {
   std::map<std::string, std::uint32_t> flows;
   std::uint32_t next_flow = 1;
   ProcessId worker, ike, pki;
+  std::map<std::string, std::vector<std::string>> lent;  // to tunnels, by peers: "10.2.77.1/32"
   std::uint32_t worker_threads = 0;
   std::vector<PlannedDevice> worker_devices;  // what the worker has
   std::map<std::string, InstalledInterface> interfaces;

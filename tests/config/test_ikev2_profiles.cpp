@@ -65,8 +65,48 @@ TEST_CASE("ikev2 names: each once, and what is referred to exists") {
   check_refused(ike_with("/ikev2/fragmentation_mtu", 500), "/ikev2/fragmentation_mtu", "576 to 9000");
   check_refused(ike_with("/ikev2/fragmentation_mtu", 9001), "/ikev2/fragmentation_mtu", "9000");
   check_accepted(ike_with("/ikev2/fragmentation_mtu", 0));
+  const std::string configuration = "/ikev2/profiles/0/configuration";
+  const auto told = [](const char* text) { return ike_with("/ikev2/profiles/0/configuration", json::parse(text)); };
+  check_accepted(
+      told(R"({"pools": ["10.9.0.0/24", "2001:db8:9::/64"], "dns": ["10.2.0.53"], "subnets": ["10.2.0.0/16"]})"));
+  check_refused(told(R"({"pools": ["10.9.0.7/24"]})"), configuration + "/pools/0", "10.9.0.0/24");
+  check_refused(told(R"({"dns": ["names.example"]})"), configuration + "/dns/0", "not an IP address");
+  check_refused(told(R"({"netmask": "255.255.0.0"})"), configuration + "/netmask", "unknown key");
+  const auto lent = [](const char* network) {
+    return ike_with("/tunnels/0/negotiated_addresses", json::array({network}));
+  };
+  check_accepted(lent("10.9.0.0/16"));
+  CHECK(may_be_lent(loaded(lent("10.9.0.0/16")).tunnels[0], *IpAddress::parse("10.9.255.255")));
+  CHECK(!may_be_lent(loaded(lent("10.9.0.0/16")).tunnels[0], *IpAddress::parse("10.10.0.0")));
+  CHECK(!may_be_lent(loaded(ike()).tunnels[0], *IpAddress::parse("10.9.0.1")));
+  check_refused(lent("10.9.0.1/16"), "/tunnels/0/negotiated_addresses/0", "10.9.0.0/16");
+  check_refused(lent("2001:db8::/32"), "/tunnels/0/negotiated_addresses/0", "does not carry");
+  check_refused(good_with("/tunnels/0/negotiated_addresses", json::array({"10.9.0.0/16"})),
+                "/tunnels/0/negotiated_addresses", "manual");
+  check_accepted(ike_with("/ikev2/quick_crash_detection", false));
+  for (const char* const one : {"never", "allow", "prefer", "force"})
+    CHECK(word(loaded(ike_with("/ikev2/profiles/0/childless", one)).ikev2.profiles[0].childless) == std::string(one));
+  check_refused(ike_with("/ikev2/profiles/0/childless", "always"), "/ikev2/profiles/0/childless", "prefer");
   check_refused(ike_with("/ikev2/window", 0), "/ikev2/window", "1");
   check_refused(ike_with("/ikev2/max_selectors", 65), "/ikev2/max_selectors", "64");
+}
+
+TEST_CASE("RFC 8784: a PPK has an id and a key, and is shown without it") {
+  const std::string place = "/ikev2/keyrings/0/peers/0/ppk";
+  const auto with = [&](const char* text) { return ike_with(place.c_str(), json::parse(text)); };
+  const Document made = loaded(with(R"({"id": "one", "key": "0x00112233445566778899aabbccddeeff"})"));
+  const auto& ppk = made.ikev2.keyrings[0].peers[0].ppk;
+  REQUIRE(ppk);
+  CHECK(ppk->id == "one");
+  CHECK(ppk->key.size() == 16);
+  CHECK(ppk->required);
+  CHECK_FALSE(
+      loaded(with(R"({"id": "one", "key": "text", "required": false})")).ikev2.keyrings[0].peers[0].ppk->required);
+  CHECK_FALSE(loaded(ike()).ikev2.keyrings[0].peers[0].ppk);
+  check_refused(with(R"({"key": "text"})"), place, "id");
+  check_refused(with(R"({"id": "one"})"), place, "key");
+  check_refused(with(R"({"id": "", "key": "text"})"), place + "/id", "1");
+  check_refused(with(R"({"id": "one", "key": ""})"), place + "/key", "");
 }
 
 TEST_CASE("render and diff: the section comes back, keys masked, and changes have their names") {

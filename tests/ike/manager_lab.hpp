@@ -37,6 +37,7 @@ struct World : Effects {
   std::map<ChildId, Endpoint> moved;
   std::vector<std::pair<ChildId, std::uint32_t>> ever;
   std::vector<Event> events;
+  std::map<std::string, std::vector<IpAddress>> assigned;
   std::string refuse;  // installs fail with these words
 
   World(std::size_t at, std::deque<Packet>& network) : index(at), wire(network) {}
@@ -68,6 +69,9 @@ struct World : Effects {
       if (of == flow && sends.contains(other)) bound[flow] = other;
   }
   void tell(const Event& event) override { events.push_back(event); }
+  void assign(const std::string& interface, const std::vector<IpAddress>& addresses) override {
+    assigned[interface] = addresses;
+  }
   void ask(std::uint64_t, const AskPki&) override { FAIL("nobody has a certificate here"); }
   [[nodiscard]] std::size_t count(EventKind kind) const {
     return static_cast<std::size_t>(std::ranges::count(events, kind, &Event::kind));
@@ -108,6 +112,7 @@ struct Node {
   std::mt19937_64 numbers;
   std::unique_ptr<Manager> manager;
   std::uint64_t generation = 0;
+  Secret key;  // the node's, of its policies
 
   Node(std::size_t index, std::deque<Packet>& wire, ManagerLimits limits) : world(index, wire), numbers(index + 77) {
     restart(limits);
@@ -126,6 +131,7 @@ struct Node {
   void policy(std::vector<Connection> connections, Time now) {
     auto policy = std::make_shared<Policy>();
     policy->generation = ++generation;
+    policy->node_key = key;
     for (Connection& one : connections)
       policy->connections.push_back(std::make_shared<const Connection>(std::move(one)));
     manager->set_policy(std::move(policy), now);

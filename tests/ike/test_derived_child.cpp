@@ -24,8 +24,8 @@ Connection template_connection() {
   Connection out = lab::connection("192.0.2.1", "0.0.0.0");
   out.name = "192.0.2.1 any P";
   out.local_key = out.remote_key = {};
-  out.peer_keys = {{*Prefix::parse("192.0.2.9/32"), lab::secret("of nine"), lab::secret("of nine")},
-                   {*Prefix::parse("192.0.2.0/24"), lab::secret("of the net"), lab::secret("of the net")}};
+  out.peer_keys = {{*Prefix::parse("192.0.2.9/32"), lab::secret("of nine"), lab::secret("of nine"), {}},
+                   {*Prefix::parse("192.0.2.0/24"), lab::secret("of the net"), lab::secret("of the net"), {}}};
   out.children = {template_policy()};
   return out;
 }
@@ -124,8 +124,10 @@ TEST_CASE("a session answers by a template: a child and a flow of its own, which
   from.local = lab::address("192.0.2.2");
   from.local_identity = Identity::of(from.local);
   from.remote_identities = {AnyIdentity{}};
-  from.peer_keys = {{*Prefix::parse("0.0.0.0/0"), lab::secret("correct horse battery staple"),
-                     lab::secret("correct horse battery staple")}};
+  from.peer_keys = {{*Prefix::parse("0.0.0.0/0"),
+                     lab::secret("correct horse battery staple"),
+                     lab::secret("correct horse battery staple"),
+                     {}}};
   from.children[0].local = {net("10.2.0.0/16")};
   from.children[0].remote = {net("10.0.0.0/8")};
   policy.connections = {std::make_shared<const Connection>(from)};

@@ -196,6 +196,10 @@ TEST_CASE("payloads: notify (RFC 7296 3.10)") {
       {"and must", "00 00 0001", bad_value},
       {"SET_WINDOW_SIZE", "00 00 4001 00000005", {}},
       {"in four bytes", "00 00 4001 0005", bad_value},
+      {"a token of RFC 6290", "00 00 4023" + repeated("01", 16), {}},
+      {"of 15 bytes", "00 00 4023" + repeated("01", 15), bad_value},
+      {"of 128", "00 00 4023" + repeated("01", 128), {}},
+      {"of 129", "00 00 4023" + repeated("01", 129), bad_value},
   };
   check(PayloadType::notify, rows);
   const auto ignored = parse_payload(PayloadType::notify, octets("01 00 4007"));

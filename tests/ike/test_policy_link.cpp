@@ -84,9 +84,16 @@ Connection connection(const std::string& name, std::string_view key) {
   out.dpd = {DpdMode::periodic, 10, 6};
   out.nat_keepalive_s = 5;
   out.force_encapsulation = true;
+  out.configuration = {{*Prefix::parse("10.77.0.0/24")}, {*IpAddress::parse("10.0.0.53")}, {}, "hello", true};
   out.children = {child};
+  out.children[0].ask = {*Prefix::parse("10.78.0.0/16")};
   if (key == "second key")
-    out.peer_keys = {{*Prefix::parse("0.0.0.0/0"), secret("of any peer"), secret("any peer's own")}};
+    out.peer_keys = {{*Prefix::parse("0.0.0.0/0"),
+                      secret("of any peer"),
+                      secret("any peer's own"),
+                      {"any", secret("any ppk"), true}}};
+  out.ppk = {"a ppk's id", secret("a ppk that nobody guesses"), true};
+  out.childless = Childless::prefer;
   out.template_name = "192.0.2.1 any PR";
   return out;
 }
@@ -97,6 +104,7 @@ Policy policy() {
   out.connections = {std::make_shared<Connection>(connection("M1 10 out0", "first key")),
                      std::make_shared<Connection>(connection("M1 20 out0", "second key"))};
   out.manual_spis = {4097, 0xffffffff};
+  out.node_key = secret("the key of this node");
   out.proposals = {proposal("A"), proposal("default")};
   out.policies = {{"PO", "192.0.2.1", "blue", {"A"}}};
   out.profiles = {{"PR", "KR", "192.0.2.1", "pre-share", "pre-share", {"any"}, 900, {DpdMode::on_demand, 10, 3}}};
@@ -108,6 +116,7 @@ void check_equal(const Policy& a, const Policy& b) {
   REQUIRE(a.connections.size() == b.connections.size());
   for (std::size_t i = 0; i < a.connections.size(); ++i) CHECK((*a.connections[i] == *b.connections[i]));
   CHECK(a.manual_spis == b.manual_spis);
+  CHECK(a.node_key == b.node_key);
   CHECK((a.proposals == b.proposals));
   CHECK((a.policies == b.policies));
   CHECK((a.profiles == b.profiles));

@@ -180,8 +180,9 @@ TEST_CASE("rules: IKE_AUTH") {
       {response, "IDr CERT AUTH EAP", nullptr},
       {response, "EAP", nullptr},
       {response, "AUTH CP SA TSi TSr", nullptr},
-      {response, "IDr AUTH", "without SA"},
-      {response, "IDr AUTH N", "without SA"},
+      {response, "IDr AUTH", nullptr},  // RFC 6023
+      {response, "IDr AUTH CP N", nullptr},
+      {response, "IDr AUTH TSi TSr", "without SA"},
       {response, "IDr SA TSi TSr", "without AUTH"},
       {response, "IDr AUTH SA TSi TSr IDi", "with IDi"},
       {response, "IDr AUTH SA2 TSi TSr", "with a choice of not exactly one proposal"},

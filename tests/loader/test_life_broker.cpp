@@ -232,3 +232,48 @@ TEST_CASE("a child cannot have descriptors without end") {
   CHECK(given == Broker::max_descriptors);
   CHECK(refused == 5);
 }
+
+TEST_CASE(
+    "an address that a peer lends a tunnel: granted by itself, of the family that is said, without a descriptor") {
+  spdlog::set_level(spdlog::level::off);
+  int opened = 0;
+  std::vector<std::string> told;
+  BrokerOpeners all = openers(opened);
+  all.tunnel_address = [&](const std::string& name, Family family,
+                           const std::optional<IpAddress>& address) -> Result<void> {
+    told.push_back(name + (family == Family::v4 ? " 4 " : " 6 ") + (address ? address->text() : "none"));
+    if (name == "Tunnel9") return fail("no such tunnel", EPERM);
+    return {};
+  };
+  const auto ask = [](const char* name, std::uint8_t family, const char* address) {
+    BrokerRequest request = tun(name);
+    request.kind = BrokerKind::tunnel_address;
+    request.family = family;
+    if (address != nullptr) request.address = IpAddress::parse(address)->mapped();
+    return request;
+  };
+  BrokerGrant grant{"child", {}, {0}, false, false, {"Tunnel0"}};
+  Broker without(Fd{}, grant, all);
+  CHECK(without.answer(ask("Tunnel0", 4, "10.0.0.1")).error().code == EPERM);
+  CHECK(told.empty());
+  grant.tunnel_addresses = true;
+  Broker broker(Fd{}, grant, all);
+  for (const auto& [family, address] : {std::pair{4, "10.0.0.1"}, {6, "2001:db8::1"}, {4, nullptr}}) {
+    const auto answer = broker.answer(ask("Tunnel0", static_cast<std::uint8_t>(family), address));
+    REQUIRE(answer);
+    CHECK_FALSE(static_cast<bool>(*answer));
+  }
+  CHECK(told == std::vector<std::string>{"Tunnel0 4 10.0.0.1", "Tunnel0 6 2001:db8::1", "Tunnel0 4 none"});
+  CHECK(broker.answer(ask("Tunnel9", 4, "10.0.0.1")).error().code == EPERM);  // the opener's word
+  told.clear();
+  BrokerRequest port = ask("Tunnel0", 4, "10.0.0.1"), vrf = port, plain_tun = tun("Tunnel0");
+  port.port = 1;
+  vrf.vrf = 10;
+  plain_tun.address = IpAddress::parse("10.0.0.1")->mapped();
+  for (const BrokerRequest& bad :
+       {port, vrf, plain_tun, ask("Tunnel0", 6, "10.0.0.1"), ask("Tunnel0", 4, "2001:db8::1"),
+        ask("Tunnel0", 0, nullptr), ask("", 4, "10.0.0.1")})
+    CHECK(broker.answer(bad).error().code == EINVAL);
+  CHECK(told.empty());
+  CHECK(opened == 0);
+}

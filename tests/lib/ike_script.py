@@ -1,0 +1,180 @@
+"""A responder of IKEv2 that says what a test wants, for what strongSwan cannot say. Made of the RFC and Python's cryptography alone.
+
+It speaks one suite (aes128-sha256-x25519, shared key) from one socket on port 500, without NAT detection, and has no data plane.
+"""
+import hashlib
+import hmac
+import os
+import socket
+import struct
+import time
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from netns import Namespace
+
+SA_INIT, AUTH, CREATE_CHILD, INFORMATIONAL = 34, 35, 36, 37
+SA, KE, IDI, IDR, AUTH_PAYLOAD, NONCE, NOTIFY, DELETE, TSI, TSR, SK, CP = 33, 34, 35, 36, 39, 40, 41, 42, 44, 45, 46, 47
+IKE, ESP = 1, 3
+INVALID_IKE_SPI, SINGLE_PAIR_REQUIRED = 4, 34
+REDIRECT_SUPPORTED, REDIRECT, REDIRECTED_FROM, QCD_TOKEN = 16406, 16407, 16408, 16419
+ICV = 16
+
+
+def prf(key: bytes, *parts: bytes) -> bytes:
+    return hmac.digest(key, b"".join(parts), hashlib.sha256)
+
+
+def prf_plus(key: bytes, seed: bytes, size: int) -> bytes:
+    """RFC 7296 2.13."""
+    out = block = b""
+    while len(out) < size:
+        block = prf(key, block, seed, bytes([len(out) // 32 + 1]))
+        out += block
+    return out[:size]
+
+
+def chain(payloads: list[tuple[int, bytes]]) -> tuple[int, bytes]:
+    """The first type, and the payloads with their generic headers."""
+    out = b""
+    for at, (_, body) in enumerate(payloads):
+        following = payloads[at + 1][0] if at + 1 < len(payloads) else 0
+        out += struct.pack("!BBH", following, 0, 4 + len(body)) + body
+    return payloads[0][0] if payloads else 0, out
+
+
+def unchain(kind: int, data: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while kind:
+        following, _, length = struct.unpack_from("!BBH", data)
+        found.append((kind, data[4:length]))
+        kind, data = following, data[length:]
+    return found
+
+
+def notify(kind: int, data: bytes = b"") -> tuple[int, bytes]:
+    return NOTIFY, struct.pack("!BBH", 0, 0, kind) + data
+
+
+def notifies(payloads: list[tuple[int, bytes]]) -> dict[int, bytes]:
+    return {int.from_bytes(body[2:4], "big"): body[4 + body[1]:] for kind, body in payloads if kind == NOTIFY}
+
+
+def body(payloads: list[tuple[int, bytes]], kind: int) -> bytes:
+    return next(data for one, data in payloads if one == kind)
+
+
+def proposal(protocol: int, spi: bytes, transforms: list[tuple[int, int, int]]) -> tuple[int, bytes]:
+    """An SA payload of one proposal; a transform is (type, id, key bits or 0)."""
+    made = b""
+    for at, (kind, number, bits) in enumerate(transforms):
+        attribute = struct.pack("!HH", 0x800E, bits) if bits else b""
+        more = 3 if at + 1 < len(transforms) else 0
+        made += struct.pack("!BBHBBH", more, 0, 8 + len(attribute), kind, 0, number) + attribute
+    return SA, struct.pack("!BBHBBBB", 0, 0, 8 + len(spi) + len(made), 1, protocol, len(spi), len(transforms)) + spi + made
+
+
+def address_id(address: str) -> bytes:
+    return b"\x01\0\0\0" + socket.inet_aton(address)
+
+
+class ScriptedResponder:
+    """At `address` in `namespace`; the node under test begins. Its methods are in the order of an exchange's steps."""
+
+    def __init__(self, namespace: Namespace, address: str, psk: str, port: int = 500):
+        self.address, self.psk = address, psk.encode()
+        self.socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind((address, port))
+        self.spi_i = self.spi_r = b""
+        self.peer: tuple[str, int] | None = None
+
+    def __enter__(self) -> "ScriptedResponder":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.socket.close()
+
+    # -- datagrams
+
+    def receive(self, exchange: int, seconds: float = 8, response: bool = False) -> bytes:
+        """The next message of that kind; others are passed over."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                data, self.peer = self.socket.recvfrom(65535)
+            except TimeoutError:
+                break
+            if len(data) >= 28 and data[18] == exchange and bool(data[19] & 0x20) is response:
+                return data
+        raise AssertionError(f"no message of exchange {exchange} within {seconds} s")
+
+    def silent(self, seconds: float) -> bool:
+        """Nothing comes."""
+        self.socket.settimeout(seconds)
+        try:
+            self.socket.recvfrom(65535)
+        except TimeoutError:
+            return True
+        return False
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendto(data, self.peer)
+
+    def header(self, kind: int, exchange: int, flags: int, message_id: int, size: int, spi_r: bytes | None = None) -> bytes:
+        return self.spi_i + (self.spi_r if spi_r is None else spi_r) + struct.pack("!BBBBII", kind, 0x20, exchange, flags, message_id, 28 + size)
+
+    def plain(self, exchange: int, message_id: int, payloads: list[tuple[int, bytes]], spi_r: bytes | None = None) -> bytes:
+        """An answer that nothing protects."""
+        kind, data = chain(payloads)
+        return self.header(kind, exchange, 0x20, message_id, len(data), spi_r) + data
+
+    def seal(self, exchange: int, message_id: int, payloads: list[tuple[int, bytes]], response: bool = True) -> bytes:
+        kind, clear = chain(payloads)
+        clear += bytes(15 - len(clear) % 16) + bytes([15 - len(clear) % 16])
+        iv = os.urandom(16)
+        encryptor = Cipher(algorithms.AES(self.er), modes.CBC(iv)).encryptor()
+        inside = iv + encryptor.update(clear) + encryptor.finalize()
+        head = self.header(SK, exchange, 0x20 if response else 0, message_id, 4 + len(inside) + ICV)
+        head += struct.pack("!BBH", kind, 0, 4 + len(inside) + ICV)
+        return head + inside + prf(self.ar, head, inside)[:ICV]
+
+    def open(self, data: bytes) -> list[tuple[int, bytes]]:
+        assert data[16] == SK and hmac.compare_digest(prf(self.ai, data[:-ICV])[:ICV], data[-ICV:]), "protected by the keys"
+        decryptor = Cipher(algorithms.AES(self.ei), modes.CBC(data[32:48])).decryptor()
+        clear = decryptor.update(data[48:-ICV]) + decryptor.finalize()
+        return unchain(data[28], clear[:len(clear) - 1 - clear[-1]])
+
+    # -- exchanges
+
+    def answer_init(self, extra: list[tuple[int, bytes]] = (), request: bytes | None = None) -> list[tuple[int, bytes]]:
+        """What the request said."""
+        self.request = request or self.receive(SA_INIT)
+        said = unchain(self.request[16], self.request[28:])
+        self.spi_i, self.spi_r = self.request[:8], os.urandom(8)
+        own, self.nonce_i, self.nonce_r = X25519PrivateKey.generate(), body(said, NONCE), os.urandom(32)
+        shared = own.exchange(X25519PublicKey.from_public_bytes(body(said, KE)[4:]))
+        material = prf_plus(prf(self.nonce_i + self.nonce_r, shared), self.nonce_i + self.nonce_r + self.spi_i + self.spi_r, 5 * 32 + 2 * 16)
+        self.d, self.ai, self.ar, self.ei, self.er, self.pi, self.pr = (
+            material[a:b] for a, b in ((0, 32), (32, 64), (64, 96), (96, 112), (112, 128), (128, 160), (160, 192)))
+        public = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.response = self.plain(SA_INIT, 0, [proposal(IKE, b"", [(1, 12, 128), (2, 5, 0), (3, 12, 0), (4, 31, 0)]),
+                                                (KE, struct.pack("!HH", 31, 0) + public), (NONCE, self.nonce_r), *extra])
+        self.send(self.response)
+        return said
+
+    def answer_auth(self, extra: list[tuple[int, bytes]] = (), child: bool = True, check: bool = True) -> list[tuple[int, bytes]]:
+        """What the request said; its AUTH is checked, unless it is made by other keys. The child's selectors are those that were asked for."""
+        request = self.receive(AUTH)
+        said = self.open(request)
+        padded = prf(self.psk, b"Key Pad for IKEv2")
+        assert not check or body(said, AUTH_PAYLOAD) == b"\x02\0\0\0" + prf(padded, self.request, self.nonce_r, prf(self.pi, body(said, IDI)))
+        own = address_id(self.address)
+        made = [(IDR, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.response, self.nonce_i, prf(self.pr, own)))]
+        if child:
+            made += [proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, body(said, TSI)), (TSR, body(said, TSR))]
+        self.send(self.seal(AUTH, 1, made + list(extra)))
+        return said

@@ -1,11 +1,8 @@
 """Fixtures of the end-to-end tests. Run as root with Debian's own Python: /usr/bin/python3 -m pytest tests/e2e."""
-import contextlib
-import fcntl
 import os
 import pathlib
 import signal
 import sys
-import tempfile
 import threading
 
 import pytest
@@ -35,21 +32,3 @@ def scratch(tmp_path):
 @pytest.fixture(scope="module")
 def module_scratch(tmp_path_factory, request):
     return tmp_path_factory.mktemp(request.module.__name__)
-
-
-@contextlib.contextmanager
-def _locked(name: str, how: int):
-    with (pathlib.Path(tempfile.gettempdir()) / f"postern-tests-{name}.lock").open("w") as lock:
-        fcntl.flock(lock, how)
-        yield
-
-
-@pytest.fixture(autouse=True)
-def company(request):
-    """A test marked `alone` has the machine to itself, the others share it: between processes, and between runs. Whoever waits to be alone
-    stands in the door, so that nobody passes him."""
-    with contextlib.ExitStack() as door, contextlib.ExitStack() as inside:
-        door.enter_context(_locked("door", fcntl.LOCK_EX))
-        inside.enter_context(_locked("machine", fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH))
-        door.close()
-        yield

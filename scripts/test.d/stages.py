@@ -144,15 +144,20 @@ class Runner:
         return Counts(passed=1) if self.command(stage, words, **options) == 0 else Counts(failed=1)
 
     def pytest(self, stage: str, where: str, limit: float, but: str | None = None, processes: int = 1) -> Counts:
-        """With several processes whole files go to each, so that a file's lab stays one. Those run without -v, which has the starter ask each
-        process something first, and then its tests may not run in its main thread (execnet)."""
-        report = LOGS / f"{stage}.xml"
+        """With several processes whole files go to each, so that a file's lab stays one, and what is marked `alone` comes after them. Those run
+        without -v, which has the starter ask each process something first, and then its tests may not run in its main thread (execnet)."""
+        words = [*PYTEST, where, *([f"--ignore={but}"] if but else []), *(["-k", self.select] if self.select else [])]
+        chosen = [] if self.full else ["not slow"]
+        if processes == 1:
+            return self.pytest_run(stage, stage, [*words, "-v"], chosen, limit)
+        beside = ["-n", processes, "--dist", "loadfile"]
+        return (self.pytest_run(stage, stage, [*words, *beside], [*chosen, "not alone"], limit)
+                + self.pytest_run(stage, f"{stage}-alone", [*words, "-v"], [*chosen, "alone"], limit))
+
+    def pytest_run(self, stage: str, report_name: str, words: list, chosen: list[str], limit: float) -> Counts:
+        report = LOGS / f"{report_name}.xml"
         report.unlink(missing_ok=True)
-        words = [*PYTEST, where, f"--junitxml={report}"]
-        words += [] if self.full else ["-m", "not slow"]
-        words += ["-k", self.select] if self.select else []
-        words += [f"--ignore={but}"] if but else []
-        words += ["-n", processes, "--dist", "loadfile"] if processes > 1 else ["-v"]
+        words = [*words, f"--junitxml={report}", *(["-m", " and ".join(chosen)] if chosen else [])]
         return from_junit(report, self.command(stage, words, limit=limit))
 
     def ctest(self, stage: str, preset: str, only: list[str] = ()) -> Counts:

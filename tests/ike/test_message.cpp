@@ -103,7 +103,7 @@ TEST_CASE("message: the chain of payloads (RFC 7296 2.5, 3.2)") {
       {"one", "28", nonce_body, {}, 1},
       {"reserved bits of the payload header", "28", "00 7f" + nonce_body.substr(5), {}, 1},
       {"the critical bit of a known type", "28", "00 80" + nonce_body.substr(5), {}, 1},
-      {"of CP too, which we only carry", "2f", "00 80 0005 01", {}, 1},
+      {"of EAP too, which we only carry", "30", "00 80 0005 01", {}, 1},
       {"an unknown type", "c8", "28 00 0005 01" + nonce_body, {}, 2},
       {"an unknown type, critical", "c8", "28 80 0005 01" + nonce_body, failure(unsupported_critical, 200), 0},
       {"behind a known one", "28", "31" + nonce_body.substr(2) + "00 80 0004", failure(unsupported_critical, 49), 0},

@@ -1,4 +1,6 @@
-"""Patience is free while other tests run: the labs of test_ike_silence.py and test_ike_idle.py stand from the start of the session on."""
+"""Patience is free while other tests run: the labs of test_ike_silence.py and test_ike_idle.py stand from the start of the session on. (Of several
+processes any may get those files; they begin with them.)"""
+import os
 import time
 
 import pytest
@@ -53,5 +55,5 @@ def idle_lab(tmp_path_factory):
 def early(request):
     files = {item.path.name for item in request.session.items}
     for file, lab in (("test_ike_silence.py", "silent_lab"), ("test_ike_idle.py", "idle_lab")):
-        if file in files:
+        if file in files and "PYTEST_XDIST_WORKER" not in os.environ:
             request.getfixturevalue(lab)

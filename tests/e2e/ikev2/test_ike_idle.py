@@ -1,8 +1,12 @@
 """A child SA that carried nothing for its idle time is deleted; its IKE SA stays, and the next packet brings the child back."""
 import time
 
+import pytest
+
 from ike_documents import children, ike_sas
 from netns import wait_until
+
+pytestmark = pytest.mark.long
 
 IDLE = 60
 

@@ -1,7 +1,11 @@
 """A peer that says nothing, and one that falls silent after the float to port 4500, are two rows of the diagnosis."""
+import pytest
+
 import lab
 from ike_documents import children, diagnosis
 from netns import wait_until
+
+pytestmark = pytest.mark.long
 
 PATIENCE = 90  # an attempt is given up after about a minute, most of which has passed by now
 

@@ -103,8 +103,8 @@ TEST_CASE("RFC 8784: a PPK has an id and a key, and is shown without it") {
   CHECK_FALSE(
       loaded(with(R"({"id": "one", "key": "text", "required": false})")).ikev2.keyrings[0].peers[0].ppk->required);
   CHECK_FALSE(loaded(ike()).ikev2.keyrings[0].peers[0].ppk);
-  check_refused(with(R"({"key": "text"})"), place, "id");
-  check_refused(with(R"({"id": "one"})"), place, "key");
+  check_refused(with(R"({"key": "text"})"), place + "/id", "missing");
+  check_refused(with(R"({"id": "one"})"), place + "/key", "missing");
   check_refused(with(R"({"id": "", "key": "text"})"), place + "/id", "1");
   check_refused(with(R"({"id": "one", "key": ""})"), place + "/key", "");
 }

@@ -279,7 +279,7 @@ TEST_CASE("payloads: what is only carried") {
   const auto vendor = parse_payload(PayloadType::vendor_id, octets("010203"));
   REQUIRE(vendor);
   CHECK(std::get<VendorIdPayload>(vendor->body).data == octets("010203"));
-  for (const PayloadType type : {PayloadType::configuration, PayloadType::eap, PayloadType{200}}) {
+  for (const PayloadType type : {PayloadType::eap, PayloadType{200}}) {
     const auto raw = parse_payload(type, octets("010203"));
     REQUIRE(raw);
     CHECK(std::holds_alternative<RawPayload>(raw->body));

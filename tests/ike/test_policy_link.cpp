@@ -156,8 +156,12 @@ TEST_CASE("policy link: what goes in comes out") {
 TEST_CASE("policy link: keys are in the file of keys alone, and gone from it when it was read") {
   const auto files = encode_policy(policy());
   REQUIRE(files);
-  CHECK(content(files->document).find("first key") == std::string::npos);
-  CHECK(content(files->secrets).find("first keythe other onesecond key") == 0);
+  for (const char* const key :
+       {"first key", "the other one", "second key", "a ppk that nobody guesses", "any ppk", "the key of this node"}) {
+    CHECK(content(files->document).find(key) == std::string::npos);
+    CHECK(content(files->secrets).find(key) != std::string::npos);
+  }
+  CHECK(content(files->secrets).find("first keythe other one") == 0);
   REQUIRE(decode_policy(*files));
   CHECK(content(files->secrets).find_first_not_of('\0') == std::string::npos);
   // Also when the document is of no use.

@@ -94,7 +94,7 @@ TEST_CASE("what a child may have, and what it may not") {
   raw_esp.kind = BrokerKind::raw_esp;
   raw_icmp.kind = BrokerKind::raw_icmp;
   named.name[0] = 'x';
-  other_version.version = 2;
+  other_version.version = broker_version + 1;
   reserved.reserved = 1;
   unknown.kind = static_cast<BrokerKind>(77);
   const Row rows[] = {

@@ -10,6 +10,16 @@ bool same_path(const Connection& a, const Connection& b) {
   return a.fvrf == b.fvrf && a.local == b.local && a.remote == b.remote;
 }
 
+// RFC 7296 §2.19: a peer is asked for addresses when the IKE SA is set up.
+bool same_questions(const Connection& a, const Connection& b) {
+  const auto asked = [](const Connection& of) {
+    std::vector<Prefix> out;
+    for (const ChildPolicy& child : of.children) out.insert(out.end(), child.ask.begin(), child.ask.end());
+    return out;
+  };
+  return asked(a) == asked(b);
+}
+
 std::set<std::string> live_children(const SessionView& view) {
   std::set<std::string> out;
   for (const ChildView& child : view.children) out.insert(child.name);
@@ -87,7 +97,7 @@ void Manager::policy_changed(const Connection& before, const Connection* after, 
     }
   }
   for (const Key key : sessions_of(before.name)) {
-    if (after == nullptr || !same_path(before, *after)) {
+    if (after == nullptr || !same_path(before, *after) || !same_questions(before, *after)) {
       close(key, now, true);
       continue;
     }

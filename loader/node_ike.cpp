@@ -162,6 +162,10 @@ Result<void> Node::lend_address(const std::string& name, Family family, const st
   for (const Prefix& one : wanted) POSTERN_CHECK(devices_->ensure_address(name, one, state_.made));
   wanted.insert(wanted.end(), tunnel->addresses.begin(), tunnel->addresses.end());
   POSTERN_CHECK(devices_->keep_only_addresses(name, wanted, state_.made));
+  // The kernel drops a device's IPv4 routes with its last address.
+  for (const PlannedTunnel& planned : plan_.tunnels)
+    for (const Prefix& route : planned.routes)
+      if (planned.name == name) POSTERN_CHECK(devices_->ensure_route(name, route, planned.table, state_.made));
   if (lent.empty()) state_.lent.erase(name);
   spdlog::info("{}: {}", name, address ? "the peer lends us " + address->text() : "what the peer had lent is gone");
   save_state();

@@ -169,7 +169,7 @@ Result<void> Node::make_tunnel(const config::Document& document, const PlannedTu
 }
 
 // Routes, addresses and tunnels that the document no longer has; errors are logged and tried again by the next realize.
-void Node::drop_devices(const config::Document& document, const Plan&) {
+void Node::drop_devices(const config::Document& document, const Plan& plan) {
   const auto warn = [](const Result<void>& done) {
     if (!done) spdlog::warn("clean up: {}", done.error().message());
   };
@@ -205,6 +205,12 @@ void Node::drop_devices(const config::Document& document, const Plan&) {
   }
   std::ranges::reverse(kept);
   state_.made = std::move(kept);
+  // The kernel drops a device's IPv4 routes with its last address: those of a tunnel that waits for one are wanted.
+  for (const config::Tunnel& tunnel : document.tunnels)
+    for (const PlannedTunnel& planned : plan.tunnels)
+      if (!tunnel.negotiated_addresses.empty() && planned.name == tunnel.device())
+        for (const Prefix& route : planned.routes)
+          warn(devices_->ensure_route(planned.name, route, planned.table, state_.made));
 }
 
 Result<void> Node::reconcile(const config::Document& document, const Plan& plan, SaUpdate update) {

@@ -98,6 +98,9 @@ TEST_CASE("a connection that leaves the policy ends, and the peer is told; an ed
   lab.check_up();
   auto edited = Lab::of_a();
   edited.lifetime_s = 7200;
+  edited.children.push_back(edited.children[0]);
+  edited.children[1].name = "M1 20";
+  edited.children[1].place.flow = 9;
   lab.a.policy({edited}, lab.now);
   lab.run(1s);
   lab.check_up();
@@ -389,4 +392,22 @@ TEST_CASE("wrong key, wrong identity, silence and silence after the float are fo
           lab.a.policy({Lab::of_a()}, lab.now);
           lab.b.policy({wrong}, lab.now);
         }) == Kinds{FailureKind::wrong_identity});
+}
+
+TEST_CASE("an edit of what a tunnel asks its peer for ends the IKE SA that has not asked so") {
+  Lab lab;
+  lab.policies();
+  lab.a.manager->on_acquire(1, lab.now);
+  lab.run(5s);
+  lab.check_up();
+  Connection edited = Lab::of_a();
+  edited.lifetime_s = 7200;
+  lab.a.policy({edited}, lab.now);
+  lab.run(1s);
+  lab.check_up();  // anything else counts from the next negotiation on
+  edited.children[0].ask = {*Prefix::parse("10.9.0.0/16")};
+  lab.a.policy({edited}, lab.now);
+  lab.run(1s);
+  CHECK(lab.a.established(lab.now) == 0);
+  CHECK(lab.a.world.installed.empty());
 }

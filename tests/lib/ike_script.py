@@ -80,6 +80,14 @@ def address_id(address: str) -> bytes:
     return b"\x01\0\0\0" + socket.inet_aton(address)
 
 
+def opened(data: bytes, cipher_key: bytes, integrity_key: bytes) -> list[tuple[int, bytes]]:
+    """What is inside a protected message of the one suite."""
+    assert data[16] == SK and hmac.compare_digest(prf(integrity_key, data[:-ICV])[:ICV], data[-ICV:]), "protected by the keys"
+    decryptor = Cipher(algorithms.AES(cipher_key), modes.CBC(data[32:48])).decryptor()
+    clear = decryptor.update(data[48:-ICV]) + decryptor.finalize()
+    return unchain(data[28], clear[:len(clear) - 1 - clear[-1]])
+
+
 class ScriptedResponder:
     """At `address` in `namespace`; the node under test begins. Its methods are in the order of an exchange's steps."""
 
@@ -143,10 +151,7 @@ class ScriptedResponder:
         return head + inside + prf(self.ar, head, inside)[:ICV]
 
     def open(self, data: bytes) -> list[tuple[int, bytes]]:
-        assert data[16] == SK and hmac.compare_digest(prf(self.ai, data[:-ICV])[:ICV], data[-ICV:]), "protected by the keys"
-        decryptor = Cipher(algorithms.AES(self.ei), modes.CBC(data[32:48])).decryptor()
-        clear = decryptor.update(data[48:-ICV]) + decryptor.finalize()
-        return unchain(data[28], clear[:len(clear) - 1 - clear[-1]])
+        return opened(data, self.ei, self.ai)
 
     # -- exchanges
 

@@ -108,7 +108,7 @@ class Node {
                                              std::uint32_t steer);
   [[nodiscard]] Result<void> switch_ports(const Plan& plan, const PlannedInterface& bond, std::uint32_t generation);
   [[nodiscard]] std::uint32_t first_generation(const PlannedInterface& planned);
-  void drop_devices(const config::Document& document, const Plan& plan);
+  void drop_devices(const config::Document& document);
   [[nodiscard]] Result<Facts> current_facts(const config::Document& document);
   [[nodiscard]] Result<void> reconcile(const config::Document& document, const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> enter_interfaces(const config::Document& document, const Plan& plan);
@@ -168,6 +168,7 @@ class Node {
   [[nodiscard]] Result<void> lend_address(const std::string& name, Family family,
                                           const std::optional<IpAddress>& address);
   [[nodiscard]] std::vector<Prefix> lent_addresses(const config::Tunnel& tunnel) const;
+  [[nodiscard]] Result<void> keep_routes(const config::Tunnel& tunnel);
   // node_pki.cpp
   void bring_pki();
   void pki_lost();

@@ -146,6 +146,15 @@ std::vector<Prefix> Node::lent_addresses(const config::Tunnel& tunnel) const {
   return out;
 }
 
+// The kernel drops a device's IPv4 routes with its last address: those of a tunnel that waits for one are wanted.
+Result<void> Node::keep_routes(const config::Tunnel& tunnel) {
+  for (const PlannedTunnel& planned : plan_tunnels(document_, facts_))
+    for (const Prefix& route : planned.routes)
+      if (planned.name == tunnel.device())
+        POSTERN_CHECK(devices_->ensure_route(planned.name, route, planned.table, state_.made));
+  return {};
+}
+
 // postern-ike has checked it against the same list; but it is postern-ike that reads what peers send.
 Result<void> Node::lend_address(const std::string& name, Family family, const std::optional<IpAddress>& address) {
   const auto tunnel = std::ranges::find(document_.tunnels, name, &config::Tunnel::device);
@@ -162,10 +171,7 @@ Result<void> Node::lend_address(const std::string& name, Family family, const st
   for (const Prefix& one : wanted) POSTERN_CHECK(devices_->ensure_address(name, one, state_.made));
   wanted.insert(wanted.end(), tunnel->addresses.begin(), tunnel->addresses.end());
   POSTERN_CHECK(devices_->keep_only_addresses(name, wanted, state_.made));
-  // The kernel drops a device's IPv4 routes with its last address.
-  for (const PlannedTunnel& planned : plan_.tunnels)
-    for (const Prefix& route : planned.routes)
-      if (planned.name == name) POSTERN_CHECK(devices_->ensure_route(name, route, planned.table, state_.made));
+  POSTERN_CHECK(keep_routes(*tunnel));
   if (lent.empty()) state_.lent.erase(name);
   spdlog::info("{}: {}", name, address ? "the peer lends us " + address->text() : "what the peer had lent is gone");
   save_state();

@@ -72,7 +72,7 @@ Result<void> Node::realize(const config::Document& document, SaUpdate update, Ca
   facts_ = std::move(facts);
   plan_ = std::move(*plan);
   document_ = document;
-  drop_devices(document_, plan_);
+  drop_devices(document_);
   sync_surroundings(plan_);
   set_policy(std::move(ike_plan.policy));
   if (cause == Cause::request) bring_pki();
@@ -169,7 +169,7 @@ Result<void> Node::make_tunnel(const config::Document& document, const PlannedTu
 }
 
 // Routes, addresses and tunnels that the document no longer has; errors are logged and tried again by the next realize.
-void Node::drop_devices(const config::Document& document, const Plan& plan) {
+void Node::drop_devices(const config::Document& document) {
   const auto warn = [](const Result<void>& done) {
     if (!done) spdlog::warn("clean up: {}", done.error().message());
   };
@@ -205,12 +205,8 @@ void Node::drop_devices(const config::Document& document, const Plan& plan) {
   }
   std::ranges::reverse(kept);
   state_.made = std::move(kept);
-  // The kernel drops a device's IPv4 routes with its last address: those of a tunnel that waits for one are wanted.
   for (const config::Tunnel& tunnel : document.tunnels)
-    for (const PlannedTunnel& planned : plan.tunnels)
-      if (!tunnel.negotiated_addresses.empty() && planned.name == tunnel.device())
-        for (const Prefix& route : planned.routes)
-          warn(devices_->ensure_route(planned.name, route, planned.table, state_.made));
+    if (!tunnel.negotiated_addresses.empty()) warn(keep_routes(tunnel));
 }
 
 Result<void> Node::reconcile(const config::Document& document, const Plan& plan, SaUpdate update) {

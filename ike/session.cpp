@@ -391,6 +391,7 @@ SessionView Session::view(Time now) const {
   out.local_auth = core.local_auth;
   out.remote_auth = core.remote_auth;
   out.remote_subject = core.remote_subject;
+  out.eap_identity = core.eap_identity;
   out.nat_local = core.nat_local;
   out.nat_remote = core.nat_remote;
   out.lent = core.lent;

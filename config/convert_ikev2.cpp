@@ -257,8 +257,8 @@ KeyringPeer convert_peer(const json& in, const std::string& path, Conversion& co
     out.identity = convert_identity(*identity, path + "/identity", false, conversion);
   convert_keys(in["pre_shared_key"], path + "/pre_shared_key", out, conversion);
   if (const auto ppk = in.find("ppk"); ppk != in.end())
-    out.ppk =
-        Ppk{(*ppk)["id"], convert_secret((*ppk)["key"], path + "/ppk/key", conversion), ppk->value("required", true)};
+    out.ppk = Ppk{(*ppk)["id"], convert_pre_shared_key((*ppk)["key"], path + "/ppk/key", conversion),
+                  ppk->value("required", true)};
   return out;
 }
 

@@ -13,7 +13,7 @@ inline constexpr std::uint32_t broker_version = 2;
 // udp_socket: bound to the port, every address of the family. Ask once for each and close one before you ask for it
 // again: two of one child would share what arrives. On port 4500 the worker has one too, which gets ESP (sockets.hpp).
 // worker_channel: the client channel of worker/sa_channel.hpp, made anew at every request; the one before ends. EAGAIN
-// while no worker runs. pki_channel: the same for pki/channel.hpp.
+// while no worker runs. pki_channel, resolver_channel: the same for pki/channel.hpp and resolver/channel.hpp.
 // tunnel_address: what a peer lent the tunnel `name`, instead of the one of that family before; zero: none. No
 // descriptor comes back.
 enum class BrokerKind : std::uint32_t {
@@ -23,7 +23,8 @@ enum class BrokerKind : std::uint32_t {
   tun = 4,
   worker_channel = 5,
   pki_channel = 6,
-  tunnel_address = 7
+  tunnel_address = 7,
+  resolver_channel = 8
 };
 
 // Fields that a kind does not use must be zero.

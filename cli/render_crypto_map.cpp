@@ -75,6 +75,18 @@ std::string entry_sets(const json& entry) {
 
 namespace {
 
+// "192.0.2.2", "vpn.example.net (192.0.2.2) dynamic", "vpn.example.net (unresolved: nobody has the name ...)".
+std::string peer_text(const json& entry, const std::string& peer) {
+  for (const json& name : list(entry, "peer_names")) {
+    if (text(name, "name") != peer) continue;
+    const std::string at = text(name, "address"), reason = text(name, "reason");
+    return printable(peer) + " (" + (at.empty() ? "unresolved" : address(at)) +
+           (reason.empty() ? "" : (at.empty() ? ": " : ", but ") + reason) + ")" +
+           (flag(name, "dynamic") ? " dynamic" : "");
+  }
+  return address(peer);
+}
+
 std::string render_entry(const json& map, const json& entry) {
   const bool v6 = text(map, "family") == "ipv6";
   const json& rules = list(entry.at("acl"), "rules");
@@ -86,8 +98,8 @@ std::string render_entry(const json& map, const json& entry) {
   if (entry.contains("dynamic")) return out + "Dynamic map template tag: " + text(entry, "dynamic") + "\n";
   bool first_of_default = entry.value("default_peer", false);
   for (const json& peer : list(entry, "peers"))
-    out += "Peer = " + address(peer.get<std::string>()) + (std::exchange(first_of_default, false) ? " default" : "") +
-           "\n";
+    out += "Peer = " + peer_text(entry, peer.get<std::string>()) +
+           (std::exchange(first_of_default, false) ? " default" : "") + "\n";
   if (const std::string profile = text(entry, "ikev2_profile"); !profile.empty())
     out += "IKEv2 Profile: " + profile + "\n";
   if (entry.contains("profile")) out += "Profile name: " + text(entry, "profile") + "\n";

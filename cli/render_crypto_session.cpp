@@ -63,7 +63,10 @@ std::string render_ike(const json& ike, bool detail) {
 }
 
 std::string render_peer(const json& peer, bool detail) {
-  std::string out = fmt::format("Peer: {} port {}", address(text(peer, "address")), number(peer, "port"));
+  const std::string name = text(peer, "name"), at = text(peer, "address");
+  std::string out = fmt::format("Peer: {} port {}", at.empty() ? "(unresolved)" : address(at), number(peer, "port"));
+  if (!name.empty()) out += " name " + name;
+  if (const auto reason = text(peer, "reason"); !reason.empty()) out += "\n      Reason: " + reason;
   if (!detail) return out + "\n";
   out += fmt::format(" fvrf: {} ivrf: {}\n", text(peer, "fvrf", "(none)"), text(peer, "ivrf", "(none)"));
   return out + fmt::format("      Phase1_id: {}\n      Desc: {}\n", text(peer, "phase1_id", "(none)"),

@@ -72,13 +72,23 @@ std::string render_ikev2_profiles(const json& data) {
   return out.empty() ? "There is no IKEv2 profile.\n" : out;
 }
 
+namespace {
+
+std::string peer_text(const json& attempt) {
+  const std::string name = text(attempt, "peer_name"), at = address(text(attempt, "peer"));
+  if (name.empty()) return at;
+  return text(attempt, "failure") == "unresolved" ? name : name + " (" + at + ")";
+}
+
+}  // namespace
+
 std::string render_ikev2_diagnose(const json& data) {
   std::string out;
   for (const json& attempt : list(data, "attempts")) {
     const bool initiator = text(attempt, "role") == "initiator";
-    out += fmt::format("{}Peer {} port {}, local {} port {}, we {}\n", out.empty() ? "" : "\n",
-                       address(text(attempt, "peer")), number(attempt, "peer_port"), address(text(attempt, "local")),
-                       number(attempt, "local_port"), initiator ? "initiated" : "answered");
+    out += fmt::format("{}Peer {} port {}, local {} port {}, we {}\n", out.empty() ? "" : "\n", peer_text(attempt),
+                       number(attempt, "peer_port"), address(text(attempt, "local")), number(attempt, "local_port"),
+                       initiator ? "initiated" : "answered");
     if (const auto connection = text(attempt, "connection"); !connection.empty()) {
       const auto child = text(attempt, "child");
       out += fmt::format("    {:<15}{}{}\n", "connection:", connection, child.empty() ? "" : ", child " + child);

@@ -184,7 +184,8 @@ void check_addresses(Check& check) {
       const bool listed = check.source.contains(nlohmann::json::json_pointer(path + "/peers"));
       const auto& peers = d.crypto_maps[i].entries[j].peers;
       for (std::size_t k = 0; k < peers.size(); ++k)
-        check_not_own(check, all, peers[k], listed ? at("{}/peers/{}", path, k) : path + "/peer");
+        if (!peers[k].is_name())
+          check_not_own(check, all, peers[k].address, listed ? at("{}/peers/{}", path, k) : path + "/peer");
     }
   for (std::size_t i = 0; i < d.tunnels.size(); ++i)
     check_not_own(check, all, d.tunnels[i].destination, at("/tunnels/{}/destination", i));

@@ -195,10 +195,11 @@ const Ikev2Profile* check_user(Check& check, const User& user, const Ikev2Profil
   if (check.report.failed_at(user.profile_path)) return nullptr;
   if (profile == nullptr) {
     check.report.error(user.profile_path,
-                       fmt::format("no IKEv2 profile matches peer {}, and none is named", ends.remote.text()),
+                       fmt::format("no IKEv2 profile matches peer {}, and none is named", ends.remote_text()),
                        names_of(check.document.ikev2.profiles));
     return nullptr;
   }
+  if (!ends.remote_name.empty()) return profile;  // by which key is known once its address is
   const KeyPair keys = keys_for(check.document.ikev2, *profile, ends.remote);
   const bool keyring_known =
       !profile->keyring || find_named(check.document.ikev2.keyrings, *profile->keyring) != nullptr;
@@ -229,8 +230,8 @@ void check_entries(Check& check, std::size_t i) {
       if (interface.crypto_map != map.name && interface.ipv6_crypto_map != map.name) continue;
       const User user{fmt::format("{} {}", map.name, entry.sequence), path,
                       path + (entry.profile ? "/profile" : "/ikev2_profile")};
-      for (const IpAddress& peer : entry.peers) {
-        const Ikev2Ends ends{own_address(interface.addresses, map.family), peer, interface.vrf};
+      for (const Peer& peer : entry.peers) {
+        const Ikev2Ends ends{own_address(interface.addresses, map.family), peer.address, interface.vrf, peer.name};
         check_user(check, user, profile_for(check.document.ikev2, entry.ikev2_profile, ends), ends);
       }
     }

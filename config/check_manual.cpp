@@ -185,11 +185,18 @@ void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
   const bool required = find_named(check.document.transform_sets, *transport)->mode_required;
   for (const Ace& rule : acl->rules) {
     if (rule.action != Action::permit) continue;
-    const bool to_peer =
-        std::ranges::any_of(entry.peers, [&](const IpAddress& p) { return rule.destination == Prefix::host(p); });
+    const bool one_host = rule.destination == Prefix::host(rule.destination.address);
+    const bool maybe = one_host && std::ranges::any_of(entry.peers, &Peer::is_name);
+    const bool to_peer = maybe || std::ranges::any_of(entry.peers, [&](const Peer& p) {
+                           return !p.is_name() && rule.destination == Prefix::host(p.address);
+                         });
     if (to_peer && mixes_modes(check, entry))
       check.report.error(where, "sets of both modes in one entry: IKE negotiates one mode for all of them",
                          "sets of one mode");
+    else if (maybe && required)
+      check.report.error(where,
+                         fmt::format("set {} requires transport mode, and a peer by name may be elsewhere", *transport),
+                         "mode transport, or peers by address");
     else if (!to_peer && required)
       check.report.error(
           where, fmt::format("set {} requires transport mode: the traffic does not end at the peer", *transport),
@@ -201,8 +208,13 @@ void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
   }
 }
 
-void check_peer(Check& check, const CryptoMap& map, const IpAddress& peer, const std::string& path) {
+void check_peer(Check& check, const CryptoMap& map, const MapEntry& entry, const Peer& of, const std::string& path) {
   if (check.report.failed_at(path)) return;
+  if (of.is_name() && !entry.negotiated)
+    return check.report.error(path, of.name + " is a name: manual keys are of an address",
+                              "the peer's address, or type ipsec-isakmp");
+  if (of.is_name()) return;
+  const IpAddress& peer = of.address;
   if (peer.is_unspecified() || peer.is_multicast())
     check.report.error(path, peer.text() + " is not a host's address", "the peer's unicast address");
   else if (peer.family() != map.family)
@@ -214,9 +226,10 @@ void check_peers(Check& check, const CryptoMap& map, const MapEntry& entry, cons
   const bool listed = given(check, path + "/peers");
   for (std::size_t k = 0; k < entry.peers.size(); ++k) {
     const std::string here = listed ? at("{}/peers/{}", path, k) : path + "/peer";
-    check_peer(check, map, entry.peers[k], here);
+    check_peer(check, map, entry, entry.peers[k], here);
     const auto before = entry.peers.begin() + static_cast<std::ptrdiff_t>(k);
-    if (std::find(entry.peers.begin(), before, entry.peers[k]) != before)
+    const auto same = [&](const Peer& one) { return one.text() == entry.peers[k].text(); };
+    if (!check.report.failed_at(here) && std::find_if(entry.peers.begin(), before, same) != before)
       check.report.error(here, fmt::format("{} is in the list already", entry.peers[k].text()), "each peer once");
   }
   if (entry.default_peer && entry.peers.size() < 2)

@@ -110,16 +110,21 @@ std::vector<std::string> sets_of(const json& entry) {
   return {};
 }
 
-std::vector<IpAddress> peers_of(const json& entry, const std::string& path, Conversion& conversion) {
-  std::vector<IpAddress> out;
-  if (const auto one = entry.find("peer"); one != entry.end()) {
-    const std::string text = *one;
-    out.push_back(conversion.keep(parse_address(text), path + "/peer", text));
-  }
-  for (const json& one : list_of(entry, "peers")) {
+// "192.0.2.2", "vpn.example.net", or {"name": "vpn.example.net", "dynamic": true}.
+Peer peer_of(const json& one, const std::string& path, Conversion& conversion) {
+  if (one.is_string()) {
     const std::string text = one;
-    out.push_back(conversion.keep(parse_address(text), at("{}/peers/{}", path, out.size()), text));
+    return conversion.keep(parse_peer(text), path, text);
   }
+  const std::string name = one["name"];
+  return {{}, conversion.keep(parse_host_name(name), path + "/name", name), one.value("dynamic", false)};
+}
+
+std::vector<Peer> peers_of(const json& entry, const std::string& path, Conversion& conversion) {
+  std::vector<Peer> out;
+  if (const auto one = entry.find("peer"); one != entry.end()) out.push_back(peer_of(*one, path + "/peer", conversion));
+  for (const json& one : list_of(entry, "peers"))
+    out.push_back(peer_of(one, at("{}/peers/{}", path, out.size()), conversion));
   return out;
 }
 
@@ -155,7 +160,7 @@ MapEntry convert_entry(const json& entry, const std::string& path, const Documen
   }
   out.acl = entry.value("match_address", "");
   out.peers = peers_of(entry, path, conversion);
-  if (!out.peers.empty()) out.peer = out.peers.front();
+  if (!out.peers.empty()) out.peer = out.peers.front().address;
   out.default_peer = entry.value("default_peer", false);
   check_type(entry, out.negotiated, path, conversion.report);
   out.transform_sets = sets_of(entry);

@@ -52,7 +52,8 @@ Applies edited_entry(const EntryOfMap& before, const EntryOfMap& after) {
   if (a.acl != b.acl || a.negotiated != b.negotiated || a.separate_fragment_sa != b.separate_fragment_sa)
     return Applies::at_once;
   if (!b.negotiated) return Applies::next_clear;
-  return a.peer == b.peer ? Applies::next_negotiation : Applies::at_once;
+  const auto first = [](const MapEntry& entry) { return entry.peers.empty() ? Peer{} : entry.peers.front(); };
+  return first(a) == first(b) ? Applies::next_negotiation : Applies::at_once;
 }
 
 // A set may serve entries and tunnels of both kinds; manual ones wait for the clear.

@@ -23,6 +23,11 @@ bool accepts(const IdentityRule& rule, const IdentityRule& identity) {
   return rule.kind == IdentityKind::key_id ? rule.text == identity.text : same_text(rule.text, identity.text);
 }
 
+bool names_peer(const IdentityRule& rule, const Ikev2Ends& ends) {
+  if (ends.remote_name.empty()) return names_address(rule, ends.remote);
+  return rule.kind == IdentityKind::any || (rule.kind == IdentityKind::fqdn && same_text(rule.text, ends.remote_name));
+}
+
 int closeness(const Ikev2Scope& scope) { return (scope.local ? 2 : 0) + (scope.fvrf != "any" ? 1 : 0); }
 
 }  // namespace
@@ -50,7 +55,7 @@ const Ikev2Profile* profile_for(const Ikev2& ikev2, const std::optional<std::str
   if (name) return find_named(ikev2.profiles, *name);
   for (const Ikev2Profile& profile : ikev2.profiles)
     if (in_scope(profile.match, ends) &&
-        std::ranges::any_of(profile.match_remote, [&](const auto& rule) { return names_address(rule, ends.remote); }))
+        std::ranges::any_of(profile.match_remote, [&](const auto& rule) { return names_peer(rule, ends); }))
       return &profile;
   return nullptr;
 }

@@ -14,6 +14,8 @@ struct Ikev2Ends {
   std::optional<IpAddress> local;
   IpAddress remote;
   std::optional<std::string> fvrf;  // the VRF's name; none: global
+  std::string remote_name = {};     // of a peer by name, whose `remote` is unspecified
+  [[nodiscard]] std::string remote_text() const { return remote_name.empty() ? remote.text() : remote_name; }
 };
 
 [[nodiscard]] bool in_scope(const Ikev2Scope& scope, const Ikev2Ends& ends);
@@ -24,7 +26,7 @@ struct Ikev2Ends {
 // the first. nullptr: none, and the proposal "default" counts.
 [[nodiscard]] const Ikev2Policy* policy_for(const Ikev2& ikev2, const Ikev2Ends& ends);
 
-// `name`, or else the first profile in scope that accepts the peer's address as its identity (IKE-37).
+// `name`, or else the first profile in scope that accepts the peer's address, or name, as its identity (IKE-37).
 [[nodiscard]] const Ikev2Profile* profile_for(const Ikev2& ikev2, const std::optional<std::string>& name,
                                               const Ikev2Ends& ends);
 // Of a tunnel: its own, the IPsec profile's, by the rules.

@@ -110,12 +110,23 @@ struct SecurityAssociation {
 
 enum class Initiate : std::uint8_t { on_traffic, always };
 
+// A peer of a static entry: an address (CM-03), or a name, which is resolved when the document is loaded and again when
+// negotiating fails (CM-04), or, dynamic, before each negotiation (CM-06).
+struct Peer {
+  IpAddress address;  // unspecified for a name
+  std::string name;   // in lower case, without the last dot; empty for an address
+  bool dynamic = false;
+  [[nodiscard]] bool is_name() const { return !name.empty(); }
+  [[nodiscard]] std::string text() const { return is_name() ? name : address.text(); }
+  bool operator==(const Peer&) const = default;
+};
+
 struct MapEntry {
   std::uint32_t sequence = 0;               // 1..65535
   std::optional<std::string> dynamic;       // a dynamic map stands here (DM-03): nothing below but `negotiated` counts
   std::string acl;                          // "match address"
-  IpAddress peer;                           // the first of `peers`
-  std::vector<IpAddress> peers;             // in order of preference (CM-05)
+  IpAddress peer;                           // the first of `peers`; unspecified where that is a name
+  std::vector<Peer> peers;                  // in order of preference (CM-05)
   bool default_peer = false;                // the first one comes back after an idle time or a clear (CM-07)
   std::vector<std::string> transform_sets;  // 1..6 in order of preference; manual keys: one
   bool negotiated = false;                  // type ipsec-isakmp; else ipsec-manual, and `keys` are what counts

@@ -151,10 +151,16 @@ json render_dynamic_map(const DynamicMap& map) {
   return {{"name", map.name}, {"limit", map.limit}, {"entries", std::move(entries)}};
 }
 
+json render_peer(const Peer& peer) {
+  if (peer.dynamic) return {{"name", peer.name}, {"dynamic", true}};
+  return peer.text();
+}
+
 void render_peers(json& out, const MapEntry& entry) {
   if (!entry.acl.empty()) out["match_address"] = entry.acl;
-  if (entry.peers.size() == 1) out["peer"] = entry.peer.text();
-  if (entry.peers.size() > 1) out["peers"] = addresses(entry.peers);
+  if (entry.peers.size() == 1) out["peer"] = render_peer(entry.peers.front());
+  if (entry.peers.size() > 1)
+    for (const Peer& peer : entry.peers) out["peers"].push_back(render_peer(peer));
   if (entry.default_peer) out["default_peer"] = true;
 }
 

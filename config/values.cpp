@@ -68,6 +68,36 @@ Value<IpAddress> parse_address(std::string_view text) {
   return *address;
 }
 
+Value<std::string> parse_host_name(std::string_view text) {
+  constexpr const char* allowed = "an IPv4 or IPv6 address, or a host name";
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  std::string out;
+  for (const char c : text) out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  if (out.ends_with('.')) out.pop_back();
+  const auto last_label = out.substr(out.rfind('.') + 1);
+  if (std::ranges::all_of(last_label, is_digit) || out.find(':') != std::string::npos)
+    return wrong("is not an IP address", allowed);
+  if (out.size() > 253) return wrong("is longer than a host name may be", "253 characters");
+  for (std::size_t at = 0; at <= out.size();) {
+    const std::size_t end = std::min(out.find('.', at), out.size());
+    const std::string_view label = std::string_view(out).substr(at, end - at);
+    const bool whole =
+        !label.empty() && label.size() <= 63 && label.front() != '-' && label.back() != '-' &&
+        std::ranges::all_of(label, [&](char c) { return is_digit(c) || c == '-' || (c >= 'a' && c <= 'z'); });
+    if (!whole)
+      return wrong("is not a host name", "labels of letters, digits and -, 1 to 63 each, with dots between them");
+    at = end + 1;
+  }
+  return out;
+}
+
+Value<Peer> parse_peer(std::string_view text) {
+  if (const auto address = IpAddress::parse(text)) return Peer{*address, {}, false};
+  auto name = parse_host_name(text);
+  if (!name) return std::unexpected(name.error());
+  return Peer{{}, std::move(*name), false};
+}
+
 Value<Prefix> parse_network(std::string_view text) {
   if (text.find('/') == std::string_view::npos)
     return wrong("has no prefix length", "\"10.1.0.0/16\" or \"2001:db8:1::/64\"");

@@ -30,6 +30,10 @@ struct Endpoint {
 };
 
 [[nodiscard]] Value<IpAddress> parse_address(std::string_view text);
+// RFC 1123 §2.1, in lower case and without the last dot. What looks like an address is none.
+[[nodiscard]] Value<std::string> parse_host_name(std::string_view text);
+// An address or a host name.
+[[nodiscard]] Value<Peer> parse_peer(std::string_view text);
 // With a prefix length, no host bits: what routes and selectors want.
 [[nodiscard]] Value<Prefix> parse_network(std::string_view text);
 // With a prefix length and host bits: what an interface carries.

@@ -90,6 +90,7 @@ enum class EventKind : std::uint8_t {
   peer_silent,     // liveness gave up
   nat_detected,
   peer_moved,
+  name_resolved,    // a peer's name has another address than before
   message_ignored,  // rate-limited by the daemon
   retransmitted,
   trace,  // debug: one message sent or received
@@ -114,6 +115,7 @@ enum class FailureKind : std::uint8_t {
   refused,         // any other error notify
   install_failed,  // the data plane refused the SA
   replaced,        // by a newer SA of the same peer, or the policy is gone
+  unresolved,      // the peer's name has no address
 };
 struct Failure {
   FailureKind kind{};
@@ -127,6 +129,7 @@ struct Event {
   EventKind kind{};
   std::string connection, child;
   Endpoint local, remote;
+  std::string remote_name;  // of a peer that the document names
   std::uint64_t spi_i = 0, spi_r = 0;
   std::uint32_t spi_in = 0, spi_out = 0;
   bool initiator = false;

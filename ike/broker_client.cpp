@@ -81,6 +81,12 @@ Result<void> BrokerClient::tunnel_address(const std::string& interface, Family f
   return ask(request, std::move(take));
 }
 
+Result<void> BrokerClient::resolver_channel(Take take) {
+  BrokerRequest request;
+  request.kind = BrokerKind::resolver_channel;
+  return ask(request, std::move(take));
+}
+
 Result<void> BrokerClient::on_ready() {
   for (;;) {
     auto answer = receive(socket_.get());

@@ -31,6 +31,8 @@ class BrokerClient {
   [[nodiscard]] Result<void> worker_channel(Take take);
   // Our end of pki/channel.hpp. EAGAIN while no postern-pki runs.
   [[nodiscard]] Result<void> pki_channel(Take take);
+  // Our end of resolver/channel.hpp. EAGAIN while no postern-resolver runs.
+  [[nodiscard]] Result<void> resolver_channel(Take take);
 
   // The address that a peer has lent the tunnel interface, instead of the one of the family before; nothing: none. The
   // answer has no descriptor.

@@ -10,10 +10,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "base/child_loop.hpp"
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "base/result.hpp"
@@ -27,37 +28,23 @@ namespace postern::ike {
 
 class Daemon {
  public:
-  static constexpr std::size_t max_request_bytes = 4096;
-  static constexpr std::size_t max_reply_bytes = 48U << 10;  // in a datagram
-  static constexpr std::size_t max_clients = 16;
-
-  // `listener`: a listening SOCK_SEQPACKET Unix socket. Only peers of uid 0 are heard, besides ours (tests run as one
-  // user).
+  // `listener`: a listening SOCK_SEQPACKET Unix socket (base/child_loop.hpp).
   [[nodiscard]] static Result<std::unique_ptr<Daemon>> create(Fd listener);
 
   // Until SIGTERM.
-  [[nodiscard]] Result<void> run();
+  [[nodiscard]] Result<void> run() { return loop_->run(); }
 
  private:
-  Daemon(Fd listener, Fd epoll, Fd signals);
-  [[nodiscard]] Result<void> watch(int fd);
-  [[nodiscard]] int patience(Time now) const;
-  void dispatch(int fd);
-  void accept_client();
-  void serve_client(int fd);
-  [[nodiscard]] nlohmann::json parse_and_answer(std::string_view text, std::vector<Fd> descriptors);
+  Daemon();
+  [[nodiscard]] std::string parse_and_answer(std::string_view text, std::vector<Fd> descriptors);
   [[nodiscard]] nlohmann::json answer(const nlohmann::json& request, std::vector<Fd> descriptors);
   [[nodiscard]] nlohmann::json adopt(std::vector<Fd> descriptors);
   [[nodiscard]] nlohmann::json take_policy(std::vector<Fd> descriptors);
-  void reply(int fd, const nlohmann::json& body);
   [[nodiscard]] DaemonFacts facts() const;
 
-  Fd listener_, epoll_, signals_;
+  std::unique_ptr<ChildLoop> loop_;
   Engine engine_;
-  std::unordered_map<int, Fd> clients_;
   Time started_ = Clock::now();
-  std::uint64_t requests_ = 0;
-  bool running_ = true;
 };
 
 }  // namespace postern::ike

@@ -24,8 +24,10 @@ Result<Manager::Filter> filter_of(const json& args) {
   Manager::Filter filter;
   POSTERN_TRY(peer, text_of(args, "peer"));
   if (!peer.empty()) {
-    POSTERN_TRY(address, IpAddress::parse(peer));
-    filter.remote = address;
+    if (const auto address = IpAddress::parse(peer))
+      filter.remote = *address;
+    else
+      filter.remote_name = peer;
   }
   POSTERN_TRY(interface, text_of(args, "interface"));
   POSTERN_TRY(map, text_of(args, "map"));
@@ -58,7 +60,8 @@ ShowInput input_of(const Engine& engine, const DaemonFacts& facts, Time now) {
           engine.manager().rows(now),
           engine.manager().negotiating(),
           &engine.diagnosis(),
-          engine.manager().current_peers()};
+          engine.manager().current_peers(),
+          engine.manager().names()};
 }
 
 }  // namespace

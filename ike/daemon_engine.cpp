@@ -33,6 +33,10 @@ bool uses_certificates(const Policy& policy) {
   });
 }
 
+bool has_names(const Policy& policy) {
+  return std::ranges::any_of(policy.connections, [](const auto& one) { return one->is_named(); });
+}
+
 }  // namespace
 
 Engine::Engine(Watch watch)
@@ -52,6 +56,7 @@ void Engine::adopt(Fd broker, Time now) {
   next_open_ = now;
   if (!door_.connected()) next_connect_ = now;
   if (uses_certificates(*manager_.policy()) && !pki_.connected()) next_pki_ = now;
+  if (has_names(*manager_.policy()) && !resolver_.connected()) next_resolver_ = now;
 }
 
 Result<std::uint64_t> Engine::take_policy(const PolicyFiles& files, Time now) {
@@ -66,6 +71,7 @@ Result<std::uint64_t> Engine::take_policy(const PolicyFiles& files, Time now) {
   next_open_ = now;
   if (!door_.connected()) next_connect_ = now;
   if (uses_certificates(*shared) && !pki_.connected()) next_pki_ = now;
+  if (has_names(*shared) && !resolver_.connected()) next_resolver_ = now;
   return generation;
 }
 
@@ -220,6 +226,28 @@ void Engine::on_pki(Time now) {
   }
 }
 
+// --- postern-resolver
+
+void Engine::connect_resolver(Time now) {
+  next_resolver_.reset();
+  if (!broker_ || resolver_.connected()) return;
+  next_resolver_ = now + reconnect_every;
+  const auto asked = broker_.resolver_channel([this](Result<Fd> channel) {
+    if (!channel) return;  // it does not run: asked again soon
+    resolver_.connect(std::move(*channel));
+    next_resolver_.reset();
+    watch_(resolver_.fd());
+  });
+  if (!asked) spdlog::warn("{}", asked.error().message());
+}
+
+void Engine::on_resolver(Time now) {
+  if (const auto received = resolver_.receive(); !received) {
+    spdlog::warn("no channel to postern-resolver: {}", received.error().message());
+    next_resolver_ = now + reconnect_every;
+  }
+}
+
 // --- the loop's side
 
 bool Engine::on_ready(int fd, Time now) {
@@ -235,6 +263,10 @@ bool Engine::on_ready(int fd, Time now) {
     on_pki(now);
     return true;
   }
+  if (resolver_.connected() && fd == resolver_.fd()) {
+    on_resolver(now);
+    return true;
+  }
   if (!sockets_.owns(fd)) return false;
   sockets_.receive(fd, [&](const Datagram& datagram) { manager_.on_datagram(datagram, now); });
   return true;
@@ -246,15 +278,17 @@ void Engine::on_time(Time now) {
   if (next_open_ && now >= *next_open_) open_sockets(now);
   if (next_poll_ && now >= *next_poll_) poll_counters(now);
   if (next_pki_ && now >= *next_pki_) connect_pki(now);
+  if (next_resolver_ && now >= *next_resolver_) connect_resolver(now);
   while (auto answered = pki_.next())
     manager_.on_pki_answer(answered->session, answered->ticket, std::move(answered->answer), now);
+  while (const auto answered = resolver_.next()) manager_.on_name_answer(answered->name, answered->answer, now);
   manager_.on_timer(now);
 }
 
 std::optional<Time> Engine::next_time() const {
-  if (pki_.has_answers()) return Time{};
+  if (pki_.has_answers() || resolver_.has_answers()) return Time{};
   std::optional<Time> out = manager_.next_timer();
-  for (const auto& other : {next_poll_, next_connect_, next_open_, next_pki_})
+  for (const auto& other : {next_poll_, next_connect_, next_open_, next_pki_, next_resolver_})
     if (other && (!out || *other < *out)) out = other;
   return out;
 }

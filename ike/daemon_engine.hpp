@@ -14,6 +14,7 @@
 #include "ike/manager.hpp"
 #include "ike/pki_door.hpp"
 #include "ike/policy_link.hpp"
+#include "ike/resolver_door.hpp"
 #include "ike/sa_door.hpp"
 #include "ike/sa_installer.hpp"
 #include "ike/sockets.hpp"
@@ -60,6 +61,7 @@ class Engine final : public Effects {
   void tell(const Event& event) override;
   void ask(std::uint64_t session, const AskPki& question) override { pki_.ask(session, question); }
   void assign(const std::string& interface, const std::vector<IpAddress>& addresses) override;
+  void resolve(const PeerName& name) override { resolver_.ask(name); }
 
  private:
   void tell_addresses(const std::string& interface, const std::vector<IpAddress>& addresses);
@@ -69,6 +71,8 @@ class Engine final : public Effects {
   void take_channel(Result<Fd> channel);
   void connect_pki(Time now);
   void on_pki(Time now);
+  void connect_resolver(Time now);
+  void on_resolver(Time now);
   void reconcile(Time now);
   void worker_lost(const std::string& why, Time now);
   void on_worker(Time now);
@@ -81,13 +85,14 @@ class Engine final : public Effects {
   ChannelDoor door_;
   SaInstaller installer_{door_};
   PkiDoor pki_;
+  ResolverDoor resolver_;
   EventLog events_;
   Diagnosis diagnosis_;
   Manager manager_;
   std::map<std::string, std::vector<IpAddress>> assigned_;  // by peers, by interface; posternd has heard of them
   bool has_policy_ = false;
   std::set<UdpSockets::Row> complained_;  // sockets that posternd could not open: said once
-  std::optional<Time> next_poll_, next_connect_, next_open_, next_pki_;
+  std::optional<Time> next_poll_, next_connect_, next_open_, next_pki_, next_resolver_;
 };
 
 }  // namespace postern::ike

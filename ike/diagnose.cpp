@@ -47,13 +47,14 @@ void Diagnosis::take(const Event& event, WallTime now) {
   attempts_.push_back({now, now, 1, event});
 }
 
-nlohmann::json Diagnosis::to_json(const std::optional<IpAddress>& peer) const {
+nlohmann::json Diagnosis::to_json(const std::optional<IpAddress>& peer, const std::string& name) const {
   json rows = json::array();
   for (auto at = attempts_.rbegin(); at != attempts_.rend(); ++at) {
     const Event& event = at->event;
     const Failure& failure = *event.failure;
-    if (peer && event.remote.address != *peer) continue;
+    if ((peer && event.remote.address != *peer) || (!name.empty() && event.remote_name != name)) continue;
     rows.push_back({{"peer", event.remote.address.text()},
+                    {"peer_name", or_null(event.remote_name)},
                     {"peer_port", event.remote.port},
                     {"local", event.local.address.text()},
                     {"local_port", event.local.port},

@@ -22,8 +22,8 @@ class Diagnosis {
   // Events without a failure are of no interest here. The same failure of the same peer again only counts.
   void take(const Event& event, WallTime now);
 
-  // Newest first; of one peer, or of all.
-  [[nodiscard]] nlohmann::json to_json(const std::optional<IpAddress>& peer) const;
+  // Newest first; of one peer, by address or name, or of all.
+  [[nodiscard]] nlohmann::json to_json(const std::optional<IpAddress>& peer, const std::string& name = {}) const;
 
  private:
   struct Attempt {

@@ -58,6 +58,7 @@ std::string_view name_of(EventKind kind) {
     case EventKind::peer_silent: return "peer_silent";
     case EventKind::nat_detected: return "nat_detected";
     case EventKind::peer_moved: return "peer_moved";
+    case EventKind::name_resolved: return "name_resolved";
     case EventKind::message_ignored: return "message_ignored";
     case EventKind::retransmitted: return "retransmitted";
     case EventKind::trace: return "trace";
@@ -84,6 +85,7 @@ std::string_view name_of(FailureKind kind) {
     case FailureKind::refused: return "refused";
     case FailureKind::install_failed: return "install_failed";
     case FailureKind::replaced: return "replaced";
+    case FailureKind::unresolved: return "unresolved";
   }
   return "failure";
 }
@@ -99,6 +101,7 @@ std::string line_of(const Event& event) {
   add("child", event.child);
   add("local", endpoint_text(event.local));
   add("remote", endpoint_text(event.remote));
+  add("remote_name", event.remote_name);
   if (event.spi_i != 0) add("spi_i", spi_text(event.spi_i));
   if (event.spi_r != 0) add("spi_r", spi_text(event.spi_r));
   if (event.spi_in != 0) add("spi_in", fmt::format("0x{:X}", event.spi_in));

@@ -1,10 +1,7 @@
 // postern-ike --node NAME --listen-fd N
 #include <array>
-#include <charconv>
-#include <cstring>
-#include <string>
-#include <string_view>
 
+#include "base/child_loop.hpp"
 #include "base/log.hpp"
 #include "crypto/dh.hpp"
 #include "crypto/prf.hpp"
@@ -13,23 +10,6 @@
 #include "ike/sandbox.hpp"
 
 namespace {
-
-struct Options {
-  std::string node;
-  int listen_fd = -1;
-};
-
-postern::Result<Options> parse(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i], value = argv[i + 1];
-    if (name == "--node") options.node = value;
-    if (name == "--listen-fd") std::from_chars(value.data(), value.data() + value.size(), options.listen_fd);
-  }
-  if (options.node.empty() || options.listen_fd < 3 || argc != 5)
-    return postern::fail("usage: postern-ike --node NAME --listen-fd N (started by posternd)");
-  return options;
-}
 
 // OpenSSL reads its configuration file when it is first used, which the sandbox would forbid.
 postern::Result<void> wake_crypto() {
@@ -42,9 +22,9 @@ postern::Result<void> wake_crypto() {
   return {};
 }
 
-postern::Result<void> run(const Options& options) {
+postern::Result<void> run(postern::Fd listener) {
   POSTERN_CHECK(wake_crypto());
-  POSTERN_TRY(daemon, postern::ike::Daemon::create(postern::Fd(options.listen_fd)));
+  POSTERN_TRY(daemon, postern::ike::Daemon::create(std::move(listener)));
   spdlog::info("starting");  // also makes the C library read its time zone, which the sandbox would forbid
   POSTERN_CHECK(postern::ike::enter_sandbox());
   return daemon->run();
@@ -52,17 +32,4 @@ postern::Result<void> run(const Options& options) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  const auto options = parse(argc, argv);
-  if (!options) {
-    std::fprintf(stderr, "%s\n", options.error().message().c_str());
-    return 2;
-  }
-  postern::start_log("postern-ike", options->node);
-  if (const auto outcome = run(*options); !outcome) {
-    spdlog::error("{}", outcome.error().message());
-    return 1;
-  }
-  spdlog::info("stopped");
-  return 0;
-}
+int main(int argc, char** argv) { return postern::run_child("postern-ike", argc, argv, run); }

@@ -127,7 +127,7 @@ void Manager::perform(Key key, Action& action, Time now) {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
       if (Entry* const entry = manager.find(key); entry != nullptr && a.kind == EventKind::peer_silent)
         entry->silent = true;
-      effects.tell(a);
+      manager.tell(a);
     }
     void operator()(const Closed& a) const { manager.do_closed(key, a, now); }
   };
@@ -178,6 +178,7 @@ void Manager::do_closed(Key key, const Closed& closed, Time now) {
   if (known == wishes_.end()) return;
   Wish& wish = known->second;
   if (own_attempt) failed(wish, now);
+  if (own_attempt || dead) peer_failed(*wish.connection, now);
   if (own_attempt || dead) try_next_peer(*wish.connection, closed.wanted_children, now);
   // Without an SA traffic asks by itself; only what shall always be up is asked for again here.
   if (wish.connection->always()) want(wish, {}, now, std::chrono::milliseconds(100));
@@ -246,6 +247,7 @@ void Manager::on_timer(Time now) {
     if (entry == nullptr || !entry->timer || *entry->timer > now) continue;
     with(key, now, [&](Session& session) { return session.on_timer(now); });
   }
+  names_on_time(now);
   std::vector<std::string> wishes;
   for (const auto& [at, name] : wish_timers_) {
     if (at > now) break;
@@ -263,6 +265,7 @@ void Manager::on_timer(Time now) {
 std::optional<Time> Manager::next_timer() const {
   std::optional<Time> out;
   if (!session_timers_.empty()) out = session_timers_.begin()->first;
+  if (const auto names = names_.next_timer(); names && (!out || *names < *out)) out = names;
   if (!wish_timers_.empty() && (!out || wish_timers_.begin()->first < *out)) out = wish_timers_.begin()->first;
   return out;
 }

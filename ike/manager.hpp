@@ -4,6 +4,7 @@
 //
 // manager.cpp             actions, timers, tables           manager_input.cpp    datagrams: to a session, or refused
 // manager_connections.cpp what shall be up: policy, triggers, back-off, duplicates
+// manager_names.cpp       peers by name: asked for before they are negotiated with
 // manager_flows.cpp       which of several peers a flow goes to, and flows of pairs of hosts
 #pragma once
 
@@ -20,6 +21,7 @@
 #include "ike/address_pool.hpp"
 #include "ike/cookie.hpp"
 #include "ike/crash_token.hpp"
+#include "ike/peer_names.hpp"
 #include "ike/policy.hpp"
 #include "ike/rate.hpp"
 #include "ike/session.hpp"
@@ -44,6 +46,8 @@ class Effects {
   virtual void ask(std::uint64_t session, const AskPki& question) = 0;
   // These, and no other that a peer has lent, are the interface's from now on; one of a family at most.
   virtual void assign(const std::string& interface, const std::vector<IpAddress>& addresses) = 0;
+  // The answer comes by Manager::on_name_answer(), never within this call.
+  virtual void resolve(const PeerName& name) = 0;
 };
 
 struct ManagerLimits {
@@ -75,6 +79,8 @@ class Manager {
   void on_datagram(const Datagram& datagram, Time now);
   // To Effects::ask(); a session that is gone by now is no fault.
   void on_pki_answer(std::uint64_t session, std::uint64_t ticket, pki::Answer answer, Time now);
+  // To Effects::resolve(); a name that the policy has no more is no fault.
+  void on_name_answer(const PeerName& name, const resolver::Answer& answer, Time now);
   void on_timer(Time now);
   [[nodiscard]] std::optional<Time> next_timer() const;
 
@@ -97,6 +103,7 @@ class Manager {
   // --- the operator. A filter's empty fields match everything; interface, map and sequence are those of children.
   struct Filter {
     std::optional<IpAddress> remote;
+    std::string remote_name;
     std::string interface, map, connection;
     std::optional<std::uint32_t> sequence, spi;
   };
@@ -124,6 +131,15 @@ class Manager {
   [[nodiscard]] std::size_t size() const { return sessions_.size(); }
   // CM-05: of flows with several peers, the address of the one that counts now.
   [[nodiscard]] std::map<std::uint32_t, IpAddress> current_peers() const;
+  // Connections whose peer has a name.
+  struct NameRow {
+    std::string connection, name;
+    Family family = Family::v4;
+    bool dynamic = false;
+    std::optional<IpAddress> address;  // nothing: unresolved, `problem` says why
+    std::string problem;               // of the last look-up, also where an earlier one's address still counts
+  };
+  [[nodiscard]] std::vector<NameRow> names() const;
   [[nodiscard]] const TemporaryFlows& temporary_flows() const { return temporary_; }
 
  private:
@@ -164,7 +180,8 @@ class Manager {
     std::uint32_t failures = 0;      // in a row
     Time not_before{};               // no attempt earlier
     std::map<std::string, Pause> refused;
-    std::optional<Time> due;  // attempt or review then
+    std::optional<Time> due;     // attempt or review then
+    bool just_answered = false;  // a dynamic name was resolved for the attempt that is being made
     Time last_duplicate{};
   };
   struct Batch {
@@ -246,6 +263,19 @@ class Manager {
   [[nodiscard]] std::shared_ptr<const Policy> with_hosts_of(const Policy& before,
                                                             std::shared_ptr<const Policy> after) const;
 
+  // manager_names.cpp
+  void names_changed(Time now);
+  void ask_for(const PeerName& name, Time now);
+  [[nodiscard]] std::shared_ptr<const Policy> with_addresses(std::shared_ptr<const Policy> policy) const;
+  [[nodiscard]] bool peer_is_known(const Wish& wish, Time now);
+  void peer_failed(const Connection& connection, Time now);
+  void go_on(Wish& wish, const PeerNames::State& state, bool news, Time now);
+  void tell_of_name(const Connection& connection, const IpAddress& address);
+  void tell_unresolved(const Connection& connection, const std::string& problem);
+  [[nodiscard]] bool ask_about_stranger(const Datagram& datagram, Time now);
+  void names_on_time(Time now);
+  void tell(const Event& event);
+
   // manager_connections.cpp, further on
   void on_initial_contact(Key key, const InitialContact& contact, Time now);
   [[nodiscard]] Duration jittered(Duration full);
@@ -261,6 +291,7 @@ class Manager {
   Surroundings surroundings_;
   SpiPool spis_;
   TemporaryFlows temporary_;
+  PeerNames names_;
   CookieJar cookies_;
   AddressPools pools_;
   CrashTokens crash_tokens_;

@@ -68,10 +68,11 @@ std::vector<std::string> Manager::always_up(const Connection& connection) const 
 
 void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
   const auto before = policy_;
-  policy_ = with_hosts_of(*before, std::move(policy));
+  policy_ = with_addresses(with_hosts_of(*before, std::move(policy)));
   spis_.set_manual(policy_->manual_spis);
   (void)crash_tokens_.set_policy(*policy_);  // without tokens a peer learns by its own liveness check
   flows_changed();
+  names_changed(now);
   for (const auto& old : before->connections) {
     const auto same = std::ranges::find(policy_->connections, old->name, [](const auto& c) { return c->name; });
     const Connection* const after = same == policy_->connections.end() ? nullptr : same->get();
@@ -160,12 +161,15 @@ void Manager::want(Wish& wish, const std::vector<std::string>& children, Time no
 // Children of a session that is up or on its way, else a new session.
 void Manager::attempt(Wish& wish, Time now) {
   std::erase_if(wish.children, [&](const std::string& child) { return wish.connection->child(child) == nullptr; });
-  if (shutting_down_ || wish.children.empty()) return;
+  if (shutting_down_ || wish.children.empty() || !peer_is_known(wish, now)) return;
   const std::string& name = wish.connection->name;
   auto candidates = established_of(name);
   if (candidates.empty())
     for (const Key key : sessions_of(name))
       if (sessions_.at(key).session->phase() != SessionPhase::established) candidates.push_back(key);
+  // A peer by name that has moved: what stands with its old address goes on, what is new does not go there.
+  std::erase_if(candidates,
+                [&](Key key) { return sessions_.at(key).session->connection()->remote != wish.connection->remote; });
   std::vector<std::string> children(wish.children.begin(), wish.children.end());
   wish.children.clear();
   if (!candidates.empty()) {
@@ -328,6 +332,7 @@ void Manager::on_survivors(const std::set<std::uint32_t>& flows, std::span<const
 
 bool Manager::matches(const Filter& filter, const Connection& connection) const {
   return (!filter.remote || connection.remote == *filter.remote) &&
+         (filter.remote_name.empty() || connection.remote_name == filter.remote_name) &&
          (filter.connection.empty() || connection.name == filter.connection) &&
          std::ranges::any_of(connection.children, [&](const ChildPolicy& child) { return matches(filter, child); });
 }
@@ -344,8 +349,11 @@ std::vector<std::pair<Manager::Key, std::shared_ptr<const Connection>>> Manager:
   for (const auto& [key, entry] : sessions_) {
     auto connection = entry.session->connection();
     if (entry.closing || connection == nullptr) continue;
+    if (filter.remote && connection->remote != *filter.remote) continue;
     if (const auto wish = wishes_.find(connection->name); wish != wishes_.end()) connection = wish->second.connection;
-    if (matches(filter, *connection)) out.emplace_back(key, std::move(connection));
+    Filter rest = filter;
+    rest.remote.reset();  // a peer by name may have moved since
+    if (matches(rest, *connection)) out.emplace_back(key, std::move(connection));
   }
   return out;
 }

@@ -13,6 +13,10 @@ namespace {
 // A child that was made for a packet and never got an SA is kept so long.
 constexpr auto hosts_patience = std::chrono::seconds(30);
 
+std::string peer_text(const Connection& connection) {
+  return connection.is_named() ? connection.remote_name : connection.remote.text();
+}
+
 Selector host_selector(const Selector& like, const IpAddress& host) { return {like.protocol, 0, 65535, host, host}; }
 
 }  // namespace
@@ -90,9 +94,9 @@ void Manager::try_next_peer(const Connection& connection, const std::vector<std:
     event.kind = EventKind::trace;
     event.connection = next.connection;
     event.child = next.child;
-    event.text = fmt::format("{} goes to {} now, {} does not work", next.child, wish->second.connection->remote.text(),
-                             connection.remote.text());
-    setup_.effects->tell(event);
+    event.text = fmt::format("{} goes to {} now, {} does not work", next.child, peer_text(*wish->second.connection),
+                             peer_text(connection));
+    tell(event);
     want(wish->second, {next.child}, now, std::chrono::milliseconds(1));
   }
 }
@@ -175,7 +179,7 @@ void Manager::hosts_refused(const Connection& connection, const ChildPolicy& bas
   failure.remedy = "a higher per_host_limit, or an access list with fewer hosts";
   event.text = failure.summary;
   event.failure = std::move(failure);
-  setup_.effects->tell(event);
+  tell(event);
 }
 
 // The pairs that have SAs live on by what the new policy says of their entry (CM-19).

@@ -49,7 +49,7 @@ void Manager::ignored(const Datagram& datagram, std::string why) {
   event.local = datagram.local;
   event.remote = datagram.remote;
   event.text = std::move(why);
-  setup_.effects->tell(event);
+  tell(event);
 }
 
 void Manager::on_datagram(const Datagram& datagram, Time now) {
@@ -92,6 +92,10 @@ void Manager::on_init_request(const Datagram& datagram, const Header& header, Ti
 bool Manager::may_begin(const Datagram& datagram, const Header& header, Time now) {
   if (shutting_down_) return false;
   const auto fits = connections_between(*policy_, datagram.fvrf, datagram.local.address, datagram.remote.address);
+  if (fits.empty() && ask_about_stranger(datagram, now)) {
+    ignored(datagram, "nobody's address, and a peer's name is being looked up");
+    return false;
+  }
   if (fits.empty()) {
     refuse_stranger(datagram, header, now);
     return false;
@@ -146,7 +150,7 @@ void Manager::refuse_stranger(const Datagram& datagram, const Header& header, Ti
                                datagram.remote.address.text(), datagram.local.address.text());
   event.text = failure.summary;
   event.failure = std::move(failure);
-  setup_.effects->tell(event);
+  tell(event);
   Message message{response_to(header), {}};
   message.add_notify(NotifyType::no_proposal_chosen);
   answer(datagram, message);

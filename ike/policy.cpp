@@ -43,7 +43,27 @@ std::shared_ptr<const Connection> made_of(const Connection& from, const IpAddres
   return out;
 }
 
+bool between(const std::vector<Selector>& selectors, const IpAddress& end) {
+  return std::ranges::all_of(selectors, [&](const Selector& s) { return s.first == end && s.last == end; });
+}
+
 }  // namespace
+
+std::shared_ptr<const Connection> at_address(const Connection& named, const IpAddress& remote) {
+  auto out = std::make_shared<Connection>(named);
+  out->remote = remote;
+  if (!is_signature(named.local_auth) || !is_signature(named.remote_auth)) {
+    const PeerKey* const key = key_for(named, remote);
+    if (key == nullptr) return nullptr;
+    if (!is_signature(named.local_auth)) out->local_key = key->local_key;
+    if (!is_signature(named.remote_auth)) out->remote_key = key->remote_key;
+    out->ppk = key->ppk;
+  }
+  for (ChildPolicy& child : out->children)
+    if (child.transport_between_ends)
+      child.transport = between(child.local, out->local) && between(child.remote, remote);
+  return out;
+}
 
 std::vector<std::shared_ptr<const Connection>> connections_between(const Policy& policy, std::uint32_t fvrf,
                                                                    const IpAddress& local, const IpAddress& remote) {

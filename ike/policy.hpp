@@ -66,11 +66,12 @@ struct ChildPolicy {
   bool dynamic = false;
   std::vector<IpAddress> peers;                       // template: who may use it; empty: all
   std::vector<Selector> denied_local, denied_remote;  // template: pairs that the access list denies before it (DM-06)
-  bool per_host = false;       // CM-09: each pair of hosts inside becomes a child and a flow of its own
-  std::uint32_t limit = 0;     // flows that may be derived from it at once
-  std::string base;            // derived: the name of the child that it was derived from
-  std::uint32_t rank = 0;      // CM-05: place of this peer among those of the flow
-  bool default_first = false;  // CM-07: the peer of rank 0 comes back after an idle time or a clear
+  bool per_host = false;                // CM-09: each pair of hosts inside becomes a child and a flow of its own
+  std::uint32_t limit = 0;              // flows that may be derived from it at once
+  std::string base;                     // derived: the name of the child that it was derived from
+  bool transport_between_ends = false;  // a peer by name: `transport` follows once it is known where it is
+  std::uint32_t rank = 0;               // CM-05: place of this peer among those of the flow
+  bool default_first = false;           // CM-07: the peer of rank 0 comes back after an idle time or a clear
   // A tunnel's: the peer is asked for an address of each family here, and may lend one of these networks.
   std::vector<Prefix> ask;
   ChildPlace place;
@@ -131,6 +132,10 @@ struct Connection {
   std::string name;        // "192.0.2.1 192.0.2.2 PROFILE": unique; who owns it over edits of what it says
   std::uint32_t fvrf = 0;  // front-door VRF's routing table
   IpAddress local, remote;
+  // CM-04, CM-06: the peer's name. `remote` is unspecified, of the family that is wanted, until the name is resolved
+  // (at_address); `remote_dynamic`: before each negotiation.
+  std::string remote_name;
+  bool remote_dynamic = false;
 
   std::string policy_name, profile_name, keyring_name;
   std::vector<IkeProposal> proposals;
@@ -157,10 +162,12 @@ struct Connection {
   ProtocolOptions options;
   ClientConfiguration configuration;
   std::vector<ChildPolicy> children;
-  // A template: `remote` is unspecified, and these are the keys of the peers that it stands for, in order.
+  // A template: `remote` is unspecified, and these are the keys of the peers that it stands for, in order. A peer by
+  // name: the keys of which it gets its own.
   std::vector<PeerKey> peer_keys;
   std::string template_name;  // of one that was made of a template for a peer (connections_between)
-  [[nodiscard]] bool is_template() const { return !peer_keys.empty(); }
+  [[nodiscard]] bool is_template() const { return !peer_keys.empty() && remote_name.empty(); }
+  [[nodiscard]] bool is_named() const { return !remote_name.empty(); }
   [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
   [[nodiscard]] bool always() const;  // some child is to be up always
   bool operator==(const Connection&) const = default;
@@ -197,6 +204,8 @@ struct Policy {
                                                                                  std::uint32_t fvrf,
                                                                                  const IpAddress& local,
                                                                                  const IpAddress& remote);
+// A named one with its peer at this address. nullptr: there is no key for it.
+[[nodiscard]] std::shared_ptr<const Connection> at_address(const Connection& named, const IpAddress& remote);
 // One that was made of a template before, as the policy makes it now; else the one of that name. nullptr: gone.
 [[nodiscard]] std::shared_ptr<const Connection> connection_now(const Policy& policy, const Connection& made);
 

@@ -137,6 +137,7 @@ void fields(Codec& codec, T& child) {
   codec("per_host", child.per_host);
   codec("limit", child.limit);
   codec("base", child.base);
+  codec("transport_between_ends", child.transport_between_ends);
   codec("rank", child.rank);
   codec("default_first", child.default_first);
   codec("ask", child.ask);
@@ -183,6 +184,8 @@ void fields(Codec& codec, T& connection) {
   codec("fvrf", connection.fvrf);
   codec("local", connection.local);
   codec("remote", connection.remote);
+  codec("remote_name", connection.remote_name);
+  codec("remote_dynamic", connection.remote_dynamic);
   codec("policy_name", connection.policy_name);
   codec("profile_name", connection.profile_name);
   codec("keyring_name", connection.keyring_name);

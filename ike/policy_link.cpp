@@ -197,7 +197,9 @@ bool sound(const Connection& connection) {
            (connection.remote_auth != AuthKind::psk || !key.remote_key.empty());
   };
   const PeerKey own{{}, connection.local_key, connection.remote_key, {}};
-  const bool keys = connection.is_template() ? std::ranges::all_of(connection.peer_keys, whole) : whole(own);
+  const bool known_later = connection.is_template() || (connection.is_named() && !(signs && verifies));
+  const bool keys =
+      known_later ? !connection.peer_keys.empty() && std::ranges::all_of(connection.peer_keys, whole) : whole(own);
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
          !connection.proposals.empty() && !connection.children.empty() &&
          connection.ppk.id.empty() == connection.ppk.key.empty() &&

@@ -61,8 +61,8 @@ std::optional<json> show(std::string_view command, const json& args, const ShowI
   std::optional<IpAddress> peer;
   if (const std::string given = argument_text(args, "peer"); !given.empty()) {
     const auto parsed = IpAddress::parse(given);
-    if (!parsed) return failure(parsed.error().message(), 2);
-    peer = *parsed;
+    if (!parsed && command != "show crypto ikev2 diagnose") return failure(parsed.error().message(), 2);
+    if (parsed) peer = *parsed;
   }
   const std::string name = argument_text(args, "name");
   const auto named = [&](json data, const char* key) {
@@ -78,7 +78,8 @@ std::optional<json> show(std::string_view command, const json& args, const ShowI
     return named({{"policies", policies_json(*input.policy, name)}}, "policies");
   if (command == "show crypto ikev2 profile")
     return named({{"profiles", profiles_json(*input.policy, name)}}, "profiles");
-  if (command == "show crypto ikev2 diagnose") return success({{"attempts", input.diagnosis->to_json(peer)}});
+  if (command == "show crypto ikev2 diagnose")
+    return success({{"attempts", input.diagnosis->to_json(peer, peer ? "" : argument_text(args, "peer"))}});
   if (command == "show crypto session") return success(crypto_session_json(input));
   if (command == "show crypto isakmp sa") return success(empty_isakmp("sas"));
   if (command == "show crypto isakmp peers") return success(empty_isakmp("peers"));

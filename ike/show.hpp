@@ -34,6 +34,7 @@ struct ShowInput {
   std::set<std::string> negotiating;
   const Diagnosis* diagnosis = nullptr;
   std::map<std::uint32_t, IpAddress> current_peers{};  // of flows with several
+  std::vector<Manager::NameRow> names{};
 };
 
 [[nodiscard]] nlohmann::json success(nlohmann::json data);

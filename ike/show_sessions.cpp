@@ -22,6 +22,8 @@ std::string hex(std::uint32_t spi) { return fmt::format("0x{:X}", spi); }
 
 json table_or_null(std::uint32_t table) { return table == 0 ? json() : json(std::to_string(table)); }
 
+json address_json(const IpAddress& address) { return address.is_unspecified() ? json() : json(address.text()); }
+
 std::string_view state_text(SessionPhase phase) {
   switch (phase) {
     case SessionPhase::made: return "IDLE";
@@ -234,16 +236,26 @@ json crypto_session_json(const ShowInput& input) {
     json flows = json::array();
     for (const ChildPolicy& child : connection->children) flows.push_back(child.place.flow);
     connections.push_back({{"name", connection->name},
-                           {"peer", connection->remote.text()},
+                           {"peer", address_json(connection->remote)},
                            {"profile", connection->profile_name.empty() ? json() : json(connection->profile_name)},
                            {"negotiating", input.negotiating.contains(connection->name)},
                            {"flows", std::move(flows)}});
   }
   json current = json::array();
-  for (const auto& [flow, peer] : input.current_peers) current.push_back({{"flow", flow}, {"peer", peer.text()}});
+  for (const auto& [flow, peer] : input.current_peers)
+    current.push_back({{"flow", flow}, {"peer", address_json(peer)}});
+  json names = json::array();
+  for (const Manager::NameRow& row : input.names)
+    names.push_back({{"connection", row.connection},
+                     {"name", row.name},
+                     {"family", row.family == Family::v4 ? "ipv4" : "ipv6"},
+                     {"dynamic", row.dynamic},
+                     {"address", row.address ? json(row.address->text()) : json()},
+                     {"problem", row.problem}});
   return {{"sessions", std::move(sessions)},
           {"connections", std::move(connections)},
-          {"current_peers", std::move(current)}};
+          {"current_peers", std::move(current)},
+          {"names", std::move(names)}};
 }
 
 }  // namespace postern::ike

@@ -130,12 +130,12 @@ bool manual(Converter& converter) { return converter.here().value("type", "") ==
 void match_address(Converter& converter, const Words& taken) { converter.here()["match_address"] = taken[0]; }
 
 // CM-05: in order. A template has a list, though it be of one.
-void entry_peer(Converter& converter, const Words& taken) {
+void add_peer(Converter& converter, const json& peer) {
   json& entry = converter.here();
   json peers = json::array();
   if (entry.contains("peer")) peers.push_back(entry["peer"]);
   if (entry.contains("peers")) peers = entry["peers"];
-  if (std::ranges::find(peers, json(taken[0])) == peers.end()) peers.push_back(taken[0]);
+  if (std::ranges::find(peers, peer) == peers.end()) peers.push_back(peer);
   entry.erase("peer");
   entry.erase("peers");
   if (peers.size() == 1 && !of_dynamic_map(converter))
@@ -144,17 +144,38 @@ void entry_peer(Converter& converter, const Words& taken) {
     entry["peers"] = std::move(peers);
 }
 
+// A template knows its peers by their addresses alone.
+bool is_address(const std::string& word) {
+  return word.find_first_not_of("0123456789.") == std::string::npos || word.contains(':');
+}
+
+void entry_peer(Converter& converter, const Words& taken) {
+  if (of_dynamic_map(converter) && !is_address(taken[0])) return converter.error("a template's peers are addresses");
+  add_peer(converter, taken[0]);
+}
+
+// CM-06.
+json by_dynamic_name(const Words& taken) { return {{"name", taken[0]}, {"dynamic", true}}; }
+
+void dynamic_peer(Converter& converter, const Words& taken) {
+  if (of_dynamic_map(converter)) return converter.error("a template's peers are addresses");
+  add_peer(converter, by_dynamic_name(taken));
+}
+
 // CM-07: the default peer is the first to be tried.
-void default_peer(Converter& converter, const Words& taken) {
-  entry_peer(converter, taken);
+void make_default(Converter& converter, const json& peer) {
+  add_peer(converter, peer);
   json& entry = converter.here();
   if (of_dynamic_map(converter)) return converter.error("a template has no default peer");
   if (entry.contains("peers")) {
     json& peers = entry["peers"];
-    std::rotate(peers.begin(), std::ranges::find(peers, json(taken[0])), peers.end());
+    std::rotate(peers.begin(), std::ranges::find(peers, peer), peers.end());
   }
   entry["default_peer"] = true;
 }
+
+void default_peer(Converter& converter, const Words& taken) { make_default(converter, taken[0]); }
+void default_dynamic_peer(Converter& converter, const Words& taken) { make_default(converter, by_dynamic_name(taken)); }
 
 // CM-09, CM-10: IOS sets no limit, we want one.
 void per_host(Converter& converter, const Words&) {
@@ -252,6 +273,8 @@ constexpr std::array of_map_entry = {
     Command{"match address <list>", match_address},
     Command{"set peer <address>", entry_peer},
     Command{"set peer <address> default", default_peer},
+    Command{"set peer <name> dynamic", dynamic_peer},
+    Command{"set peer <name> dynamic default", default_dynamic_peer},
     Command{"set-peer <address>", peer_misspelled},
     Command{"set security-association level per-host", per_host},
     Command{"set transform-set <names...>", transform_sets},

@@ -1,6 +1,7 @@
 #include "loader/broker.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <span>
 
 #include <sys/socket.h>
@@ -35,6 +36,25 @@ Result<Family> family_of(const BrokerRequest& request) {
   if (request.family == 4) return Family::v4;
   if (request.family == 6) return Family::v6;
   return fail("broker: bad address family", EINVAL);
+}
+
+// The kinds that are asked for without any field.
+struct ChannelKind {
+  const char* what;
+  bool BrokerGrant::* granted;
+  std::function<Result<Fd>()> BrokerOpeners::* opener;
+};
+std::optional<ChannelKind> channel_of(BrokerKind kind) {
+  switch (kind) {
+    case BrokerKind::worker_channel:
+      return ChannelKind{"a channel to the worker", &BrokerGrant::worker_channel, &BrokerOpeners::worker_channel};
+    case BrokerKind::pki_channel:
+      return ChannelKind{"a channel to postern-pki", &BrokerGrant::pki_channel, &BrokerOpeners::pki_channel};
+    case BrokerKind::resolver_channel:
+      return ChannelKind{"a channel to postern-resolver", &BrokerGrant::resolver_channel,
+                         &BrokerOpeners::resolver_channel};
+    default: return std::nullopt;
+  }
 }
 
 Result<void> reply(int socket, std::uint64_t id, const Result<Fd>& outcome) {
@@ -72,17 +92,12 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
     if (!holds(grant_.tuns, name)) return refuse("a tunnel device");
     return openers_.tun(name);
   }
-  if (request.kind == BrokerKind::worker_channel) {
+  if (const auto channel = channel_of(request.kind)) {
     if (request.vrf != 0 || request.port != 0 || request.family != 0 || !all_zero(request.name))
       return fail("broker: bad request", EINVAL);
-    if (!grant_.worker_channel || !openers_.worker_channel) return refuse("a channel to the worker");
-    return openers_.worker_channel();
-  }
-  if (request.kind == BrokerKind::pki_channel) {
-    if (request.vrf != 0 || request.port != 0 || request.family != 0 || !all_zero(request.name))
-      return fail("broker: bad request", EINVAL);
-    if (!grant_.pki_channel || !openers_.pki_channel) return refuse("a channel to postern-pki");
-    return openers_.pki_channel();
+    const auto& open = openers_.*channel->opener;
+    if (!(grant_.*channel->granted) || !open) return refuse(channel->what);
+    return open();
   }
   POSTERN_TRY(family, family_of(request));
   if (!all_zero(request.name)) return fail("broker: bad request", EINVAL);
@@ -100,6 +115,7 @@ Result<Fd> Broker::answer(const BrokerRequest& request) {
     case BrokerKind::worker_channel:
     case BrokerKind::pki_channel:
     case BrokerKind::tunnel_address:
+    case BrokerKind::resolver_channel:
     case BrokerKind::tun: break;
   }
   return fail("broker: unknown kind", EINVAL);

@@ -25,7 +25,7 @@ struct BrokerGrant {
   bool raw_esp = false, raw_icmp = false;
   std::vector<std::string> tuns;  // devices of the configuration, by name
   bool worker_channel = false;
-  bool pki_channel = false;
+  bool pki_channel = false, resolver_channel = false;
   bool tunnel_addresses = false;  // which and whence is the opener's to judge
 };
 
@@ -34,7 +34,7 @@ struct BrokerOpeners {
   std::function<Result<Fd>(std::uint32_t vrf, Family family, std::uint16_t port)> udp_socket;
   std::function<Result<Fd>(std::uint32_t vrf, Family family)> raw_esp, raw_icmp;
   std::function<Result<Fd>(const std::string& name)> tun;
-  std::function<Result<Fd>()> worker_channel = {}, pki_channel = {};
+  std::function<Result<Fd>()> worker_channel = {}, pki_channel = {}, resolver_channel = {};
   // Opens nothing: an address that a peer lent, or none.
   std::function<Result<void>(const std::string& name, Family family, const std::optional<IpAddress>&)> tunnel_address =
       {};

@@ -153,28 +153,28 @@ std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket
 
 namespace {
 
-Result<IkeChild> introduce_pki(Child process, const std::string& path) {
+Result<IkeChild> introduce_side(const char* program, Child process, const std::string& path) {
   POSTERN_TRY(socket, connect_to(path, SOCK_SEQPACKET));
-  IkeChild child{std::move(process), std::move(socket), nullptr, {}, {}, 1, "postern-pki"};
+  IkeChild child{std::move(process), std::move(socket), nullptr, {}, {}, 1, program};
   POSTERN_CHECK(child.ask({{"command", "hello"}}, {}, slow_answer));
   return child;
 }
 
 }  // namespace
 
-Result<IkeChild> start_pki(const std::string& node, const std::string& socket_path) {
-  POSTERN_TRY(process, start_listening("postern-pki", node, socket_path));
+Result<IkeChild> start_side(const char* program, const std::string& node, const std::string& socket_path) {
+  POSTERN_TRY(process, start_listening(program, node, socket_path));
   Child watched{process.id, Fd(::dup(process.pidfd.get()))};
-  auto introduced = introduce_pki(std::move(process), socket_path);
+  auto introduced = introduce_side(program, std::move(process), socket_path);
   if (!introduced) end_process(watched, child_patience);
   return introduced;
 }
 
-std::optional<IkeChild> adopt_pki(const ProcessId& id, const std::string& socket_path) {
+std::optional<IkeChild> adopt_side(const char* program, const ProcessId& id, const std::string& socket_path) {
   auto process = find_process(id);
   if (!process) return std::nullopt;
   Child watched{process->id, Fd(::dup(process->pidfd.get()))};
-  auto introduced = introduce_pki(std::move(*process), socket_path);
+  auto introduced = introduce_side(program, std::move(*process), socket_path);
   if (introduced) return std::move(*introduced);
   end_process(watched, child_patience);
   return std::nullopt;

@@ -64,8 +64,9 @@ using MakeBroker = std::function<std::unique_ptr<Broker>(Fd)>;
 [[nodiscard]] std::optional<IkeChild> adopt_ike(const ProcessId& id, const std::string& socket_path,
                                                 const MakeBroker& make_broker);
 
-// postern-pki: the same over pki.sock, without a broker.
-[[nodiscard]] Result<IkeChild> start_pki(const std::string& node, const std::string& socket_path);
-[[nodiscard]] std::optional<IkeChild> adopt_pki(const ProcessId& id, const std::string& socket_path);
+// postern-pki, postern-resolver: the same without a broker (loader/side_child.hpp).
+[[nodiscard]] Result<IkeChild> start_side(const char* program, const std::string& node, const std::string& socket_path);
+[[nodiscard]] std::optional<IkeChild> adopt_side(const char* program, const ProcessId& id,
+                                                 const std::string& socket_path);
 
 }  // namespace postern::loader

@@ -366,16 +366,16 @@ Result<void> Node::stop() {
     end_process(worker_->process, worker_patience);
   }
   if (ike_) end_process(ike_->process, worker_patience);
-  if (pki_) end_process(pki_->process, worker_patience);
+  for (SideChild* const child : {pki_.get(), resolver_.get()})
+    if (child != nullptr) child->end(worker_patience);
   worker_.reset();
   xsks_.forget();
   ike_.reset();
-  pki_.reset();
-  state_.worker = state_.ike = state_.pki = {};
+  state_.worker = state_.ike = {};
   state_.worker_devices.clear();
   state_.sas.clear();
   save_state();
-  for (const char* name : {"worker.sock", "ike.sock", "pki.sock"}) ::unlink(paths_.file(name).c_str());
+  for (const char* name : {"worker.sock", "ike.sock", "pki.sock", "resolver.sock"}) ::unlink(paths_.file(name).c_str());
   forget_running(paths_);
   forget_confirmation(paths_);
   if (release_ || document_.dataplane.on_stop == config::OnStop::release) return teardown(paths_);

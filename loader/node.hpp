@@ -40,6 +40,7 @@
 #include "loader/plan.hpp"
 #include "loader/plan_ike.hpp"
 #include "loader/shared_memory.hpp"
+#include "loader/side_child.hpp"
 #include "loader/state_file.hpp"
 #include "loader/worker_devices.hpp"
 
@@ -171,10 +172,12 @@ class Node {
   [[nodiscard]] Result<void> keep_routes(const config::Tunnel& tunnel);
   // node_pki.cpp
   void bring_pki();
-  void pki_lost();
   [[nodiscard]] Result<void> configure_pki();
   [[nodiscard]] Result<Fd> pki_channel_for_ike();
   [[nodiscard]] ControlReply ask_pki(const std::string& command, const nlohmann::json& args);
+  // node_resolver.cpp
+  void bring_resolver();
+  [[nodiscard]] Result<Fd> resolver_channel_for_ike();
   [[nodiscard]] Result<Fd> open_for_ike(std::uint32_t vrf, Family family, std::uint16_t port);
 
   // node_routes.cpp
@@ -222,14 +225,13 @@ class Node {
 
   std::optional<WorkerChild> worker_;
   Time worker_started_{};
-  RestartPace worker_pace_, ike_pace_, pki_pace_;
+  RestartPace worker_pace_, ike_pace_;
   int unanswered_ = 0;
   std::optional<IkeChild> ike_;
   Time ike_started_{};
-  std::optional<IkeChild> pki_;  // without a broker: it asks for nothing
-  Time pki_started_{};
-  std::optional<ike::Policy> policy_;  // what postern-ike shall negotiate by
-  std::uint64_t told_generation_ = 0;  // what it has
+  std::unique_ptr<SideChild> pki_, resolver_;  // once they were needed
+  std::optional<ike::Policy> policy_;          // what postern-ike shall negotiate by
+  std::uint64_t told_generation_ = 0;          // what it has
   std::unique_ptr<ControlServer> control_;
 
   State state_;

@@ -85,11 +85,7 @@ ControlReply Node::command_clear(const json& args) {
   };
   const std::string peer = text("peer"), map = text("map"), interface = text("interface");
   std::optional<IpAddress> peer_address;
-  if (!peer.empty()) {
-    const auto parsed = IpAddress::parse(peer);
-    if (!parsed) return ControlReply::failure(parsed.error().message(), 2);
-    peer_address = *parsed;
-  }
+  if (const auto parsed = IpAddress::parse(peer)) peer_address = *parsed;
   const auto flow_matches = [&](const PlannedSaPair& pair) {
     return std::ranges::any_of(plan_.flows, [&](const PlannedFlow& flow) {
       return flow.sa_pair == owner_of(pair) && (map.empty() || flow.map == map) &&
@@ -104,7 +100,7 @@ ControlReply Node::command_clear(const json& args) {
           pair.inbound.parameters.spi == spi || pair.outbound.parameters.spi == spi)
         with_spi.insert(owner_of(pair));
   const auto cleared = clear_sas([&](const PlannedSaPair& pair) {
-    if (peer_address && pair.outbound.parameters.remote != *peer_address) return false;
+    if (!peer.empty() && pair.outbound.parameters.remote != peer_address) return false;  // by name: postern-ike's
     if (args.contains("spi") && !with_spi.contains(owner_of(pair))) return false;
     return flow_matches(pair);
   });

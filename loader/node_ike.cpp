@@ -59,7 +59,7 @@ void Node::bring_ike() {
 // What IKE may have: its two ports, in the front-door VRFs that the document's interfaces are in, while something is to
 // be negotiated (IKE-01); and its channel to the worker.
 BrokerGrant Node::grant_for_ike() const {
-  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true, true, true};
+  BrokerGrant grant{"postern-ike", {}, {}, false, false, {}, true, true, true, true};
   if (!plan_.negotiates) return grant;
   grant.udp_ports = {500, 4500};
   grant.vrfs = {0};
@@ -76,6 +76,7 @@ std::unique_ptr<Broker> Node::broker_for_ike(Fd socket) {
       refuse,
       [this] { return worker_channel_for_ike(); },
       [this] { return pki_channel_for_ike(); },
+      [this] { return resolver_channel_for_ike(); },
       [this](const std::string& name, Family family, const std::optional<IpAddress>& address) {
         return lend_address(name, family, address);
       }};

@@ -1,8 +1,10 @@
 #include "loader/node_paths.hpp"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -31,13 +33,36 @@ Result<NodePaths> node_paths(const std::string& name, const std::string& config,
   return NodePaths{name, config, netns, "/run/postern/" + name, std::string(bpffs) + "/postern/" + name};
 }
 
+namespace {
+
+// As ip-netns(8) does it: what stands in /etc/netns/NAME is there for the processes in that namespace alone, so that
+// names are resolved as its owner says.
+constexpr std::array files_of_netns = {"hosts", "resolv.conf", "gai.conf"};
+
+Result<void> use_files_of_netns(const std::string& name) {
+  const std::string own = "/etc/netns/" + name + "/";
+  std::vector<std::string> there;
+  for (const char* const file : files_of_netns)
+    if (::access((own + file).c_str(), F_OK) == 0) there.emplace_back(file);
+  if (there.empty()) return {};
+  if (::unshare(CLONE_NEWNS) != 0) return fail_errno("a mount namespace for the files of " + own);
+  // What is mounted elsewhere later is seen here; nothing of ours is seen there.
+  if (::mount("", "/", "none", MS_SLAVE | MS_REC, nullptr) != 0) return fail_errno("make mounts private");
+  for (const std::string& file : there)
+    if (::mount((own + file).c_str(), ("/etc/" + file).c_str(), "none", MS_BIND, nullptr) != 0)
+      return fail_errno("use " + own + file);
+  return {};
+}
+
+}  // namespace
+
 Result<void> enter_netns(const std::string& netns) {
   if (netns.empty()) return {};
   const std::string path = netns.contains('/') ? netns : "/run/netns/" + netns;
   const Fd space(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!space) return fail_errno("open network namespace " + path);
   if (::setns(space.get(), CLONE_NEWNET) != 0) return fail_errno("enter network namespace " + path);
-  return {};
+  return netns.contains('/') ? Result<void>() : use_files_of_netns(netns);
 }
 
 Result<void> ensure_bpffs() {

@@ -21,7 +21,8 @@ struct NodePaths {
 [[nodiscard]] Result<NodePaths> node_paths(const std::string& name, const std::string& config,
                                            const std::string& netns);
 
-// Enters /run/netns/NAME, or the path that contains a slash. Call before any thread or socket is made.
+// Enters /run/netns/NAME, where /etc/netns/NAME/hosts, resolv.conf and gai.conf count, or the path that contains a
+// slash. Call before any thread or socket is made.
 [[nodiscard]] Result<void> enter_netns(const std::string& netns);
 
 // Mounts a bpffs at /sys/fs/bpf where there is none.

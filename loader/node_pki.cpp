@@ -4,9 +4,7 @@
 #include <algorithm>
 
 #include <fcntl.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -71,50 +69,21 @@ Result<Fd> memory_file_of(const json& document) {
   return file;
 }
 
-Result<json> ask_for(IkeChild& child, const json& question, int descriptor = -1) {
-  const std::span<const int> descriptors(&descriptor, descriptor < 0 ? 0U : 1U);
-  POSTERN_TRY(answer, child.ask(question, descriptors, slow_answer));
-  if (answer.value("ok", false) == true) return answer.value("data", json::object());
-  return fail(answer.value("error", json::object()).value("message", std::string("refused")));
-}
-
 }  // namespace
 
 // The first time, and after each change of the document.
 void Node::bring_pki() {
   if (document_.pki.trustpoints.empty() && !pki_) return;
-  if (!pki_) {
-    pki_ = adopt_pki(state_.pki, paths_.file("pki.sock"));
-    if (!pki_) {
-      auto started = start_pki(paths_.name, paths_.file("pki.sock"));
-      if (started) pki_ = std::move(*started);
-      if (!started) spdlog::error("{}", started.error().message());
-    }
-    pki_started_ = Clock::now();
-    if (!pki_) {
-      loop_->after(pki_pace_.after_crash(pki_started_, Clock::now()) + std::chrono::seconds(1),
-                   [this] { bring_pki(); });
-      return;
-    }
-    state_.pki = pki_->process.id;
-    save_state();
-    if (const auto watched = loop_->watch(pki_->process.pidfd.get(), EPOLLIN, [this](std::uint32_t) { pki_lost(); });
-        !watched)
-      spdlog::error("{}", watched.error().message());
-  }
-  if (const auto told = configure_pki(); !told) spdlog::error("postern-pki: {}", told.error().message());
-}
-
-void Node::pki_lost() {
-  loop_->forget(pki_->process.pidfd.get());
-  spdlog::error("postern-pki {} ended ({})", pki_->process.id.pid, reap(pki_->process));
-  pki_.reset();
-  loop_->after(pki_pace_.after_crash(pki_started_, Clock::now()), [this] { bring_pki(); });
+  if (!pki_)
+    pki_ = std::make_unique<SideChild>(SideChild::Setup{"postern-pki", paths_.name, paths_.file("pki.sock"),
+                                                        loop_.get(), &state_.pki, [this] { save_state(); },
+                                                        [this] { return configure_pki(); }});
+  pki_->bring();
 }
 
 Result<void> Node::configure_pki() {
   POSTERN_TRY(file, memory_file_of(pki_document(document_.pki)));
-  POSTERN_CHECK(ask_for(*pki_, {{"command", "configuration"}}, file.get()));
+  POSTERN_CHECK(pki_->ask_for({{"command", "configuration"}}, file.get()));
   for (const config::PkiTrustpoint& one : document_.pki.trustpoints) {
     if (!one.key) continue;
     const auto key = config::open_key_file(*one.key, {});
@@ -122,10 +91,10 @@ Result<void> Node::configure_pki() {
       spdlog::error("trustpoint {}: {}", one.name, key.error().message);
       continue;
     }
-    if (const auto told = ask_for(*pki_, {{"command", "key"}, {"trustpoint", one.name}}, key->get()); !told)
+    if (const auto told = pki_->ask_for({{"command", "key"}, {"trustpoint", one.name}}, key->get()); !told)
       spdlog::error("trustpoint {}: {}", one.name, told.error().message());
   }
-  POSTERN_TRY(outcome, ask_for(*pki_, {{"command", "commit"}}));
+  POSTERN_TRY(outcome, pki_->ask_for({{"command", "commit"}}));
   for (const json& problem : outcome.value("problems", json::array()))
     spdlog::error("trustpoint {}: {}", problem.value("trustpoint", std::string()),
                   problem.value("problem", std::string()));
@@ -134,16 +103,12 @@ Result<void> Node::configure_pki() {
 
 Result<Fd> Node::pki_channel_for_ike() {
   if (!pki_) return fail("broker: postern-pki does not run", EAGAIN);
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("broker: socketpair");
-  const Fd for_pki(ends[0]);
-  Fd for_ike(ends[1]);
-  POSTERN_CHECK(ask_for(*pki_, {{"command", "channel"}}, for_pki.get()));
-  return for_ike;
+  return pki_->channel();
 }
 
 ControlReply Node::ask_pki(const std::string& said, const json& args) {
-  if (!pki_) return ControlReply::success({{"trustpoints", json::array()}, {"certificates", json::array()}});
+  if (!pki_ || !pki_->runs())
+    return ControlReply::success({{said.ends_with("certificates") ? "certificates" : "trustpoints", json::array()}});
   auto answer = pki_->ask({{"command", said}, {"args", args}});
   if (!answer) return ControlReply::failure(answer.error().message());
   return {std::move(*answer), {}, {}};

@@ -75,7 +75,10 @@ Result<void> Node::realize(const config::Document& document, SaUpdate update, Ca
   drop_devices(document_);
   sync_surroundings(plan_);
   set_policy(std::move(ike_plan.policy));
-  if (cause == Cause::request) bring_pki();
+  if (cause == Cause::request) {
+    bring_pki();
+    bring_resolver();
+  }
   tell_ike();
   save_state();
   check_ways();

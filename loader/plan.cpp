@@ -266,14 +266,16 @@ class Planner {
       planned.rules.push_back(std::move(rule));
     }
     if (flows.empty()) return {};
-    const auto local = local_address(document_, link, entry.peer.family());
+    const auto local = local_address(document_, link, map.family);
     if (!local) {
       plan_.missing.push_back("interface " + interface.name + " has no address of the family of peer " +
-                              entry.peer.text());
+                              entry.peers.front().text());
       return {};
     }
-    for (const IpAddress& peer : entry.peers) add_peer({table_of(document_, interface.vrf), peer});
-    if (entry.negotiated) return add_negotiated(key, {table_of(document_, interface.vrf), entry.peer});
+    // The worker asks for the way to a peer by name when it has SAs with it.
+    for (const config::Peer& peer : entry.peers)
+      if (!peer.is_name()) add_peer({table_of(document_, interface.vrf), peer.address});
+    if (entry.negotiated) return add_negotiated(key);
     POSTERN_TRY(pairs,
                 map_sa_pairs({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
     return add_pairs(std::move(pairs), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
@@ -306,8 +308,7 @@ class Planner {
   }
 
   // Its SAs come from postern-ike (loader/plan_ike.hpp); all else stands as for manual keys, so that nothing leaks.
-  Result<void> add_negotiated(const std::string& owner, const AdjacencyKey& peer) {
-    add_peer(peer);
+  Result<void> add_negotiated(const std::string& owner) {
     plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
     if (!document_.ikev2.enabled) plan_.missing.push_back(owner + " is inert: ikev2.enabled is false");
     return {};
@@ -337,7 +338,10 @@ class Planner {
     PlannedInterface& interface = interface_of(*device, tunnel.vrf);
     interface.flags |= POSTERN_IF_TUNNEL;
     interface.flow = id;
-    if (tunnel.negotiated) return add_negotiated(tunnel.device(), {fvrf, tunnel.destination});
+    if (tunnel.negotiated) {
+      add_peer({fvrf, tunnel.destination});
+      return add_negotiated(tunnel.device());
+    }
     POSTERN_TRY(pairs,
                 tunnel_sa_pairs({document_, tunnel, *outside, *device, *local, fvrf, table_of(document_, tunnel.vrf)}));
     return add_pairs(std::move(pairs), {id}, {fvrf, tunnel.destination});

@@ -174,23 +174,55 @@ class IkePlanner {
 
   // --- connections
 
+  static std::string name_of(const config::Ikev2Ends& ends, const config::Ikev2Profile& profile) {
+    return ends.local->text() + " " + ends.remote_text() + " " + profile.name +
+           (ends.fvrf ? " " + *ends.fvrf : std::string());
+  }
+
   // Children of `owner`, an entry or a tunnel, into the connection of its ends and profile, which is made when it is
   // the first. Nothing but a line in `missing` when the document has no profile or key for these ends.
   void add(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile* profile,
            std::vector<ike::ChildPolicy> children) {
     const auto refuse = [&](const std::string& why) { out_.missing.push_back(owner + ": " + why); };
-    if (profile == nullptr) return refuse("no IKEv2 profile matches peer " + ends.remote.text());
+    if (profile == nullptr) return refuse("no IKEv2 profile matches peer " + ends.remote_text());
+    if (!ends.remote_name.empty()) return add_named(owner, ends, *profile, std::move(children));
     const config::KeyPair keys = config::keys_for(document_.ikev2, *profile, ends.remote);
     const auto lacks = [](const Secret* key) { return key == nullptr || key->empty(); };
     if ((needs_key(profile->local_method) && lacks(keys.local)) ||
         (needs_key(profile->remote_method) && lacks(keys.remote)))
       return refuse("IKEv2 profile " + profile->name + " has no key for peer " + ends.remote.text());
     if (children.empty()) return;
-    const std::string name = ends.local->text() + " " + ends.remote.text() + " " + profile->name +
-                             (ends.fvrf ? " " + *ends.fvrf : std::string());
+    const std::string name = name_of(ends, *profile);
     auto known = std::ranges::find(connections_, name, &ike::Connection::name);
     if (known == connections_.end()) known = connections_.insert(known, connection(name, ends, *profile, keys));
     std::ranges::move(children, std::back_inserter(known->children));
+  }
+
+  // A peer by name gets its key when it has an address.
+  void add_named(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
+                 std::vector<ike::ChildPolicy> children) {
+    const bool by_key = !is_signature(profile.local_method) || !is_signature(profile.remote_method);
+    auto keys = by_key ? peer_keys(profile, ends.remote.family()) : std::vector<ike::PeerKey>();
+    if (by_key && keys.empty()) {
+      out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peer " + ends.remote_name);
+      return;
+    }
+    if (children.empty()) return;
+    const std::string name = name_of(ends, profile);
+    auto known = std::ranges::find(connections_, name, &ike::Connection::name);
+    if (known == connections_.end()) {
+      const Secret none;
+      known = connections_.insert(known, connection(name, ends, profile, {&none, &none}));
+      known->remote_name = ends.remote_name;
+      known->peer_keys = std::move(keys);
+    }
+    std::ranges::move(children, std::back_inserter(known->children));
+  }
+
+  // Two entries may have the same peer: it is dynamic where one of them says so.
+  void set_dynamic(const config::Ikev2Ends& ends, const config::Ikev2Profile& profile) {
+    const auto known = std::ranges::find(connections_, name_of(ends, profile), &ike::Connection::name);
+    if (known != connections_.end()) known->remote_dynamic = true;
   }
 
   ike::Connection connection(const std::string& name, const config::Ikev2Ends& ends,
@@ -281,6 +313,13 @@ class IkePlanner {
       child.transport_required = child.transport_required || set->mode_required;
     }
     return {};
+  }
+
+  bool wants_transport(const config::MapEntry& entry) const {
+    return std::ranges::any_of(entry.transform_sets, [&](const std::string& name) {
+      const auto* const set = config::find_named(document_.transform_sets, name);
+      return set != nullptr && set->transport_mode;
+    });
   }
 
   static void set_encapsulation(ike::ChildPlace& place, const config::Encapsulation& encapsulation) {
@@ -429,12 +468,16 @@ class IkePlanner {
                          const config::MapEntry& entry) {
     const std::string name = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
     const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
-    const auto local = local_address(document_, link, entry.peer.family());
+    const auto local = local_address(document_, link, map.family);
     if (acl == nullptr || !local) return {};  // make_plan() says so
     for (std::uint32_t rank = 0; rank < entry.peers.size(); ++rank) {
-      const config::Ikev2Ends ends{local, entry.peers[rank], interface.vrf};
+      const config::Peer& peer = entry.peers[rank];
+      const IpAddress nowhere = map.family == Family::v4 ? IpAddress::v4(0) : IpAddress{};
+      const config::Ikev2Ends ends{local, peer.is_name() ? nowhere : peer.address, interface.vrf, peer.name};
       POSTERN_TRY(children, children_of(interface, link, map, entry, name, *acl, *local, rank));
-      add(name, ends, config::profile_for(document_.ikev2, entry.ikev2_profile, ends), std::move(children));
+      const config::Ikev2Profile* const profile = config::profile_for(document_.ikev2, entry.ikev2_profile, ends);
+      add(name, ends, profile, std::move(children));
+      if (peer.dynamic && profile != nullptr) set_dynamic(ends, *profile);
     }
     return {};
   }
@@ -456,7 +499,10 @@ class IkePlanner {
       one.sequence = entry.sequence;
       one.initiate = initiate_of(entry.initiate);
       // Fragments are not for transport mode (RFC 4303 §3.3.4).
-      if (!flow.later_fragments) POSTERN_CHECK(set_mode(one, entry, between_ends(selectors, local, entry.peers[rank])));
+      if (!flow.later_fragments && entry.peers[rank].is_name())
+        one.transport_between_ends = wants_transport(entry);
+      else if (!flow.later_fragments)
+        POSTERN_CHECK(set_mode(one, entry, between_ends(selectors, local, entry.peers[rank].address)));
       one.local = side_of(ace.source, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.source_ports);
       one.remote =
           side_of(ace.destination, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.destination_ports);

@@ -1,4 +1,6 @@
 // show crypto map (SO-06). Manual entries have no sample in the guide: SPIs both ways, keys masked.
+#include <algorithm>
+
 #include "config/render.hpp"
 #include "loader/show.hpp"
 #include "loader/show_acl.hpp"
@@ -104,12 +106,26 @@ void add_temporary_entries(const NodeView& view, const config::CryptoMap& map, c
 
 json peers_json(const config::MapEntry& entry) {
   json out = json::array();
-  for (const IpAddress& peer : entry.peers) out.push_back(peer.text());
+  for (const config::Peer& peer : entry.peers) out.push_back(peer.text());
+  return out;
+}
+
+// CM-04, CM-06: what the names among the peers stand for.
+json names_json(const NodeView& view, const config::CryptoMap& map, const config::MapEntry& entry) {
+  json out = json::array();
+  for (const config::Peer& peer : entry.peers) {
+    if (!peer.is_name()) continue;
+    const NamedPeer known = named_peer(view, peer.name, map.family);
+    out.push_back({{"name", peer.name},
+                   {"dynamic", peer.dynamic},
+                   {"address", or_null(known.address)},
+                   {"reason", known.problem.empty() ? json() : json(known.problem)}});
+  }
   return out;
 }
 
 // CM-05: whose SA the entry's flows are in, else whom the next attempt is for.
-std::string current_peer(const NodeView& view, const config::CryptoMap& map, const config::MapEntry& entry) {
+json current_peer(const NodeView& view, const config::CryptoMap& map, const config::MapEntry& entry) {
   for (const FlowView& flow : view.flows)
     if (flow.map == map.name && flow.sequence == entry.sequence && flow.outbound)
       return flow.outbound->parameters.remote.text();
@@ -117,8 +133,9 @@ std::string current_peer(const NodeView& view, const config::CryptoMap& map, con
     for (const json& row : view.ike.value("current_peers", json::array()))
       for (const FlowView& flow : view.flows)
         if (flow.map == map.name && flow.sequence == entry.sequence && row.value("flow", 0U) == flow.flow)
-          return row.value("peer", "");
-  return entry.peer.text();
+          return row.value("peer", json());
+  const config::Peer& first = entry.peers.front();
+  return first.is_name() ? or_null(named_peer(view, first.name, map.family).address) : json(first.address.text());
 }
 
 json map_json(const NodeView& view, const config::CryptoMap& map) {
@@ -138,7 +155,8 @@ json map_json(const NodeView& view, const config::CryptoMap& map) {
       continue;
     }
     out["peers"] = peers_json(entry);
-    out["current_peer"] = entry.peers.empty() ? json() : json(current_peer(view, map, entry));
+    out["current_peer"] = entry.peers.empty() ? json() : current_peer(view, map, entry);
+    if (std::ranges::any_of(entry.peers, &config::Peer::is_name)) out["peer_names"] = names_json(view, map, entry);
     if (entry.default_peer) out["default_peer"] = true;
     if (entry.negotiated && entry.incomplete()) out["incomplete"] = true;
     if (entry.profile) {

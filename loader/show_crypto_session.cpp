@@ -54,21 +54,26 @@ std::uint64_t age_of(const FlowView& flow) {
   return is_up(flow) ? std::min(flow.inbound->age_s, flow.outbound->age_s) : 0;
 }
 
+json peer_json(const FlowContext& context) {
+  return context.peer.is_unspecified() ? json() : json(context.peer.text());
+}
+
 json session_json(const NodeView& view, const FlowContext& context) {
   const config::Interface* const interface = config::find_named(view.document.interfaces, context.flow->interface);
   const auto vrf = context.tunnel != nullptr ? context.tunnel->vrf : std::optional<std::string>();
   const auto fvrf = interface == nullptr ? std::optional<std::string>() : interface->vrf;
+  json peer = {{"address", peer_json(context)}, {"port", context.peer_port}, {"fvrf", or_null(fvrf)},
+               {"ivrf", or_null(vrf)},          {"phase1_id", nullptr},      {"description", nullptr}};
+  if (!context.peer_name.empty()) {
+    const std::string problem = named_peer(view, context.peer_name, context.map->family).problem;
+    peer["name"] = context.peer_name;
+    peer["reason"] = problem.empty() ? json() : json(problem);
+  }
   return {{"interface", context.flow->interface},
           {"profile", nullptr},
           {"uptime_s", age_of(*context.flow)},
           {"status", "DOWN"},
-          {"peer",
-           {{"address", context.peer.text()},
-            {"port", context.peer_port},
-            {"fvrf", or_null(fvrf)},
-            {"ivrf", or_null(vrf)},
-            {"phase1_id", nullptr},
-            {"description", nullptr}}},
+          {"peer", std::move(peer)},
           {"session_id", nullptr},
           {"ike", json::array()},
           {"flows", json::array()}};
@@ -151,7 +156,7 @@ Result<json> show_crypto_session(const json& args, const NodeView& view) {
   for (const FlowView& flow : view.flows) {
     if (interface && flow.interface != *interface) continue;
     const auto context = context_of(view, flow);
-    if (!context || (peer && context->peer.text() != *peer)) continue;
+    if (!context || (peer && context->peer.text() != *peer && context->peer_name != *peer)) continue;
     json& session = session_for(sessions, owners, view, *context);
     session["flows"].push_back(session_flow_json(view, *context));
     if (flow.negotiated) continue;

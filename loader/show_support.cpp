@@ -84,6 +84,10 @@ std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
   const config::Ace* const ace = ace_of(view, *entry, flow.ace);
   if (ace == nullptr) return std::nullopt;
   out.peer = entry->peer;
+  if (!entry->peers.empty() && entry->peers.front().is_name()) {
+    out.peer_name = entry->peers.front().name;
+    out.peer = named_peer(view, out.peer_name, map->family).address.value_or(IpAddress{});
+  }
   if (entry->udp_encapsulation) out.peer_port = entry->udp_remote_port;
   out.selector.action = ace->action;
   out.selector.protocol = ace->protocol;
@@ -106,8 +110,32 @@ std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow
     out->local = sa.local;
     if (flow.negotiated && sa.udp_encapsulation) out->peer_port = sa.remote_port;
     if (flow.negotiated) out->peer = sa.remote;  // the one of several that is in use, or where it has moved
+    if (flow.negotiated && out->entry != nullptr && flow.base_flow == 0)
+      out->peer_name = name_at(view, *out->map, *out->entry, sa.remote);
   }
   return out;
+}
+
+NamedPeer named_peer(const NodeView& view, const std::string& name, Family family) {
+  const char* const wanted = family == Family::v4 ? "ipv4" : "ipv6";
+  if (view.ike.is_object())
+    for (const auto& row : view.ike.value("names", nlohmann::json::array())) {
+      if (row.value("name", "") != name || row.value("family", "") != wanted) continue;
+      const auto address = row["address"].is_string() ? IpAddress::parse(row["address"].get<std::string>())
+                                                      : Result<IpAddress>(fail("unresolved"));
+      return {address ? std::optional(*address) : std::nullopt, row.value("problem", "")};
+    }
+  return {{}, "postern-ike does not know the name"};
+}
+
+// Of several by name the only one, where none is there any more: it has moved since.
+std::string name_at(const NodeView& view, const config::CryptoMap& map, const config::MapEntry& entry,
+                    const IpAddress& address) {
+  for (const config::Peer& peer : entry.peers)
+    if (!peer.is_name() && peer.address == address) return {};
+  for (const config::Peer& peer : entry.peers)
+    if (peer.is_name() && named_peer(view, peer.name, map.family).address == address) return peer.name;
+  return entry.peers.size() == 1 ? entry.peers.front().name : std::string();
 }
 
 std::string range_text(const IpAddress& first, const IpAddress& last) {

@@ -31,7 +31,8 @@ struct FlowContext {
   const config::MapEntry* entry = nullptr;
   const config::Tunnel* tunnel = nullptr;
   FlowSelector selector;
-  IpAddress peer;
+  IpAddress peer;         // unspecified: by a name that is not resolved
+  std::string peer_name;  // of a peer by name: the first of the entry's, or the one that is in use
   std::uint16_t peer_port = 500;
   std::optional<IpAddress> local;       // our outer address
   const DeviceView* outside = nullptr;  // device that the outer packets leave by
@@ -39,6 +40,16 @@ struct FlowContext {
 
 // Nothing when the flow's objects are gone from the document.
 [[nodiscard]] std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow);
+
+// What postern-ike knows of a peer by name.
+struct NamedPeer {
+  std::optional<IpAddress> address;
+  std::string problem;  // of the last look-up
+};
+[[nodiscard]] NamedPeer named_peer(const NodeView& view, const std::string& name, Family family);
+// The name, of a peer of the entry, that stands for this address now; empty: none does.
+[[nodiscard]] std::string name_at(const NodeView& view, const config::CryptoMap& map, const config::MapEntry& entry,
+                                  const IpAddress& address);
 
 // The dynamic map's entry that the flow came of; nullptr: none, or it is gone.
 [[nodiscard]] const config::DynamicEntry* dynamic_entry_of(const NodeView& view, const FlowView& flow);

@@ -59,6 +59,7 @@ std::string State::to_json() const {
                          {"ike", ike},
                          {"pki", pki},
                          {"lent", lent},
+                         {"resolver", resolver},
                          {"worker_threads", worker_threads},
                          {"worker_devices", worker_devices},
                          {"interfaces", interfaces},
@@ -81,7 +82,9 @@ Result<State> State::from_json(std::string_view text) try {
   document.at("next_flow").get_to(state.next_flow);
   document.at("worker").get_to(state.worker);
   document.at("ike").get_to(state.ike);
-  if (document.contains("pki")) document["pki"].get_to(state.pki);  // written by versions that have one
+  // Written by versions that have them.
+  if (document.contains("pki")) document["pki"].get_to(state.pki);
+  if (document.contains("resolver")) document["resolver"].get_to(state.resolver);
   if (document.contains("lent")) document["lent"].get_to(state.lent);
   document.at("worker_threads").get_to(state.worker_threads);
   document.at("worker_devices").get_to(state.worker_devices);

@@ -39,7 +39,7 @@ struct State {
   std::uint32_t generation = 0;  // last one given out
   std::map<std::string, std::uint32_t> flows;
   std::uint32_t next_flow = 1;
-  ProcessId worker, ike, pki;
+  ProcessId worker, ike, pki, resolver;
   std::map<std::string, std::vector<std::string>> lent;  // to tunnels, by peers: "10.2.77.1/32"
   std::uint32_t worker_threads = 0;
   std::vector<PlannedDevice> worker_devices;  // what the worker has

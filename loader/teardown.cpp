@@ -69,6 +69,7 @@ Result<void> teardown(const NodePaths& paths) {
   end_child(state.worker);
   end_child(state.ike);
   end_child(state.pki);
+  end_child(state.resolver);
   auto netlink = Netlink::open();
   if (netlink)
     remove_network(sweep, *netlink, paths, state);
@@ -95,6 +96,7 @@ Result<void> teardown_without_daemon(NodePaths paths) {
       end_child((*read)->worker);
       end_child((*read)->ike);
       end_child((*read)->pki);
+      end_child((*read)->resolver);
     }
     sweep.step("pins", BpfPrograms::remove_pins(paths.pin_dir));
     std::error_code error;

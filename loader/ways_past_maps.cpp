@@ -43,7 +43,8 @@ class RouteCheck {
 
   void check_entry(const config::CryptoMap& map, const config::MapEntry& entry, const std::string& path,
                    std::uint32_t table, const std::set<std::string>& interfaces) {
-    ask({table, entry.peer, true}, entry.peer.text(), path + "/peer", map.name, interfaces);
+    if (!entry.peer.is_unspecified())
+      ask({table, entry.peer, true}, entry.peer.text(), path + "/peer", map.name, interfaces);
     for (std::size_t i = 0; i < document_.acls.size(); ++i) {
       if (document_.acls[i].name != entry.acl) continue;
       for (std::size_t j = 0; j < document_.acls[i].rules.size(); ++j) {

@@ -1,7 +1,5 @@
-// The channel between postern-ike and postern-pki: a SOCK_SEQPACKET pair that posternd makes and gives each an end of.
-// One datagram a frame: version, kind, id, and the fields of one struct of pki/questions.hpp in order. Numbers are
-// big-endian; lists and texts have their length in front. Both ends are ours, but postern-pki holds the keys: what it
-// reads it checks.
+// The channel between postern-ike and postern-pki (base/frame_codec.hpp): one struct of pki/questions.hpp a frame. Both
+// ends are ours, but postern-pki holds the keys: what it reads it checks.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/frame_codec.hpp"
 #include "base/result.hpp"
 #include "pki/questions.hpp"
 
@@ -23,10 +22,7 @@ struct Facts {
   std::vector<TrustpointFacts> trustpoints;
 };
 using FrameBody = std::variant<SignQuestion, ValidateQuestion, Refusal, Signed, Validated, Facts>;
-struct Frame {
-  std::uint64_t id = 0;
-  FrameBody body;
-};
+using Frame = NumberedFrame<FrameBody>;
 
 [[nodiscard]] Octets encode(const Frame& frame);
 // Error: not whole, not of this version, or with bytes left over.

@@ -4,14 +4,9 @@
 #include <array>
 #include <chrono>
 
-#include <signal.h>
-#include <sys/epoll.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/descriptors.hpp"
 #include "base/log.hpp"
 #include "base/secret.hpp"
 
@@ -25,17 +20,6 @@ json done(json data = json::object()) { return {{"ok", true}, {"data", std::move
 
 std::int64_t wall_clock() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-Result<Fd> watch_for_end() {
-  sigset_t signals;
-  ::sigemptyset(&signals);
-  ::sigaddset(&signals, SIGTERM);
-  ::sigaddset(&signals, SIGINT);
-  if (::sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return fail_errno("block signals");
-  Fd fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd) return fail_errno("signalfd");
-  return fd;
 }
 
 // The whole file from its start, `into` wiped by its owner. The descriptor's offset may be anywhere.
@@ -87,91 +71,27 @@ CertificateMap map_of(const json& in) {
 
 }  // namespace
 
-Daemon::Daemon(Fd listener, Fd epoll, Fd signals)
-    : listener_(std::move(listener)), epoll_(std::move(epoll)), signals_(std::move(signals)) {}
-
 Result<std::unique_ptr<Daemon>> Daemon::create(Fd listener) {
-  POSTERN_TRY(signals, watch_for_end());
-  Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll) return fail_errno("epoll_create1");
-  std::unique_ptr<Daemon> daemon(new Daemon(std::move(listener), std::move(epoll), std::move(signals)));
-  POSTERN_CHECK(daemon->watch(daemon->listener_.get()));
-  POSTERN_CHECK(daemon->watch(daemon->signals_.get()));
+  std::unique_ptr<Daemon> daemon(new Daemon());
+  Daemon* const self = daemon.get();
+  POSTERN_TRY(loop, ChildLoop::create(std::move(listener), {[self](std::string_view text, std::vector<Fd> descriptors) {
+                                                              return self->answer(text, std::move(descriptors));
+                                                            },
+                                                            [self](int fd) {
+                                                              if (fd == self->channel_.get()) self->serve_channel();
+                                                            }}));
+  daemon->loop_ = std::move(loop);
   return daemon;
 }
 
-Result<void> Daemon::watch(int fd) {
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.fd = fd;
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno("epoll: watch");
-  return {};
-}
-
-Result<void> Daemon::run() {
-  while (running_) {
-    std::array<epoll_event, 32> events;
-    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
-    if (count < 0 && errno != EINTR) return fail_errno("epoll_wait");
-    for (int i = 0; i < count; ++i) dispatch(events[static_cast<std::size_t>(i)].data.fd);
-  }
-  return {};
-}
-
-void Daemon::dispatch(int fd) {
-  if (fd == signals_.get())
-    running_ = false;
-  else if (fd == listener_.get())
-    accept_client();
-  else if (fd == channel_.get())
-    serve_channel();
-  else if (clients_.contains(fd))
-    serve_client(fd);
-}
-
-void Daemon::accept_client() {
-  Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!client) return;
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  if (::getsockopt(client.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return;
-  if ((peer.pid != ::getpid() && peer.uid != 0) || clients_.size() >= max_clients) return;
-  if (const auto watched = watch(client.get()); !watched) return;
-  const int fd = client.get();
-  clients_.emplace(fd, std::move(client));
-}
-
-void Daemon::serve_client(int fd) {
-  std::array<char, max_request_bytes> text;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * 4)> control{};
-  iovec part{text.data(), text.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t got = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  auto descriptors = got < 0 ? std::vector<Fd>() : take_descriptors(message);
-  if (got <= 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-    clients_.erase(fd);
-    return;
-  }
-  const json body = answer({text.data(), static_cast<std::size_t>(got)}, std::move(descriptors));
-  std::string out = body.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (out.size() > max_reply_bytes)
-    out =
-        json{{"ok", false}, {"id", body.value("id", json())}, {"error", {{"message", "too long to be shown"}}}}.dump();
-  if (::send(fd, out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) clients_.erase(fd);
-}
-
-json Daemon::answer(std::string_view text, std::vector<Fd> descriptors) {
+std::string Daemon::answer(std::string_view text, std::vector<Fd> descriptors) {
   const auto request = json::parse(text, nullptr, false);
-  if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
-    return refused("the request is not {\"command\": ...}");
-  json body = command(request, std::move(descriptors));
-  if (request.contains("id")) body["id"] = request["id"];
-  return body;
+  json body = refused("the request is not {\"command\": ...}");
+  if (request.is_object() && request.contains("command") && request["command"].is_string()) {
+    body = command(request, std::move(descriptors));
+    if (request.contains("id")) body["id"] = request["id"];
+  }
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 json Daemon::command(const json& request, std::vector<Fd> descriptors) {
@@ -241,7 +161,7 @@ json Daemon::commit() {
 
 void Daemon::take_channel(Fd channel) {
   channel_ = std::move(channel);  // the one before ends
-  if (const auto watched = watch(channel_.get()); !watched) spdlog::error("{}", watched.error().message());
+  if (const auto watched = loop_->watch(channel_.get()); !watched) spdlog::error("{}", watched.error().message());
   tell_facts();
 }
 

@@ -5,13 +5,13 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
-#include "base/clock.hpp"
+#include "base/child_loop.hpp"
 #include "base/fd.hpp"
 #include "base/result.hpp"
 #include "pki/channel.hpp"
@@ -19,8 +19,7 @@
 
 namespace postern::pki {
 
-inline constexpr std::size_t max_request_bytes = 4096, max_reply_bytes = 48U << 10, max_clients = 16,
-                             max_configuration_bytes = 16U << 20, max_key_file_bytes = 16U << 10, max_trustpoints = 256,
+inline constexpr std::size_t max_configuration_bytes = 16U << 20, max_key_file_bytes = 16U << 10, max_trustpoints = 256,
                              max_questions_a_turn = 16;
 
 class Daemon {
@@ -28,16 +27,12 @@ class Daemon {
   // `listener`: a listening SOCK_SEQPACKET Unix socket. Only peers of uid 0, and ours, are heard.
   [[nodiscard]] static Result<std::unique_ptr<Daemon>> create(Fd listener);
   // Until SIGTERM.
-  [[nodiscard]] Result<void> run();
+  [[nodiscard]] Result<void> run() { return loop_->run(); }
 
  private:
-  Daemon(Fd listener, Fd epoll, Fd signals);
-  [[nodiscard]] Result<void> watch(int fd);
-  void dispatch(int fd);
-  void accept_client();
-  void serve_client(int fd);
+  Daemon() = default;
   void serve_channel();
-  [[nodiscard]] nlohmann::json answer(std::string_view text, std::vector<Fd> descriptors);
+  [[nodiscard]] std::string answer(std::string_view text, std::vector<Fd> descriptors);
   [[nodiscard]] nlohmann::json command(const nlohmann::json& request, std::vector<Fd> descriptors);
   [[nodiscard]] Result<void> take_configuration(const Fd& file);
   [[nodiscard]] Result<void> take_key(const std::string& trustpoint, const Fd& file);
@@ -45,8 +40,8 @@ class Daemon {
   void take_channel(Fd channel);
   void tell_facts();
 
-  Fd listener_, epoll_, signals_, channel_;
-  std::unordered_map<int, Fd> clients_;
+  std::unique_ptr<ChildLoop> loop_;
+  Fd channel_;
   std::vector<std::byte> buffer_;
   Store store_;
   // What comes by and by, until "commit".
@@ -54,8 +49,6 @@ class Daemon {
   std::vector<CertificateMap> staged_maps_;
   std::map<std::string, Result<crypto::PrivateKey>> staged_keys_;
   std::uint64_t questions_ = 0;
-  Time started_ = Clock::now();
-  bool running_ = true;
 };
 
 // pki/show.cpp: `show crypto pki trustpoints` and `show crypto pki certificates`; keys are named by kind and size

@@ -10,11 +10,12 @@ import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "loader", "ios", "cli")
+ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "resolver", "loader", "ios", "cli")
 CHANNEL = ["worker/sa_channel.hpp", "worker/sa_state.hpp"]  # where ike, loader and worker meet
 TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp", "crypto/overhead.hpp"]  # of algorithms: they need no library
 # What posternd compiles and hands to postern-ike, and the types in it.
 PKI = ["pki/questions.hpp", "pki/channel.hpp"]  # what ike and pki say to each other
+RESOLVER = ["resolver/channel.hpp"]
 POLICY = ["ike/policy.hpp", "ike/protocol_options.hpp", "ike/client_configuration.hpp", "ike/policy_link.hpp", "ike/identity.hpp", "ike/negotiate.hpp"]
 
 # Beside its own headers, a room includes what matches one of these, and no other file of this tree.
@@ -25,8 +26,9 @@ ALLOWED = {
     "bpf": ["maps/abi.h", "maps/abi_options.h"],
     "maps": ["base/*"],
     "worker": ["base/*", "crypto/*", "maps/*"],
-    "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL, *PKI],
+    "ike": ["base/*", "config/*", "crypto/*", "maps/abi.h", *CHANNEL, *PKI, *RESOLVER],
     "pki": ["base/*", "crypto/*"],
+    "resolver": ["base/*"],
     "loader": ["base/*", "config/*", "maps/*", "crypto/packet_cipher.hpp", *TABLES, *CHANNEL, *POLICY, "worker/loop_policy.hpp"],
     "ios": ["base/*"],
     "cli": ["base/*", "config/*", "ios/convert.hpp", "maps/abi.h", "maps/drops.hpp", "maps/counters.hpp", "worker/sa_channel.hpp"],
@@ -41,9 +43,9 @@ LIBRARIES = {
     "bpf/bpf_*": {"bpf"},
     "liburing.h": {"worker"},
     "zlib.h": {"worker"},
-    "seccomp.h": {"worker", "ike", "pki", "loader"},
-    "cap-ng.h": {"worker", "ike", "pki", "loader"},
-    "nlohmann/*": {"config", "ike", "pki", "loader", "ios", "cli"},
+    "seccomp.h": {"base", "worker", "ike", "pki", "resolver", "loader"},
+    "cap-ng.h": {"base", "worker", "loader"},
+    "nlohmann/*": {"config", "ike", "pki", "resolver", "loader", "ios", "cli"},
     "valijson/*": {"config"},
     "netlink/*": {"loader"},
     "systemd/*": {"loader"},

@@ -65,7 +65,10 @@ TEST_CASE("DM-03, DM-15: a dynamic map stands alone in its entry, and last") {
   check_refused(dynamic_with(map_entry + "/dynamic", "NO"), map_entry + "/dynamic", "does not exist");
   check_refused(dynamic_with(map_entry + "/peer", "192.0.2.9"), map_entry + "/peer", "says everything");
   check_refused(dynamic_with(map_entry + "/type", "ipsec-manual"), map_entry + "/dynamic", "no negotiation");
-  check_refused(dynamic_with(map_entry + "/discover", true), map_entry + "/discover", "");
+  for (const bool on : {true, false})
+    for (const std::string& where : {map_entry, first_template, entry})
+      check_refused(dynamic_with(where + "/discover", on), where + "/discover",
+                    "needs a match address and peers that answer its probes");
   check_warned(dynamic_with(map_entry + "/sequence", 5), map_entry + "/sequence", "not the last");
   CHECK(loaded(dynamic()).crypto_maps[0].entries[1].dynamic == "D1");
 }

@@ -49,7 +49,8 @@ TEST_CASE("CM-05, CM-07: several peers stand in a list, in order") {
   several["crypto_maps"][0]["entries"][0]["default_peer"] = true;
   check_accepted(several);
   const MapEntry made = loaded(several).crypto_maps[0].entries[0];
-  CHECK(made.peers == std::vector{*IpAddress::parse("192.0.2.2"), *IpAddress::parse("192.0.2.3")});
+  CHECK(made.peers ==
+        std::vector<Peer>{{*IpAddress::parse("192.0.2.2"), "", false}, {*IpAddress::parse("192.0.2.3"), "", false}});
   CHECK(made.default_peer);
   const auto with = [&](json peers) {
     auto out = several;
@@ -65,6 +66,58 @@ TEST_CASE("CM-05, CM-07: several peers stand in a list, in order") {
   auto manual = good();
   manual["crypto_maps"][0]["entries"][0]["peers"] = {"192.0.2.2"};
   check_refused(manual, entry + "/peers", "exactly one peer");
+}
+
+TEST_CASE("CM-04, CM-06: a peer may be a name, which may be dynamic") {
+  const auto named = [](const std::string& pointer, json value) {
+    auto out = ike_with("/ikev2/profiles/0/match/identity_remote", {"any"});
+    out["crypto_maps"][0]["family"] = "ipv4";
+    if (pointer.contains("/peers")) out["crypto_maps"][0]["entries"][0].erase("peer");
+    out[json::json_pointer(pointer)] = std::move(value);
+    return out;
+  };
+  const auto first_of = [](const json& document) { return loaded(document).crypto_maps[0].entries[0].peers.at(0); };
+  CHECK(first_of(named(entry + "/peer", "VPN.Example.NET.")) == Peer{{}, "vpn.example.net", false});
+  CHECK(first_of(named(entry + "/peer", {{"name", "vpn"}, {"dynamic", true}})) == Peer{{}, "vpn", true});
+  CHECK(first_of(named(entry + "/peers", {"vpn", "192.0.2.2"})) == Peer{{}, "vpn", false});
+  CHECK(loaded(named(entry + "/peer", "vpn")).crypto_maps[0].family == Family::v4);
+  check_accepted(named(entry + "/peer", std::string(63, 'a') + ".example"));
+
+  for (const char* const wrong :
+       {"192.0.2", "192.0.2.256", "300", "2001:db8::g", "vpn..example", "-vpn.example", "vpn-.example", "v_pn.example",
+        "vpn example", ".", "vpn.example/24", "http://vpn.example", "vpn.example.1"}) {
+    CAPTURE(wrong);
+    check_refused(named(entry + "/peer", wrong), entry + "/peer", "");
+    check_refused(named(entry + "/peers", {"192.0.2.2", wrong}), entry + "/peers/1", "");
+    check_refused(named(entry + "/peer", {{"name", wrong}}), entry + "/peer/name", "");
+  }
+  check_refused(named(entry + "/peer", std::string(64, 'a') + ".example"), entry + "/peer", "not a host name");
+  check_refused(named(entry + "/peer", std::string(126, 'a') + "." + std::string(127, 'a')), entry + "/peer", "");
+  check_refused(named(entry + "/peer", {{"name", "192.0.2.2"}, {"dynamic", true}}), entry + "/peer/name",
+                "not an IP address");
+  check_refused(named(entry + "/peer", {{"dynamic", true}}), entry + "/peer/name", "is missing");
+  check_refused(named(entry + "/peer", {{"name", "vpn"}, {"dynamic", "yes"}}), entry + "/peer/dynamic", "");
+  check_refused(named(entry + "/peer", {{"name", "vpn"}, {"port", 4}}), entry + "/peer/port", "unknown key");
+  check_refused(named(entry + "/peers", json::array({"vpn", "VPN."})), entry + "/peers/1", "already");
+  check_refused(named(entry + "/peers", json::array({"vpn", {{"name", "vpn"}, {"dynamic", true}}})), entry + "/peers/1",
+                "already");
+  auto manual = good();
+  manual["crypto_maps"][0]["entries"][0]["peer"] = "vpn.example.net";
+  check_refused(manual, entry + "/peer", "manual keys are of an address");
+}
+
+TEST_CASE("CM-04: a peer by name has a profile that accepts its name or everybody, and no transport mode is required") {
+  auto document = ike_with(entry + "/peer", "vpn.example.net");
+  document["crypto_maps"][0]["entries"][0].erase("ikev2_profile");
+  check_refused(document, entry + "/ikev2_profile", "no IKEv2 profile matches peer vpn.example.net");
+  document["ikev2"]["profiles"][0]["match"]["identity_remote"].push_back({{"fqdn", "VPN.example.net"}});
+  check_accepted(document);
+  document["acls"][0]["rules"][0]["source"] = "host 192.0.2.1";
+  document["acls"][0]["rules"][0]["destination"] = "host 192.0.2.9";
+  document["ipsec"]["transform_sets"][0]["mode"] = "transport";
+  check_accepted(document);
+  document["ipsec"]["transform_sets"][0]["mode"] = "transport require";
+  check_refused(document, entry + "/transform_sets/0", "a peer by name may be elsewhere");
 }
 
 TEST_CASE("CM-25: an entry may be made of an IPsec profile") {

@@ -38,7 +38,8 @@ struct World : Effects {
   std::vector<std::pair<ChildId, std::uint32_t>> ever;
   std::vector<Event> events;
   std::map<std::string, std::vector<IpAddress>> assigned;
-  std::string refuse;  // installs fail with these words
+  std::string refuse;           // installs fail with these words
+  std::vector<PeerName> asked;  // names, in order
 
   World(std::size_t at, std::deque<Packet>& network) : index(at), wire(network) {}
   void send(const SendDatagram& d) override { wire.push_back({index, d.local, d.remote, d.bytes}); }
@@ -73,6 +74,7 @@ struct World : Effects {
     assigned[interface] = addresses;
   }
   void ask(std::uint64_t, const AskPki&) override { FAIL("nobody has a certificate here"); }
+  void resolve(const PeerName& name) override { asked.push_back(name); }
   [[nodiscard]] std::size_t count(EventKind kind) const {
     return static_cast<std::size_t>(std::ranges::count(events, kind, &Event::kind));
   }

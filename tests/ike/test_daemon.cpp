@@ -137,7 +137,7 @@ TEST_CASE("adoption: the broker socket is taken, and its end is noticed, without
 TEST_CASE("a request longer than a datagram may be ends that connection, not the daemon" * doctest::skip(sanitized)) {
   Running daemon;
   const Fd client = daemon.connect();
-  CHECK(ask(client, std::string(ike::Daemon::max_request_bytes + 1, 'x')) == "closed");
+  CHECK(ask(client, std::string(ChildLoop::max_request_bytes + 1, 'x')) == "closed");
   const Fd second = daemon.connect();
   CHECK(ask(second, R"({"command":"show ike"})")["ok"] == true);
 }

@@ -256,6 +256,11 @@ crypto map M 10 ipsec-isakmp
 crypto map M 20 ipsec-isakmp profile PR
  set peer 203.0.113.4
  match address 102
+crypto map M 30 ipsec-isakmp profile PR
+ set peer 203.0.113.5
+ set peer b.example.net
+ set peer a.example.net dynamic default
+ match address 102
 crypto map M 1000 ipsec-isakmp dynamic ROAM
 interface gi0/0
  ip address 203.0.113.1 255.255.255.0
@@ -273,7 +278,10 @@ access-list 102 permit ip 10.1.0.0 0.0.255.255 10.3.0.0 0.0.255.255
   CHECK_FALSE(entries[0].contains("peer"));
   CHECK(entries[1]["profile"] == "PR");
   CHECK(entries[1]["peer"] == "203.0.113.4");
-  CHECK(entries[2] == json{{"sequence", 1000}, {"type", "ipsec-isakmp"}, {"dynamic", "ROAM"}});
+  CHECK(entries[2]["peers"] ==
+        json::array({{{"name", "a.example.net"}, {"dynamic", true}}, "203.0.113.5", "b.example.net"}));
+  CHECK(entries[2]["default_peer"] == true);
+  CHECK(entries[3] == json{{"sequence", 1000}, {"type", "ipsec-isakmp"}, {"dynamic", "ROAM"}});
   CHECK(got.document["dynamic_maps"] == json::parse(R"([{"name": "ROAM", "entries": [
       {"sequence": 20, "transform_sets": ["STRONG"]},
       {"sequence": 10, "transform_sets": ["STRONG"], "peers": ["203.0.113.9"], "pfs": "group20", "match_address": "102"}]}])"));
@@ -289,6 +297,8 @@ TEST_CASE("what is not converted is an error at its line") {
              "1 a dynamic map does not look for its peers: 'discover' is not converted"},
         Case{"crypto map M 10 ipsec-isakmp x\n set peer 1.1.1.1\n", "1 this block is not converted"},
         Case{"crypto dynamic-map D 10\n set peer 1.1.1.1 default\n", "2 a template has no default peer"},
+        Case{"crypto dynamic-map D 10\n set peer vpn.example.net\n", "2 a template's peers are addresses"},
+        Case{"crypto dynamic-map D 10\n set peer vpn.example.net dynamic\n", "2 a template's peers are addresses"},
         Case{"crypto dynamic-map D x\n set peer 1.1.1.1\n", "1 the sequence of the entry is not a number"},
         Case{"ip access-list extended A\n permit tcp any any reflect X\n",
              "2 'reflect' of an access rule is not converted; the rule is left out"},

@@ -17,7 +17,7 @@ PINS = pathlib.Path("/sys/fs/bpf/postern")
 
 
 def child_pids(node: str) -> list[int]:
-    """Workers, IKE and PKI daemons whose command line names this node."""
+    """Workers and the other children whose command line names this node."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -27,7 +27,7 @@ def child_pids(node: str) -> list[int]:
         except OSError:
             continue
         program = pathlib.PurePath(words[0].decode(errors="replace")).name
-        if program in ("postern-worker", "postern-ike", "postern-pki") and node.encode() in words and not gone(int(entry.name)):
+        if program in ("postern-worker", "postern-ike", "postern-pki", "postern-resolver") and node.encode() in words and not gone(int(entry.name)):
             found.append(int(entry.name))
     return found
 

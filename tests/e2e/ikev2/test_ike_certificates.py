@@ -9,6 +9,7 @@ import pki
 from certificate_lab import OURS, THEIRS, CertificateLab, refused
 from ike_documents import ike_sas
 from netns import wait_until
+from show_schema import COMMANDS, violations
 
 pytestmark = pytest.mark.long
 
@@ -189,6 +190,8 @@ def test_keys_stay_where_they_are(world):
     world.up("strongswan")
     text = str(world.left.show("crypto", "pki", "trustpoints")) + str(world.left.show("crypto", "pki", "certificates"))
     assert "ECDSA 256 bits" in text and ours.key_pem.splitlines()[1] not in text
+    for command in (one for one in COMMANDS if "pki" in one or "ikev2" in one):
+        assert not violations(command, world.left.show(*command.split()[1:]))
     shown = world.left.show("crypto", "pki", "certificates")["certificates"]
     assert {one["trustpoint"] for one in shown} == {"TP"} and {one["status"] for one in shown} == {"Available"}
     assert any("left" in one["subject"] and f"DNS:{OURS}" in one["alternative_names"] for one in shown)

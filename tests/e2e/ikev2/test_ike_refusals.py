@@ -7,6 +7,7 @@ from ike_documents import children, diagnosis, gateway_document, ike_sas, propos
 from ike_pairs import SwanLab
 from ike_wire import AUTH, COOKIE, INVALID_KE, NO_PROPOSAL_CHOSEN, SA_INIT
 from netns import wait_until
+from show_schema import violations
 
 pytestmark = pytest.mark.long
 
@@ -44,6 +45,7 @@ def refused(world, by: str, failure: str, failing: bool = True) -> dict:
         wire = ike_wire.read(capture.frames())
     assert not wire.esp and not wire.clear
     assert not children(world.left) and not world.peer.children()
+    assert not violations("show crypto ikev2 diagnose", world.left.show("crypto", "ikev2", "diagnose"))
     row = next(one for one in diagnosis(world.left, lab.OUT4[2]) if one["failure"] == failure)
     assert row["role"] == ("initiator" if by == "postern" else "responder") and row["peer"] == lab.OUT4[2]
     assert row["summary"] and row["remedy"], row

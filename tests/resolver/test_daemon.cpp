@@ -45,6 +45,11 @@ class Running {
   ~Running() {
     ::kill(::getpid(), SIGTERM);  // blocked in this process: the loop's signalfd reads it
     thread_.join();
+    sigset_t ours;  // it was seen and not taken: the next loop of this process would end by it
+    ::sigemptyset(&ours);
+    ::sigaddset(&ours, SIGTERM);
+    int taken = 0;
+    ::sigwait(&ours, &taken);
     std::filesystem::remove(path_);
   }
   json ask(const json& question, std::span<const int> descriptors = {}) {

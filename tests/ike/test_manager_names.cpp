@@ -16,7 +16,7 @@ Connection named(bool dynamic = false, const char* name = vpn) {
   out.remote = IpAddress::v4(0);
   out.remote_name = name;
   out.remote_dynamic = dynamic;
-  out.peer_keys = {{*Prefix::parse("0.0.0.0/0"), out.local_key, out.remote_key}};
+  out.peer_keys = {{*Prefix::parse("0.0.0.0/0"), out.local_key, out.remote_key, {}}};
   out.local_key = out.remote_key = Secret();
   return out;
 }

@@ -50,7 +50,7 @@ config::Document document() {
   entry.sequence = 10;
   entry.acl = "101";
   entry.peer = address("192.0.2.2");
-  entry.peers = {entry.peer};
+  entry.peers = {{entry.peer, {}, false}};
   entry.transform_sets = {"T1"};
   entry.keys = keys(4097, 4098);
   d.crypto_maps = {{"M1", Family::v4, {entry}}};

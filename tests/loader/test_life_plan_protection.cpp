@@ -46,7 +46,7 @@ config::Document document(const Wish& wish) {
   entry.sequence = 10;
   entry.acl = "101";
   entry.peer = address("192.0.2.2");
-  entry.peers = {entry.peer};
+  entry.peers = {{entry.peer, {}, false}};
   entry.transform_sets = {"T1"};
   if (set.has_esp()) {
     entry.keys.inbound = {4097, key_of(16, 1), key_of(32, 2)};

@@ -211,7 +211,7 @@ void check_mode(Check& check, const MapEntry& entry, const std::string& path) {
 void check_peer(Check& check, const CryptoMap& map, const MapEntry& entry, const Peer& of, const std::string& path) {
   if (check.report.failed_at(path)) return;
   if (of.is_name() && !entry.negotiated)
-    return check.report.error(path, of.name + " is a name: manual keys are of an address",
+    return check.report.error(path, "a host name: manual keys are of an address",
                               "the peer's address, or type ipsec-isakmp");
   if (of.is_name()) return;
   const IpAddress& peer = of.address;

@@ -181,7 +181,7 @@ class Manager {
     Time not_before{};               // no attempt earlier
     std::map<std::string, Pause> refused;
     std::optional<Time> due;     // attempt or review then
-    bool just_answered = false;  // a dynamic name was resolved for the attempt that is being made
+    bool just_answered = false;  // its peer's name was asked for, for the attempt that is being made
     Time last_duplicate{};
   };
   struct Batch {

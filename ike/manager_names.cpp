@@ -56,8 +56,8 @@ bool Manager::peer_is_known(const Wish& wish, Time now) {
   const PeerName name = name_of_peer(connection);
   const auto* const state = names_.find(name);
   if (state == nullptr) return false;
-  const bool fresh = connection.remote_dynamic ? wish.just_answered : !state->stale;
-  if (fresh && !state->asked && !connection.remote.is_unspecified()) return true;
+  const bool fresh = wish.just_answered || (!connection.remote_dynamic && !state->stale);
+  if (fresh && !connection.remote.is_unspecified()) return true;
   ask_for(name, now);
   return false;
 }

@@ -1,6 +1,8 @@
 // EAP in profiles, both sides of it, and the users.
 #include "config/render.hpp"
 #include "tests/config/ikev2_document.hpp"
+#include "tests/config/pki_files.hpp"
+#include "tests/pki/certificates.hpp"
 
 namespace postern::config {
 namespace {
@@ -9,9 +11,12 @@ const std::string sides = "/ikev2/profiles/0/authentication", users = "/ikev2/ea
 
 // Where users come to; the other is the user's own document.
 json server() {
+  static const PkiFiles files;
   auto document = ike_without("/ikev2/profiles/0", "keyring");
-  document["pki"]["trustpoints"] = json::parse(
-      R"([{"name": "TP", "ca_certificates": ["/etc/ca.pem"], "certificate": "/etc/own.pem", "key": {"file": "/etc/own.key"}}])");
+  document["pki"]["trustpoints"] = {{{"name", "TP"},
+                                     {"ca_certificates", {files.put("ca.pem", pki::test::root_pem, 0644)}},
+                                     {"certificate", files.put("own.pem", pki::test::ecdsa256_pem, 0644)},
+                                     {"key", {{"file", files.put("own.key", pki::test::ecdsa256_key, 0600)}}}}};
   document["ikev2"]["profiles"][0]["pki_trustpoints"] = {"TP"};
   document["ikev2"]["profiles"][0]["authentication"] = json::parse(
       R"({"local": {"method": "signature"}, "remote": {"method": "eap", "eap": {"methods": ["mschapv2", "md5"], "query_identity": true}}})");
@@ -65,7 +70,7 @@ TEST_CASE("EAP: what does not fit") {
   check_refused(with(server(), users + "/1", json::parse(R"({"name": "alice", "password": "another"})")),
                 users + "/1/name", "given twice");
   check_refused(with(server(), users + "/0/name", ""), users + "/0/name", "1 to 255");
-  check_refused(without(server(), users + "/0", "password"), users + "/0", "password");
+  check_refused(without(server(), users + "/0", "password"), users + "/0/password", "missing");
   check_warned(without(server(), "/ikev2", "eap_users"), sides + "/remote", "no users");
   check_warned(server(), sides + "/remote", "md5");
 
@@ -100,7 +105,8 @@ TEST_CASE("EAP: shown with its passwords masked, and compared") {
       CHECK(again["ikev2"]["profiles"][0]["authentication"]["local"]["eap"]["password"] == masked_secret);
       again["ikev2"]["profiles"][0]["authentication"]["local"]["eap"]["password"] = "her own password";
     }
-    again["crypto_maps"][1] = document["crypto_maps"][1];
+    again["crypto_maps"] = document["crypto_maps"];  // their keys are masked too
+    again["ikev2"]["keyrings"] = document["ikev2"]["keyrings"];
     CHECK(equal(loaded(document), loaded(again)));
   }
   const auto found = diff(loaded(server()), loaded(with(server(), users + "/0/password", "a new password")));

@@ -1,33 +1,13 @@
 // The "pki" section and what profiles say of it: accepted once, refused at each place with its path.
-#include <filesystem>
-#include <fstream>
-
-#include <stdlib.h>
-#include <sys/stat.h>
-
 #include "config/render.hpp"
 #include "ikev2_document.hpp"
+#include "pki_files.hpp"
 #include "tests/pki/certificates.hpp"
 
 namespace postern::config {
 namespace {
 
 using nlohmann::json;
-
-// Files of one test, gone with it.
-struct PkiFiles {
-  std::string directory = [] {
-    char name[] = "/tmp/postern-pki-XXXXXX";
-    return std::string(::mkdtemp(name));
-  }();
-  ~PkiFiles() { std::filesystem::remove_all(directory); }
-  std::string put(const char* name, const std::string& text, mode_t mode) const {
-    const std::string path = directory + "/" + name;
-    std::ofstream(path) << text;
-    ::chmod(path.c_str(), mode);
-    return path;
-  }
-};
 
 json with_pki(const PkiFiles& files) {
   json document = ike();

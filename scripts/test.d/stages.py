@@ -210,7 +210,7 @@ STAGES = {
     "docs": lambda r, s: r.pytest(s, "tests/docs", 300),
     "units": lambda r, s: r.ctest(s, "release"),
     "scapy": lambda r, s: r.pytest(s, "tests/worker", 600, processes=2),
-    "worker-io": lambda r, s: r.pytest(s, "tests/worker_io", 300, processes=2),
+    "worker-io": lambda r, s: r.pytest(s, "tests/worker_io", 300),
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2", processes=4),
     "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200, processes=4),
     "vm": lambda r, s: r.pytest(s, "tests/vm", 2400 if r.full else 1200, processes=2),

@@ -30,7 +30,7 @@ def test_inside_af_xdp_both_ways(tmp_path):
             reply = IP(src="10.4.0.9", dst="10.1.0.2", ttl=40) / UDP(sport=1, dport=9) / Raw(b"first")
             bench.wire.send(bench.sealer.encrypt(reply))
             assert wire.first(lambda one: one.haslayer(Raw) and bytes(one[UDP].payload) == b"first") is not None
-            assert {"address": "10.1.0.2", "forward": 1} in bench.harness.ask("events")["resolve"]
+            wait_until(lambda: {"address": "10.1.0.2", "forward": 1} in bench.harness.ask("events")["resolve"], 3, "posternd is asked")
             bench.harness.ask("adjacency", address="10.1.0.2", name="in0", to=host_mac, forward=True, **{"from": node_mac})
             reply = IP(src="10.4.0.9", dst="10.1.0.2", ttl=40) / UDP(sport=1, dport=9) / Raw(b"second")
             bench.wire.send(bench.sealer.encrypt(reply))

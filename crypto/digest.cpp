@@ -25,6 +25,7 @@ Result<std::array<std::byte, Size>> digest(const EVP_MD* algorithm, std::initial
 
 }  // namespace
 
+Result<std::array<std::byte, 16>> md5(std::initializer_list<Bytes> parts) { return digest<16>(EVP_md5(), parts); }
 Result<std::array<std::byte, 20>> sha1(std::initializer_list<Bytes> parts) { return digest<20>(EVP_sha1(), parts); }
 Result<std::array<std::byte, 32>> sha256(std::initializer_list<Bytes> parts) { return digest<32>(EVP_sha256(), parts); }
 

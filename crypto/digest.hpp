@@ -11,6 +11,7 @@
 namespace postern::crypto {
 
 // Of part | part | ...
+[[nodiscard]] Result<std::array<std::byte, 16>> md5(std::initializer_list<Bytes> parts);  // of EAP-MD5 alone
 [[nodiscard]] Result<std::array<std::byte, 20>> sha1(std::initializer_list<Bytes> parts);
 [[nodiscard]] Result<std::array<std::byte, 32>> sha256(std::initializer_list<Bytes> parts);
 

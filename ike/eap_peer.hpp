@@ -1,0 +1,41 @@
+// The peer of EAP (RFC 3748): says who it is, takes the first method of the server's that it may, refuses others by
+// Nak. Sans-IO; one for each IKE SA.
+#pragma once
+
+#include <variant>
+
+#include "ike/eap_server.hpp"
+
+namespace postern::ike {
+
+class EapPeer {
+ public:
+  struct Setup {
+    std::vector<EapType> methods;  // that may be used, in order
+    EapPeerContext context;
+  };
+  explicit EapPeer(Setup setup) : setup_(std::move(setup)) {}
+
+  [[nodiscard]] EapStep on_packet(Bytes packet);
+
+  // Once it is done.
+  [[nodiscard]] EapType method() const;
+  [[nodiscard]] Secret key() const;
+  [[nodiscard]] const std::string& user() const { return setup_.context.user; }
+
+ private:
+  [[nodiscard]] EapStep take_request(const EapPacket& request);
+  [[nodiscard]] EapStep run_method(const EapPacket& request);
+  [[nodiscard]] EapStep end(EapCode code);
+  [[nodiscard]] EapStep fail(EapFault fault, std::string detail);
+  [[nodiscard]] EapStep respond(const EapPacket& to, EapType type, Octets data);
+
+  Setup setup_;
+  std::variant<std::monostate, EapMd5Peer, EapMschapv2Peer> method_;
+  std::vector<EapType> refused_;  // that the server proposed, and we did not take
+  Octets last_;
+  std::size_t rounds_ = 0;
+  bool over_ = false;
+};
+
+}  // namespace postern::ike

@@ -59,6 +59,9 @@ std::string long_lines(const json& sa, std::uint64_t session) {
   out += fmt::format("      Local spi: {}       Remote spi: {}\n", text(sa, "local_spi"), text(sa, "remote_spi"));
   out += "      Local id: " + text(sa, "local_id", "(none)") + "\n";
   out += "      Remote id: " + text(sa, "remote_id", "(none)") + "\n";
+  if (sa.contains("eap_identity") && !sa.at("eap_identity").is_null())
+    out += fmt::format("      {} EAP id: {}\n", text(sa, "role") == "initiator" ? "Local" : "Remote",
+                       text(sa, "eap_identity"));
   out += numbers(sa);
   out +=
       fmt::format("      DPD configured for {} seconds\n      NAT-T is {}\n", number(sa, "dpd_s"), text(sa, "nat_t"));

@@ -29,6 +29,8 @@ void check_spis(Check& check);
 void check_pki(Check& check);
 // IKE-01, IKE-23..43: proposals, policies, keyrings, profiles.
 void check_ikev2(Check& check);
+// RFC 7296 §2.16, RFC 5998: what a profile with EAP needs of its other side, and the users.
+void check_eap(Check& check);
 // What entries and tunnels need of them: a profile, a key (SV-25, SV-29).
 void check_negotiated(Check& check);
 // What crypto map entries of both types need of their lists.

@@ -143,7 +143,7 @@ void check_trustpoints_of(Check& check, const Ikev2Profile& profile, const std::
 // The side has its key in the profile, or there is a keyring to look in.
 void check_key_source(Check& check, const Ikev2Profile& profile, const char* side, const std::string& path) {
   const bool local = std::string_view(side) == "local";
-  if (is_signature(local ? profile.local_method : profile.remote_method)) return;
+  if ((local ? profile.local_method : profile.remote_method) != AuthMethodWord::pre_share) return;
   const std::string here = path + "/authentication/" + side;
   const bool inline_key = check.source.contains(nlohmann::json::json_pointer(here + "/key"));
   if (!inline_key && !profile.keyring)
@@ -202,7 +202,8 @@ const Ikev2Profile* check_user(Check& check, const User& user, const Ikev2Profil
   const KeyPair keys = keys_for(check.document.ikev2, *profile, ends.remote);
   const bool keyring_known =
       !profile->keyring || find_named(check.document.ikev2.keyrings, *profile->keyring) != nullptr;
-  const bool needs_local = !is_signature(profile->local_method), needs_remote = !is_signature(profile->remote_method);
+  const bool needs_local = profile->local_method == AuthMethodWord::pre_share,
+             needs_remote = profile->remote_method == AuthMethodWord::pre_share;
   if (keyring_known && profile->keyring &&
       ((needs_local && keys.local == nullptr) || (needs_remote && keys.remote == nullptr)))
     check.report.error(user.profile_path,
@@ -286,6 +287,7 @@ void check_ikev2(Check& check) {
   for (std::size_t i = 0; i < ikev2.policies.size(); ++i) check_policy(check, i);
   for (std::size_t i = 0; i < ikev2.keyrings.size(); ++i) check_keyring(check, i);
   for (std::size_t i = 0; i < ikev2.profiles.size(); ++i) check_profile(check, i);
+  check_eap(check);
   check_ambiguous(check);
   if (ikev2.nat_keepalive_s > 0 && ikev2.nat_keepalive_s < 5)
     check.report.error("/ikev2/nat_keepalive", fmt::format("{} is out of range", ikev2.nat_keepalive_s),

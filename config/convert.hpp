@@ -44,6 +44,14 @@ struct Conversion {
 [[nodiscard]] std::vector<Tunnel> convert_tunnels(const nlohmann::json& tunnels, const Document& around,
                                                   Conversion& conversion);
 
+// Text, 0x and hex digits, or {"file"}; empty where files are not read.
+[[nodiscard]] Secret convert_pre_shared_key(const nlohmann::json& value, const std::string& path,
+                                            Conversion& conversion);
+// convert_eap.cpp: one side's "authentication" of method eap, and the users.
+[[nodiscard]] EapLocal convert_eap_local(const nlohmann::json& side, const std::string& path, Conversion& conversion);
+[[nodiscard]] EapRemote convert_eap_remote(const nlohmann::json& side, const std::string& path, Conversion& conversion);
+[[nodiscard]] std::vector<EapUser> convert_eap_users(const nlohmann::json& ikev2, Conversion& conversion);
+
 // What `object` says of it; the rest is inherited.
 [[nodiscard]] Encapsulation convert_encapsulation(const nlohmann::json& object, Encapsulation inherited);
 // The array under `key`, or an empty one.

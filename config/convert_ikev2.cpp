@@ -230,26 +230,19 @@ IdentityRule convert_identity(const json& in, const std::string& path, bool pref
 
 // --- keys
 
-Secret convert_secret(const json& value, const std::string& path, Conversion& conversion) {
-  if (value.is_string()) return conversion.keep(parse_pre_shared_key(value.get_ref<const std::string&>()), path);
-  if (!conversion.options.read_secret_files) return {};
-  return conversion.keep(read_pre_shared_key_file(value["file"].get<std::string>(), conversion.options),
-                         path + "/file");
-}
-
 // A key, {"file"}, or {"local", "remote"} with one of those each.
 void convert_keys(const json& value, const std::string& path, KeyringPeer& out, Conversion& conversion) {
   const bool local = value.is_object() && value.contains("local"),
              remote = value.is_object() && value.contains("remote");
   const bool file = value.is_object() && value.contains("file");
   if (!value.is_object() || (file && !local && !remote)) {
-    out.local_key = out.remote_key = convert_secret(value, path, conversion);
+    out.local_key = out.remote_key = convert_pre_shared_key(value, path, conversion);
     return;
   }
   if (!local || !remote || file)
     return conversion.report.error(path, "is neither one key nor two", "a key, {\"file\"}, or {\"local\", \"remote\"}");
-  out.local_key = convert_secret(value["local"], path + "/local", conversion);
-  out.remote_key = convert_secret(value["remote"], path + "/remote", conversion);
+  out.local_key = convert_pre_shared_key(value["local"], path + "/local", conversion);
+  out.remote_key = convert_pre_shared_key(value["remote"], path + "/remote", conversion);
 }
 
 KeyringPeer convert_peer(const json& in, const std::string& path, Conversion& conversion) {
@@ -266,30 +259,31 @@ KeyringPeer convert_peer(const json& in, const std::string& path, Conversion& co
   return out;
 }
 
-constexpr std::array<std::pair<const char*, AuthMethodWord>, 4> method_words = {{
+constexpr std::array<std::pair<const char*, AuthMethodWord>, 5> method_words = {{
     {"pre-share", AuthMethodWord::pre_share},
     {"rsa-sig", AuthMethodWord::rsa_sig},
     {"ecdsa-sig", AuthMethodWord::ecdsa_sig},
     {"signature", AuthMethodWord::signature},
+    {"eap", AuthMethodWord::eap},
 }};
 
 AuthMethodWord convert_method(const json& in, const std::string& path, Conversion& conversion) {
   const std::string said = in["method"];
   for (const auto& [name, method] : method_words)
     if (said == name) return method;
-  conversion.report.error(path + "/method",
-                          said == "eap" ? "eap is not available in this version" : "is not a known method",
-                          "pre-share, rsa-sig, ecdsa-sig, signature");
+  conversion.report.error(path + "/method", "is not a known method", "pre-share, rsa-sig, ecdsa-sig, signature, eap");
   return AuthMethodWord::pre_share;
 }
 
 Secret convert_authentication_key(const json& in, AuthMethodWord method, const std::string& path,
                                   Conversion& conversion) {
   if (!in.contains("key")) return {};
+  if (method == AuthMethodWord::eap)
+    conversion.report.error(path + "/key", "is of no use: the method is eap", "eap.password of local, or eap_users");
   if (is_signature(method))
     conversion.report.error(path + "/key", "is of no use: the method signs with the key of a trustpoint",
                             "pki_trustpoints in the profile");
-  return convert_secret(in["key"], path + "/key", conversion);
+  return convert_pre_shared_key(in["key"], path + "/key", conversion);
 }
 
 // IKE-40: "pki trustpoint NAME [sign | verify]". A profile signs with one, and verifies against all of them.
@@ -325,6 +319,10 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   out.remote_method = convert_method(remote, path + "/authentication/remote", conversion);
   out.local_key = convert_authentication_key(local, out.local_method, path + "/authentication/local", conversion);
   out.remote_key = convert_authentication_key(remote, out.remote_method, path + "/authentication/remote", conversion);
+  if (out.local_method == AuthMethodWord::eap)
+    out.eap_local = convert_eap_local(local, path + "/authentication/local", conversion);
+  if (out.remote_method == AuthMethodWord::eap)
+    out.eap_remote = convert_eap_remote(remote, path + "/authentication/remote", conversion);
   convert_trustpoints_of(in, path, out, conversion);
   out.allow_sha1 = in.value("sha1_signatures", false);
   out.rsa_pkcs1 = in.value("rsa_padding", "pss") == "pkcs1";
@@ -344,6 +342,13 @@ Keyring convert_keyring(const json& in, const std::string& path, Conversion& con
 }
 
 }  // namespace
+
+Secret convert_pre_shared_key(const json& value, const std::string& path, Conversion& conversion) {
+  if (value.is_string()) return conversion.keep(parse_pre_shared_key(value.get_ref<const std::string&>()), path);
+  if (!conversion.options.read_secret_files) return {};
+  return conversion.keep(read_pre_shared_key_file(value["file"].get<std::string>(), conversion.options),
+                         path + "/file");
+}
 
 const char* word(AuthMethodWord method) {
   for (const auto& [name, one] : method_words)
@@ -389,6 +394,7 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
   if (std::ranges::any_of(out.policies, names_legacy)) out.proposals.push_back(legacy_proposal());
   for (const json& keyring : list_of(in, "keyrings"))
     out.keyrings.push_back(convert_keyring(keyring, at("/ikev2/keyrings/{}", out.keyrings.size()), conversion));
+  out.eap_users = convert_eap_users(in, conversion);
   for (const json& profile : list_of(in, "profiles"))
     out.profiles.push_back(
         convert_profile(profile, at("/ikev2/profiles/{}", out.profiles.size()), out.dpd, conversion));

@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::set<std::string, std::less<>> key_places = {"session_key", "pre_shared_key", "authentication"};
+const std::set<std::string, std::less<>> key_places = {"session_key", "pre_shared_key", "authentication", "password"};
 
 // TS-38: the set that a profile gets when it names none.
 void add_default_set(Document& document, Report& report) {
@@ -91,7 +91,7 @@ bool holds_inline_key(const json& value) {
   const auto is_text = [&](const json& object, const char* key) {
     return object.is_object() && object.contains(key) && object[key].is_string();
   };
-  for (const char* const key : {"cipher", "pre_shared_key", "key"})
+  for (const char* const key : {"cipher", "pre_shared_key", "key", "password"})
     if (is_text(value, key)) return true;
   if (value.is_object() && value.contains("pre_shared_key"))
     for (const char* const side : {"local", "remote"})

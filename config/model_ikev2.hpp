@@ -76,9 +76,31 @@ struct Dpd {
 };
 
 // IKE-39: how one end proves who it is, in the guide's words; `signature` is any key of RFC 7427.
-enum class AuthMethodWord : std::uint8_t { pre_share, rsa_sig, ecdsa_sig, signature };
-[[nodiscard]] constexpr bool is_signature(AuthMethodWord method) { return method != AuthMethodWord::pre_share; }
+enum class AuthMethodWord : std::uint8_t { pre_share, rsa_sig, ecdsa_sig, signature, eap };
+[[nodiscard]] constexpr bool is_signature(AuthMethodWord method) {
+  return method != AuthMethodWord::pre_share && method != AuthMethodWord::eap;
+}
 [[nodiscard]] const char* word(AuthMethodWord method);
+
+// EAP: of our end when it begins, and of a peer that begins.
+enum class EapMethodWord : std::uint8_t { mschapv2, md5 };
+[[nodiscard]] const char* word(EapMethodWord method);
+struct EapLocal {
+  std::vector<EapMethodWord> methods;
+  std::string identity;
+  Secret password;
+  bool operator==(const EapLocal&) const = default;
+};
+struct EapRemote {
+  std::vector<EapMethodWord> methods;
+  bool query_identity = false;
+  bool operator==(const EapRemote&) const = default;
+};
+struct EapUser {
+  std::string name;
+  Secret password;
+  bool operator==(const EapUser&) const = default;
+};
 
 struct Ikev2Profile {
   std::string name;
@@ -87,7 +109,9 @@ struct Ikev2Profile {
   std::optional<IdentityRule> local_identity;  // else the local address (IKE-38)
   std::vector<std::string> match_certificate;  // names of certificate maps
   AuthMethodWord local_method = AuthMethodWord::pre_share, remote_method = AuthMethodWord::pre_share;
-  Secret local_key, remote_key;                // inline; empty: the keyring's
+  Secret local_key, remote_key;       // inline; empty: the keyring's
+  std::optional<EapLocal> eap_local;  // where that method is eap
+  std::optional<EapRemote> eap_remote;
   std::optional<std::string> sign_trustpoint;  // IKE-40
   std::vector<std::string> verify_trustpoints;
   bool allow_sha1 = false, rsa_pkcs1 = false;
@@ -115,6 +139,7 @@ struct Ikev2 {
   std::vector<Ikev2Proposal> proposals;  // those of the document, and then the built-in "default"
   std::vector<Ikev2Policy> policies;
   std::vector<Keyring> keyrings;
+  std::vector<EapUser> eap_users;
   std::vector<Ikev2Profile> profiles;
   bool operator==(const Ikev2&) const = default;
 };

@@ -95,6 +95,27 @@ json render_side(AuthMethodWord method, const Secret& key) {
   return out;
 }
 
+json render_methods(const std::vector<EapMethodWord>& methods) {
+  json out = json::array();
+  for (const EapMethodWord one : methods) out.push_back(word(one));
+  return out;
+}
+
+json render_authentication(const Ikev2Profile& profile) {
+  json local = render_side(profile.local_method, profile.local_key),
+       remote = render_side(profile.remote_method, profile.remote_key);
+  if (profile.eap_local)
+    local["eap"] = {{"methods", render_methods(profile.eap_local->methods)},
+                    {"identity", profile.eap_local->identity},
+                    {"password", masked_secret}};
+  if (profile.eap_remote)
+    remote["eap"] = {{"methods", render_methods(profile.eap_remote->methods)},
+                     {"query_identity", profile.eap_remote->query_identity}};
+  return {{"local", std::move(local)}, {"remote", std::move(remote)}};
+}
+
+json render_user(const EapUser& user) { return {{"name", user.name}, {"password", masked_secret}}; }
+
 json render_trustpoints_of(const Ikev2Profile& profile) {
   json out = json::array();
   const auto verifies = [&](const std::string& name) {
@@ -114,9 +135,7 @@ json render_profile(const Ikev2Profile& profile) {
   for (const IdentityRule& rule : profile.match_remote) match["identity_remote"].push_back(render_identity(rule));
   json out = {{"name", profile.name},
               {"match", std::move(match)},
-              {"authentication",
-               {{"local", render_side(profile.local_method, profile.local_key)},
-                {"remote", render_side(profile.remote_method, profile.remote_key)}}},
+              {"authentication", render_authentication(profile)},
               {"lifetime", profile.lifetime_s},
               {"dpd", render_dpd(profile.dpd)},
               {"nat_force_encap", profile.force_encapsulation}};
@@ -172,6 +191,7 @@ json render_ikev2(const Ikev2& ikev2) {
           {"proposals", list(ikev2.proposals, &render_proposal)},
           {"policies", list(ikev2.policies, &render_policy)},
           {"keyrings", list(ikev2.keyrings, &render_keyring)},
+          {"eap_users", list(ikev2.eap_users, &render_user)},
           {"profiles", list(ikev2.profiles, &render_profile)}};
 }
 

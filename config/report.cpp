@@ -52,7 +52,7 @@ std::string pointer_token(std::string_view name) {
 }
 
 std::string quoted(std::string_view path, std::string_view text) {
-  for (const std::string_view secret : {"/session_key", "/pre_shared_key", "/authentication"})
+  for (const std::string_view secret : {"/session_key", "/pre_shared_key", "/authentication", "/password"})
     if (path.find(secret) != std::string_view::npos) return "the value given";
   if (may_be_key(text)) return "the value given";
   std::string out = "\"";

@@ -104,6 +104,9 @@ enum class FailureKind : std::uint8_t {
   wrong_key,       // the peer's AUTH does not verify, or it refused ours
   certificate,     // the peer's certificate is not one that we trust, or not the peer's
   credential,      // we cannot sign: no certificate, no key, or postern-pki is not there
+  wrong_password,  // EAP: its password, or ours, is not the one that the other end knows
+  unknown_user,    // EAP: nobody of that name
+  eap_method,      // EAP: no method in common
   wrong_identity,  // its identity is not one that the profile matches
   selectors,       // TS_UNACCEPTABLE
   no_connection,   // nothing is configured between these addresses
@@ -135,6 +138,7 @@ struct Event {
 struct InitialContact {
   std::shared_ptr<const Connection> connection;
   Identity remote;
+  std::string eap_identity;  // empty: no EAP
 };
 
 // A question to postern-pki; its answer comes back by Session::on_pki_answer() with the same ticket.

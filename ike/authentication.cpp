@@ -54,13 +54,17 @@ void end_at(SessionCore& core, std::int64_t valid_s, Time now) {
   core.credentials_end = core.credentials_end ? std::min(*core.credentials_end, end) : end;
 }
 
-// --- keys
+}  // namespace
 
 Result<Secret> auth_by_key(const SessionCore& core, const Secret& key, const SignedExchange& what, bool initiators,
                            const IdPayload& id) {
   return psk_auth(core.suite.prf, key, what.message, what.nonce, initiators ? core.keys.pi : core.keys.pr,
                   id_octets(id));
 }
+
+namespace {
+
+// --- keys
 
 bool verifies(const SessionCore& core, const Secret& key, const SignedExchange& what, const IdPayload& id,
               const AuthPayload& auth) {
@@ -85,7 +89,11 @@ Failure other_method(const Candidates& candidates, const AuthPayload& auth) {
   Failure out;
   out.kind = FailureKind::wrong_key;
   out.summary = fmt::format("the peer authenticates by {}, which is not what its profile demands", text(auth.method));
-  const auto word = [](const auto& one) { return one->remote_auth == AuthKind::psk ? "pre-share" : "a certificate"; };
+  const auto word = [](const auto& one) {
+    return one->remote_auth == AuthKind::psk   ? "pre-share"
+           : one->remote_auth == AuthKind::eap ? "EAP"
+                                               : "a certificate";
+  };
   out.differs = fmt::format("authentication: the peer uses {}, we demand {}", text(auth.method),
                             candidates.empty() ? "another" : word(candidates.front()));
   out.remedy = "set authentication.remote of the IKEv2 profile to what the peer uses, or change the peer";
@@ -218,6 +226,16 @@ Result<IdPayload> own_identity(const SessionCore& core, const Connection& connec
 
 void prove(SessionCore& core, const Connection& connection, const SignedExchange& what, const IdPayload& own,
            Proven then, Time now) {
+  if (connection.local_auth == AuthKind::eap)
+    return then(core,
+                std::unexpected(Failure{FailureKind::credential,
+                                        "our end authenticates by EAP, and the peer has to ask for it",
+                                        {},
+                                        {},
+                                        {},
+                                        "let the peer be the one that answers",
+                                        false}),
+                now);
   if (is_signature(connection.local_auth)) return prove_by_signature(core, connection, what, own, std::move(then), now);
   const auto auth = auth_by_key(core, connection.local_key, what, core.initiator, own);
   if (!auth)
@@ -234,7 +252,9 @@ void check(SessionCore& core, Candidates candidates, const Message& claim, const
   if (id == nullptr || auth == nullptr || candidates.empty()) return then(core, std::unexpected(not_an_answer()), now);
   const bool by_key = auth->method == AuthMethod::psk;
   Candidates fitting = candidates;
-  std::erase_if(fitting, [&](const auto& one) { return is_signature(one->remote_auth) == by_key; });
+  std::erase_if(fitting, [&](const auto& one) {
+    return by_key ? one->remote_auth != AuthKind::psk : !is_signature(one->remote_auth);
+  });
   if (fitting.empty()) return then(core, std::unexpected(other_method(candidates, *auth)), now);
   if (fitting.size() > max_candidates) fitting.resize(max_candidates);
   if (by_key) return then(core, check_key(core, std::move(fitting), what, *id, *auth), now);

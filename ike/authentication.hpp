@@ -32,6 +32,9 @@ struct Proof {
   AuthPayload auth;
   std::vector<CertPayload> certificates;
 };
+// RFC 7296 §2.15: AUTH by a key that both know, of the original initiator or of the other end.
+[[nodiscard]] Result<Secret> auth_by_key(const SessionCore& core, const Secret& key, const SignedExchange& what,
+                                         bool initiators, const IdPayload& id);
 using Proven = std::move_only_function<void(SessionCore&, Result<Proof, Failure>&&, Time)>;
 void prove(SessionCore& core, const Connection& connection, const SignedExchange& what, const IdPayload& own,
            Proven then, Time now);

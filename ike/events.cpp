@@ -74,6 +74,9 @@ std::string_view name_of(FailureKind kind) {
     case FailureKind::wrong_key: return "wrong_key";
     case FailureKind::certificate: return "certificate";
     case FailureKind::credential: return "credential";
+    case FailureKind::wrong_password: return "wrong_password";
+    case FailureKind::unknown_user: return "unknown_user";
+    case FailureKind::eap_method: return "eap_method";
     case FailureKind::wrong_identity: return "wrong_identity";
     case FailureKind::selectors: return "selectors";
     case FailureKind::no_connection: return "no_connection";

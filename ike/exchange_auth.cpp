@@ -1,17 +1,17 @@
 // IKE_AUTH (RFC 7296 §1.2, §2.15, §2.21.2). Who the ends are is proved and checked in authentication.cpp, which may
 // have to wait for postern-pki: each half of an exchange goes on in a function of its own.
+#include "ike/exchange_auth.hpp"
+
 #include <algorithm>
 
 #include <fmt/format.h>
 
-#include "ike/authentication.hpp"
+#include "ike/exchange_eap.hpp"
 #include "ike/selectors.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
 namespace {
-
-Identity identity_of(const IdPayload& id) { return {id.type, id.data}; }
 
 std::string rules_text(const std::vector<IdentityMatch>& rules) {
   std::string out;
@@ -64,38 +64,6 @@ Result<Candidates, Failure> candidates(const SessionCore& core, const Identity& 
   return std::unexpected(wrong_identity(peer.text(), accepted, "the peer's identity"));
 }
 
-// How well a connection fits the flow that the request asks for: exactly, in part, or not at all.
-int fit(const Connection& connection, const Message& request) {
-  const auto* const tsi = request.find<TsPayload>(PayloadType::ts_initiator);
-  const auto* const tsr = request.find<TsPayload>(PayloadType::ts_responder);
-  if (tsi == nullptr || tsr == nullptr) return 0;
-  int best = 0;
-  for (const ChildPolicy& child : connection.children) {
-    if (same(tsi->selectors, child.remote) && same(tsr->selectors, child.local)) return 2;
-    const bool meets = !narrow(tsi->selectors, child.remote).empty() && !narrow(tsr->selectors, child.local).empty();
-    best = std::max(best, meets ? 1 : 0);
-  }
-  return best;
-}
-
-void refuse_authentication(SessionCore& core, const Message& request, Failure failure) {
-  const std::string summary = failure.summary;
-  core.attempt_failed(std::move(failure));
-  core.refuse(request, NotifyType::authentication_failed);  // §2.21.2
-  core.close_now(summary, false);
-}
-
-// §2.21.2: an initiator that does not believe the answer says so in an exchange of its own, and is gone.
-void reject_answer(SessionCore& core, Failure failure) {
-  const std::string summary = failure.summary;
-  core.attempt_failed(std::move(failure));
-  Message message = core.request(ExchangeType::informational);
-  message.add_notify(NotifyType::authentication_failed);
-  message.add(PayloadType::delete_, DeletePayload{ProtocolId::ike, {}});
-  if (const auto sealed = seal_message(message, *core.cipher_out)) core.transmit(*sealed);
-  core.close_now(summary, true);
-}
-
 Failure auth_refused(const SessionCore& core, const NotifyPayload& error) {
   if (error.type == NotifyType::authentication_failed) return wrong_key(core.connection->local_identity, true);
   Failure out;
@@ -113,15 +81,18 @@ const Identity* sole_identity(const Connection& connection) {
 }
 
 // What the initiator says beside AUTH, which is made when this is whole but for it.
-Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload& own, Proof proof) {
+// `proof`: none asks for EAP.
+Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload& own, std::optional<Proof> proof) {
   const Connection& connection = *core.connection;
   Message message = core.request(ExchangeType::ike_auth);
   message.add(PayloadType::id_initiator, own);
-  for (CertPayload& one : proof.certificates) message.add(PayloadType::certificate, std::move(one));
+  if (proof)
+    for (CertPayload& one : proof->certificates) message.add(PayloadType::certificate, std::move(one));
   if (core.setup.initial_contact) message.add_notify(NotifyType::initial_contact);
   add_certificate_requests(core, {core.connection}, message);
   if (const Identity* const peer = sole_identity(connection)) message.add(PayloadType::id_responder, peer->payload());
-  message.add(PayloadType::auth, std::move(proof.auth));
+  if (proof) message.add(PayloadType::auth, std::move(proof->auth));
+  if (is_eap_alone(connection)) message.add_notify(NotifyType::eap_only_authentication);  // RFC 5998 §2
   for (const std::string& name : core.wanted) {
     const ChildPolicy* const policy = connection.child(name);
     if (policy == nullptr) continue;
@@ -134,7 +105,7 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload
   return fail("no child SA to make");
 }
 
-void send_auth_request(SessionCore& core, AuthSent state, const IdPayload& own, Proof proof, Time now) {
+void send_auth_request(SessionCore& core, AuthSent state, const IdPayload& own, std::optional<Proof> proof, Time now) {
   auto message = auth_request(core, state, own, std::move(proof));
   core.enter(std::move(state));
   if (!message) return core.close_now(message.error().message(), false);
@@ -147,8 +118,14 @@ void cannot_prove(SessionCore& core, Failure failure) {
   core.close_now(why, true);
 }
 
-Failure no_identity(const Error& why) {
-  return {FailureKind::credential, why.message(), {}, {}, {}, "see `show crypto pki trustpoints`", false};
+Failure no_first_request() {
+  return {FailureKind::invalid_syntax,
+          "the peer goes on with IKE_AUTH that it has not begun",
+          {},
+          {},
+          {},
+          "look at the peer's log",
+          false};
 }
 
 void start_lifetimes(SessionCore& core, Time now) {
@@ -183,12 +160,7 @@ void answer_auth_request(SessionCore& core, const Message& request, const InitAn
   reply.add(PayloadType::id_responder, own);
   for (CertPayload& one : proof.certificates) reply.add(PayloadType::certificate, std::move(one));
   reply.add(PayloadType::auth, std::move(proof.auth));
-  if (request.notify(NotifyType::initial_contact) != nullptr)
-    core.emit(InitialContact{core.connection, *core.remote_identity});
-  established(core, now);
-  note_auth_offer(core, request);
-  offer_in_auth(core, reply);
-  answer_first_child(core, request, state, reply, now);
+  conclude_as_responder(core, request, state, reply, now);
   core.send_response(request, std::move(reply));
 }
 
@@ -208,10 +180,75 @@ void on_peer_checked(SessionCore& core, const std::shared_ptr<const Message>& re
       now);
 }
 
-// The initiator, once the peer has proved itself: the IKE SA is up, and what the answer says of the first child counts.
-void take_auth_response(SessionCore& core, const Message& response, Time now) {
+}  // namespace
+
+int fit(const Connection& connection, const Message& request) {
+  const auto* const tsi = request.find<TsPayload>(PayloadType::ts_initiator);
+  const auto* const tsr = request.find<TsPayload>(PayloadType::ts_responder);
+  if (tsi == nullptr || tsr == nullptr) return 0;
+  int best = 0;
+  for (const ChildPolicy& child : connection.children) {
+    if (same(tsi->selectors, child.remote) && same(tsr->selectors, child.local)) return 2;
+    const bool meets = !narrow(tsi->selectors, child.remote).empty() && !narrow(tsr->selectors, child.local).empty();
+    best = std::max(best, meets ? 1 : 0);
+  }
+  return best;
+}
+
+Failure no_identity(const Error& why) {
+  return {FailureKind::credential, why.message(), {}, {}, {}, "see `show crypto pki trustpoints`", false};
+}
+
+void refuse_authentication(SessionCore& core, const Message& request, Failure failure) {
+  const std::string summary = failure.summary;
+  core.attempt_failed(std::move(failure));
+  core.refuse(request, NotifyType::authentication_failed);  // §2.21.2
+  core.close_now(summary, false);
+}
+
+void reject_answer(SessionCore& core, Failure failure) {
+  const std::string summary = failure.summary;
+  core.attempt_failed(std::move(failure));
+  Message message = core.request(ExchangeType::informational);
+  message.add_notify(NotifyType::authentication_failed);
+  message.add(PayloadType::delete_, DeletePayload{ProtocolId::ike, {}});
+  if (const auto sealed = seal_message(message, *core.cipher_out)) core.transmit(*sealed);
+  core.close_now(summary, true);
+}
+
+bool accepts_identity(const Connection& connection, const Identity& peer) {
+  return matches_any(connection.remote_identities, peer) || !connection.certificate_maps.empty();
+}
+
+void reject_identity(SessionCore& core, const Identity& peer) {
+  reject_answer(core,
+                wrong_identity(peer.text(), rules_text(core.connection->remote_identities), "the peer's identity"));
+}
+
+Failure auth_without_identity(const SessionCore& core, const Message& response) {
+  if (const auto* const error = response.error()) return auth_refused(core, *error);
+  return {FailureKind::invalid_syntax,
+          "the peer's IKE_AUTH answer has no identity",
+          {},
+          {},
+          {},
+          "look at the peer's log",
+          true};
+}
+
+void conclude_as_responder(SessionCore& core, const Message& first, const InitAnswered& state, Message& reply,
+                           Time now) {
+  if (first.notify(NotifyType::initial_contact) != nullptr)
+    core.emit(InitialContact{core.connection, *core.remote_identity, core.eap_identity});
+  established(core, now);
+  note_auth_offer(core, first);
+  offer_in_auth(core, reply);
+  answer_first_child(core, first, state, reply, now);
+}
+
+void conclude_as_initiator(SessionCore& core, const Message& response, const Identity& peer, Time now) {
   AuthSent state = std::move(*core.in<AuthSent>());
-  core.remote_identity = identity_of(*response.find<IdPayload>(PayloadType::id_responder));
+  core.remote_identity = peer;
   note_auth_offer(core, response);
   established(core, now);
   const std::string first = state.child->policy.name;
@@ -220,8 +257,6 @@ void take_auth_response(SessionCore& core, const Message& response, Time now) {
   for (const std::string& name : core.wanted)
     if (name != first) core.add_task({TaskKind::make_child, name, {}, now, 0});
 }
-
-}  // namespace
 
 Duration lifetime_of(const SessionCore& core, Time now) {
   const Duration whole = std::chrono::seconds(core.connection->lifetime_s);
@@ -237,6 +272,8 @@ void established(SessionCore& core, Time now) {
 void start_auth(SessionCore& core, AuthSent state, Time now) {
   const auto own = own_identity(core, *core.connection);
   if (!own) return cannot_prove(core, no_identity(own.error()));
+  if ((core.eap = eap_peer_of(core)) != nullptr)
+    return send_auth_request(core, std::move(state), *own, std::nullopt, now);
   const SignedExchange what{state.request, state.nonce_r};
   const auto kept = std::make_shared<AuthSent>(std::move(state));
   prove(
@@ -251,13 +288,16 @@ void start_auth(SessionCore& core, AuthSent state, Time now) {
 void on_auth_request(SessionCore& core, const Message& request, Time now) {
   const InitAnswered* const answered = core.in<InitAnswered>();
   if (answered == nullptr) return core.refuse(request, NotifyType::invalid_syntax);
+  if (core.eap) return on_eap_request(core, request, now);
+  if (request.find<IdPayload>(PayloadType::id_initiator) == nullptr)  // EAP or AUTH that nothing went before
+    return refuse_authentication(core, request, no_first_request());
   const IdPayload& id = *request.find<IdPayload>(PayloadType::id_initiator);
   auto between = candidates(core, identity_of(id), request.find<IdPayload>(PayloadType::id_responder));
   if (!between) return refuse_authentication(core, request, between.error());
-  if (request.find<AuthPayload>(PayloadType::auth) == nullptr)
-    return refuse_authentication(core, request, wrong_key(identity_of(id), false));
   const auto kept = std::make_shared<const Message>(request);
   const auto state = std::make_shared<const InitAnswered>(*answered);
+  if (request.find<AuthPayload>(PayloadType::auth) == nullptr)
+    return begin_eap(core, kept, state, std::move(*between), now);
   check(
       core, std::move(*between), *kept, {state->request, state->nonce_r},
       [kept, state](SessionCore& at, Result<Candidates, Failure>&& fitting, Time when) {
@@ -269,30 +309,19 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
 void on_auth_response(SessionCore& core, const Message& response, Time now) {
   AuthSent* const sent = core.in<AuthSent>();
   if (sent == nullptr) return;
+  if (core.eap) return on_eap_response(core, response, now);
   const auto* const id = response.find<IdPayload>(PayloadType::id_responder);
   if (id == nullptr || response.find<AuthPayload>(PayloadType::auth) == nullptr) {
-    const auto* const error = response.error();
-    core.attempt_failed(error != nullptr ? auth_refused(core, *error)
-                                         : Failure{FailureKind::invalid_syntax,
-                                                   "the peer's IKE_AUTH answer has no identity",
-                                                   {},
-                                                   {},
-                                                   {},
-                                                   "look at the peer's log",
-                                                   true});
+    core.attempt_failed(auth_without_identity(core, response));
     return core.close_now("not authenticated", true);
   }
-  const Connection& connection = *core.connection;
-  const Identity peer = identity_of(*id);
-  if (!matches_any(connection.remote_identities, peer) && connection.certificate_maps.empty())
-    return reject_answer(core,
-                         wrong_identity(peer.text(), rules_text(connection.remote_identities), "the peer's identity"));
+  if (!accepts_identity(*core.connection, identity_of(*id))) return reject_identity(core, identity_of(*id));
   const auto kept = std::make_shared<const Message>(response);
   check(
       core, {core.connection}, *kept, {sent->response, sent->nonce_i},
       [kept](SessionCore& at, Result<Candidates, Failure>&& fitting, Time when) {
         if (!fitting) return reject_answer(at, std::move(fitting.error()));
-        take_auth_response(at, *kept, when);
+        conclude_as_initiator(at, *kept, identity_of(*kept->find<IdPayload>(PayloadType::id_responder)), when);
       },
       now);
 }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/exchange_eap.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
@@ -44,6 +45,7 @@ void on_child_deletes(SessionCore& core, const DeletePayload& payload, DeletePay
 void on_error(SessionCore& core, const Message& request) {
   const NotifyPayload* const error = request.error();
   if (error == nullptr) return;
+  if (auto why = eap_verdict(core)) return core.attempt_failed(std::move(*why));
   Failure failure;
   failure.by_peer = true;
   failure.kind = error->type == NotifyType::authentication_failed ? FailureKind::wrong_key : FailureKind::refused;

@@ -36,6 +36,7 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
   out->local_auth = core.local_auth;
   out->remote_auth = core.remote_auth;
   out->remote_subject = core.remote_subject;
+  out->eap_identity = core.eap_identity;
   out->credentials_end = core.credentials_end;
   out->nat_local = core.nat_local;
   out->nat_remote = core.nat_remote;

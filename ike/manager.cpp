@@ -19,6 +19,10 @@ Manager::Manager(Setup setup)
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);
   };
+  surroundings_.eap_user = [this](std::string_view name) -> std::optional<Secret> {
+    const auto found = std::ranges::find(policy_->eap_users, name, &EapUser::name);
+    return found == policy_->eap_users.end() ? std::nullopt : std::optional(found->password);
+  };
 }
 
 Manager::~Manager() = default;

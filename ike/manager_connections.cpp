@@ -278,7 +278,8 @@ void Manager::on_initial_contact(Key key, const InitialContact& contact, Time no
   for (const Key other : others) {
     const Entry& entry = sessions_.at(other);
     if (other == key || !entry.established || *entry.established >= began) continue;
-    if (entry.session->view(now).remote_identity != contact.remote) continue;
+    const SessionView view = entry.session->view(now);
+    if (view.remote_identity != contact.remote || view.eap_identity != contact.eap_identity) continue;
     close(other, now, false);
   }
 }

@@ -93,6 +93,7 @@ constexpr Name<NotifyType> notifies[] = {
     {NotifyType::update_sa_addresses, "UPDATE_SA_ADDRESSES"},
     {NotifyType::cookie2, "COOKIE2"},
     {NotifyType::no_nats_allowed, "NO_NATS_ALLOWED"},
+    {NotifyType::eap_only_authentication, "EAP_ONLY_AUTHENTICATION"},
     {NotifyType::childless_ikev2_supported, "CHILDLESS_IKEV2_SUPPORTED"},
     {NotifyType::fragmentation_supported, "IKEV2_FRAGMENTATION_SUPPORTED"},
     {NotifyType::signature_hash_algorithms, "SIGNATURE_HASH_ALGORITHMS"},

@@ -93,6 +93,7 @@ enum class NotifyType : std::uint16_t {
   update_sa_addresses = 16400,
   cookie2 = 16401,
   no_nats_allowed = 16402,
+  eap_only_authentication = 16417,
   childless_ikev2_supported = 16418,
   fragmentation_supported = 16430,
   signature_hash_algorithms = 16431,

@@ -39,6 +39,7 @@ constexpr Row auth_eap[] = {{eap, 1, 1}};
 constexpr Row auth_eap_last_request[] = {{auth, 1, 1}};
 constexpr Row auth_eap_last_response[] = {
     {auth, 1, 1}, {configuration, 0, 1}, {sa, 1, 1}, {ts_initiator, 1, 1}, {ts_responder, 1, 1}};
+constexpr Row auth_eap_last_without_child[] = {{auth, 1, 1}, {configuration, 0, 1}};
 
 constexpr Row child_sa[] = {{sa, 1, 1},           {nonce, 1, 1},        {ke, 0, 1},
                             {ts_initiator, 1, 1}, {ts_responder, 1, 1}, {configuration, 0, 1}};
@@ -58,11 +59,9 @@ constexpr Shape init_request_shapes[] = {{init_request}};
 constexpr Shape init_response_shapes[] = {{init_response}};
 constexpr Shape auth_request_shapes[] = {
     {auth_request}, {auth_request_childless}, {auth_request_for_eap}, {auth_eap}, {auth_eap_last_request}};
-constexpr Shape auth_response_shapes[] = {{auth_response},
-                                          {auth_response_without_child, Needs::error_notify},
-                                          {auth_response_eap_first},
-                                          {auth_eap},
-                                          {auth_eap_last_response}};
+constexpr Shape auth_response_shapes[] = {
+    {auth_response},          {auth_response_without_child, Needs::error_notify}, {auth_response_eap_first}, {auth_eap},
+    {auth_eap_last_response}, {auth_eap_last_without_child, Needs::error_notify}};
 constexpr Shape child_shapes[] = {{child_sa}};
 constexpr Shape rekey_ike_shapes[] = {{rekey_ike}};
 constexpr Shape informational_shapes[] = {{informational}};

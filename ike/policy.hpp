@@ -10,6 +10,7 @@
 
 #include "base/net_types.hpp"
 #include "base/secret.hpp"
+#include "ike/eap_packet.hpp"
 #include "ike/identity.hpp"
 #include "ike/negotiate.hpp"
 #include "ike/protocol_options.hpp"
@@ -81,8 +82,26 @@ struct Dpd {
 };
 
 // How an end proves who it is (IKE-39): both may do it differently.
-enum class AuthKind : std::uint8_t { psk, rsa, ecdsa, signature };
-[[nodiscard]] constexpr bool is_signature(AuthKind kind) { return kind != AuthKind::psk; }
+enum class AuthKind : std::uint8_t { psk, rsa, ecdsa, signature, eap };
+[[nodiscard]] constexpr bool is_signature(AuthKind kind) { return kind != AuthKind::psk && kind != AuthKind::eap; }
+
+// EAP (RFC 7296 §2.16) at the end that begins, and at the one that answers. Methods in order.
+struct EapPeerSide {
+  std::vector<EapType> methods;
+  std::string identity;
+  Secret password;
+  bool operator==(const EapPeerSide&) const = default;
+};
+struct EapServerSide {
+  std::vector<EapType> methods;
+  bool query_identity = false;  // else the peer's IDi names it
+  bool operator==(const EapServerSide&) const = default;
+};
+struct EapUser {
+  std::string name;
+  Secret password;
+  bool operator==(const EapUser&) const = default;
+};
 
 // DM-13: the key of peers whose address is not known beforehand.
 struct PeerKey {
@@ -111,6 +130,9 @@ struct Connection {
   std::vector<std::string> certificate_maps;    // one of them, or an identity, has to match (IKE-37)
   bool allow_sha1 = false;                      // RFC 7296's RSA method, whose hash is SHA-1
   bool rsa_pkcs1 = false;                       // RFC 7427 with PKCS#1 instead of PSS
+  // Where local_auth, and where remote_auth is EAP; both are for EAP alone (RFC 5998).
+  EapPeerSide eap_peer;
+  EapServerSide eap_server;
   std::uint32_t lifetime_s = 86400;
   Dpd dpd;
   std::uint32_t nat_keepalive_s = 20;
@@ -147,6 +169,7 @@ struct Policy {
   std::vector<IkeProposal> proposals;
   std::vector<PolicyRow> policies;
   std::vector<ProfileRow> profiles;
+  std::vector<EapUser> eap_users;  // of the peers that come by EAP, by name
 };
 
 // Those between these addresses, in order; of a template that has children and a key for `remote`, what it makes.

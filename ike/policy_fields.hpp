@@ -14,9 +14,9 @@ namespace postern::ike {
 template <class T, class... Any>
 concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
-concept HasFields =
-    IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal, Identity, Dpd,
-            ProtocolOptions, ChildPolicy, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
+concept HasFields = IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal,
+                            Identity, Dpd, ProtocolOptions, ChildPolicy, EapPeerSide, EapServerSide, EapUser, PeerKey,
+                            Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
@@ -132,6 +132,25 @@ void fields(Codec& codec, T& child) {
   codec("place", child.place);
 }
 
+template <class Codec, IsOneOf<EapPeerSide> T>
+void fields(Codec& codec, T& side) {
+  codec("methods", side.methods);
+  codec("identity", side.identity);
+  codec("password", side.password);
+}
+
+template <class Codec, IsOneOf<EapServerSide> T>
+void fields(Codec& codec, T& side) {
+  codec("methods", side.methods);
+  codec("query_identity", side.query_identity);
+}
+
+template <class Codec, IsOneOf<EapUser> T>
+void fields(Codec& codec, T& user) {
+  codec("name", user.name);
+  codec("password", user.password);
+}
+
 template <class Codec, IsOneOf<PeerKey> T>
 void fields(Codec& codec, T& key) {
   codec("remote", key.remote);
@@ -160,6 +179,8 @@ void fields(Codec& codec, T& connection) {
   codec("certificate_maps", connection.certificate_maps);
   codec("allow_sha1", connection.allow_sha1);
   codec("rsa_pkcs1", connection.rsa_pkcs1);
+  codec("eap_peer", connection.eap_peer);
+  codec("eap_server", connection.eap_server);
   codec("lifetime_s", connection.lifetime_s);
   codec("dpd", connection.dpd);
   codec("nat_keepalive_s", connection.nat_keepalive_s);
@@ -198,6 +219,7 @@ void fields(Codec& codec, T& policy) {
   codec("proposals", policy.proposals);
   codec("policies", policy.policies);
   codec("profiles", policy.profiles);
+  codec("eap_users", policy.eap_users);
 }
 
 // --- enumerators
@@ -243,9 +265,13 @@ constexpr bool known(AuthKind value) {
     case AuthKind::psk:
     case AuthKind::rsa:
     case AuthKind::ecdsa:
-    case AuthKind::signature: return true;
+    case AuthKind::signature:
+    case AuthKind::eap: return true;
   }
   return false;
+}
+constexpr bool known(EapType value) {
+  return value == EapType::md5 || value == EapType::tls || value == EapType::mschapv2;
 }
 constexpr bool known(DpdMode value) {
   switch (value) {

@@ -193,13 +193,17 @@ bool sound(const Connection& connection) {
     if (!sound(child) || !children.insert(child.name).second) return false;
   const bool signs = is_signature(connection.local_auth), verifies = is_signature(connection.remote_auth);
   const auto whole = [&](const PeerKey& key) {
-    return (signs || !key.local_key.empty()) && (verifies || !key.remote_key.empty());
+    return (connection.local_auth != AuthKind::psk || !key.local_key.empty()) &&
+           (connection.remote_auth != AuthKind::psk || !key.remote_key.empty());
   };
   const PeerKey own{{}, connection.local_key, connection.remote_key};
   const bool keys = connection.is_template() ? std::ranges::all_of(connection.peer_keys, whole) : whole(own);
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
          !connection.proposals.empty() && !connection.children.empty() &&
          !(connection.remote_identities.empty() && (!verifies || connection.certificate_maps.empty())) && keys &&
+         !(connection.local_auth == AuthKind::eap &&
+           (connection.eap_peer.methods.empty() || connection.eap_peer.identity.empty())) &&
+         !(connection.remote_auth == AuthKind::eap && connection.eap_server.methods.empty()) &&
          !(signs && connection.sign_trustpoint.empty()) && !(verifies && connection.verify_trustpoints.empty());
 }
 

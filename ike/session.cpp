@@ -376,6 +376,7 @@ SessionView Session::view(Time now) const {
   out.local_auth = core.local_auth;
   out.remote_auth = core.remote_auth;
   out.remote_subject = core.remote_subject;
+  out.eap_identity = core.eap_identity;
   out.nat_local = core.nat_local;
   out.nat_remote = core.nat_remote;
   out.fragmentation = core.fragment_mtu != 0;

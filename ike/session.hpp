@@ -11,6 +11,7 @@
 // exchange_init.cpp      IKE_SA_INIT                         exchange_auth.cpp          IKE_AUTH
 // exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
+// exchange_eap.cpp       IKE_AUTH by EAP
 // extensions.cpp         what else both ends agree on        mobike.cpp                 a peer that moves
 #pragma once
 
@@ -19,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -43,6 +45,8 @@ struct Surroundings {
       connections;
   // What postern-pki has said of a trustpoint; nothing: it has not, or there is none of that name.
   std::function<std::optional<pki::TrustpointFacts>(const std::string&)> trustpoint;
+  // The password of a user who comes by EAP; nothing: there is none of that name.
+  std::function<std::optional<Secret>(std::string_view name)> eap_user = {};
   TemporaryFlows* flows = nullptr;  // never null where a connection is made of a template, or has per-host children
 };
 
@@ -73,6 +77,7 @@ struct SessionView {
   std::optional<Identity> local_identity, remote_identity;
   std::string local_auth, remote_auth;  // how each end authenticated, in words; empty: not yet
   std::string remote_subject;           // of the peer's certificate
+  std::string eap_identity;             // of the end that came by EAP
   bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false;
   Duration age{}, lifetime{};
   std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;
@@ -84,6 +89,7 @@ struct Lifetimes {  // patience of one session, the same for all; tests shorten 
   Duration first_retransmit = std::chrono::milliseconds(500);
   std::uint32_t retransmits = 6;                         // by doubling: gives up after a minute
   Duration half_open = std::chrono::seconds(30);         // a responder without IKE_AUTH
+  Duration eap = std::chrono::seconds(60);               // a responder, for all rounds of EAP
   Duration old_child_linger = std::chrono::seconds(10);  // inbound SA after its successor carries traffic
   Duration closing = std::chrono::seconds(10);
   Duration pki = std::chrono::seconds(20);  // for one answer of postern-pki

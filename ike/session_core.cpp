@@ -159,6 +159,7 @@ void SessionCore::close_now(std::string why, bool retry) {
   pending = Nothing{};
   outstanding.reset();
   waiting.reset();
+  eap.reset();
   tasks.clear();
   const bool was_up = established() || in<Closing>() != nullptr;
   tell(was_up ? EventKind::ike_down : EventKind::trace, std::move(why));

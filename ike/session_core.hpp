@@ -149,10 +149,11 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::shared_ptr<const Connection> connection;
   std::vector<std::string> wanted;  // children to make, by name
   std::optional<Identity> remote_identity;
-  std::string local_auth, remote_auth, remote_subject;
-  std::vector<std::uint16_t> peer_hashes;  // its SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4)
-  std::optional<Time> credentials_end;     // of the certificate that ends first (R43-01)
-  std::shared_ptr<PkiWait> waiting;        // an answer of postern-pki (below)
+  std::string local_auth, remote_auth, remote_subject, eap_identity;
+  std::shared_ptr<struct EapExchange> eap;  // under way (exchange_eap.cpp)
+  std::vector<std::uint16_t> peer_hashes;   // its SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4)
+  std::optional<Time> credentials_end;      // of the certificate that ends first (R43-01)
+  std::shared_ptr<PkiWait> waiting;         // an answer of postern-pki (below)
   std::uint64_t next_ticket = 1;
 
   IkeSuite suite;

@@ -115,6 +115,7 @@ json sa_json(const Manager::Row& row) {
               {"auth_sign", view.local_auth},
               {"auth_verify", view.remote_auth},
               {"remote_subject", view.remote_subject.empty() ? json() : json(view.remote_subject)},
+              {"eap_identity", view.eap_identity.empty() ? json() : json(view.eap_identity)},
               {"life_s", seconds(view.lifetime)},
               {"remaining_s", seconds(view.lifetime - view.age)},
               {"active_s", seconds(view.age)},

@@ -44,9 +44,19 @@ ike::AuthKind auth_of(config::AuthMethodWord method) {
     case config::AuthMethodWord::rsa_sig: return ike::AuthKind::rsa;
     case config::AuthMethodWord::ecdsa_sig: return ike::AuthKind::ecdsa;
     case config::AuthMethodWord::signature: return ike::AuthKind::signature;
+    case config::AuthMethodWord::eap: return ike::AuthKind::eap;
     case config::AuthMethodWord::pre_share: break;
   }
   return ike::AuthKind::psk;
+}
+
+bool needs_key(config::AuthMethodWord method) { return method == config::AuthMethodWord::pre_share; }
+
+std::vector<ike::EapType> eap_types_of(const std::vector<config::EapMethodWord>& methods) {
+  std::vector<ike::EapType> out;
+  for (const config::EapMethodWord one : methods)
+    out.push_back(one == config::EapMethodWord::md5 ? ike::EapType::md5 : ike::EapType::mschapv2);
+  return out;
 }
 
 ike::Dpd dpd_of(const config::Dpd& in) {
@@ -130,6 +140,7 @@ class IkePlanner {
                                       policy.match.fvrf.value_or("global"), policy.proposals});
     out_.policy.policies.push_back({"default", "any", "any", {"default"}});
     for (const config::Ikev2Profile& profile : ikev2.profiles) add_profile_row(profile);
+    for (const config::EapUser& user : ikev2.eap_users) out_.policy.eap_users.push_back({user.name, user.password});
   }
 
   void add_profile_row(const config::Ikev2Profile& profile) {
@@ -159,8 +170,8 @@ class IkePlanner {
     if (profile == nullptr) return refuse("no IKEv2 profile matches peer " + ends.remote.text());
     const config::KeyPair keys = config::keys_for(document_.ikev2, *profile, ends.remote);
     const auto lacks = [](const Secret* key) { return key == nullptr || key->empty(); };
-    if ((!is_signature(profile->local_method) && lacks(keys.local)) ||
-        (!is_signature(profile->remote_method) && lacks(keys.remote)))
+    if ((needs_key(profile->local_method) && lacks(keys.local)) ||
+        (needs_key(profile->remote_method) && lacks(keys.remote)))
       return refuse("IKEv2 profile " + profile->name + " has no key for peer " + ends.remote.text());
     if (children.empty()) return;
     const std::string name = ends.local->text() + " " + ends.remote.text() + " " + profile->name +
@@ -181,9 +192,11 @@ class IkePlanner {
     out.keyring_name = profile.keyring.value_or("");
     out.local_identity = profile.local_identity ? identity_of(*profile.local_identity) : ike::Identity::of(*ends.local);
     for (const config::IdentityRule& rule : profile.match_remote) out.remote_identities.push_back(match_of(rule));
-    if (!is_signature(profile.local_method)) out.local_key = *keys.local;
-    if (!is_signature(profile.remote_method)) out.remote_key = *keys.remote;
+    if (needs_key(profile.local_method)) out.local_key = *keys.local;
+    if (needs_key(profile.remote_method)) out.remote_key = *keys.remote;
     set_certificates(out, profile);
+    if (const auto& eap = profile.eap_local) out.eap_peer = {eap_types_of(eap->methods), eap->identity, eap->password};
+    if (const auto& eap = profile.eap_remote) out.eap_server = {eap_types_of(eap->methods), eap->query_identity};
     out.lifetime_s = profile.lifetime_s;
     out.dpd = dpd_of(profile.dpd);
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
@@ -290,6 +303,8 @@ class IkePlanner {
       const Secret& other = profile.remote_key.empty() ? *theirs : profile.remote_key;
       if (!own.empty() && !other.empty()) to.push_back({remote, own, other});
     };
+    // Who comes by EAP is known by its name.
+    if (profile.eap_remote && !needs_key(profile.local_method)) return {{any, {}, {}}};
     if (!profile.local_key.empty() && !profile.remote_key.empty()) add(named, any, nullptr, nullptr);
     if (keyring != nullptr && named.empty())
       for (const config::KeyringPeer& peer : keyring->peers) {
@@ -492,8 +507,8 @@ Result<IkePlan> plan_ike(const config::Document& document, const Facts& facts, c
 
 bool same_policy(const ike::Policy& a, const ike::Policy& b) {
   return std::ranges::equal(a.connections, b.connections, [](const auto& x, const auto& y) { return *x == *y; }) &&
-         a.manual_spis == b.manual_spis && a.proposals == b.proposals && a.policies == b.policies &&
-         a.profiles == b.profiles;
+         a.manual_spis == b.manual_spis && a.eap_users == b.eap_users && a.proposals == b.proposals &&
+         a.policies == b.policies && a.profiles == b.profiles;
 }
 
 }  // namespace postern::loader

@@ -195,7 +195,7 @@ class Runner:
 # The rooms that read bytes of peers and operators, and that share memory between threads. The other units run in release alone.
 # By GCC: under clang's sanitizer mlock() does nothing, which the tests of locked memory see.
 SANITIZED = ["test_base", "test_crypto", "test_config", "test_ike", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_bpf", "test_worker"]
-FUZZERS = ["fuzz_ah", "fuzz_certificates", "fuzz_config", "fuzz_esp", "fuzz_fragments", "fuzz_icmp", "fuzz_ike", "fuzz_ios", "fuzz_ipcomp"]
+FUZZERS = ["fuzz_ah", "fuzz_certificates", "fuzz_config", "fuzz_eap", "fuzz_esp", "fuzz_fragments", "fuzz_icmp", "fuzz_ike", "fuzz_ios", "fuzz_ipcomp"]
 
 # Order: what fails fastest first, builds before what needs them, the long fuzzing last. What a machine has to compute for while the tests of QUIET wait
 # runs ahead (AHEAD, in its order: what is needed first).

@@ -13,8 +13,6 @@ TEST_CASE("IKE-37 to IKE-43: profiles") {
   check_refused(ike_with(profile + "/match/fvrf", "green"), profile + "/match/fvrf", "green");
   check_refused(ike_with(profile + "/keyring", "NO"), profile + "/keyring", "KR");
   check_refused(ike_without(profile, "keyring"), profile + "/authentication/local", "has no key");
-  check_refused(ike_with(profile + "/authentication/remote/method", "eap"), profile + "/authentication/remote/method",
-                "eap is not available");
   check_refused(ike_with(profile + "/authentication/remote/method", "psk"), profile + "/authentication/remote/method",
                 "pre-share");
   check_refused(ike_with(profile + "/lifetime", 60), profile + "/lifetime", "120 to 86400");

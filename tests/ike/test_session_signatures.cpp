@@ -1,84 +1,12 @@
 // IKE_AUTH by signatures between two sessions, postern-pki played by the test: who waits for what, and what is said
 // when the answer is no, late, or of the wrong kind. Real certificates are in tests/pki and tests/e2e/ikev2.
-#include "session_lab.hpp"
+#include "signed_lab.hpp"
 
 namespace postern::ike {
 namespace {
 
-using lab::Lab;
+using lab::Lab, lab::Notary, lab::seal, lab::SignedLab, lab::year_s;
 using namespace std::chrono_literals;
-
-constexpr std::int64_t year_s = 365 * 86400;
-
-// "Signs" by putting the trustpoint's name behind the message.
-pki::Octets seal(const pki::Octets& message, std::string_view trustpoint) {
-  pki::Octets out = message;
-  const Bytes name = as_bytes(trustpoint);
-  out.insert(out.end(), name.begin(), name.end());
-  return out;
-}
-
-struct Notary {
-  std::string own;                // the trustpoint whose key it has
-  std::int64_t valid_s = year_s;  // of own and the peer's certificate
-  std::vector<pki::SignQuestion> signs;
-  std::vector<pki::ValidateQuestion> checks;
-
-  pki::Answer answer(const pki::Question& question) {
-    if (const auto* const sign = std::get_if<pki::SignQuestion>(&question)) {
-      signs.push_back(*sign);
-      if (sign->trustpoint != own) return pki::Refusal{pki::RefusalKind::no_credential, {}, "no key", {}, {}};
-      return pki::Signed{14, seal(sign->message, own), {{4, octets_of(as_bytes(own))}}, valid_s, "test"};
-    }
-    const auto& check = std::get<pki::ValidateQuestion>(question);
-    checks.push_back(check);
-    pki::Validated out;
-    out.subject = "CN=peer";
-    out.valid_s = valid_s;
-    for (const pki::TrustRule& rule : check.rules) {
-      const bool good = !check.certificates.empty() && check.auth == seal(check.message, rule.trustpoints.front());
-      out.verdicts.push_back(
-          good ? std::nullopt
-               : std::optional(pki::Refusal{pki::RefusalKind::bad_chain, "CN=peer", "is not trusted", {}, {}}));
-    }
-    return out;
-  }
-};
-
-struct SignedLab : Lab {
-  Notary notary[2] = {{"A", year_s, {}, {}}, {"B", year_s, {}, {}}};
-
-  SignedLab() {
-    by_signature(a, "A", "B");
-    by_signature(b, "B", "A");
-    for (lab::End* const at : {&a, &b})
-      at->surroundings.trustpoint = [](const std::string& name) -> std::optional<pki::TrustpointFacts> {
-        return pki::TrustpointFacts{name, pki::Octets(20, std::byte{0x55}), octets_of(as_bytes("subject of " + name))};
-      };
-  }
-  static void by_signature(lab::End& at, const char* own, const char* peer) {
-    edit(at, [&](Connection& c) {
-      c.local_auth = c.remote_auth = AuthKind::signature;
-      c.local_key = c.remote_key = Secret();
-      c.sign_trustpoint = own;
-      c.verify_trustpoints = {peer};
-    });
-  }
-  // Answers everything that was asked, until nothing is asked or under way any more.
-  void settle_all() {
-    for (std::size_t rounds = 0;; ++rounds) {
-      REQUIRE(rounds < 20);
-      settle();
-      bool any = false;
-      for (std::size_t i = 0; i < 2; ++i)
-        for (AskPki& one : std::exchange(end(i).asked, {})) {
-          any = true;
-          perform(i, end(i).sessions.back()->on_pki_answer(one.ticket, notary[i].answer(one.question), now));
-        }
-      if (!any) return;
-    }
-  }
-};
 
 }  // namespace
 

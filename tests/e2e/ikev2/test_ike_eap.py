@@ -1,0 +1,213 @@
+"""AUTH by EAP against strongSwan, in both roles: as the end that a user comes to, and as the user. What is refused is refused with the
+reason in `show crypto ikev2 diagnose`, and no password is in anything that the node shows."""
+import json
+
+import pytest
+
+from certificate_lab import OURS, THEIRS, CertificateLab, CERTIFICATES, refused
+from ike_documents import diagnosis, ike_sas
+from ike_pairs import PosternPair
+from strongswan import PLUGINS
+
+BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
+METHODS = pytest.mark.parametrize("method,words", [("mschapv2", "EAP-MSCHAPv2"), ("md5", "EAP-MD5")], ids=["mschapv2", "md5"])
+ALICE, PASSWORD = "alice@example.org", "Grün und 8 Wörter"
+EAP = "eap-identity eap-md5 eap-mschapv2"
+
+
+class EapLab(CertificateLab):
+    def __init__(self, scratch):
+        super().__init__(scratch, right={"plugins": f"{CERTIFICATES} {EAP} {PLUGINS}"})
+
+    def document(self, dynamic: bool = False, **options) -> dict:
+        document = super().document(**options)
+        if dynamic:
+            document["dynamic_maps"] = [{"name": "D1", "entries": [{"sequence": 10, "transform_sets": ["T0"], "ikev2_profile": "PEER"}]}]
+            document["crypto_maps"][0]["family"] = "ipv4"
+            document["crypto_maps"][0]["entries"] = [{"sequence": 1000, "type": "ipsec-isakmp", "dynamic": "D1"}]
+        return document
+
+    def secret(self, name: str = ALICE, password: str = PASSWORD) -> None:
+        """strongSwan's one secret for EAP."""
+        self.peer._vici.request("load-shared", {"id": "eap", "type": "EAP", "data": password, "owners": [name]})
+
+    def user_comes(self, swan_methods: str = "eap-mschapv2", ours: list[str] | None = None, query: bool = True, users: dict | None = None,
+                   name: str = ALICE, password: str = PASSWORD, document: dict | None = None) -> None:
+        """strongSwan is the user, we have the certificate."""
+        self.secret(name, password)
+        users = {ALICE: PASSWORD, "bob": "another one"} if users is None else users
+        swan = {"local_id": THEIRS, "remote_id": OURS, "more": {
+            "local": {"auth": swan_methods, "id": THEIRS, "eap_id": name}, "remote": {"auth": "pubkey", "id": OURS, "cacerts": [self.ca.pem]}}}
+        self.configure(swan=swan, eap_users=[{"name": each, "password": secret} for each, secret in users.items()], profile={
+            "authentication": {"local": {"method": "signature"},
+                               "remote": {"method": "eap", "eap": {"methods": ours or ["mschapv2", "md5"], "query_identity": query}}}},
+            **(document or {}))
+
+    def we_come(self, swan_method: str = "eap-mschapv2", ours: list[str] | None = None, name: str = ALICE, password: str = PASSWORD) -> None:
+        """We are the user, strongSwan has the certificate."""
+        self.secret()
+        theirs = self.ca.issue("right", [THEIRS])
+        swan = self.swan_ends(theirs)
+        swan["more"]["remote"] = {"auth": swan_method, "id": OURS, "eap_id": "%any"}
+        self.configure(swan=swan, profile={
+            "authentication": {"local": {"method": "eap", "eap": {"methods": ours or ["mschapv2", "md5"], "identity": name, "password": password}},
+                               "remote": {"method": "signature"}}})
+
+
+@pytest.fixture(scope="module")
+def world(module_scratch):
+    with EapLab(module_scratch) as made:
+        yield made
+
+
+def row(world) -> dict:
+    return ike_sas(world.left)[0]
+
+
+@METHODS
+def test_a_user_comes(world, method, words):
+    """strongSwan's first method is the one that we take last: a Nak leads there."""
+    world.user_comes(f"eap-{method}", ["mschapv2", "md5"])
+    world.up("strongswan")
+    world.ping_both()
+    sa = row(world)
+    assert (sa["auth_sign"], sa["auth_verify"], sa["eap_identity"]) == ("ECDSA with SHA-256", words, ALICE)
+    assert f"Remote EAP id: {ALICE}" in world.left.postern("show", "crypto", "ikev2", "session", "detail").stdout
+
+
+@METHODS
+def test_we_are_the_user(world, method, words):
+    world.we_come(f"eap-{method}")
+    world.up("postern")
+    world.ping_both()
+    sa = row(world)
+    assert (sa["auth_sign"], sa["auth_verify"], sa["eap_identity"]) == (words, "ECDSA with SHA-256", ALICE)
+    assert f"Local EAP id: {ALICE}" in world.left.postern("show", "crypto", "ikev2", "session", "detail").stdout
+
+
+def test_both_ends_rekey(world):
+    world.user_comes()
+    world.up("strongswan")
+    before = row(world)["local_spi"]
+    with world.peer.watching("ike-rekey") as events:
+        assert world.peer.rekey(ike="net") == 1
+        events.next_event(8)
+    world.ping_both()
+    sa = row(world)
+    assert sa["local_spi"] != before and sa["eap_identity"] == ALICE
+
+
+def test_without_a_question_the_ike_identity_names_the_user(world):
+    world.user_comes(query=False, name=THEIRS, users={THEIRS: PASSWORD})
+    world.up("strongswan")
+    assert row(world)["eap_identity"] == THEIRS
+
+
+def test_users_come_by_a_dynamic_map(world):
+    """From an address that no document has."""
+    world.user_comes(document={"dynamic": True})
+    world.up("strongswan")
+    world.ping_both()
+    assert row(world)["eap_identity"] == ALICE
+    world.user_comes(name="bob", password="guessed", document={"dynamic": True})
+    refused(world, "strongswan", "wrong_password")
+
+
+def test_large_messages_go_in_fragments(world):
+    """The certificate is in the middle of the exchange then; the last answer has the child."""
+    world.user_comes(document={"fragmentation_mtu": 576})
+    world.up("strongswan")
+    world.ping_both()
+
+
+@BOTH
+@METHODS
+def test_wrong_password(world, by, method, words):
+    if by == "strongswan":
+        world.user_comes(f"eap-{method}", password="guessed")
+    else:
+        world.we_come(f"eap-{method}", password="guessed")
+    found = refused(world, by, "wrong_password")
+    assert ALICE in found["summary"] and words in found["summary"]
+
+
+def test_unknown_user(world):
+    world.user_comes(users={"bob": PASSWORD})
+    found = refused(world, "strongswan", "unknown_user")
+    assert ALICE in found["summary"] and found["said_by"] == "us"
+
+
+@BOTH
+def test_no_common_method(world, by):
+    if by == "strongswan":
+        world.user_comes("eap-md5", ["mschapv2"])
+    else:
+        world.we_come("eap-md5", ["mschapv2"])
+    refused(world, by, "eap_method")
+
+
+def test_a_server_with_a_certificate_of_another_is_told_nothing(world):
+    """No EAP packet of ours leaves before its certificate is good."""
+    import pki
+    world.we_come()
+    other = pki.Authority("Another CA").issue("right", [THEIRS])
+    swan = world.swan_ends(other)
+    swan["more"]["remote"] = {"auth": "eap-mschapv2", "id": OURS, "eap_id": "%any"}
+    mark = world.peer.mark()
+    world.peer.load(world.connection(2, **swan))
+    refused(world, "postern", "certificate")
+    said = world.peer.log()[mark:]
+    assert ALICE not in said and "EAP/RES" not in said
+
+
+def test_a_peer_without_eap_is_refused_where_it_is_demanded(world):
+    world.user_comes()
+    swan = world.swan_ends(world.ca.issue("right", [THEIRS]))
+    world.peer.load(world.connection(2, **swan))
+    refused(world, "strongswan", "wrong_key")
+
+
+def test_passwords_are_in_nothing_that_is_shown(world):
+    world.user_comes(password="guessed")
+    refused(world, "strongswan", "wrong_password")
+    shown = world.left.process.log() + world.left.postern("config", "show").stdout
+    shown += json.dumps(diagnosis(world.left)) + world.left.postern("show", "crypto", "ikev2", "profile").stdout
+    for secret in (PASSWORD, "another one", "guessed"):
+        assert secret not in shown and secret.encode().hex() not in shown
+
+
+# -- RFC 5998: no certificate anywhere
+
+ALONE = {"authentication": {"local": {"method": "eap", "eap": {"methods": ["mschapv2"], "identity": ALICE, "password": PASSWORD}},
+                            "remote": {"method": "eap", "eap": {"methods": ["mschapv2"], "query_identity": True}}}}
+USERS = [{"name": ALICE, "password": PASSWORD}]
+
+
+def alone(world, local: dict, remote: dict) -> None:
+    world.secret()
+    world.configure(profile=ALONE, eap_users=USERS, swan={"local_id": THEIRS, "remote_id": OURS, "more": {
+        "local": {"auth": "eap-mschapv2", "id": THEIRS, **local}, "remote": {"auth": "eap-mschapv2", "id": OURS, **remote}}})
+
+
+def test_we_are_the_user_and_eap_is_alone(world):
+    alone(world, {}, {"eap_id": "%any"})
+    world.up("postern")
+    world.ping_both()
+    sa = row(world)
+    assert (sa["auth_sign"], sa["auth_verify"], sa["eap_identity"]) == ("EAP-MSCHAPv2", "EAP-MSCHAPv2", ALICE)
+
+
+def test_a_user_comes_and_eap_is_alone(world):
+    """strongSwan verifies our AUTH by the method's key, and only then says that MSCHAPv2 is not good enough for it (RFC 5998 section 4)."""
+    alone(world, {"eap_id": ALICE}, {})
+    mark = world.peer.mark()
+    assert world.peer.initiate("net", check=False) is False
+    world.peer.said(f"authentication of '{OURS}' with EAP successful", mark)
+    world.peer.said("EAP-only authentication requires a mutual and MSK deriving EAP method, but EAP_MSCHAPV2 is not", mark)
+
+
+def test_eap_alone_between_two_nodes(scratch):
+    with PosternPair(scratch, profile=ALONE, eap_users=USERS) as pair:
+        for node in (pair.left, pair.right):
+            sa = ike_sas(node)[0]
+            assert (sa["auth_sign"], sa["auth_verify"], sa["eap_identity"]) == ("EAP-MSCHAPv2", "EAP-MSCHAPv2", ALICE)

@@ -83,7 +83,7 @@ enum class AuthMethodWord : std::uint8_t { pre_share, rsa_sig, ecdsa_sig, signat
 [[nodiscard]] const char* word(AuthMethodWord method);
 
 // EAP: of our end when it begins, and of a peer that begins.
-enum class EapMethodWord : std::uint8_t { mschapv2, md5 };
+enum class EapMethodWord : std::uint8_t { mschapv2, md5, tls };
 [[nodiscard]] const char* word(EapMethodWord method);
 struct EapLocal {
   std::vector<EapMethodWord> methods;

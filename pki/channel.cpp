@@ -5,6 +5,8 @@
 
 #include <sys/socket.h>
 
+#include "base/secret.hpp"
+
 namespace postern::pki {
 namespace {
 
@@ -49,6 +51,16 @@ void fields(C& c, T& v) {
 template <class C, OneOf<Facts> T>
 void fields(C& c, T& v) {
   c(v.trustpoints);
+}
+
+template <class C, OneOf<TlsQuestion> T>
+void fields(C& c, T& v) {
+  c(v.conversation), c(v.begins), c(v.server), c(v.trustpoint), c(v.verify), c(v.identity_type), c(v.identity);
+  c(v.records);
+}
+template <class C, OneOf<TlsProgress> T>
+void fields(C& c, T& v) {
+  c(v.records), c(v.finished), c(v.failed), c(v.why), c(v.key), c(v.subject), c(v.valid_s);
 }
 
 class Put {
@@ -172,10 +184,12 @@ Result<Frame> decode(Bytes datagram) {
 }
 
 Result<void> send_frame(int socket, const Frame& frame) {
-  const Octets bytes = encode(frame);
+  Octets bytes = encode(frame);
   if (bytes.size() > max_frame_bytes) return fail("pki channel: too long", EMSGSIZE);
-  if (::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return fail_errno("pki channel");
-  return {};
+  const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  const int error = errno;
+  wipe(bytes);  // a key of EAP-TLS may be in it
+  return sent < 0 ? fail("pki channel", error) : Result<void>();
 }
 
 Result<std::optional<Frame>> receive_frame(int socket, std::vector<std::byte>& buffer) {
@@ -185,7 +199,10 @@ Result<std::optional<Frame>> receive_frame(int socket, std::vector<std::byte>& b
   if (got < 0) return fail_errno("pki channel");
   if (got == 0) return fail("pki channel: closed", ECONNRESET);
   if (static_cast<std::size_t>(got) > buffer.size()) return fail("pki channel: too long", EMSGSIZE);
-  POSTERN_TRY(frame, decode(Bytes(buffer).first(static_cast<std::size_t>(got))));
+  const auto filled = MutableBytes(buffer).first(static_cast<std::size_t>(got));
+  auto decoded = decode(filled);
+  wipe(filled);
+  POSTERN_TRY(frame, std::move(decoded));
   return std::optional<Frame>(std::move(frame));
 }
 

@@ -241,6 +241,7 @@ json Daemon::commit() {
 
 void Daemon::take_channel(Fd channel) {
   channel_ = std::move(channel);  // the one before ends
+  tls_.clear();
   if (const auto watched = watch(channel_.get()); !watched) spdlog::error("{}", watched.error().message());
   tell_facts();
 }
@@ -265,10 +266,13 @@ void Daemon::serve_channel() {
       answer = store_.answer(*sign, wall_clock());
     if (const auto* const check = std::get_if<ValidateQuestion>(&(*frame)->body))
       answer = store_.answer(*check, wall_clock());
+    if (const auto* const tls = std::get_if<TlsQuestion>(&(*frame)->body))
+      answer = tls_.answer(*tls, store_, wall_clock(), Clock::now());
     ++questions_;
     Frame out{(*frame)->id, {}};
     std::visit([&](auto& body) { out.body = std::move(body); }, answer);
     if (const auto sent = send_frame(channel_.get(), out); !sent) spdlog::warn("{}", sent.error().message());
+    if (auto* const tls = std::get_if<TlsProgress>(&out.body)) wipe(tls->key);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/log.hpp"
 #include "crypto/random.hpp"
+#include "crypto/tls.hpp"
 #include "pki/daemon.hpp"
 
 namespace {
@@ -32,6 +33,7 @@ postern::Result<void> run(const Options& options) {
   std::array<std::byte, 32> bytes{};
   POSTERN_CHECK(postern::crypto::random_bytes(bytes));
   POSTERN_CHECK(postern::crypto::wake_signatures());
+  POSTERN_CHECK(postern::crypto::wake_tls());
   if (const auto locked = postern::crypto::lock_private_keys(); !locked) spdlog::warn("{}", locked.error().message());
   POSTERN_TRY(daemon, postern::pki::Daemon::create(postern::Fd(options.listen_fd)));
   spdlog::info("starting");  // also makes the C library read its time zone, which the sandbox would forbid

@@ -168,7 +168,8 @@ def test_postern_with_postern(scratch):
         assert not any(in_udp for *_, in_udp in wire.esp), "no NAT, so no UDP"
         # Tunnels are wanted always and by both ends, so there may be two SAs of one for a while.
         assert len({one["name"] for one in children(made.left)}) == len({one["name"] for one in children(made.right)}) == 4
-        assert {one["esp_spi_in"] for one in children(made.left)} == {one["esp_spi_out"] for one in children(made.right)}
+        wait_until(lambda: {one["esp_spi_in"] for one in children(made.left)} == {one["esp_spi_out"] for one in children(made.right)}, 10,
+                   "both have the same SAs")
 
 
 def test_wrong_key_between_two_nodes(scratch):

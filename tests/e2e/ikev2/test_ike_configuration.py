@@ -182,6 +182,7 @@ def test_a_tunnel_gets_its_address_from_the_peer(tunnel, family):
     assert (told["interface"], told["addresses"]) == (name, [address])
     assert (told["dns"], told["subnets"]) == (([NAMES], ["10.4.0.0/16"]) if family == 4 else ([], []))
     wait_until(lambda: tunnel_addresses(tunnel, family) == [address], 5, f"{name} has it")
+    traffic.ping_until(tunnel.n1, host(2, flow), 5, source=address)  # its routes come a moment later
     assert traffic.ping(tunnel.n1, host(2, flow), 3, source=address) == 3
     assert f"Pushed IP address: {address}" in tunnel.left.postern("show", "crypto", "ikev2", "sa", "detail").stdout
     # The address outlives the keys, but not the IKE SA.

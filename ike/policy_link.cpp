@@ -284,10 +284,7 @@ Result<PolicyFiles> encode_policy(const Policy& policy) {
   POSTERN_TRY(document, memory_file("postern-policy", text.size(), never_again,
                                     [&](std::byte* at) { std::memcpy(at, text.data(), text.size()); }));
   POSTERN_TRY(secrets, memory_file("postern-policy-keys", key_bytes, size_alone, [&](std::byte* at) {
-                for (const Secret& key : keys) {
-                  std::memcpy(at, key.bytes().data(), key.size());
-                  at += key.size();
-                }
+                for (const Secret& key : keys) at = std::ranges::copy(key.bytes(), at).out;
               }));
   files.document = std::move(document);
   files.secrets = std::move(secrets);

@@ -33,6 +33,7 @@ Result<EapPacket, EapParseError> parse_eap(Bytes bytes) {
   out.type = EapType{in.u8()};
   out.data = octets_of(in.rest());
   if (!in.ok()) return std::unexpected(EapParseError::truncated);
+  if (out.type == EapType::none) return std::unexpected(EapParseError::bad_type);  // 0 is no type (RFC 3748 §5)
   return out;
 }
 

@@ -33,7 +33,7 @@ struct EapPacket {
 
 inline constexpr std::size_t eap_header_bytes = 4, max_eap_bytes = 4096, max_eap_identity_bytes = 255;
 
-enum class EapParseError : std::uint8_t { truncated, bad_length, bad_code, too_long };
+enum class EapParseError : std::uint8_t { truncated, bad_length, bad_code, bad_type, too_long };
 // The length is that of the payload, with nothing behind it (RFC 7296 §3.16).
 [[nodiscard]] Result<EapPacket, EapParseError> parse_eap(Bytes bytes);
 [[nodiscard]] Octets encode_eap(const EapPacket& packet);

@@ -35,6 +35,7 @@ TEST_CASE("RFC 3748 §4, RFC 7296 §3.16: packets") {
         Row{"bytes behind the length", bytes({1, 0, 0, 5, 1, 0}), EapParseError::bad_length},
         Row{"a request without a type", bytes({1, 0, 0, 4}), EapParseError::truncated},
         Row{"Success with a type", bytes({3, 0, 0, 5, 1}), EapParseError::bad_length},
+        Row{"a response of type 0", bytes({2, 0, 0, 5, 0}), EapParseError::bad_type},
         Row{"code 0", bytes({0, 0, 0, 4}), EapParseError::bad_code},
         Row{"code 5", bytes({5, 0, 0, 5, 1}), EapParseError::bad_code},
         Row{"more than we take", Octets(max_eap_bytes + 1), EapParseError::too_long}}) {

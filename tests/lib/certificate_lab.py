@@ -1,12 +1,10 @@
 """A SwanLab in which both gateways have certificates, and what is said of an attempt that is refused."""
 import pathlib
 
-import ike_wire
 import lab
 import pki
-from ike_documents import children, diagnosis
 from ike_pairs import SwanLab
-from netns import wait_until
+from refusal import one_refused
 from strongswan import PLUGINS
 
 CERTIFICATES = "pem pkcs1 pkcs8 x509 constraints pubkey revocation"
@@ -54,30 +52,8 @@ class CertificateLab(SwanLab):
             "remote": {"auth": remote_auth, "id": remote_id, **({"cacerts": [(authority or self.ca).pem]} if remote_auth != "psk" else {})}}}
 
 
-def attempts(world) -> dict[tuple, int]:
-    return {tuple(str(one[key]) for key in ("failure", "role", "summary", "differs")): one["count"] for one in diagnosis(world.left, lab.OUT4[2])}
-
-
 def refused(world, by: str, failure: str) -> dict:
-    """One attempt by that side: no SA, nothing in clear, and the diagnosis has one more of it."""
-    before = attempts(world)
-    with world.capture() as capture:
-        if by == "postern":
-            assert world.ping(count=1, wait=1) == 0
-        else:
-            assert world.peer.initiate("net", check=False) is False
-
-        def told() -> bool:
-            return any(count > before.get(key, 0) and key[0] == failure for key, count in attempts(world).items())
-
-        try:
-            wait_until(told, 8, f"diagnosis {failure}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {diagnosis(world.left)}\n{world.peer.log()[-2000:]}") from None
-        wire = ike_wire.read(capture.frames())
-    assert not wire.esp and not wire.clear
-    assert not children(world.left) and not world.peer.children()
-    row = next(one for one in diagnosis(world.left, lab.OUT4[2]) if one["failure"] == failure)
-    assert row["role"] == ("initiator" if by == "postern" else "responder")
+    """One attempt by that side, and its row of the diagnosis; the next attempt owes no back-off."""
+    row = one_refused(world, by, failure)[0]
     world.left.postern("clear", "crypto", "session")
     return row

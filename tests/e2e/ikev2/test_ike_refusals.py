@@ -3,10 +3,11 @@ import pytest
 
 import ike_wire
 import lab
-from ike_documents import children, diagnosis, gateway_document, ike_sas, proposal
+from ike_documents import children, diagnosis, ike_sas
 from ike_pairs import SwanLab
 from ike_wire import AUTH, COOKIE, INVALID_KE, NO_PROPOSAL_CHOSEN, SA_INIT
 from netns import wait_until
+from refusal import one_refused
 from show_schema import violations
 
 pytestmark = pytest.mark.long
@@ -20,34 +21,11 @@ def world(module_scratch):
         yield made
 
 
-def attempts(world) -> dict[tuple, int]:
-    return {tuple(str(one[key]) for key in ("failure", "role", "said_by", "summary", "child", "offered", "accepted", "differs")): one["count"]
-            for one in diagnosis(world.left, lab.OUT4[2])}
-
-
 def refused(world, by: str, failure: str, failing: bool = True) -> dict:
-    """One attempt by that side: no child, no ESP, no clear packet; the diagnosis has a new row or a higher count for it."""
-    before = attempts(world)
-    with world.capture() as capture:
-        if by == "postern":
-            assert world.ping(count=1, wait=1) == 0
-        else:
-            assert world.peer.initiate("net", check=False) is False
-
-        def told() -> bool:
-            now = attempts(world)
-            return any(count > before.get(key, 0) and key[0] == failure for key, count in now.items())
-
-        try:
-            wait_until(told, 8, f"diagnosis {failure}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {diagnosis(world.left)}\n{world.peer.log()[-1500:]}") from None
-        wire = ike_wire.read(capture.frames())
-    assert not wire.esp and not wire.clear
-    assert not children(world.left) and not world.peer.children()
+    """One attempt by that side; its row of the diagnosis, with what was on the wire."""
+    row, wire = one_refused(world, by, failure)
     assert not violations("show crypto ikev2 diagnose", world.left.show("crypto", "ikev2", "diagnose"))
-    row = next(one for one in diagnosis(world.left, lab.OUT4[2]) if one["failure"] == failure)
-    assert row["role"] == ("initiator" if by == "postern" else "responder") and row["peer"] == lab.OUT4[2]
+    assert row["peer"] == lab.OUT4[2]
     assert row["summary"] and row["remedy"], row
     row["wire"] = wire
     return row

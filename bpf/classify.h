@@ -141,6 +141,7 @@ static __always_inline void take_fragment_flow(struct candidates* in) {
 }
 
 SUBPROGRAM int classify_by_tables(const struct postern_flow_key* flow, struct postern_flow_verdict* out) {
+  if (!flow || !out) return 0;
   struct candidates in = {.generation = flow->generation,
                           .denied = POSTERN_NO_ACE,
                           .found = {.ace = POSTERN_NO_ACE, .logged = POSTERN_NO_ACE}};
@@ -176,7 +177,7 @@ static __always_inline void ask_policy(struct packet* packet, const struct poste
 /* `flow` must have gone through ask_policy(). Counts the hit of the permit that decided, or of the first deny where
  * none did. */
 static __always_inline struct postern_flow_verdict classify(const struct postern_flow_key* flow, __u64 bytes) {
-  struct postern_flow_verdict found;
+  struct postern_flow_verdict found = {};
   const struct postern_flow_verdict* cached = bpf_map_lookup_elem(&flow_cache, flow);
   if (cached) {
     found = *cached;
@@ -207,6 +208,7 @@ struct log_source {
 
 /* Counts the packet; the first of its flow is told at once. A full ring loses the record, not the count. */
 SUBPROGRAM int log_match(const struct postern_flow_key* flow, __u32 index, const struct log_source* from) {
+  if (!flow || !from) return 0;
   const struct postern_ace_key rule = {.generation = flow->generation, .index = index};
   const struct postern_ace* ace = bpf_map_lookup_elem(&aces, &rule);
   if (!ace) return 0;
@@ -238,6 +240,7 @@ static __always_inline struct postern_fragment_key fragment_key(const struct pac
 
 /* A first fragment passes in clear: its packet's others may follow. */
 SUBPROGRAM int remember_fragment(const struct packet* packet, enum postern_hook hook) {
+  if (!packet) return 0;
   const struct postern_fragment_key key = fragment_key(packet, hook);
   const struct postern_fragment first = {.until_ns = bpf_ktime_get_ns() + POSTERN_FRAGMENT_NS,
                                          .bytes = packet->transport_bytes};
@@ -250,6 +253,7 @@ SUBPROGRAM int remember_fragment(const struct packet* packet, enum postern_hook 
  * passed in clear and is not overwritten, else a drop (RFC 4301 §7.4).
  */
 SUBPROGRAM int follow_fragment(const struct packet* packet, enum postern_hook hook) {
+  if (!packet) return drop(POSTERN_DROP_fragment_unknown);
   const struct postern_fragment_key key = fragment_key(packet, hook);
   const struct postern_fragment* first = bpf_map_lookup_elem(&fragments, &key);
   if (!first || first->until_ns < bpf_ktime_get_ns()) return drop(POSTERN_DROP_fragment_unknown);

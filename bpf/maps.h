@@ -58,8 +58,12 @@ POSTERN_MAP(verdicts, BPF_MAP_TYPE_PERCPU_HASH, struct postern_verdict_key, stru
             POSTERN_MAX_INTERFACES * 3 * POSTERN_VERDICT_COUNT, BPF_F_NO_PREALLOC);
 POSTERN_MAP(drops, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct postern_count, POSTERN_DROP_COUNT, 0);
 
-/* Its own frame and one verification for all callers; a header's user need not call it. */
-#define SUBPROGRAM static __noinline __attribute__((unused))
+/*
+ * A global function: verified by itself, once, for whatever arguments its prototype allows, so that the paths through
+ * it do not multiply those of its callers. Its pointers may be null, and what they point to must have been written.
+ * Weak, as the maps: three objects may define it.
+ */
+#define SUBPROGRAM __weak __noinline
 
 /* What a program decides: one int, so that it comes back from a subprogram in a register. */
 static __always_inline int verdict(enum postern_verdict verdict) { return verdict; }

@@ -55,6 +55,7 @@ SUBPROGRAM int stamp_metadata(struct xdp_md* ctx, const struct postern_stamp* st
 
 /* Over the two Ethernet addresses: nobody needs them between here and the worker. */
 SUBPROGRAM int stamp_frame(struct __sk_buff* skb, const struct postern_stamp* stamp) {
+  if (!stamp) return -1;
   return bpf_skb_store_bytes(skb, 0, stamp, sizeof *stamp, 0);
 }
 

@@ -113,9 +113,10 @@ class IkeLab(Gateways):
     def swan(self, side: int, label: str | None = None, **options) -> StrongSwan:
         where = self.n1 if side == 1 else self.n2
         # Its routes come before the main table and are as wide as its selectors, which may be 0.0.0.0/0.
-        for network in lab.inside_addresses(side) + ["192.0.2.0/24", "2001:db8:ff::/64", "10.99.0.0/24"]:
-            (where.ip6 if ":" in network else where.ip)("rule", "add", "to", network.replace(".0.1/", ".0.0/").replace("::1/", "::/"),
-                                                        "lookup", "main", "pref", "100")
+        networks = [one.replace(".0.1/", ".0.0/").replace("::1/", "::/") for one in lab.inside_addresses(side)]
+        networks += ["192.0.2.0/24", "2001:db8:ff::/64", "10.99.0.0/24"]
+        for family in (4, 6):
+            where.ip_batch(*(f"rule add to {one} lookup main pref 100" for one in networks if (":" in one) == (family == 6)), family=family)
         far = tuple(inside(3 - side, flow) for flow in ("map4", "map6", "tunnel4", "tunnel6"))
         return StrongSwan(self, where, label or f"swan{side}", reach=far, **options)
 

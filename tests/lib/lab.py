@@ -97,21 +97,19 @@ class Gateways(Lab):
 
     def _address(self, side: int, end: Namespace, gateway: Namespace) -> None:
         other = 3 - side
-        for number in (side, side + 2):
-            end.ip("address", "add", f"10.{number}.0.2/16", "dev", "eth0")
-            end.ip6("address", "add", f"2001:db8:{number}::2/64", "dev", "eth0", "nodad")
-        for number in (side, side + 2):
+        flows = ((side, other), (side + 2, other + 2))
+        end.ip_batch(
+            *(line for near, _ in flows for line in (f"address add 10.{near}.0.2/16 dev eth0", f"address add 2001:db8:{near}::2/64 dev eth0 nodad")),
             # The source of each flow is its own: hA speaks as 10.1 to 10.2 and as 10.3 to 10.4.
-            far = other if number == side else other + 2
-            end.ip("route", "add", f"10.{far}.0.0/16", "via", f"10.{number}.0.1", "src", f"10.{number}.0.2")
-            end.ip6("route", "add", f"2001:db8:{far}::/64", "via", f"2001:db8:{number}::1", "src", f"2001:db8:{number}::2")
-        for address in inside_addresses(side):
-            gateway.ip("address", "add", address, "dev", "in0", *(["nodad"] if ":" in address else []))
-        gateway.ip("address", "add", f"{OUT4[side]}/24", "dev", "out0")
-        gateway.ip6("address", "add", f"{OUT6[side]}/64", "dev", "out0", "nodad")
-        # What a crypto map protects is routed like anything else; only policy keeps it from leaving in clear.
-        gateway.ip("route", "add", f"10.{other}.0.0/16", "via", OUT4[other])
-        gateway.ip6("route", "add", f"2001:db8:{other}::/64", "via", OUT6[other])
+            *(line for near, far in flows for line in (f"route add 10.{far}.0.0/16 via 10.{near}.0.1 src 10.{near}.0.2",
+                                                       f"route add 2001:db8:{far}::/64 via 2001:db8:{near}::1 src 2001:db8:{near}::2")))
+        gateway.ip_batch(
+            *(f"address add {address} dev in0{' nodad' if ':' in address else ''}" for address in inside_addresses(side)),
+            f"address add {OUT4[side]}/24 dev out0",
+            f"address add {OUT6[side]}/64 dev out0 nodad",
+            # What a crypto map protects is routed like anything else; only policy keeps it from leaving in clear.
+            f"route add 10.{other}.0.0/16 via {OUT4[other]}",
+            f"route add 2001:db8:{other}::/64 via {OUT6[other]}")
 
     def node(self, side: int, document: dict, name: str | None = None, detached: bool = False) -> Node:
         unique = f"T{os.getpid() % 10**7}{'ab'[side - 1]}{self.number % 100}"
@@ -144,17 +142,12 @@ class RoutedPairing(Pairing):
     def _connect(self) -> None:
         self.w.router()
         for side, port in ((1, "w1"), (2, "w2")):
-            self.w.sysctl(f"net.ipv4.conf.{port}.proxy_arp", 1)
-            self.w.sysctl(f"net.ipv6.conf.{port}.proxy_ndp", 1)
-            self.w.sysctl(f"net.ipv4.neigh.{port}.proxy_delay", 0)
-            self.w.sysctl(f"net.ipv6.neigh.{port}.proxy_delay", 0)
-            self.w.ip("address", "add", f"{self.W4}/32", "dev", port)
-            self.w.ip6("address", "add", f"{self.W6}/128", "dev", port, "nodad")
-            self.w.ip("route", "add", OUT4[side], "dev", port)
-            self.w.ip6("route", "add", OUT6[side], "dev", port)
-            self.w.ip6("neigh", "add", "proxy", OUT6[3 - side], "dev", port)
+            self.w.sysctls({f"net.ipv4.conf.{port}.proxy_arp": 1, f"net.ipv6.conf.{port}.proxy_ndp": 1,
+                            f"net.ipv4.neigh.{port}.proxy_delay": 0, f"net.ipv6.neigh.{port}.proxy_delay": 0})
+            self.w.ip_batch(f"address add {self.W4}/32 dev {port}", f"address add {self.W6}/128 dev {port} nodad",
+                            f"route add {OUT4[side]} dev {port}", f"route add {OUT6[side]} dev {port}",
+                            f"neigh add proxy {OUT6[3 - side]} dev {port}")
         # Every message counts here.
-        self.w.sysctl("net.ipv4.icmp_ratelimit", 0)
-        self.w.sysctl("net.ipv6.icmp.ratelimit", 0)
+        self.w.sysctls({"net.ipv4.icmp_ratelimit": 0, "net.ipv6.icmp.ratelimit": 0})
         self.w.ip("link", "set", "w2", "mtu", self.FAR_MTU)
         self.n2.ip("link", "set", "out0", "mtu", self.FAR_MTU)

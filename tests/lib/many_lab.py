@@ -52,21 +52,16 @@ class ManyLab(IkeLab):
     def _add_gateway(self, number: int) -> None:
         where = self.gateways[number] = self.namespace(f"N{number}")
         self.veth(where, "out0", self.w, f"w{number}")
-        self.w.ip("link", "set", f"w{number}", "master", "br0")
-        self.w.ip("link", "set", f"w{number}", "up")
+        self.w.ip_batch(f"link set w{number} master br0", f"link set w{number} up")
         where.router()
-        where.ip("address", "add", f"{outer(number)}/24", "dev", "out0")
-        where.ip6("address", "add", f"{outer(number, 6)}/64", "dev", "out0", "nodad")
-        where.ip("link", "add", "in0", "type", "bridge")
-        where.ip("link", "set", "in0", "up")
-        where.ip("address", "add", f"{host(number)}/32", "dev", "in0")
-        where.ip6("address", "add", f"{host(number, 6)}/128", "dev", "in0", "nodad")
-        where.ip("rule", "add", "to", "192.0.2.0/24", "lookup", "main", "pref", "100")
-        where.ip6("rule", "add", "to", "2001:db8:ff::/64", "lookup", "main", "pref", "100")
-        self.n1.ip("route", "add", network(number), "via", outer(number))
-        self.n1.ip6("route", "add", network(number, 6), "via", outer(number, 6))
-        self.hA.ip("route", "add", network(number), "via", "10.1.0.1", "src", "10.1.0.2")
-        self.hA.ip6("route", "add", network(number, 6), "via", "2001:db8:1::1", "src", "2001:db8:1::2")
+        where.ip_batch(f"address add {outer(number)}/24 dev out0", f"address add {outer(number, 6)}/64 dev out0 nodad",
+                       "link add in0 type bridge", "link set in0 up",
+                       f"address add {host(number)}/32 dev in0", f"address add {host(number, 6)}/128 dev in0 nodad",
+                       "rule add to 192.0.2.0/24 lookup main pref 100")
+        where.ip_batch("rule add to 2001:db8:ff::/64 lookup main pref 100", family=6)
+        self.n1.ip_batch(f"route add {network(number)} via {outer(number)}", f"route add {network(number, 6)} via {outer(number, 6)}")
+        self.hA.ip_batch(f"route add {network(number)} via 10.1.0.1 src 10.1.0.2",
+                         f"route add {network(number, 6)} via 2001:db8:1::1 src 2001:db8:1::2")
         self.peers[number] = StrongSwan(self, where, f"swan{number}", reach=("10.1.0.0/16", "2001:db8:1::/64"))
 
     def load(self, number: int, name: str = "net", family: int = 4, **options) -> Connection:

@@ -86,14 +86,11 @@ class Namespace:
         self.lab, self.label = lab, label
         self.name = f"{lab.prefix}{label}"
         run(["ip", "netns", "add", self.name])
-        self.ip("link", "set", "lo", "up")
         # No duplicate-address wait: an address is usable when `ip` returns. No router solicitations between the packets counted.
-        for where in ("all", "default"):
-            self.sysctl(f"net.ipv6.conf.{where}.accept_dad", 0)
-            self.sysctl(f"net.ipv6.conf.{where}.accept_ra", 0)
-            self.sysctl(f"net.ipv6.conf.{where}.router_solicitations", 0)
-            self.sysctl(f"net.ipv6.conf.{where}.mldv2_unsolicited_report_interval", 0)
-            self.sysctl(f"net.ipv4.conf.{where}.rp_filter", 0)
+        self.sysctls({f"net.{name}": 0 for where in ("all", "default") for name in (
+            f"ipv6.conf.{where}.accept_dad", f"ipv6.conf.{where}.accept_ra", f"ipv6.conf.{where}.router_solicitations",
+            f"ipv6.conf.{where}.mldv2_unsolicited_report_interval", f"ipv4.conf.{where}.rp_filter")})
+        self.ip("link", "set", "lo", "up")
 
     def enter(self, *command) -> list:
         return ["nsenter", f"--net=/run/netns/{self.name}", "--", *command]
@@ -107,15 +104,49 @@ class Namespace:
     def ip6(self, *words, **options) -> str:
         return run(["ip", "-6", "-n", self.name, *words], **options).stdout
 
+    def ip_batch(self, *commands: str, family: int = 4) -> None:
+        """Several commands of ip(8) by one process, each a line without `ip`; a CommandFailed names the line of the first that fails.
+        `family` matters where ip does not see it in an address (rule)."""
+        run(["ip", *(["-6"] if family == 6 else []), "-n", self.name, "-batch", "-"], input="".join(f"{line}\n" for line in commands))
+
     def sysctl(self, name: str, value) -> None:
-        self.run("sysctl", "-qw", f"{name}={value}")
+        self.sysctls({name: value})
+
+    def sysctls(self, values: dict) -> None:
+        """Names as sysctl(8) takes them: parts by dots, a dot within a part as a slash."""
+        def write() -> None:
+            for name, value in values.items():
+                pathlib.Path("/proc/sys", name.translate({ord("."): "/", ord("/"): "."})).write_text(str(value))
+
+        self.inside(write)
+
+    def inside(self, function):
+        """What `function` returns when a thread calls it in this namespace. Sockets it opens stay there; /proc/sys/net is the namespace's."""
+        result: list = []
+
+        def enter_and_call() -> None:
+            try:
+                with open(f"/run/netns/{self.name}") as there:
+                    if _libc.setns(there.fileno(), _CLONE_NEWNET):
+                        raise OSError(ctypes.get_errno(), "setns")
+                result.append((function(), None))
+            except BaseException as error:
+                result.append((None, error))
+
+        # setns() moves one thread; a thread of its own keeps the others where they are.
+        thread = threading.Thread(target=enter_and_call)
+        thread.start()
+        thread.join()
+        value, error = result[0]
+        if error:
+            raise error
+        return value
 
     def spawn(self, *command, name: str | None = None, **options) -> Process:
         return self.lab.spawn(self.enter(*command), name or f"{self.label}-{pathlib.Path(str(command[0])).name}", **options)
 
     def router(self) -> None:
-        self.sysctl("net.ipv4.ip_forward", 1)
-        self.sysctl("net.ipv6.conf.all.forwarding", 1)
+        self.sysctls({"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1})
 
     def offloads_off(self, device: str) -> None:
         self.run("ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off", "tx", "off", "rx", "off")
@@ -134,22 +165,7 @@ class Namespace:
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket of this namespace for the calling process."""
-        made: list = []
-
-        def enter_and_open() -> None:
-            with open(f"/run/netns/{self.name}") as there:
-                if _libc.setns(there.fileno(), _CLONE_NEWNET):
-                    made.append(OSError(ctypes.get_errno(), "setns"))
-                    return
-            made.append(socket.socket(family, kind, protocol))
-
-        # setns() moves one thread; a thread of its own keeps the others where they are.
-        thread = threading.Thread(target=enter_and_open)
-        thread.start()
-        thread.join()
-        if isinstance(made[0], OSError):
-            raise made[0]
-        return made[0]
+        return self.inside(lambda: socket.socket(family, kind, protocol))
 
 
 class Lab(contextlib.ExitStack):
@@ -188,14 +204,10 @@ class Lab(contextlib.ExitStack):
 
     def veth(self, left: Namespace, left_device: str, right: Namespace, right_device: str, mtu: int = 1500, queues: int = 1) -> None:
         """A cable: one veth end in each namespace, both up."""
-        queue_words = ["numrxqueues", str(queues), "numtxqueues", str(queues)]
-        run(["ip", "-n", left.name, "link", "add", left_device, "mtu", mtu, *queue_words, "type", "veth",
-             "peer", "name", right_device, "mtu", mtu, *queue_words, "netns", right.name])
-        left.ip("link", "set", left_device, "up")
+        same = f"mtu {mtu} numrxqueues {queues} numtxqueues {queues}"
+        left.ip_batch(f"link add {left_device} {same} type veth peer name {right_device} {same} netns {right.name}", f"link set {left_device} up")
         right.ip("link", "set", right_device, "up")
 
     def bridge(self, where: Namespace, name: str, ports: list[str]) -> None:
-        where.ip("link", "add", name, "type", "bridge", "stp_state", "0", "mcast_snooping", "0", "forward_delay", "0")
-        for port in ports:
-            where.ip("link", "set", port, "master", name)
-        where.ip("link", "set", name, "up")
+        where.ip_batch(f"link add {name} type bridge stp_state 0 mcast_snooping 0 forward_delay 0",
+                       *(f"link set {port} master {name}" for port in ports), f"link set {name} up")

@@ -40,23 +40,18 @@ class ScapyLab(Lab):
     def _build(self, document: dict, mtu: int) -> None:
         self.h, self.n1, self.p = (self.namespace(label) for label in ("H", "N1", "P"))
         for end in (self.h, self.p):
-            end.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # scapy alone speaks there
-            end.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+            end.sysctls({f"net.ipv6.conf.{where}.disable_ipv6": 1 for where in ("all", "default")})  # scapy alone speaks there
         self.veth(self.h, "eth0", self.n1, "in0")
         self.veth(self.p, "eth0", self.n1, "out0", mtu=mtu)
         # A capture would see the super-packets of coalescing, which a host's sockets take apart again.
         self.n1.run("ethtool", "-K", "in0", "tx-udp-segmentation", "off", "tx-tcp-segmentation", "off", "tx-tcp6-segmentation", "off")
         self.n1.router()
-        for address in lab.inside_addresses(1):
-            self.n1.ip("address", "add", address, "dev", "in0", *(["nodad"] if ":" in address else []))
-        self.n1.ip("address", "add", f"{lab.OUT4[1]}/24", "dev", "out0")
-        self.n1.ip6("address", "add", f"{lab.OUT6[1]}/64", "dev", "out0", "nodad")
-        self.n1.ip("route", "add", "default", "via", lab.OUT4[2])
-        self.n1.ip6("route", "add", "default", "via", lab.OUT6[2])
-        for flow in ("map4", "tunnel4", "map6", "tunnel6"):
-            self.n1.ip("neigh", "add", lab.host(1, flow), "lladdr", HOST_MAC, "dev", "in0", "nud", "permanent")
-        for address in (lab.OUT4[2], lab.OUT6[2]):
-            self.n1.ip("neigh", "add", address, "lladdr", PEER_MAC, "dev", "out0", "nud", "permanent")
+        addresses = [(one, "in0") for one in lab.inside_addresses(1)] + [(f"{lab.OUT4[1]}/24", "out0"), (f"{lab.OUT6[1]}/64", "out0")]
+        neighbours = [(lab.host(1, flow), HOST_MAC, "in0") for flow in ("map4", "tunnel4", "map6", "tunnel6")]
+        neighbours += [(lab.OUT4[2], PEER_MAC, "out0"), (lab.OUT6[2], PEER_MAC, "out0")]
+        self.n1.ip_batch(*(f"address add {one} dev {device}{' nodad' if ':' in one else ''}" for one, device in addresses),
+                         f"route add default via {lab.OUT4[2]}", f"route add default via {lab.OUT6[2]}",
+                         *(f"neigh add {one} lladdr {mac} dev {device} nud permanent" for one, mac, device in neighbours))
         self.node = Node(self, self.n1, f"T{self.prefix[3:-1].replace('x', 'p')}"[:12], document)
         self.host = self.enter_context(Wire(self.h, "eth0", HOST_MAC, self.n1.mac("in0")))
         self.peer = self.enter_context(Wire(self.p, "eth0", PEER_MAC, self.n1.mac("out0"), answer_for=(lab.OUT4[2], lab.OUT6[2])))

@@ -209,8 +209,7 @@ class StrongSwan(Charon):
         finally:
             notify.close()
         # charon routes into its TUN device as well, but a moment after it told the peer that the SA is up.
-        for network in self.reach:
-            (self.namespace.ip6 if ":" in network else self.namespace.ip)("route", "replace", network, "dev", "ipsec0")
+        self.namespace.ip_batch(*(f"route replace {network} dev ipsec0" for network in self.reach))
         self._vici = self.control()
         for connection in list(self._loaded.values()):
             self.load(connection)

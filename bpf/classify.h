@@ -193,10 +193,11 @@ static __always_inline struct postern_flow_verdict classify(const struct postern
 
 /*
  * RFC 4301 §6.2: an ICMP error that is of no flow by its own addresses is of the one that the packet it quotes is
- * about. `asked` is that packet as the policy shall see it.
+ * about. `asked` is that packet as the policy shall see it. Static: before Linux 6.2 a map's key may not be the memory
+ * that a global function is given.
  */
-SUBPROGRAM int classify_quoted(const struct postern_flow_key* asked, __u64 bytes) {
-  return asked ? (int)classify(asked, bytes).flow : 0;
+static __noinline __attribute__((unused)) int classify_quoted(const struct postern_flow_key* asked, __u64 bytes) {
+  return (int)classify(asked, bytes).flow;
 }
 
 /* Who sent a packet that a rule with `log` matched; zero but for POSTERN_LOG_INPUT. */

@@ -63,6 +63,14 @@ struct InstallChild {
   // IPComp (RFC 7296 §2.22): both, or neither, which is 0.
   std::uint16_t cpi_in = 0, cpi_out = 0;
 };
+// The inbound half of a child that we ask the peer for: it may send before we have its answer (RFC 7296 §2.8).
+struct ExpectChild {
+  std::uint32_t fvrf = 0;
+  std::uint32_t spi_in = 0;
+  Endpoint local_endpoint;
+  bool udp_encapsulation = false;
+  bool ah = false;  // AH is what we offer, else ESP
+};
 struct SwitchOutbound {
   ChildId id{};
 };
@@ -166,8 +174,8 @@ struct Closed {
       wanted_children;  // that still have to be set up (a peer that vanished; names of ChildPolicy)
 };
 
-using Action = std::variant<SendDatagram, SendKeepalive, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
-                            AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, Event, Closed>;
+using Action = std::variant<SendDatagram, SendKeepalive, ExpectChild, InstallChild, SwitchOutbound, RemoveChild,
+                            MoveChild, AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

@@ -283,6 +283,8 @@ Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, b
   out.spi_in = spi;
   out.cpi_in = policy.compression ? cpi_of(spi) : std::uint16_t{0};
   out.offer = offer_esp(proposals, spi, first ? std::span<const crypto::DhGroup>() : policy.pfs);
+  const bool ah = out.offer.proposals.front().protocol == ProtocolId::ah;
+  core.emit(ExpectChild{core.connection->fvrf, spi, core.local, core.encapsulates(), ah});
   return out;
 }
 

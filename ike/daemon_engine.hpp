@@ -55,6 +55,7 @@ class Engine final : public Effects {
   void send(const SendDatagram& datagram) override { sockets_.send(datagram); }
   void send(const SendKeepalive& keepalive) override { sockets_.send(keepalive); }
   [[nodiscard]] Result<void> install(const InstallChild& child) override;
+  void expect(const ExpectChild& child) override { installer_.expect(child); }
   void switch_outbound(ChildId id) override { installer_.switch_outbound(id); }
   void move(const MoveChild& child) override { installer_.move(child.id, child.remote_endpoint); }
   void remove(ChildId id) override { installer_.remove(id, Clock::now()); }

@@ -106,6 +106,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     Effects& effects;
     void operator()(const SendDatagram& a) const { effects.send(a); }
     void operator()(const SendKeepalive& a) const { effects.send(a); }
+    void operator()(const ExpectChild& a) const { effects.expect(a); }
     void operator()(InstallChild& a) const { manager.do_install(key, a, now); }
     void operator()(const SwitchOutbound& a) const { effects.switch_outbound(a.id); }
     void operator()(const RemoveChild& a) const {

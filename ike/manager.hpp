@@ -36,6 +36,7 @@ class Effects {
   virtual ~Effects() = default;
   virtual void send(const SendDatagram& datagram) = 0;
   virtual void send(const SendKeepalive& keepalive) = 0;
+  virtual void expect(const ExpectChild& child) = 0;
   // Both SAs are in the data plane when this returns without an error, and neither is when it returns one.
   [[nodiscard]] virtual Result<void> install(const InstallChild& child) = 0;
   virtual void switch_outbound(ChildId id) = 0;

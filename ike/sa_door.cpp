@@ -7,6 +7,11 @@ Result<std::uint32_t> ChannelDoor::install(const InstallSa& sa) {
   return reply.value;
 }
 
+Result<void> ChannelDoor::expect(const ExpectSa& sa) {
+  POSTERN_CHECK(ask(ChannelType::expect_sa, sa));
+  return {};
+}
+
 Result<void> ChannelDoor::remove(std::uint32_t slot) {
   POSTERN_CHECK(ask(ChannelType::remove_sa, RemoveSa{slot}));
   return {};

@@ -14,6 +14,7 @@ class SaDoor {
  public:
   virtual ~SaDoor() = default;
   [[nodiscard]] virtual Result<std::uint32_t> install(const InstallSa& sa) = 0;  // its slot
+  [[nodiscard]] virtual Result<void> expect(const ExpectSa& sa) = 0;
   [[nodiscard]] virtual Result<void> remove(std::uint32_t slot) = 0;
   [[nodiscard]] virtual Result<void> bind(std::uint32_t flow, std::uint32_t slot) = 0;
   [[nodiscard]] virtual Result<void> move(std::uint32_t slot, const SaPeer& peer) = 0;
@@ -30,6 +31,7 @@ class ChannelDoor final : public SaDoor {
   [[nodiscard]] Result<std::vector<ChannelMessage>> take_events() { return channel_->take_events(); }
 
   [[nodiscard]] Result<std::uint32_t> install(const InstallSa& sa) override;
+  [[nodiscard]] Result<void> expect(const ExpectSa& sa) override;
   [[nodiscard]] Result<void> remove(std::uint32_t slot) override;
   [[nodiscard]] Result<void> bind(std::uint32_t flow, std::uint32_t slot) override;
   [[nodiscard]] Result<void> move(std::uint32_t slot, const SaPeer& peer) override;

@@ -127,6 +127,13 @@ Result<SaPair> sa_pair(const InstallChild& child, double jitter) {
 
 // --- children of this life
 
+void SaInstaller::expect(const ExpectChild& child) {
+  const std::uint16_t port = child.udp_encapsulation ? child.local_endpoint.port : std::uint16_t{0};
+  const IpProto protocol = child.ah ? IpProto::ah : IpProto::esp;
+  const auto done = door_.expect({child.fvrf, child.spi_in, child.local_endpoint.address, protocol, port});
+  if (!done) spdlog::debug("SPI {:#x}: {}", child.spi_in, done.error().message());
+}
+
 Result<void> SaInstaller::install(const InstallChild& child, double jitter, Time now) {
   POSTERN_TRY(pair, sa_pair(child, jitter));
   POSTERN_TRY(inbound, door_.install(pair.inbound));

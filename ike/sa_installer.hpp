@@ -49,6 +49,8 @@ class SaInstaller {
 
   explicit SaInstaller(SaDoor& door) : door_(door) {}
 
+  // Nobody minds when the data plane does not take it: then packets that come too early are lost.
+  void expect(const ExpectChild& child);
   [[nodiscard]] Result<void> install(const InstallChild& child, double jitter, Time now);
   void switch_outbound(ChildId id);
   // Sends to, and expects, the peer there from now on.

@@ -46,6 +46,10 @@ InboundSaEntry entry_of(const SaRow& inbound) {
           inbound.remote};
 }
 
+InboundSaEntry entry_of(const ExpectSa& inbound) {
+  return {inbound.fvrf, Spi{inbound.spi}, inbound.local, inbound.protocol, expected_sa, 0, inbound.local_port, {}};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<KernelSide>> KernelSide::load(const std::filesystem::path& pin_dir) {
@@ -213,14 +217,20 @@ Result<void> KernelSide::remove_sa(const SaParameters& inbound) {
   return {};
 }
 
-Result<void> KernelSide::add_sa(const SaRow& inbound) {
-  POSTERN_CHECK(remove_sa(inbound));
-  return sas_.insert(entry_of(inbound));
-}
+Result<void> KernelSide::add_sa(const SaRow& inbound) { return sas_.replace(entry_of(inbound)); }
 
 Result<void> KernelSide::remove_sa(const SaRow& inbound) {
   POSTERN_CHECK(sas_.erase(entry_of(inbound)));
   return {};
+}
+
+// Without it packets that come too early are dropped as those of any unknown SPI.
+void KernelSide::expect_sa(const ExpectSa& inbound) {
+  if (const auto done = sas_.insert(entry_of(inbound)); !done) spdlog::debug("{}", done.error().message());
+}
+
+void KernelSide::forget_sa(const ExpectSa& inbound) {
+  if (const auto done = sas_.erase_expected(entry_of(inbound)); !done) spdlog::warn("{}", done.error().message());
 }
 
 Result<void> KernelSide::keep_only_sas(const std::function<bool(const InboundSaEntry&)>& wanted) {

@@ -21,6 +21,7 @@
 #include "loader/state_file.hpp"
 #include "maps/policy_writer.hpp"
 #include "maps/sa_map.hpp"
+#include "worker/sa_channel.hpp"
 
 namespace postern::loader {
 
@@ -67,6 +68,9 @@ class KernelSide {
   // As the worker tells of an SA that postern-ike installed. add: in the place of an entry of the same name.
   [[nodiscard]] Result<void> add_sa(const SaRow& inbound);
   [[nodiscard]] Result<void> remove_sa(const SaRow& inbound);
+  // XDP lets packets of an SA pass to the worker that is being negotiated, until it is there or forget_sa().
+  void expect_sa(const ExpectSa& inbound);
+  void forget_sa(const ExpectSa& inbound);
   [[nodiscard]] Result<void> keep_only_sas(const std::function<bool(const InboundSaEntry&)>& wanted);
 
   // `vrf_of`: routing table of the VRF that a device is in, 0 for none.

@@ -11,6 +11,7 @@
 // One thread, one loop. Everything here may block for a moment on the kernel or the worker, nothing on a client.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -139,6 +140,8 @@ class Node {
   [[nodiscard]] Result<void> on_sa_event(const ChannelMessage& event);
   [[nodiscard]] Result<void> on_sa_installed(const SaRow& row);
   void on_sa_removed(const SaRow& row);
+  void on_sa_expected(const ExpectSa& inbound);
+  void forget_expected(Time now);
   [[nodiscard]] Result<void> follow_temporaries();
   void check_temporaries();
   void check_worker();
@@ -252,6 +255,7 @@ class Node {
   Plan plan_;
   FlowBook flows_;
   Temporaries temporaries_;
+  std::deque<std::pair<Time, ExpectSa>> expected_;  // until when, the first to end in front
   XskBindings bindings_;
   XskGroups xsks_;
   std::uint32_t oldest_generation_ = 0;  // verdicts of older ones are stale

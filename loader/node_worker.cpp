@@ -13,6 +13,7 @@ namespace {
 constexpr std::chrono::milliseconds patience{3000};
 constexpr std::chrono::seconds heartbeat{1};
 constexpr int most_unanswered = 3;
+constexpr std::size_t most_expected = 4096;  // SAs that are being negotiated
 
 bool same_sender(const SaParameters& a, const SaParameters& b) {
   return a.fvrf == b.fvrf && a.local == b.local && a.protocol == b.protocol && a.spi == b.spi;
@@ -183,10 +184,23 @@ Result<void> Node::on_sa_event(const ChannelMessage& event) {
     spdlog::warn("SPI {:#x} at {}: lifetime reached (kind {}); a manual SA gets new keys by `config apply`",
                  expiry.sa.spi, expiry.sa.local.text(), static_cast<std::uint32_t>(expiry.kind));
   SaRow row;
+  if (ExpectSa expected; event.header.type == ChannelType::sa_expected && event.read_into(expected))
+    on_sa_expected(expected);
   if (event.header.type == ChannelType::sa_removed && event.read_into(row)) on_sa_removed(row);
   if (event.header.type == ChannelType::sa_installed && event.read_into(row))
     return worker_->link.confirm(event.header.id, on_sa_installed(row));
   return {};
+}
+
+void Node::on_sa_expected(const ExpectSa& inbound) {
+  if (expected_.size() == most_expected) return;
+  kernel_->expect_sa(inbound);
+  expected_.emplace_back(Clock::now() + expect_time, inbound);
+}
+
+void Node::forget_expected(Time now) {
+  for (; !expected_.empty() && expected_.front().first <= now; expected_.pop_front())
+    kernel_->forget_sa(expected_.front().second);
 }
 
 // A worker that lives but does not answer serves nobody.
@@ -196,6 +210,7 @@ void Node::check_worker() {
   if (!worker_) return;
   const auto answered = worker_->link.refresh_counters();
   check_temporaries();
+  forget_expected(Clock::now());
   unanswered_ = answered ? 0 : worker_->link.silent() ? most_unanswered : unanswered_ + 1;
   if (unanswered_ < most_unanswered) return;
   unanswered_ = 0;

@@ -28,17 +28,26 @@ postern_sa_key key_of(const InboundSaEntry& entry) {
 
 }  // namespace
 
-Result<void> SaMap::insert(const InboundSaEntry& entry) const {
+Result<void> SaMap::insert(const InboundSaEntry& entry) const { return put(entry, BPF_NOEXIST); }
+Result<void> SaMap::replace(const InboundSaEntry& entry) const { return put(entry, BPF_ANY); }
+
+Result<void> SaMap::put(const InboundSaEntry& entry, std::uint64_t flags) const {
   if (static_cast<std::uint32_t>(entry.spi) < first_usable_spi) return fail("SPI 0..255 is reserved", EINVAL);
   postern_sa value{};
   value.slot = entry.slot;
   value.flow = entry.flow;
   value.encap_port = __builtin_bswap16(entry.encap_port);
   value.peer = to_wire(entry.peer);
-  return map_->update(key_of(entry), value, BPF_NOEXIST);
+  return map_->update(key_of(entry), value, flags);
 }
 
 Result<bool> SaMap::erase(const InboundSaEntry& entry) const { return map_->erase(key_of(entry)); }
+
+Result<void> SaMap::erase_expected(const InboundSaEntry& entry) const {
+  POSTERN_TRY(now, map_->lookup(key_of(entry)));
+  if (now && now->slot == expected_sa) POSTERN_CHECK(erase(entry));
+  return {};
+}
 
 Result<std::vector<InboundSaEntry>> SaMap::list() const {
   std::vector<InboundSaEntry> entries;

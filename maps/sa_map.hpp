@@ -21,6 +21,9 @@ struct InboundSaEntry {
   bool operator==(const InboundSaEntry&) const = default;
 };
 
+// InboundSaEntry.slot of an SA that is being negotiated.
+inline constexpr std::uint32_t expected_sa = ~std::uint32_t{0};
+
 class SaMap {
  public:
   using Map = PinnedMap<postern_sa_key, postern_sa>;
@@ -29,11 +32,17 @@ class SaMap {
 
   // EEXIST: this SPI is in use at this address; EINVAL: a reserved SPI (RFC 4303 §2.1).
   [[nodiscard]] Result<void> insert(const InboundSaEntry& entry) const;
+  // The same, in the place of what has this name: no packet finds neither.
+  [[nodiscard]] Result<void> replace(const InboundSaEntry& entry) const;
   // True when it was there.
   [[nodiscard]] Result<bool> erase(const InboundSaEntry& entry) const;
+  // Only while it is of an SA that is expected.
+  [[nodiscard]] Result<void> erase_expected(const InboundSaEntry& entry) const;
   [[nodiscard]] Result<std::vector<InboundSaEntry>> list() const;
 
  private:
+  [[nodiscard]] Result<void> put(const InboundSaEntry& entry, std::uint64_t flags) const;
+
   const Map* map_;
 };
 

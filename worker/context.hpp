@@ -36,6 +36,7 @@ struct PipelineContext {
   std::unique_ptr<Compression> compression = std::make_unique<Compression>();
   bool crowded = false;                        // more waits than is taken
   std::shared_ptr<const LoopPolicy> policy{};  // null: nothing that this node makes is protected again
+  std::uint32_t held_outbound = 0, held_inbound = 0;
 
   void count_drop(Drop reason, std::uint64_t packets = 1) {
     count(counters.drops[static_cast<std::size_t>(reason)], packets);
@@ -57,6 +58,8 @@ struct PipelineContext {
     if ((slot.told.fetch_or(bit, std::memory_order_relaxed) & bit) != 0) return;
     if (!egress.expiry(slot, kind)) slot.told.fetch_and(static_cast<std::uint8_t>(~bit), std::memory_order_relaxed);
   }
+
+  void publish_held() { counters.held.store(held_outbound + held_inbound, std::memory_order_relaxed); }
 
   [[nodiscard]] std::uint32_t largest_copy() const { return frames.frame_bytes() - frame_headroom - frame_tailroom; }
   // An empty packet of `size` bytes on a fresh frame; frame == no_frame when there is none. size <= largest_copy().

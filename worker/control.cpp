@@ -44,8 +44,9 @@ const char* name_of(SaInstaller who) { return who == SaInstaller::posternd ? "po
 
 // What worker/sa_channel.hpp grants to a client.
 bool client_may(ChannelType type) {
-  return type == ChannelType::install_sa || type == ChannelType::remove_sa || type == ChannelType::bind_flow ||
-         type == ChannelType::move_sa || type == ChannelType::list_sas || type == ChannelType::refresh_counters;
+  return type == ChannelType::install_sa || type == ChannelType::expect_sa || type == ChannelType::remove_sa ||
+         type == ChannelType::bind_flow || type == ChannelType::move_sa || type == ChannelType::list_sas ||
+         type == ChannelType::refresh_counters;
 }
 
 }  // namespace
@@ -146,6 +147,7 @@ Result<Control::Answer> Control::handle(ChannelMessage& message, SaInstaller who
     case ChannelType::add_device: return add_device(message);
     case ChannelType::remove_device: return remove_device(message);
     case ChannelType::install_sa: return install_sa(message, who);
+    case ChannelType::expect_sa: return expect_sa(message);
     case ChannelType::remove_sa: return remove_sa(message, who);
     case ChannelType::bind_flow: return bind_flow(message, who);
     case ChannelType::move_sa: return move_sa(message, who);

@@ -84,6 +84,7 @@ class Control {
   [[nodiscard]] Result<Answer> add_device(ChannelMessage& message);
   [[nodiscard]] Result<Answer> remove_device(const ChannelMessage& message);
   [[nodiscard]] Result<Answer> install_sa(const ChannelMessage& message, SaInstaller who);
+  [[nodiscard]] Result<Answer> expect_sa(const ChannelMessage& message);
   [[nodiscard]] Result<Answer> remove_sa(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> bind_flow(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> move_sa(const ChannelMessage& message, SaInstaller who);

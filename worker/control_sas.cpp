@@ -38,6 +38,14 @@ Result<Control::Answer> Control::install_sa(const ChannelMessage& message, SaIns
   return Answer{*slot, {}, {}};
 }
 
+Result<Control::Answer> Control::expect_sa(const ChannelMessage& message) {
+  ExpectSa body;
+  POSTERN_CHECK(message.read_into(body));
+  sad_->expect(body.spi, Clock::now() + expect_time);
+  tell(SaInstaller::posternd, ChannelType::sa_expected, body, false);
+  return Answer{};
+}
+
 Result<Control::Answer> Control::remove_sa(const ChannelMessage& message, SaInstaller who) {
   RemoveSa body;
   POSTERN_CHECK(message.read_into(body));

@@ -1,4 +1,5 @@
-// Packets that wait for an SA or for their next hop: a bounded FIFO that keeps the order within each flow.
+// Packets that wait for an SA or for their next hop: a bounded FIFO that keeps the order within each flow. Of inbound
+// ones, which have no flow yet, the SPI takes its place.
 // Owner: one worker thread. Memory is taken once.
 #pragma once
 
@@ -16,6 +17,7 @@ struct HeldPacket {
   Packet packet;
   Time deadline;
   Drop reason = Drop::no_adjacency;  // what is counted when it waited in vain
+  std::uint32_t fvrf = 0;            // inbound
 };
 
 class HoldQueue {

@@ -26,10 +26,12 @@ void set_ecn(std::byte* ip, Family family, std::uint8_t ecn) {
 
 }  // namespace
 
-Inbound::Inbound(PipelineContext& context, const TeamMember& team)
+Inbound::Inbound(PipelineContext& context, const PipelineConfig& config)
     : context_(context),
       path_mtu_(context.sad),
-      queue_(context.engine, context.counters, team, false),
+      held_(config.hold_inbound_packets),
+      hold_time_(config.hold_time),
+      queue_(context.engine, context.counters, config.team, false),
       pending_(std::make_unique<std::array<Pending, packet_batch>[]>(queue_.slots())),
       covered_(std::make_unique_for_overwrite<std::array<CoveredHeaders, packet_batch>[]>(queue_.slots())) {}
 
@@ -93,35 +95,77 @@ void Inbound::packet(Packet packet, std::uint32_t fvrf) {
     return context_.drop(packet,
                          is_icmp(packet.bytes()) ? path_mtu_.take(packet.bytes(), fvrf, Clock::now()) : esp.error());
   InboundSa* const sa = context_.sad.inbound({fvrf, esp->spi, esp->destination, esp->protocol});
-  if (sa == nullptr) return context_.drop(packet, Drop::no_sa);
+  if (sa == nullptr) [[unlikely]]
+    return hold(packet, fvrf, esp->spi);
+  // None overtakes those of its SA that wait: they could be behind the replay window then.
+  if (held_.waits(esp->spi)) [[unlikely]]
+    poll_held(Clock::now());
+  take(packet, *esp, *sa);
+}
+
+void Inbound::hold(Packet packet, std::uint32_t fvrf, std::uint32_t spi) {
+  const Time now = Clock::now();
+  if (sweeping_ || !context_.sad.expected(spi, now)) return context_.drop(packet, Drop::no_sa);
+  packet.flow = spi;
+  if (!held_.push({packet, now + hold_time_, Drop::no_sa, fvrf})) return context_.drop(packet, Drop::hold_full);
+  show_held();
+}
+
+void Inbound::poll_held(Time now) {
+  if (held_.empty() || sweeping_) return;
+  const auto try_to_take = [&](HeldPacket& held) {
+    const auto esp = parse_outer_esp(held.packet.bytes());
+    InboundSa* const sa = esp ? context_.sad.inbound({held.fvrf, esp->spi, esp->destination, esp->protocol}) : nullptr;
+    if (sa == nullptr) return false;
+    held.packet.flow = 0;
+    take(held.packet, *esp, *sa);
+    return true;
+  };
+  sweeping_ = true;  // what loops out of a packet could have to be held
+  held_.sweep(now, try_to_take, [&](const HeldPacket& held) { context_.drop(held.packet, held.reason); });
+  sweeping_ = false;
+  show_held();
+}
+
+void Inbound::drop_held() {
+  const auto never = [](const HeldPacket&) { return false; };
+  held_.sweep(Time::max(), never, [&](const HeldPacket& held) { context_.drop(held.packet, Drop::shutting_down); });
+  show_held();
+}
+
+void Inbound::show_held() {
+  context_.held_inbound = held_.size();
+  context_.publish_held();
+}
+
+void Inbound::take(Packet packet, const OuterEsp& esp, InboundSa& sa) {
   // RFC 4301 §5.2: the flow's policy asks for AH around ESP, and this came without.
-  if (sa->bundle != 0 && sa->protocol == IpProto::esp && packet.bundle != sa->bundle) [[unlikely]]
-    return context_.drop(packet, Drop::bundle, *sa->slot);
+  if (sa.bundle != 0 && sa.protocol == IpProto::esp && packet.bundle != sa.bundle) [[unlikely]]
+    return context_.drop(packet, Drop::bundle, *sa.slot);
   const std::uint64_t sequence =
-      sa->extended_sequence ? sa->replay->window.extend(esp->sequence) : std::uint64_t{esp->sequence};
-  if (const auto refused = refuse_early(*sa, *esp, sequence)) {
+      sa.extended_sequence ? sa.replay->window.extend(esp.sequence) : std::uint64_t{esp.sequence};
+  if (const auto refused = refuse_early(sa, esp, sequence)) {
     if (*refused == Drop::replayed || *refused == Drop::too_old)
-      sa->slot->replay_drops.fetch_add(1, std::memory_order_relaxed);
-    return context_.drop(packet, *refused, *sa->slot);
+      sa.slot->replay_drops.fetch_add(1, std::memory_order_relaxed);
+    return context_.drop(packet, *refused, *sa.slot);
   }
-  const bool moved = came_from_elsewhere(*sa, *esp, packet);
+  const bool moved = came_from_elsewhere(sa, esp, packet);
   CipherBatch& batch = queue_.filling();
   crypto::EspJob& job = batch.jobs[batch.count];
-  job = {&sa->key, packet.data() + esp->esp_offset, esp->esp_bytes, sequence, false};
-  if (sa->protocol == IpProto::ah) [[unlikely]] {
+  job = {&sa.key, packet.data() + esp.esp_offset, esp.esp_bytes, sequence, false};
+  if (sa.protocol == IpProto::ah) [[unlikely]] {
     CoveredHeaders& headers = covered_[queue_.filling_slot()][batch.count];
-    if (sa->extended_sequence && packet.tailroom() < ah_lent_behind)
-      return context_.drop(packet, Drop::no_frame, *sa->slot);
-    if (!cover_headers(Bytes(packet.bytes()).first(esp->esp_offset), headers))
-      return context_.drop(packet, Drop::unparseable, *sa->slot);
+    if (sa.extended_sequence && packet.tailroom() < ah_lent_behind)
+      return context_.drop(packet, Drop::no_frame, *sa.slot);
+    if (!cover_headers(Bytes(packet.bytes()).first(esp.esp_offset), headers))
+      return context_.drop(packet, Drop::unparseable, *sa.slot);
     job.covered = headers.data();
-    job.covered_bytes = esp->esp_offset;
+    job.covered_bytes = esp.esp_offset;
   }
-  packet.pull(esp->esp_offset);
-  packet.size = esp->esp_bytes;
+  packet.pull(esp.esp_offset);
+  packet.size = esp.esp_bytes;
   pending_[queue_.filling_slot()][batch.count] = {
-      packet, sa,        static_cast<std::uint16_t>(esp->esp_offset), esp->network_bytes, esp->traffic_class,
-      moved,  Drop::none};
+      packet, &sa, static_cast<std::uint16_t>(esp.esp_offset), esp.network_bytes, esp.traffic_class, moved, Drop::none};
   if (++batch.count == packet_batch) flush();
 }
 

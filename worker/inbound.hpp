@@ -11,6 +11,7 @@
 #include "worker/ah.hpp"
 #include "worker/batch_queue.hpp"
 #include "worker/context.hpp"
+#include "worker/hold_queue.hpp"
 #include "worker/loop_queue.hpp"
 #include "worker/parse.hpp"
 #include "worker/path_mtu.hpp"
@@ -49,9 +50,13 @@ struct InnerPlain {
 
 class Inbound {
  public:
-  Inbound(PipelineContext& context, const TeamMember& team);
+  Inbound(PipelineContext& context, const PipelineConfig& config);
 
   void packet(Packet packet, std::uint32_t fvrf);
+  // Packets of SAs that were expected, and are there now or will not come.
+  void poll_held(Time now);
+  void drop_held();
+  [[nodiscard]] bool has_held() const { return !held_.empty(); }
   // Opens what is batched, or lends it to another thread; judges and delivers what is open.
   void flush();
   // The same, and waits for what other threads have.
@@ -73,6 +78,9 @@ class Inbound {
     std::uint64_t packets = 0, bytes = 0;
   };
 
+  void take(Packet packet, const OuterEsp& esp, InboundSa& sa);
+  void hold(Packet packet, std::uint32_t fvrf, std::uint32_t spi);
+  void show_held();
   [[nodiscard]] std::optional<Drop> refuse_early(const InboundSa& sa, const OuterEsp& esp,
                                                  std::uint64_t sequence) const;
   void close_batch();
@@ -97,6 +105,8 @@ class Inbound {
 
   PipelineContext& context_;
   PathMtu path_mtu_;
+  HoldQueue held_;
+  Duration hold_time_;
   std::size_t delivered_ = 0;
   BatchQueue queue_;
   std::unique_ptr<std::array<Pending, packet_batch>[]> pending_;         // beside the jobs of each batch of the queue
@@ -104,6 +114,7 @@ class Inbound {
   std::array<Delivery, packet_batch> deliveries_;
   LoopQueue loops_;
   bool looping_ = false;
+  bool sweeping_ = false;  // the hold queue must not grow
 };
 
 }  // namespace postern

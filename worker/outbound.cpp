@@ -268,7 +268,7 @@ void Outbound::protect(Packet packet, std::uint32_t inner_bytes, IpProto next_he
 void Outbound::hold(const Packet& packet, Drop reason) {
   if (reason == Drop::no_outbound_sa) context_.egress.acquire(packet.flow, packet.bytes());
   if (!held_.push({packet, Clock::now() + config_.hold_time, reason})) return context_.drop(packet, Drop::hold_full);
-  context_.counters.held.store(held_.size(), std::memory_order_relaxed);
+  show_held();
 }
 
 void Outbound::poll_held(Time now) {
@@ -290,14 +290,14 @@ void Outbound::poll_held(Time now) {
   looping_ = sweeping_ = false;
   for (const HeldPacket& held : std::span(late_).first(std::exchange(late_count_, 0)))
     if (!held_.push(held)) context_.drop(held.packet, Drop::hold_full);
-  context_.counters.held.store(held_.size(), std::memory_order_relaxed);
+  show_held();
   flush();
 }
 
 void Outbound::drop_held() {
   const auto never = [](const HeldPacket&) { return false; };
   held_.sweep(Time::max(), never, [&](const HeldPacket& held) { context_.drop(held.packet, Drop::shutting_down); });
-  context_.counters.held.store(0, std::memory_order_relaxed);
+  show_held();
 }
 
 }  // namespace postern

@@ -111,6 +111,10 @@ class Outbound {
   [[nodiscard]] bool decompress(Packet& packet, const OutboundSa& sa, std::uint32_t bytes);
   [[nodiscard]] std::uint32_t dummy_bytes();
   void hold(const Packet& packet, Drop reason);
+  void show_held() {
+    context_.held_outbound = held_.size();
+    context_.publish_held();
+  }
   [[nodiscard]] Drop waiting_for(std::uint32_t flow) const;
 
   // oversize.cpp: what does not fit.

@@ -16,7 +16,7 @@ FramePool::FramePool(std::byte* base, std::uint32_t frames, std::uint32_t frame_
 
 struct Pipeline::Implementation {
   Implementation(PipelineContext shared, const PipelineConfig& config)
-      : context(std::move(shared)), outbound(context, config), inbound(context, config.team) {}
+      : context(std::move(shared)), outbound(context, config), inbound(context, config) {}
 
   PipelineContext context;
   Outbound outbound;
@@ -62,10 +62,16 @@ const CipherBatch* Pipeline::settle() {
   return opening != nullptr ? opening : implementation_->outbound.queue().oldest();
 }
 void Pipeline::cipher(CipherBatch& batch) { batch.cipher(implementation_->context.engine); }
-void Pipeline::poll_held(Time now) { implementation_->outbound.poll_held(now); }
-bool Pipeline::has_held() const { return implementation_->outbound.has_held(); }
+void Pipeline::poll_held(Time now) {
+  implementation_->inbound.poll_held(now);
+  implementation_->outbound.poll_held(now);
+}
+bool Pipeline::has_held() const { return implementation_->outbound.has_held() || implementation_->inbound.has_held(); }
 bool Pipeline::dummy(std::uint32_t flow) { return implementation_->outbound.dummy(flow); }
-void Pipeline::drop_held() { implementation_->outbound.drop_held(); }
+void Pipeline::drop_held() {
+  implementation_->inbound.drop_held();
+  implementation_->outbound.drop_held();
+}
 void Pipeline::set_oldest_generation(std::uint32_t oldest) { implementation_->outbound.set_oldest_generation(oldest); }
 void Pipeline::set_policy(std::shared_ptr<const LoopPolicy> policy) {
   implementation_->context.policy = std::move(policy);

@@ -97,7 +97,8 @@ class Egress {
 
 struct PipelineConfig {
   std::uint32_t hold_packets = 256;              // bound of the hold queue
-  Duration hold_time = std::chrono::seconds(1);  // then: no_adjacency or no_outbound_sa
+  std::uint32_t hold_inbound_packets = 512;      // of SAs that are expected (sa_channel.hpp, ExpectSa)
+  Duration hold_time = std::chrono::seconds(1);  // then: no_adjacency, no_outbound_sa or no_sa
   TeamMember team{};                             // threads that may do cipher work for this one, and it for them
 };
 

@@ -8,10 +8,10 @@
 //
 // Two peers. The node's channel is posternd's: everything is allowed there. The client channel is postern-ike's: one
 // end of a socket pair that posternd hands over by add_client, the other one goes to postern-ike through the broker. A
-// client may install_sa, remove_sa, move_sa and bind_flow (its own SAs, and flows that are bound to none or to one of
-// them), refresh_counters and list_sas; anything else is EPERM and the connection lives on. What it sent that is no
-// message at all ends the connection. Only the client receives sa_expiry and peer_moved (of its SAs), sa_gone and
-// acquire; only posternd resolve, device_failed, sa_installed and sa_removed.
+// client may install_sa, expect_sa, remove_sa, move_sa and bind_flow (its own SAs, and flows that are bound to none or
+// to one of them), refresh_counters and list_sas; anything else is EPERM and the connection lives on. What it sent that
+// is no message at all ends the connection. Only the client receives sa_expiry and peer_moved (of its SAs), sa_gone and
+// acquire; only posternd resolve, device_failed, sa_installed, sa_expected and sa_removed.
 //
 // Restarts. SAs outlive every process but posternd's memory files: a client that comes back, and one that finds its
 // channel closed and gets a new one, lists what is there (list_sas: rows with `installed_by` ike and its `cookie`)
@@ -25,6 +25,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "base/net_types.hpp"
 #include "base/result.hpp"
@@ -32,7 +33,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 7;
+inline constexpr std::uint32_t sa_channel_version = 8;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
@@ -63,6 +64,8 @@ enum class ChannelType : std::uint32_t {
   sa_removed,    // worker -> posternd: SaRow of a client's inbound SA that goes: take it from the `sas` map; no Reply
   move_sa,       // MoveSa: the peer's end of an SA is elsewhere now
   peer_moved,    // worker -> installer: PeerMoved; no Reply. Answered by move_sa, or not at all
+  expect_sa,     // client -> worker: ExpectSa: its packets may come before it does
+  sa_expected,   // worker -> posternd: ExpectSa: put it into the `sas` map for as long; no Reply
 };
 
 struct ChannelHeader {
@@ -142,6 +145,18 @@ struct InstallSa {
   SaParameters parameters;
 };
 inline constexpr int install_patience_ms = 1000;
+
+// An inbound SA that is being negotiated: the peer may send into it as soon as it has our request (RFC 7296 §2.8),
+// which is before we have read its answer. For so long its packets are held instead of dropped, as many and as briefly
+// as PipelineConfig says; install_sa lets them pass.
+struct ExpectSa {
+  std::uint32_t fvrf = 0;
+  std::uint32_t spi = 0;  // host order
+  IpAddress local;
+  IpProto protocol = IpProto::esp;
+  std::uint16_t local_port = 0;  // UDP encapsulation, host order; 0: none
+};
+inline constexpr Duration expect_time = std::chrono::seconds(10);
 
 // From a client: ENOENT when the slot is free, EPERM when the SA is not its own.
 struct RemoveSa {

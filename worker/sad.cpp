@@ -115,6 +115,7 @@ struct Sad::Implementation {
   std::vector<Owned> owned;  // by slot
   std::vector<Retired> retired;
   std::uint64_t bind_order = 0;
+  std::array<std::atomic<std::uint64_t>, 1024> expected{};  // by the SPI's low bits: the SPI, and a second of `Clock`
   std::size_t next_slot = 0;
 
   // Readers are gone by now. Live slots stay as they are: the next worker takes them over.
@@ -355,6 +356,25 @@ Result<void> Sad::move(std::uint32_t index, const SaPeer& peer) {
   before.epoch = sad.quiescence.advance();
   sad.retired.push_back(std::move(before));
   return {};
+}
+
+namespace {
+
+std::uint32_t second_of(Time at) {
+  return static_cast<std::uint32_t>(std::chrono::floor<std::chrono::seconds>(at.time_since_epoch()).count());
+}
+
+}  // namespace
+
+void Sad::expect(std::uint32_t spi, Time until) {
+  auto& expected = implementation_->expected;
+  expected[spi % expected.size()].store(std::uint64_t{spi} << 32 | second_of(until), std::memory_order_relaxed);
+}
+
+bool Sad::expected(std::uint32_t spi, Time now) const {
+  const auto& expected = implementation_->expected;
+  const std::uint64_t found = expected[spi % expected.size()].load(std::memory_order_relaxed);
+  return found >> 32 == spi && second_of(now) <= static_cast<std::uint32_t>(found);
 }
 
 Result<void> Sad::bind_flow(std::uint32_t flow, std::uint32_t slot) {

@@ -51,6 +51,11 @@ class Sad {
   // The peer's end is elsewhere from now on (sa_channel.hpp, MoveSa).
   [[nodiscard]] Result<void> move(std::uint32_t slot, const SaPeer& peer);
 
+  // An inbound SA of this SPI may come until then (sa_channel.hpp, ExpectSa). A hint: of those whose SPIs share their
+  // low bits the last one counts. expect(): control thread; expected(): worker threads.
+  void expect(std::uint32_t spi, Time until);
+  [[nodiscard]] bool expected(std::uint32_t spi, Time now) const;
+
   // Control thread. What is live in `slot`, and the slot that a flow goes into.
   [[nodiscard]] std::optional<SaRow> row(std::uint32_t slot) const;
   [[nodiscard]] std::optional<std::uint32_t> bound_slot(std::uint32_t flow) const;

@@ -139,7 +139,7 @@ bool Outbound::wait_for_successor(const Pending& pending) {
   const HeldPacket held{plain, Clock::now() + config_.hold_time, Drop::sa_expired};
   if (!sweeping_) {
     const bool held_now = held_.push(held);
-    context_.counters.held.store(held_.size(), std::memory_order_relaxed);
+    show_held();
     return held_now;
   }
   if (late_count_ == late_.size()) return false;

@@ -38,12 +38,14 @@ struct World : Effects {
   std::vector<std::pair<ChildId, std::uint32_t>> ever;
   std::vector<Event> events;
   std::map<std::string, std::vector<IpAddress>> assigned;
-  std::string refuse;           // installs fail with these words
-  std::vector<PeerName> asked;  // names, in order
+  std::set<std::uint32_t> expected;  // SPIs, before the peer was asked
+  std::string refuse;                // installs fail with these words
+  std::vector<PeerName> asked;       // names, in order
 
   World(std::size_t at, std::deque<Packet>& network) : index(at), wire(network) {}
   void send(const SendDatagram& d) override { wire.push_back({index, d.local, d.remote, d.bytes}); }
   void send(const SendKeepalive&) override {}
+  void expect(const ExpectChild& child) override { expected.insert(child.spi_in); }
   Result<void> install(const InstallChild& child) override {
     if (!refuse.empty()) return fail(refuse);
     const std::uint32_t flow = child.policy.place.flow;

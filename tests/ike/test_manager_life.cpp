@@ -20,6 +20,9 @@ TEST_CASE("the first packet of a flow makes its SA; an unknown flow makes nothin
   lab.check_up();
   CHECK(!lab.a.manager->negotiating().contains("M1 10"));
   CHECK(lab.a.world.count(EventKind::child_up) == 1);
+  // Who asks expects packets of the child before the answer; who is asked has it in the data plane before that leaves.
+  CHECK(lab.a.world.expected.size() == 1);
+  CHECK(lab.b.world.expected.empty());
 }
 
 TEST_CASE("initiate always: up at once, again after the peer closed it, and after the peer was away") {

@@ -18,6 +18,7 @@ struct FakeDoor : SaDoor {
   std::map<std::uint32_t, SaRow> sas;  // by slot
   std::map<std::uint32_t, SaParameters> parameters;
   std::vector<std::string> log;
+  std::vector<postern::ExpectSa> expected;
   std::uint32_t next = 10;
   int fail_install = 0;  // the n-th install from now on fails
   bool unreachable = false;
@@ -41,6 +42,12 @@ struct FakeDoor : SaDoor {
     sas[slot] = row;
     parameters[slot] = sa.parameters;
     return slot;
+  }
+  Result<void> expect(const postern::ExpectSa& sa) override {
+    if (unreachable) return fail("gone", ENOTCONN);
+    log.push_back("expect");
+    expected.push_back(sa);
+    return {};
   }
   Result<void> remove(std::uint32_t slot) override {
     log.push_back(sas.at(slot).direction == SaDirection::inbound ? "remove in" : "remove out");
@@ -393,4 +400,23 @@ TEST_CASE("counters: traffic of either direction is told once a change; idleness
   CHECK(installer.poll(start + 63s)->empty());
   CHECK(installer.counters(ChildId{1})->packets_out == 4);
   CHECK(!installer.counters(ChildId{2}));
+}
+
+TEST_CASE("what is asked for is expected, with what XDP knows it by; a data plane that is away is no error") {
+  FakeDoor door;
+  postern::ike::SaInstaller installer(door);
+  ExpectChild asked{7, 0x1005, {*IpAddress::parse("192.0.2.1"), 4500}, true, false};
+  installer.expect(asked);
+  asked.udp_encapsulation = false;
+  asked.ah = true;
+  installer.expect(asked);
+  REQUIRE(door.expected.size() == 2);
+  const postern::ExpectSa &encapsulated = door.expected[0], &plain = door.expected[1];
+  CHECK((encapsulated.fvrf == 7 && encapsulated.spi == 0x1005 && encapsulated.protocol == IpProto::esp));
+  CHECK(encapsulated.local == *IpAddress::parse("192.0.2.1"));
+  CHECK(encapsulated.local_port == 4500);
+  CHECK((plain.protocol == IpProto::ah && plain.local_port == 0));
+  door.unreachable = true;
+  installer.expect(asked);
+  CHECK(door.expected.size() == 2);
 }

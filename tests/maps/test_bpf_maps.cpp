@@ -71,6 +71,17 @@ TEST_CASE("SAs: one per SPI, destination, protocol and VRF") {
   CHECK(sas.erase(entry) == false);
   CHECK(sas.list() == std::vector{other});
 
+  InboundSaEntry expected = entry;
+  expected.slot = expected_sa;
+  REQUIRE(sas.insert(expected));
+  REQUIRE(sas.replace(entry));
+  REQUIRE(sas.erase_expected(expected));
+  CHECK(sas.list()->size() == 2);  // it is there now, and stays
+  REQUIRE(sas.replace(expected));
+  REQUIRE(sas.erase_expected(expected));
+  REQUIRE(sas.erase_expected(expected));
+  CHECK(sas.list() == std::vector{other});
+
   InboundSaEntry reserved = entry;
   for (const std::uint32_t spi : {0U, 1U, 255U}) {
     reserved.spi = Spi{spi};

@@ -100,6 +100,82 @@ TEST_CASE("hold: bounded, and emptied at shutdown") {
   CHECK(node.balanced());
 }
 
+// `count` packets of the SA of sa_parameters(), sealed.
+std::vector<Octets> sealed(int count) {
+  Node sender;
+  sender.add(sa_parameters(SaDirection::outbound));
+  for (int i = 0; i < count; ++i) sender.outbound(numbered(static_cast<std::uint8_t>(i)));
+  sender.flush();
+  std::vector<Octets> out;
+  for (const Octets& frame : sender.egress.wire) out.push_back(outer_of(frame));
+  return out;
+}
+
+std::vector<int> numbers_delivered(const Node& node) {
+  std::vector<int> out;
+  for (const Octets& p : node.egress.delivered) out.push_back(p[1] >> 2);
+  return out;
+}
+
+TEST_CASE("hold: packets of an SA that is expected wait for it, and none overtakes") {
+  const auto wire = sealed(4);
+  Node node;
+  node.sad->expect(0x1001, Clock::now() + 10s);
+  node.inbound(wire[0]);
+  node.inbound(wire[1]);
+  node.flush();
+  CHECK(node.pipeline->has_held());
+  CHECK(node.counters[0].held == 2);
+  CHECK(node.egress.delivered.empty());
+  CHECK(node.balanced());
+  node.add(sa_parameters(SaDirection::inbound));
+  node.inbound(wire[2]);  // finds the SA, and those in front of it
+  node.pipeline->poll_held(Clock::now());
+  node.inbound(wire[3]);
+  node.flush();
+  CHECK_FALSE(node.pipeline->has_held());
+  CHECK(numbers_delivered(node) == std::vector<int>{0, 1, 2, 3});
+  CHECK(node.drops(Drop::no_sa) == 0);
+  CHECK(node.balanced());
+}
+
+TEST_CASE("hold: of an SA that nobody expects, that is not expected any more, or that does not come: no_sa") {
+  const auto wire = sealed(3);
+  Node node;
+  node.inbound(wire[0]);
+  CHECK(node.drops(Drop::no_sa) == 1);
+  node.sad->expect(0x1001 + 1024, Clock::now() + 10s);  // another that shares its place
+  node.inbound(wire[0]);
+  CHECK(node.drops(Drop::no_sa) == 2);
+  node.sad->expect(0x1001, Clock::now() - 2s);
+  node.inbound(wire[0]);
+  CHECK(node.drops(Drop::no_sa) == 3);
+  node.sad->expect(0x1001, Clock::now() + 10s);
+  node.inbound(wire[1]);
+  node.inbound(wire[2]);
+  node.pipeline->poll_held(Clock::now() + 900ms);
+  CHECK(node.counters[0].held == 2);
+  node.pipeline->poll_held(Clock::now() + 1100ms);
+  CHECK(node.drops(Drop::no_sa) == 5);
+  CHECK_FALSE(node.pipeline->has_held());
+  CHECK(node.balanced());
+}
+
+TEST_CASE("hold: of expected SAs no more than a bounded number, beside those that wait to go out") {
+  const auto wire = sealed(6);
+  Node node(4, crypto::EngineKind::automatic, {.hold_packets = 8, .hold_inbound_packets = 4, .hold_time = 1s});
+  node.sad->expect(0x1001, Clock::now() + 10s);
+  node.outbound(numbered(1), 9);
+  for (const Octets& one : wire) node.inbound(one);
+  CHECK(node.counters[0].held == 5);
+  CHECK(node.drops(Drop::hold_full) == 2);
+  CHECK(node.balanced());
+  node.pipeline->drop_held();
+  CHECK(node.drops(Drop::shutting_down) == 5);
+  CHECK_FALSE(node.pipeline->has_held());
+  CHECK(node.balanced());
+}
+
 TEST_CASE("hold: super-packets wait as segments") {
   Node node, receiver;
   InnerSpec spec{.protocol = 6, .payload = 30000};

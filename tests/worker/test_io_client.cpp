@@ -162,13 +162,27 @@ TEST_CASE("client: only what it is granted; the connection and the worker live o
   WorkerProcess worker(memory);
   const auto ike = worker.add_client();
   const ChannelType refused[] = {
-      ChannelType::hello,        ChannelType::add_device,     ChannelType::remove_device,   ChannelType::start_capture,
-      ChannelType::stop_capture, ChannelType::set_generation, ChannelType::get_descriptors, ChannelType::shutdown,
-      ChannelType::add_client,   ChannelType::sa_installed,   static_cast<ChannelType>(999)};
+      ChannelType::hello,           ChannelType::add_device,   ChannelType::remove_device,
+      ChannelType::start_capture,   ChannelType::stop_capture, ChannelType::set_generation,
+      ChannelType::get_descriptors, ChannelType::shutdown,     ChannelType::add_client,
+      ChannelType::sa_installed,    ChannelType::sa_expected,  static_cast<ChannelType>(999)};
   for (const ChannelType type : refused) CHECK(code_of(ike->ask_bytes(type, {}, {}, 2000)) == EPERM);
   CHECK(ike->ask_bytes(ChannelType::refresh_counters, {}, {}, 2000));
   CHECK(ike->list_sas()->empty());
   CHECK(worker.posternd->ask_bytes(ChannelType::refresh_counters, {}, {}, 2000));
+}
+
+TEST_CASE("client: an SA that it expects is posternd's to put into XDP's map") {
+  const Memory memory;
+  WorkerProcess worker(memory);
+  const auto ike = worker.add_client();
+  CHECK(code_of(worker.posternd->ask_bytes(ChannelType::sa_expected, {}, {}, 2000)) == EPROTO);  // not a request
+  CHECK(ike->ask(ChannelType::expect_sa, ExpectSa{7, 0x2001, address("192.0.2.1"), IpProto::esp, 4500}));
+  ExpectSa told;
+  REQUIRE(next_event(*worker.posternd, ChannelType::sa_expected).read_into(told));
+  CHECK((told.fvrf == 7 && told.spi == 0x2001 && told.protocol == IpProto::esp && told.local_port == 4500));
+  CHECK(told.local == address("192.0.2.1"));
+  CHECK(ike->list_sas()->empty());
 }
 
 TEST_CASE("client: installs, binds, lists and removes its own SAs, and cannot touch the others") {

@@ -148,8 +148,8 @@ def spi(world) -> str | None:
 @pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
 def test_reauthentication_before_the_certificate_ends(world, back):
     """Our certificate has a quarter of a minute left when the IKE SA comes up. It is renewed, and before the old one ends another IKE SA is made
-    beside the first, with new children, and the first one closed; the new one has the new certificate's time. Nothing of what we send is
-    lost. strongSwan sends into its new child before we can have read and verified its answer: that is lost, once, and counted."""
+    beside the first, with new children, and the first one closed; the new one has the new certificate's time. Nothing is lost either way,
+    though strongSwan sends into its new child before we can have read and verified its answer: the worker waits with those packets."""
     key = pki.make_key("ecdsa256")
     ending = world.ca.issue("left", [OURS], key=key, end=pki.now() + 15 * pki.SECOND)
     world.configure(own=ending, swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
@@ -166,10 +166,7 @@ def test_reauthentication_before_the_certificate_ends(world, back):
         got = stream.finish()
         wire = ike_wire.read(capture.frames())
     assert got["sent"] >= 20000 and got["wrong"] == got["duplicate"] == 0, f"{got}; counted: {world.losses()}"
-    if back:
-        assert got["missing_runs"] <= 1 and got["lost"] == (drops(world.left) - before_drops)["no_sa"] < RATE / 10, f"{got}; counted: {world.losses()}"
-    else:
-        assert got["lost"] == 0, f"{got}; counted: {world.losses()}"
+    assert got["lost"] == 0 and not (drops(world.left) - before_drops)["no_sa"], f"{got}; counted: {world.losses()}"
     assert [one.source for one in wire.exchanges(SA_INIT)] == [lab.OUT4[1]] and not wire.exchanges(CREATE_CHILD)
     assert ike_sas(world.left)[0]["life_s"] > 3600 and len(children(world.left)) == 1
     world.ping_both()

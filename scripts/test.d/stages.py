@@ -223,7 +223,7 @@ class Runner:
 
 # The rooms that read bytes of peers and operators, and that share memory between threads. The other units run in release alone.
 # By GCC: under clang's sanitizer mlock() does nothing, which the tests of locked memory see.
-SANITIZED = ["test_base", "test_crypto", "test_config", "test_ike", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_resolver", "test_bpf", "test_worker"]
+SANITIZED = ["test_base", "test_crypto", "test_config", "test_eap_tls", "test_ike", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_resolver", "test_bpf", "test_worker"]
 MOST_UNSTEADY = 5  # more than that in one run is no accident
 FUZZERS = ["fuzz_ah", "fuzz_certificates", "fuzz_config", "fuzz_eap", "fuzz_esp", "fuzz_fragments", "fuzz_icmp", "fuzz_ike", "fuzz_ios", "fuzz_ipcomp", "fuzz_names"]
 

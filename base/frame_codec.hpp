@@ -16,6 +16,7 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "base/secret.hpp"
 
 namespace postern {
 
@@ -42,6 +43,7 @@ class FrameWriter {
   }
   void operator()(const std::string& text) { bytes(as_bytes(text)); }
   void operator()(const std::vector<std::byte>& data) { bytes(data); }
+  void operator()(const Secret& key) { bytes(key.bytes()); }
   template <class T>
   void operator()(const std::vector<T>& all) {
     (*this)(static_cast<std::uint32_t>(all.size()));
@@ -85,6 +87,7 @@ class FrameReader {
     const Bytes in = bytes();
     data.assign(in.begin(), in.end());
   }
+  void operator()(Secret& key) { key = Secret::copy_of(bytes()); }
   template <class T>
   void operator()(std::vector<T>& all) {
     const std::uint32_t count = in_.u32();
@@ -123,9 +126,13 @@ struct FrameChannel {
   std::size_t max_bytes;
 };
 
+// `expected`: bytes that are set aside at once, so that a frame with a key in it is in one place, where it can be
+// wiped.
 template <class Body>
-[[nodiscard]] std::vector<std::byte> encode_frame(const FrameChannel& channel, const NumberedFrame<Body>& frame) {
+[[nodiscard]] std::vector<std::byte> encode_frame(const FrameChannel& channel, const NumberedFrame<Body>& frame,
+                                                  std::size_t expected = 0) {
   FrameWriter put;
+  put.out.reserve(expected);
   put(channel.version);
   put(static_cast<std::uint8_t>(frame.body.index()));
   put(frame.id);

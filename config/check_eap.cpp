@@ -10,6 +10,25 @@ bool has(const std::vector<EapMethodWord>& methods, EapMethodWord one) {
   return std::ranges::find(methods, one) != methods.end();
 }
 
+bool by_password(const std::vector<EapMethodWord>& methods) {
+  return has(methods, EapMethodWord::mschapv2) || has(methods, EapMethodWord::md5);
+}
+
+// RFC 5216 §5.3: both ends have certificates.
+void check_tls(Check& check, const Ikev2Profile& profile, const std::vector<EapMethodWord>& methods,
+               const std::string& path) {
+  if (!has(methods, EapMethodWord::tls)) return;
+  const PkiTrustpoint* const own =
+      profile.sign_trustpoint ? find_trustpoint(check.document.pki, *profile.sign_trustpoint) : nullptr;
+  if (own == nullptr || !own->certificate)
+    check.report.error(path, "tls needs a certificate of our own", "pki_trustpoints with certificate and key");
+  if (std::ranges::none_of(profile.verify_trustpoints, [&](const std::string& name) {
+        const auto* const one = find_trustpoint(check.document.pki, name);
+        return one != nullptr && !one->ca_certificates.empty();
+      }))
+    check.report.error(path, "tls needs a CA to check the peer's certificate against", "ca_certificates");
+}
+
 // RFC 5998 §3, §4: nothing else proves the server.
 void check_alone(Check& check, const std::vector<EapMethodWord>& methods, const std::string& path) {
   if (has(methods, EapMethodWord::md5))
@@ -25,7 +44,8 @@ void check_local(Check& check, const Ikev2Profile& profile, const std::string& p
   const EapLocal& eap = *profile.eap_local;
   const std::string here = path + "/authentication/local";
   if (eap.identity.empty()) check.report.error(here, "comes by EAP without a name", "eap.identity");
-  if (!check.source.contains(nlohmann::json::json_pointer(here + "/eap/password")))
+  check_tls(check, profile, eap.methods, here);
+  if (by_password(eap.methods) && !check.source.contains(nlohmann::json::json_pointer(here + "/eap/password")))
     check.report.error(here, "comes by EAP without a password", "eap.password");
   if (profile.remote_method == AuthMethodWord::pre_share)
     check.report.error(path + "/authentication/remote/method",
@@ -41,7 +61,8 @@ void check_remote(Check& check, const Ikev2Profile& profile, const std::string& 
     check.report.error(path + "/authentication/local/method",
                        "has to be a certificate, or eap: the end that a client comes to by EAP (RFC 7296 section 2.16)",
                        "rsa-sig, ecdsa-sig, signature, eap");
-  if (check.document.ikev2.eap_users.empty())
+  check_tls(check, profile, eap.methods, here);
+  if (by_password(eap.methods) && check.document.ikev2.eap_users.empty())
     check.report.warning(here, "nobody can come by EAP: there are no users", "ikev2.eap_users");
   if (has(eap.methods, EapMethodWord::md5) && !profile.eap_local)
     check.report.warning(here, "md5 makes no key: the peer's password is not bound to this IKE SA", "mschapv2");

@@ -9,11 +9,12 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::pair<const char*, EapMethodWord>, 2> eap_method_words = {{
+constexpr std::array<std::pair<const char*, EapMethodWord>, 3> eap_method_words = {{
     {"mschapv2", EapMethodWord::mschapv2},
     {"md5", EapMethodWord::md5},
+    {"tls", EapMethodWord::tls},
 }};
-constexpr const char* allowed_methods = "mschapv2, md5";
+constexpr const char* allowed_methods = "mschapv2, tls, md5";
 
 const json& eap_of(const json& side) {
   static const json none = json::object();

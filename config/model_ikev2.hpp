@@ -106,7 +106,7 @@ enum class Childless : std::uint8_t { never, allow, prefer, force };
 [[nodiscard]] const char* word(Childless childless);
 
 // EAP: of our end when it begins, and of a peer that begins.
-enum class EapMethodWord : std::uint8_t { mschapv2, md5 };
+enum class EapMethodWord : std::uint8_t { mschapv2, md5, tls };
 [[nodiscard]] const char* word(EapMethodWord method);
 struct EapLocal {
   std::vector<EapMethodWord> methods;

@@ -106,9 +106,8 @@ json render_authentication(const Ikev2Profile& profile) {
   json local = render_side(profile.local_method, profile.local_key),
        remote = render_side(profile.remote_method, profile.remote_key);
   if (profile.eap_local)
-    local["eap"] = {{"methods", render_methods(profile.eap_local->methods)},
-                    {"identity", profile.eap_local->identity},
-                    {"password", masked_secret}};
+    local["eap"] = {{"methods", render_methods(profile.eap_local->methods)}, {"identity", profile.eap_local->identity}};
+  if (profile.eap_local && !profile.eap_local->password.empty()) local["eap"]["password"] = masked_secret;
   if (profile.eap_remote)
     remote["eap"] = {{"methods", render_methods(profile.eap_remote->methods)},
                      {"query_identity", profile.eap_remote->query_identity}};

@@ -190,6 +190,10 @@ Result<void, PathProblem> check_usage(const Certificate& leaf) {
                   "issue it with ipsecIKE, serverAuth or clientAuth, or without extended key usage"});
 }
 
+bool is_for_tls(const Certificate& leaf, bool server) {
+  return X509_check_purpose(leaf.handle(), server ? X509_PURPOSE_SSL_SERVER : X509_PURPOSE_SSL_CLIENT, 0) == 1;
+}
+
 bool names_identity(const Certificate& leaf, std::uint8_t type, Bytes identity) {
   if (type == 9) {
     const auto name = name_from(identity);

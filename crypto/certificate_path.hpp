@@ -26,6 +26,9 @@ struct PathProblem {
 // RFC 4945 §5.1.3.2 and §5.1.3.12: may its key sign IKE's AUTH? A certificate without the extensions may.
 [[nodiscard]] Result<void, PathProblem> check_usage(const Certificate& leaf);
 
+// RFC 5280 §4.2.1.12: may it prove a TLS server, or a client? A certificate without the extensions may.
+[[nodiscard]] bool is_for_tls(const Certificate& leaf, bool server);
+
 // RFC 4945 §3.1: the identity is in the certificate. `type`: 1, 5 addresses, 2 FQDN, 3 e-mail, 9 DN (RFC 7296 §3.5).
 // No wildcards; names compare without regard to case.
 [[nodiscard]] bool names_identity(const Certificate& leaf, std::uint8_t type, Bytes identity);

@@ -49,12 +49,12 @@ pki::SignatureKind signature_kind(AuthKind kind) {
 // How it was done, for `show crypto ikev2 sa`: "RSA" is what the RFC calls its own method.
 std::string method_words(const AuthPayload& auth) { return auth.method == AuthMethod::rsa ? "RSA" : text(auth.method); }
 
+}  // namespace
+
 void end_at(SessionCore& core, std::int64_t valid_s, Time now) {
   const Time end = now + std::chrono::seconds(std::clamp<std::int64_t>(valid_s, 0, 100LL * 365 * 86400));
   core.credentials_end = core.credentials_end ? std::min(*core.credentials_end, end) : end;
 }
-
-}  // namespace
 
 Result<Secret> auth_by_key(const SessionCore& core, const Secret& key, const SignedExchange& what, bool initiators,
                            const IdPayload& id) {

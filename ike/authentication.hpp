@@ -52,6 +52,9 @@ void add_certificate_requests(const SessionCore& core, const Candidates& connect
 void add_signature_hashes(const Candidates& connections, Message& message);
 void note_signature_hashes(SessionCore& core, const Message& message);
 
+// R43-01: a certificate that the IKE SA rests on is valid for so long.
+void end_at(SessionCore& core, std::int64_t valid_s, Time now);
+
 [[nodiscard]] Failure wrong_key(const Identity& peer, bool by_peer);
 
 }  // namespace postern::ike

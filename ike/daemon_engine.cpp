@@ -29,7 +29,7 @@ std::vector<std::uint32_t> tables_of(const Policy& policy) {
 
 bool uses_certificates(const Policy& policy) {
   return std::ranges::any_of(policy.connections, [](const auto& one) {
-    return is_signature(one->local_auth) || is_signature(one->remote_auth);
+    return is_signature(one->local_auth) || is_signature(one->remote_auth) || uses_eap_tls(*one);
   });
 }
 

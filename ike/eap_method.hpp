@@ -10,6 +10,7 @@
 
 #include "base/secret.hpp"
 #include "ike/eap_packet.hpp"
+#include "pki/questions.hpp"
 
 namespace postern::ike {
 
@@ -28,16 +29,19 @@ struct EapFailure {
   std::string detail;  // for a person; nothing of a password
 };
 
-// What a method wants next. `more`: `data` goes to the other end, behind the type.
+// What a method wants next. `more`: `data` goes to the other end, behind the type. `ask`: postern-pki is to be asked,
+// and its answer to be told.
 struct EapMethodStep {
-  enum class Kind : std::uint8_t { more, done, failed } kind{};
+  enum class Kind : std::uint8_t { more, done, failed, ask } kind{};
   Octets data;
   EapFailure failure;
+  std::optional<pki::TlsQuestion> question = {};
 
-  static EapMethodStep send(Octets data) { return {Kind::more, std::move(data), {}}; }
-  static EapMethodStep done() { return {Kind::done, {}, {}}; }
+  static EapMethodStep send(Octets data) { return {Kind::more, std::move(data), {}, {}}; }
+  static EapMethodStep ask(pki::TlsQuestion question) { return {Kind::ask, {}, {}, std::move(question)}; }
+  static EapMethodStep done() { return {Kind::done, {}, {}, {}}; }
   static EapMethodStep fail(EapFault fault, std::string detail) {
-    return {Kind::failed, {}, {fault, std::move(detail)}};
+    return {Kind::failed, {}, {fault, std::move(detail)}, {}};
   }
 };
 
@@ -57,11 +61,13 @@ struct EapServerContext {
   EapUsers password;
   std::string server_name;          // is told to the peer
   std::optional<std::string> user;  // as the peer's EAP-Identity has it, or its IDi; nothing: the method will say
+  pki::TlsQuestion tls = {};        // EAP-TLS: by which trustpoints
 };
 struct EapPeerContext {
   EapRandom random;
   std::string user;
   Secret password;
+  pki::TlsQuestion tls = {};
 };
 
 }  // namespace postern::ike

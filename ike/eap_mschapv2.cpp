@@ -106,7 +106,7 @@ EapMethodStep EapMschapv2Server::take(const EapServerContext& context, const Eap
   if (awaits_ == Awaits::success && frame->op == OpCode::failure)
     return EapMethodStep::fail(EapFault::refused, "the peer does not believe that we know the password");
   // Whatever it says to our failure: it ends here.
-  if (awaits_ == Awaits::failure) return {EapMethodStep::Kind::failed, {}, failure_};
+  if (awaits_ == Awaits::failure) return {EapMethodStep::Kind::failed, {}, failure_, {}};
   return EapMethodStep::fail(EapFault::malformed, "an EAP-MSCHAPv2 response out of its turn");
 }
 

@@ -21,7 +21,7 @@ EapStep EapServer::start() {
   identifier_ = std::to_integer<std::uint8_t>(first);
   if (!setup_.query_identity) return begin_method(std::nullopt);
   setup_.context.user.reset();
-  return {EapStep::Kind::more, encode_eap({EapCode::request, identifier_, EapType::identity, {}}), {}};
+  return {EapStep::Kind::more, encode_eap({EapCode::request, identifier_, EapType::identity, {}}), {}, {}};
 }
 
 EapStep EapServer::on_packet(Bytes packet) {
@@ -47,6 +47,8 @@ EapStep EapServer::take_identity(const EapPacket& response) {
   if (response.data.empty() || response.data.size() > max_eap_identity_bytes)
     return fail(EapFault::unknown_user, "an identity of another size");
   setup_.context.user.emplace(reinterpret_cast<const char*>(response.data.data()), response.data.size());
+  setup_.context.tls.identity_type = setup_.context.user->contains('@') ? 3 : 2;  // RFC 7296 §3.5: e-mail, FQDN
+  setup_.context.tls.identity = response.data;
   ++identifier_;
   return begin_method(std::nullopt);
 }
@@ -69,6 +71,7 @@ EapStep EapServer::begin_method(const std::optional<Octets>& wanted) {
   switch (*next) {
     case EapType::md5: method_.emplace<EapMd5Server>(); break;
     case EapType::mschapv2: method_.emplace<EapMschapv2Server>(); break;
+    case EapType::tls: method_.emplace<EapTlsServer>(); break;
     default: return fail(EapFault::internal, eap_name(*next) + " is not available");
   }
   return step_of(std::visit(EapEither{[](std::monostate) { return EapMethodStep{}; },
@@ -80,20 +83,28 @@ EapStep EapServer::step_of(EapMethodStep step) {
   if (step.kind == EapMethodStep::Kind::failed) return fail(step.failure.fault, std::move(step.failure.detail));
   if (step.kind == EapMethodStep::Kind::done) {
     over_ = true;
-    return {EapStep::Kind::done, encode_eap({EapCode::success, identifier_, EapType::none, {}}), {}};
+    return {EapStep::Kind::done, encode_eap({EapCode::success, identifier_, EapType::none, {}}), {}, {}};
   }
+  if (step.kind == EapMethodStep::Kind::ask) return {EapStep::Kind::ask, {}, {}, std::move(step.question)};
   if (method_answered_) ++identifier_;
-  return {EapStep::Kind::more, encode_eap({EapCode::request, identifier_, method(), std::move(step.data)}), {}};
+  return {EapStep::Kind::more, encode_eap({EapCode::request, identifier_, method(), std::move(step.data)}), {}, {}};
+}
+
+EapStep EapServer::on_tls(const pki::TlsProgress& progress) {
+  auto* const tls = std::get_if<EapTlsServer>(&method_);
+  return tls == nullptr || over_ ? fail(EapFault::malformed, "no TLS is under way") : step_of(tls->take(progress));
 }
 
 EapStep EapServer::fail(EapFault fault, std::string detail) {
   over_ = true;
   return {EapStep::Kind::failed,
           encode_eap({EapCode::failure, identifier_, EapType::none, {}}),
-          {fault, std::move(detail)}};
+          {fault, std::move(detail)},
+          {}};
 }
 
 const EapFailure* EapServer::refused() const {
+  if (const auto* const tls = std::get_if<EapTlsServer>(&method_)) return tls->refused();
   const auto* const method = std::get_if<EapMschapv2Server>(&method_);
   return method == nullptr ? nullptr : method->refused();
 }

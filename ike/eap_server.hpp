@@ -7,15 +7,17 @@
 
 #include "ike/eap_md5.hpp"
 #include "ike/eap_mschapv2.hpp"
+#include "ike/eap_tls.hpp"
 
 namespace postern::ike {
 
 inline constexpr std::size_t max_eap_rounds = 100;  // requests of one conversation
 
 struct EapStep {
-  enum class Kind : std::uint8_t { more, done, failed } kind{};
+  enum class Kind : std::uint8_t { more, done, failed, ask } kind{};
   Octets packet;  // to the other end; done and failed of a server: Success and Failure. Empty: nothing
   EapFailure failure;
+  std::optional<pki::TlsQuestion> question = {};  // ask: on_tls() goes on
 };
 
 class EapServer {
@@ -29,6 +31,8 @@ class EapServer {
 
   [[nodiscard]] EapStep start();
   [[nodiscard]] EapStep on_packet(Bytes packet);
+  [[nodiscard]] EapStep on_tls(const pki::TlsProgress& progress);
+  [[nodiscard]] EapStep fail(EapFault fault, std::string detail);
 
   // Why the peer will fail, where it has been told so by its method already; else nullptr.
   [[nodiscard]] const EapFailure* refused() const;
@@ -42,10 +46,9 @@ class EapServer {
   [[nodiscard]] EapStep take_nak(const EapPacket& response);
   [[nodiscard]] EapStep begin_method(const std::optional<Octets>& wanted);
   [[nodiscard]] EapStep step_of(EapMethodStep step);
-  [[nodiscard]] EapStep fail(EapFault fault, std::string detail);
 
   Setup setup_;
-  std::variant<std::monostate, EapMd5Server, EapMschapv2Server> method_;
+  std::variant<std::monostate, EapMd5Server, EapMschapv2Server, EapTlsServer> method_;
   std::vector<EapType> refused_;
   std::uint8_t identifier_ = 0;
   std::size_t rounds_ = 0;

@@ -31,6 +31,9 @@ Failure failure_of(const EapFailure& why, EapType method, bool at_server) {
       return failed(FailureKind::eap_method, detail, "name a method of both ends in authentication.*.eap.methods",
                     !at_server);
     case EapFault::not_authentic:
+      if (method == EapType::tls)
+        return failed(FailureKind::certificate, fmt::format("{}: {}", by, detail),
+                      "see `show crypto pki certificates` of both ends");
       return failed(FailureKind::wrong_password, fmt::format("{}: {}", by, detail),
                     "is this the server that is meant? Then set the same password at both ends");
     case EapFault::refused:
@@ -63,10 +66,45 @@ Octets packet_in(const Message& message) {
   return payload == nullptr ? Octets{} : payload->data;
 }
 
+// Asks postern-pki for the next step of TLS, and goes on with what `end` makes of it.
+template <class End>
+void ask_for_tls(SessionCore& core, pki::TlsQuestion question, End* (*end_of)(EapExchange&),
+                 std::move_only_function<void(SessionCore&, EapStep, Time)> then, Time now) {
+  ask_pki(
+      core, std::move(question),
+      [end_of, go_on = std::move(then)](SessionCore& at, pki::Answer answer, Time when) mutable {
+        End& end = *end_of(*at.eap);
+        if (auto* const progress = std::get_if<pki::TlsProgress>(&answer)) {
+          EapStep step = end.on_tls(*progress);
+          if (progress->finished) {
+            at.eap->subject = progress->subject;
+            end_at(at, progress->valid_s, when);
+          }
+          return go_on(at, std::move(step), when);
+        }
+        const auto* const refusal = std::get_if<pki::Refusal>(&answer);
+        go_on(at, end.fail(EapFault::internal, refusal != nullptr ? refusal->summary : "postern-pki answered nonsense"),
+              when);
+      },
+      now);
+}
+
 // --- responder
 
-void answer_by(SessionCore& core, const Message& request, Message reply, EapStep step) {
+EapServer* server_in(EapExchange& eap) { return &*eap.server; }
+
+void answer_by(SessionCore& core, const Message& request, Message reply, EapStep step, Time now) {
   EapExchange& eap = *core.eap;
+  if (step.kind == EapStep::Kind::ask) {
+    const auto asked = std::make_shared<const Message>(request);
+    const auto begun = std::make_shared<const Message>(std::move(reply));
+    return ask_for_tls<EapServer>(
+        core, std::move(*step.question), server_in,
+        [asked, begun](SessionCore& at, EapStep next, Time when) {
+          answer_by(at, *asked, *begun, std::move(next), when);
+        },
+        now);
+  }
   reply.add(PayloadType::eap, RawPayload{std::move(step.packet)});
   eap.over = step.kind == EapStep::Kind::done;
   if (step.kind != EapStep::Kind::failed) return core.send_response(request, std::move(reply));
@@ -78,13 +116,13 @@ void answer_by(SessionCore& core, const Message& request, Message reply, EapStep
   core.close_now(summary, false);
 }
 
-void answer_first(SessionCore& core, Proof proof) {
+void answer_first(SessionCore& core, Proof proof, Time now) {
   EapExchange& eap = *core.eap;
   Message reply = core.answer(*eap.first);
   reply.add(PayloadType::id_responder, eap.own);
   for (CertPayload& one : proof.certificates) reply.add(PayloadType::certificate, std::move(one));
   if (!is_eap_alone(*core.connection)) reply.add(PayloadType::auth, std::move(proof.auth));
-  answer_by(core, *eap.first, std::move(reply), eap.server->start());
+  answer_by(core, *eap.first, std::move(reply), eap.server->start(), now);
 }
 
 EapServer server_of(const SessionCore& core, const Identity& peer) {
@@ -95,9 +133,14 @@ EapServer server_of(const SessionCore& core, const Identity& peer) {
   setup.context.random = core.setup.surroundings->random;
   setup.context.password = core.setup.surroundings->eap_user;
   if (!setup.context.password) setup.context.password = [](std::string_view) { return std::optional<Secret>(); };
+  setup.context.tls.trustpoint = connection.sign_trustpoint;
+  setup.context.tls.verify = connection.verify_trustpoints;
   setup.context.server_name = connection.local_identity.text();
-  // An address names no user: then the method's own name counts.
-  if (!peer.address()) setup.context.user.emplace(reinterpret_cast<const char*>(peer.data.data()), peer.data.size());
+  setup.context.tls.identity_type = static_cast<std::uint8_t>(peer.type);
+  setup.context.tls.identity = peer.data;
+  // An address or a DN names no user: then the method's own name counts.
+  if (!peer.address() && peer.type != IdType::dn)
+    setup.context.user.emplace(reinterpret_cast<const char*>(peer.data.data()), peer.data.size());
   return EapServer(std::move(setup));
 }
 
@@ -111,6 +154,7 @@ void finish_as_responder(SessionCore& core, const Message& request, Time now) {
                                         "the peer's EAP method made another key, or the peer is not who ran it"));
   const auto auth = auth_after_eap(core, msk, false, {eap->init->response, eap->init->nonce_i}, eap->own);
   if (!auth) return refuse_authentication(core, request, failed(FailureKind::credential, auth.error().message(), {}));
+  if (!eap->subject.empty()) core.remote_subject = eap->subject;
   core.eap_identity = printable(eap->server->user());
   core.remote_auth = eap_name(eap->server->method());
   if (is_eap_alone(*core.connection)) core.local_auth = core.remote_auth;
@@ -136,17 +180,19 @@ void give_up_eap(SessionCore& core, Failure why, bool tell_peer) {
   core.close_now(summary, true);
 }
 
-void run_peer(SessionCore& core, const Message& response, Time now) {
+EapPeer* peer_in(EapExchange& eap) { return &*eap.peer; }
+
+// `by_server`: a step that fails does so by the server's word.
+void go_on_as_peer(SessionCore& core, EapStep step, bool by_server, Time now) {
   EapExchange& eap = *core.eap;
-  const Octets packet = packet_in(response);
-  EapStep step = eap.peer->on_packet(packet);
+  if (step.kind == EapStep::Kind::ask)
+    return ask_for_tls<EapPeer>(
+        core, std::move(*step.question), peer_in,
+        [](SessionCore& at, EapStep next, Time when) { go_on_as_peer(at, std::move(next), false, when); }, now);
   if (step.kind == EapStep::Kind::more)
     return next_request(core, PayloadType::eap, RawPayload{std::move(step.packet)}, now);
-  if (step.kind == EapStep::Kind::failed) {
-    const auto said = parse_eap(packet);
-    return give_up_eap(core, failure_of(step.failure, eap.peer->method(), false),
-                       !said || said->code != EapCode::failure);
-  }
+  if (step.kind == EapStep::Kind::failed)
+    return give_up_eap(core, failure_of(step.failure, eap.peer->method(), false), !by_server);
   const EapMethodRow* const method = find_eap_method(eap.peer->method());
   if (is_eap_alone(*core.connection) && (method == nullptr || !method->mutual || eap.peer->key().empty()))
     return give_up_eap(
@@ -158,6 +204,12 @@ void run_peer(SessionCore& core, const Message& response, Time now) {
   if (!auth) return give_up_eap(core, failed(FailureKind::credential, auth.error().message(), {}), true);
   eap.over = true;
   next_request(core, PayloadType::auth, AuthPayload{AuthMethod::psk, octets(auth->bytes())}, now);
+}
+
+void run_peer(SessionCore& core, const Message& response, Time now) {
+  const Octets packet = packet_in(response);
+  const auto said = parse_eap(packet);
+  go_on_as_peer(core, core.eap->peer->on_packet(packet), said && said->code == EapCode::failure, now);
 }
 
 Failure not_eap(const char* what) {
@@ -180,6 +232,7 @@ void take_first(SessionCore& core, const Message& response, Time now) {
                        true);
   core.eap->peer_known = true;
   core.eap->own = *id;
+  core.eap->peer->expect_server(static_cast<std::uint8_t>(id->type), id->data);
   if (alone) return run_peer(core, response, now);
   const auto kept = std::make_shared<const Message>(response);
   const AuthSent& sent = *core.in<AuthSent>();
@@ -205,6 +258,7 @@ void finish_as_initiator(SessionCore& core, const Message& response, Time now) {
   core.eap.reset();
   core.local_auth = eap_name(eap->peer->method());
   if (is_eap_alone(*core.connection)) core.remote_auth = core.local_auth;
+  if (!eap->subject.empty()) core.remote_subject = eap->subject;
   core.eap_identity = printable(eap->peer->user());
   conclude_as_initiator(core, response, identity_of(eap->own), now);
 }
@@ -239,12 +293,12 @@ void begin_eap(SessionCore& core, const std::shared_ptr<const Message>& request,
   core.eap->init = state;
   core.eap->own = *own;
   core.in<InitAnswered>()->deadline = now + core.setup.lifetimes.eap;
-  if (is_eap_alone(*core.connection)) return answer_first(core, {});
+  if (is_eap_alone(*core.connection)) return answer_first(core, {}, now);
   prove(
       core, *core.connection, {state->response, state->nonce_i}, *own,
-      [](SessionCore& at, Result<Proof, Failure>&& proof, Time) {
+      [](SessionCore& at, Result<Proof, Failure>&& proof, Time when) {
         if (!proof) return refuse_authentication(at, *at.eap->first, std::move(proof.error()));
-        answer_first(at, std::move(*proof));
+        answer_first(at, std::move(*proof), when);
       },
       now);
 }
@@ -254,7 +308,7 @@ void on_eap_request(SessionCore& core, const Message& request, Time now) {
   const bool first_again = request.find<IdPayload>(PayloadType::id_initiator) != nullptr;
   if (!first_again && core.eap->over && last) return finish_as_responder(core, request, now);
   if (!first_again && !core.eap->over && !last)
-    return answer_by(core, request, core.answer(request), core.eap->server->on_packet(packet_in(request)));
+    return answer_by(core, request, core.answer(request), core.eap->server->on_packet(packet_in(request)), now);
   refuse_authentication(
       core, request,
       failed(FailureKind::invalid_syntax,
@@ -275,6 +329,8 @@ std::shared_ptr<EapExchange> eap_peer_of(const SessionCore& core) {
   EapPeer::Setup setup;
   setup.methods = connection.eap_peer.methods;
   setup.context = {core.setup.surroundings->random, connection.eap_peer.identity, connection.eap_peer.password};
+  setup.context.tls.trustpoint = connection.sign_trustpoint;
+  setup.context.tls.verify = connection.verify_trustpoints;
   out->peer.emplace(std::move(setup));
   return out;
 }

@@ -22,7 +22,8 @@ struct EapExchange {
   // Responder: what the last answer goes back to.
   std::shared_ptr<const Message> first;
   std::shared_ptr<const InitAnswered> init;
-  IdPayload own;  // our identity
+  IdPayload own;        // our identity
+  std::string subject;  // EAP-TLS: of the other end's certificate
   // Initiator: IDr and its AUTH have been taken.
   bool peer_known = false;
 };

@@ -13,6 +13,14 @@ bool Connection::always() const {
   return std::ranges::any_of(children, [](const ChildPolicy& one) { return one.initiate == Initiate::always; });
 }
 
+bool uses_eap_tls(const Connection& connection) {
+  const auto has = [](const std::vector<EapType>& methods) {
+    return std::ranges::find(methods, EapType::tls) != methods.end();
+  };
+  return (connection.local_auth == AuthKind::eap && has(connection.eap_peer.methods)) ||
+         (connection.remote_auth == AuthKind::eap && has(connection.eap_server.methods));
+}
+
 namespace {
 
 bool may_use(const ChildPolicy& child, const IpAddress& remote) {

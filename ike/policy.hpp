@@ -101,6 +101,7 @@ struct EapServerSide {
   bool query_identity = false;  // else the peer's IDi names it
   bool operator==(const EapServerSide&) const = default;
 };
+[[nodiscard]] bool uses_eap_tls(const struct Connection& connection);
 struct EapUser {
   std::string name;
   Secret password;

@@ -204,6 +204,7 @@ bool sound(const Connection& connection) {
          !connection.proposals.empty() && !connection.children.empty() &&
          connection.ppk.id.empty() == connection.ppk.key.empty() &&
          !(connection.remote_identities.empty() && (!verifies || connection.certificate_maps.empty())) && keys &&
+         !(uses_eap_tls(connection) && (connection.sign_trustpoint.empty() || connection.verify_trustpoints.empty())) &&
          !(connection.local_auth == AuthKind::eap &&
            (connection.eap_peer.methods.empty() || connection.eap_peer.identity.empty())) &&
          !(connection.remote_auth == AuthKind::eap && connection.eap_server.methods.empty()) &&

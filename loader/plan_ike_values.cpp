@@ -55,7 +55,9 @@ bool needs_key(config::AuthMethodWord method) { return method == config::AuthMet
 std::vector<ike::EapType> eap_types_of(const std::vector<config::EapMethodWord>& methods) {
   std::vector<ike::EapType> out;
   for (const config::EapMethodWord one : methods)
-    out.push_back(one == config::EapMethodWord::md5 ? ike::EapType::md5 : ike::EapType::mschapv2);
+    out.push_back(one == config::EapMethodWord::md5   ? ike::EapType::md5
+                  : one == config::EapMethodWord::tls ? ike::EapType::tls
+                                                      : ike::EapType::mschapv2);
   return out;
 }
 

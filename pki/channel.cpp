@@ -39,6 +39,15 @@ template <class C, FieldsOf<Facts> T>
 void fields(C& c, T& v) {
   c(v.trustpoints);
 }
+template <class C, FieldsOf<TlsQuestion> T>
+void fields(C& c, T& v) {
+  c(v.conversation), c(v.begins), c(v.server), c(v.trustpoint), c(v.verify), c(v.identity_type), c(v.identity);
+  c(v.records);
+}
+template <class C, FieldsOf<TlsProgress> T>
+void fields(C& c, T& v) {
+  c(v.key), c(v.records), c(v.finished), c(v.failed), c(v.by_peer), c(v.why), c(v.subject), c(v.valid_s);
+}
 
 namespace {
 
@@ -46,17 +55,31 @@ constexpr FrameChannel channel{"pki", channel_version, max_frame_bytes};
 
 }  // namespace
 
-Octets encode(const Frame& frame) { return encode_frame(channel, frame); }
+Octets encode(const Frame& frame) {
+  const auto* const tls = std::get_if<TlsProgress>(&frame.body);
+  if (tls == nullptr) return encode_frame(channel, frame);
+  constexpr std::size_t numbers = 64;
+  return encode_frame(channel, frame,
+                      numbers + tls->key.size() + tls->records.size() + tls->why.size() + tls->subject.size());
+}
 
 Result<Frame> decode(Bytes datagram) { return decode_frame<FrameBody>(channel, datagram); }
 
-Result<void> send_frame(int socket, const Frame& frame) { return send_frame_bytes(socket, channel, encode(frame)); }
+// The bytes are wiped: an EAP method's key may be among them.
+Result<void> send_frame(int socket, const Frame& frame) {
+  Octets bytes = encode(frame);
+  auto sent = send_frame_bytes(socket, channel, bytes);
+  wipe(bytes);
+  return sent;
+}
 
 Result<std::optional<Frame>> receive_frame(int socket, std::vector<std::byte>& buffer) {
   POSTERN_TRY(bytes, receive_frame_bytes(socket, channel, buffer));
   if (!bytes) return std::optional<Frame>();
-  POSTERN_TRY(frame, decode(*bytes));
-  return std::optional<Frame>(std::move(frame));
+  auto frame = decode(*bytes);
+  wipe(MutableBytes(buffer).first(bytes->size()));
+  if (!frame) return std::unexpected(frame.error());
+  return std::optional<Frame>(std::move(*frame));
 }
 
 }  // namespace postern::pki

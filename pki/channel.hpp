@@ -14,14 +14,15 @@
 
 namespace postern::pki {
 
-inline constexpr std::uint8_t channel_version = 1;
+inline constexpr std::uint8_t channel_version = 2;
 inline constexpr std::size_t max_frame_bytes = 160U << 10;
 
 // A question has the id that its answer comes back with; facts come unasked, with id 0.
 struct Facts {
   std::vector<TrustpointFacts> trustpoints;
 };
-using FrameBody = std::variant<SignQuestion, ValidateQuestion, Refusal, Signed, Validated, Facts>;
+using FrameBody =
+    std::variant<SignQuestion, ValidateQuestion, Refusal, Signed, Validated, Facts, TlsQuestion, TlsProgress>;
 using Frame = NumberedFrame<FrameBody>;
 
 [[nodiscard]] Octets encode(const Frame& frame);

@@ -161,6 +161,7 @@ json Daemon::commit() {
 
 void Daemon::take_channel(Fd channel) {
   channel_ = std::move(channel);  // the one before ends
+  tls_.clear();
   if (const auto watched = loop_->watch(channel_.get()); !watched) spdlog::error("{}", watched.error().message());
   tell_facts();
 }
@@ -185,6 +186,8 @@ void Daemon::serve_channel() {
       answer = store_.answer(*sign, wall_clock());
     if (const auto* const check = std::get_if<ValidateQuestion>(&(*frame)->body))
       answer = store_.answer(*check, wall_clock());
+    if (const auto* const tls = std::get_if<TlsQuestion>(&(*frame)->body))
+      answer = tls_.answer(*tls, store_, wall_clock(), Clock::now());
     ++questions_;
     Frame out{(*frame)->id, {}};
     std::visit([&](auto& body) { out.body = std::move(body); }, answer);

@@ -16,6 +16,7 @@
 #include "base/result.hpp"
 #include "pki/channel.hpp"
 #include "pki/store.hpp"
+#include "pki/tls_table.hpp"
 
 namespace postern::pki {
 
@@ -44,6 +45,7 @@ class Daemon {
   Fd channel_;
   std::vector<std::byte> buffer_;
   Store store_;
+  TlsTable tls_;
   // What comes by and by, until "commit".
   std::vector<TrustpointTexts> staged_;
   std::vector<CertificateMap> staged_maps_;

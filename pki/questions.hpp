@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "base/secret.hpp"
+
 namespace postern::pki {
 
 using Octets = std::vector<std::byte>;
@@ -63,6 +65,27 @@ struct ValidateQuestion {
   std::vector<TrustRule> rules;
 };
 
+// One step of a TLS handshake of EAP-TLS (RFC 5216, RFC 9190), which runs where the key is. `begins`: what there was
+// under that number is forgotten. `identity`: what the other end's certificate must name.
+struct TlsQuestion {
+  std::uint64_t conversation = 0;
+  bool begins = false, server = false;
+  std::string trustpoint;           // with our certificate and key
+  std::vector<std::string> verify;  // with the CAs
+  std::uint8_t identity_type = 0;
+  Octets identity;
+  Octets records;  // of the other end; empty: a client begins
+};
+struct TlsProgress {
+  Octets records;  // for the other end
+  bool finished = false, failed = false;
+  bool by_peer = false;  // failed: by an alert of its
+  std::string why;
+  Secret key;                // finished: 64 bytes
+  std::string subject;       // finished: of the other end's certificate
+  std::int64_t valid_s = 0;  // and how much longer both certificates are valid
+};
+
 // Why not. `check` is a word for logs and tests; the rest is for a person.
 enum class RefusalKind : std::uint8_t {
   unavailable,     // postern-pki is not there, or busy
@@ -91,8 +114,8 @@ struct Validated {
   std::string algorithm;                         // "ECDSA with SHA-256"
 };
 
-using Question = std::variant<SignQuestion, ValidateQuestion>;
-using Answer = std::variant<Refusal, Signed, Validated>;
+using Question = std::variant<SignQuestion, ValidateQuestion, TlsQuestion>;
+using Answer = std::variant<Refusal, Signed, Validated, TlsProgress>;
 
 // What postern-ike knows of the trustpoints without asking, told by postern-pki whenever it changes.
 struct TrustpointFacts {

@@ -202,6 +202,14 @@ const Trustpoint* Store::find(const std::string& name) const {
   return found == trustpoints_.end() ? nullptr : &*found;
 }
 
+std::vector<Certificate> Store::authorities(const std::vector<std::string>& names) const {
+  std::vector<Certificate> out;
+  for (const std::string& name : names)
+    if (const Trustpoint* const one = find(name))
+      out.insert(out.end(), one->authorities.begin(), one->authorities.end());
+  return out;
+}
+
 std::vector<TrustpointFacts> Store::facts() const {
   std::vector<TrustpointFacts> out;
   for (const Trustpoint& one : trustpoints_) {
@@ -269,10 +277,7 @@ std::optional<Refusal> Store::verdict(const TrustRule& rule, const ValidateQuest
     return Refusal{RefusalKind::algorithm, leaf.subject(), "signed with SHA-1, which is forbidden",
                    "the signature is " + text(scheme),
                    "let the peer sign by RFC 7427 with SHA-2, or allow sha1_signatures"};
-  std::vector<Certificate> anchors;
-  for (const std::string& name : rule.trustpoints)
-    if (const Trustpoint* const one = find(name))
-      anchors.insert(anchors.end(), one->authorities.begin(), one->authorities.end());
+  const std::vector<Certificate> anchors = authorities(rule.trustpoints);
   if (anchors.empty())
     return Refusal{RefusalKind::no_credential,
                    {},

@@ -44,6 +44,9 @@ class Store {
   [[nodiscard]] Answer answer(const SignQuestion& question, std::int64_t now) const;
   [[nodiscard]] Answer answer(const ValidateQuestion& question, std::int64_t now) const;
   [[nodiscard]] std::vector<TrustpointFacts> facts() const;
+  [[nodiscard]] const Trustpoint* trustpoint(const std::string& name) const { return find(name); }
+  // The CAs of all of these.
+  [[nodiscard]] std::vector<crypto::Certificate> authorities(const std::vector<std::string>& names) const;
   [[nodiscard]] const std::vector<Trustpoint>& trustpoints() const { return trustpoints_; }
 
  private:

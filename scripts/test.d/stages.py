@@ -220,7 +220,7 @@ class Runner:
 
 # The rooms that read bytes of peers and operators, and that share memory between threads. The other units run in release alone.
 # By GCC: under clang's sanitizer mlock() does nothing, which the tests of locked memory see.
-SANITIZED = ["test_base", "test_crypto", "test_config", "test_ike", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_resolver", "test_bpf", "test_worker"]
+SANITIZED = ["test_base", "test_crypto", "test_config", "test_eap_tls", "test_ike", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_resolver", "test_bpf", "test_worker"]
 MOST_UNSTEADY = 5  # more than that in one run is no accident
 # Seconds of each fuzzer in the normal run, and with --full: the longest for what anybody on the path, or at the keyboard, can send.
 FUZZERS = {"fuzz_esp": (60, 600), "fuzz_config": (60, 600), "fuzz_ike": (20, 600), "fuzz_eap": (20, 600), "fuzz_certificates": (20, 600),

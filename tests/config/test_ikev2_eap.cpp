@@ -93,6 +93,25 @@ TEST_CASE("RFC 5998: EAP alone, by methods that prove both ends") {
   check_refused(with(document, sides + "/local/eap/methods", {"md5"}), sides + "/local", "EAP alone");
 }
 
+TEST_CASE("EAP-TLS: by certificates of both ends, without passwords and users") {
+  const auto by_tls = json::parse(R"(["tls"])");
+  auto at_server = without(with(server(), sides + "/remote/eap/methods", by_tls), "/ikev2", "eap_users");
+  auto at_client = without(with(client(), sides + "/local/eap/methods", by_tls), sides + "/local/eap", "password");
+  CHECK(loaded(at_server).ikev2.profiles[0].eap_remote->methods == std::vector{EapMethodWord::tls});
+  CHECK(loaded(at_client).ikev2.profiles[0].eap_local->methods == std::vector{EapMethodWord::tls});
+  auto alone = with(at_client, sides + "/remote", json::parse(R"({"method": "eap", "eap": {"methods": ["tls"]}})"));
+  CHECK(loaded(alone).ikev2.profiles[0].eap_remote->methods == std::vector{EapMethodWord::tls});
+  CHECK(render(loaded(alone))["ikev2"]["profiles"][0]["authentication"]["local"]["eap"].contains("password") == false);
+
+  check_refused(without(alone, "/ikev2/profiles/0", "pki_trustpoints"), sides + "/local", "certificate of our own");
+  check_refused(without(alone, "/pki/trustpoints/0", "ca_certificates"), sides + "/remote", "needs a CA");
+  check_refused(without(without(at_server, "/pki/trustpoints/0", "certificate"), "/pki/trustpoints/0", "key"),
+                sides + "/remote", "certificate of our own");
+  check_refused(with(at_client, sides + "/local/eap/methods", {"tls", "mschapv2"}), sides + "/local",
+                "without a password");
+  check_warned(with(at_server, sides + "/remote/eap/methods", {"tls", "mschapv2"}), sides + "/remote", "no users");
+}
+
 TEST_CASE("EAP: shown with its passwords masked, and compared") {
   for (const json& document : {server(), client()}) {
     json again = render(loaded(document));

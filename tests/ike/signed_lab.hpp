@@ -20,12 +20,18 @@ struct Notary {
   std::int64_t valid_s = year_s;  // of own and the peer's certificate
   std::vector<pki::SignQuestion> signs;
   std::vector<pki::ValidateQuestion> checks;
+  std::vector<pki::TlsQuestion> handshakes = {};
+  std::function<pki::Answer(const pki::TlsQuestion&)> tls = {};
 
   pki::Answer answer(const pki::Question& question) {
     if (const auto* const sign = std::get_if<pki::SignQuestion>(&question)) {
       signs.push_back(*sign);
       if (sign->trustpoint != own) return pki::Refusal{pki::RefusalKind::no_credential, {}, "no key", {}, {}};
       return pki::Signed{14, seal(sign->message, own), {{4, octets_of(as_bytes(own))}}, valid_s, "test"};
+    }
+    if (const auto* const step = std::get_if<pki::TlsQuestion>(&question)) {
+      handshakes.push_back(*step);
+      return tls ? pki::Answer(tls(*step)) : pki::Refusal{pki::RefusalKind::unavailable, {}, "no TLS", {}, {}};
     }
     const auto& check = std::get<pki::ValidateQuestion>(question);
     checks.push_back(check);

@@ -58,6 +58,35 @@ TEST_CASE("answers and facts go over the channel whole") {
   CHECK(std::get<Facts>(facts->body).trustpoints == std::vector<TrustpointFacts>{{"TP", some(40), some(9)}});
 }
 
+TEST_CASE("the steps of a TLS handshake go over the channel whole, the key too") {
+  const TlsQuestion step{7, true, false, "TP", {"TP", "OTHER"}, 2, some(9), some(3000)};
+  const auto question = decode(encode({3, step}));
+  REQUIRE(question);
+  const auto& asked = std::get<TlsQuestion>(question->body);
+  CHECK(asked.conversation == 7);
+  CHECK(asked.begins);
+  CHECK_FALSE(asked.server);
+  CHECK(asked.verify == step.verify);
+  CHECK(asked.identity == step.identity);
+  CHECK(asked.records == step.records);
+  TlsProgress progress;
+  progress.records = some(2000);
+  progress.finished = true;
+  progress.key = Secret::copy_of(some(64));
+  progress.subject = "CN=peer";
+  progress.valid_s = 300;
+  const auto answer = decode(encode({3, progress}));
+  REQUIRE(answer);
+  const auto& back = std::get<TlsProgress>(answer->body);
+  CHECK(back.records == progress.records);
+  CHECK(back.finished);
+  CHECK_FALSE(back.failed);
+  CHECK(back.key == progress.key);
+  CHECK(back.subject == "CN=peer");
+  CHECK(back.valid_s == 300);
+  CHECK(decode(encode({3, TlsProgress{}})));
+}
+
 TEST_CASE("a frame that is not whole is refused") {
   const Octets whole = encode(example());
   for (std::size_t size = 0; size < whole.size(); ++size) CHECK_FALSE(decode(Bytes(whole).first(size)));

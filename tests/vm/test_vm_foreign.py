@@ -26,6 +26,7 @@ pytestmark = pytest.mark.vm
 MODULES = [*PEER_MODULES, "cbc", "hmac", "sha256_generic", "af_key"]
 GUEST_BOOTS = 90
 OURS, THEIRS = labs.OUT4[1], labs.OUT4[2]
+ROLES = {"postern": "initiator", "the other": "responder"}
 FAR, NEAR = labs.host(2, "map4"), labs.host(1, "map4")
 
 
@@ -145,16 +146,21 @@ class WithCertificates:
         self.theirs = self.ca.issue("right", [self.THEM, THEIRS], self.KEYS)
         self.ca_file = self.ca.write(self.files, "ca")[0]
 
-    def document(self, issuer: pki.Authority | None = None, **options) -> dict:
-        """`issuer`: of our own certificate, instead of the CA that the other trusts."""
+    def document(self, issuer: pki.Authority | None = None, trusted: pki.Authority | None = None, **options) -> dict:
+        """`issuer`: of our own certificate, instead of the CA that the other trusts; `trusted`: by us, instead of the other's."""
         certificate, key = (issuer or self.ca).issue("left", [self.US, OURS], self.KEYS).write(self.files, "strange" if issuer else "own")
         profile = {"pki_trustpoints": ["TP"], "authentication": {"local": {"method": "signature"}, "remote": {"method": "signature"}}}
         made = super().document(profile=profile, local_id=self.US, remote_id=self.THEM, **options)
-        made["pki"] = {"trustpoints": [{"name": "TP", "ca_certificates": [self.ca_file], "certificate": certificate, "key": {"file": key}}]}
+        ca_file = trusted.write(self.files, "strange-ca")[0] if trusted else self.ca_file
+        made["pki"] = {"trustpoints": [{"name": "TP", "ca_certificates": [ca_file], "certificate": certificate, "key": {"file": key}}]}
         return made
 
     def unacceptable(self) -> dict:
         return self.document(issuer=pki.Authority("Unknown CA", kind=self.KEYS))
+
+    def unbelieving(self) -> dict:
+        """We trust nobody whom the other can be."""
+        return self.document(trusted=pki.Authority("Unknown CA", kind=self.KEYS))
 
 
 class LibreswanCertificates(WithCertificates, Libreswan):
@@ -210,7 +216,10 @@ class OpenIked(Foreign):
 
     def fill(self, directory: pathlib.Path) -> None:
         """It has a key of its own also where it does not use it."""
-        key = pki.make_key("ecdsa256")
+        self.put_key(directory, pki.make_key("ecdsa256"))
+
+    @staticmethod
+    def put_key(directory: pathlib.Path, key) -> None:
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         (directory / "private/local.key").write_bytes(pem)
@@ -221,13 +230,34 @@ class OpenIked(Foreign):
         self.run("kill $(cat /tmp/iked.pid); while kill -0 $(cat /tmp/iked.pid); do sleep 0.1; done; " + self.begun("active").replace("\n", "; "))
 
     def end(self) -> None:
-        self.run("ikectl reset all")
+        self.run("ikectl reset sa")
 
     def rekey_child(self) -> None:
         """By itself, when most of the half minute is over."""
 
 
-WORLDS = {"libreswan": Libreswan, "libreswan, certificates": LibreswanCertificates, "openiked": OpenIked}
+class OpenIkedCertificates(WithCertificates, OpenIked):
+    """It signs by RFC 7427, with the one key that it has, and takes the certificate whose subjectAltName is its srcid."""
+
+    def __init__(self, scratch):
+        self.make(scratch)
+        super().__init__(scratch)
+
+    def ends(self) -> str:
+        return f"srcid {self.THEM} dstid {self.US} lifetime 30"
+
+    def fill(self, directory: pathlib.Path) -> None:
+        self.put_key(directory, self.theirs.key)
+        (directory / "ca/ca.crt").write_text(self.ca.pem)
+        (directory / f"certs/{self.THEM}.crt").write_text(self.theirs.pem)
+
+
+class OpenIkedEcdsa(OpenIkedCertificates):
+    KEYS = "ecdsa256"
+
+
+WORLDS = {"libreswan": Libreswan, "libreswan, certificates": LibreswanCertificates, "openiked": OpenIked,
+          "openiked, RSA certificates": OpenIkedCertificates, "openiked, ECDSA certificates": OpenIkedEcdsa}
 
 
 @pytest.fixture(scope="module", params=WORLDS.values(), ids=WORLDS)
@@ -258,7 +288,7 @@ def test_native_esp(world, by):
         traffic.ping_until(world.hA, FAR, 40, source=NEAR)
         assert traffic.ping(world.hA, FAR, 5, source=NEAR) == 5
         sa = ike_documents.ike_sas(world.left)[0]
-        assert sa["role"] == ("initiator" if by == "postern" else "responder"), world.guest.console[-40:]
+        assert sa["role"] == ROLES[by], world.guest.console[-40:]
         before = {child["esp_spi_in"] for child in ike_documents.children(world.left)}
         world.rekey_child()
         wait_until(lambda: {child["esp_spi_in"] for child in ike_documents.children(world.left)} - before, 60, "a new child SA")
@@ -272,3 +302,18 @@ def test_native_esp(world, by):
     wire.assert_protected(20)
     assert not any(in_udp for _, _, _, in_udp in wire.esp), "no NAT, so no UDP around it"
     assert wire.exchanges(SA_INIT) and wire.exchanges(CREATE_CHILD)
+
+
+@pytest.mark.parametrize("by", ["postern", "the other"])
+def test_a_certificate_of_another_ca_is_not_believed(world, by):
+    """The other's: nothing comes up, and the diagnosis names the certificate."""
+    if not isinstance(world, WithCertificates):
+        pytest.skip("by shared keys")
+    world.left.apply(world.unbelieving())
+    if by == "the other":
+        world.initiate()
+    assert traffic.ping(world.hA, FAR, 3, source=NEAR) == 0
+    wait_until(lambda: any(one["failure"] == "certificate" and "CN=right" in one["summary"] and one["role"] == ROLES[by]
+                           for one in ike_documents.diagnosis(world.left)), 20, "the diagnosis")
+    assert not ike_documents.ike_sas(world.left)
+    world.end()

@@ -254,6 +254,8 @@ bool warn_of_incomplete(Check& check, const MapEntry& entry, const std::string& 
 void check_per_host(Check& check, const MapEntry& entry, const std::string& path) {
   if (entry.per_host_limit != 0 && entry.initiate == Initiate::always)
     check.report.error(path + "/initiate", "SAs of pairs of hosts come with their first packet", "on_traffic");
+  if (entry.per_host_only && entry.per_host_limit == 0)
+    check.report.error(path + "/per_host_only", "the entry makes no SAs of pairs of hosts", "per_host_limit beside it");
 }
 
 void check_map(Check& check, std::size_t i) {

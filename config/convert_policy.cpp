@@ -91,7 +91,7 @@ void check_type(const json& entry, bool negotiated, const std::string& path, Rep
     return;
   }
   refuse({"ikev2_profile", "pfs", "security_association", "initiate", "separate_fragment_sa", "dynamic", "profile",
-          "per_host_limit"},
+          "per_host_limit", "per_host_only"},
          "a manual entry has no negotiation", "type ipsec-isakmp, or leave it out");
   refuse({"peers", "default_peer"}, "a manual entry has exactly one peer; failover between peers needs IKE", "peer");
   for (const char* const key : {"match_address", "peer"})
@@ -173,6 +173,7 @@ MapEntry convert_entry(const json& entry, const std::string& path, const Documen
   if (out.profile && out.negotiated) take_profile(out, entry, path, around, conversion.report);
   out.initiate = initiate_of(entry, Initiate::on_traffic);
   out.per_host_limit = entry.value("per_host_limit", out.per_host_limit);
+  out.per_host_only = entry.value("per_host_only", out.per_host_only);
   out.encapsulation = convert_encapsulation(entry, around.ipsec.encapsulation);
   out.separate_fragment_sa = entry.value("separate_fragment_sa", true);
   convert_udp(entry, out);

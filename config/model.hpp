@@ -137,6 +137,7 @@ struct MapEntry {
   Initiate initiate = Initiate::on_traffic;
   std::optional<std::string> profile;  // an IPsec profile, whose sets, PFS and lifetimes are those above (CM-25)
   std::uint32_t per_host_limit = 0;    // an SA pair for each pair of hosts, so many at most (CM-09); 0: one for all
+  bool per_host_only = false;          // a peer that asks for more than a pair is refused (RFC 7296 §2.9)
   Encapsulation encapsulation;
   bool separate_fragment_sa = true;  // rules with ports: non-initial fragments in SAs of their own (RFC 4301 §7.2)
   bool udp_encapsulation = false;    // manual SAs only by the operator's word, there is nobody to detect NAT

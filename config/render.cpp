@@ -179,6 +179,7 @@ json render_map(const CryptoMap& map) {
       out["initiate"] = text_of(entry.initiate);
       out["separate_fragment_sa"] = entry.separate_fragment_sa;
       if (entry.per_host_limit != 0) out["per_host_limit"] = entry.per_host_limit;
+      if (entry.per_host_only) out["per_host_only"] = true;
       if (entry.profile) {
         out["profile"] = *entry.profile;
         continue;

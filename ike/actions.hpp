@@ -118,6 +118,7 @@ enum class FailureKind : std::uint8_t {
   eap_method,      // EAP: no method in common
   wrong_identity,  // its identity is not one that the profile matches
   selectors,       // TS_UNACCEPTABLE
+  pairs_required,  // SINGLE_PAIR_REQUIRED: the peer has SAs of single pairs of addresses alone
   no_connection,   // nothing is configured between these addresses
   invalid_syntax,
   refused,         // any other error notify
@@ -167,6 +168,14 @@ struct Reassigned {
   std::string interface;
 };
 
+// RFC 7296 §2.9: of what the child was to cover the peer took only this, and says that it takes more of it, in SAs of
+// their own (ADDITIONAL_TS_POSSIBLE).
+struct PartlyCovered {
+  std::string child;
+  std::vector<Selector> local, remote;                  // asked for
+  std::vector<Selector> covered_local, covered_remote;  // taken
+};
+
 // The session may be destroyed after this; its children were removed by RemoveChild or moved to a successor.
 struct Closed {
   bool retry = false;  // the attempt failed for a reason that may pass: try again by the back-off
@@ -175,7 +184,8 @@ struct Closed {
 };
 
 using Action = std::variant<SendDatagram, SendKeepalive, ExpectChild, InstallChild, SwitchOutbound, RemoveChild,
-                            MoveChild, AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, Event, Closed>;
+                            MoveChild, AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, PartlyCovered,
+                            Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

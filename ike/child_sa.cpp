@@ -94,7 +94,9 @@ struct Match {
   ChildPolicy policy;  // of the connection, or derived from one that is
   std::vector<Selector> local, remote;
   unsigned rank = 0;
-  bool cut = false;  // there were more selectors than we take
+  bool cut = false;            // there were more selectors than we take
+  bool more_possible = false;  // other flows take other parts of the offer
+  bool too_wide = false;       // the flow is of pairs of hosts alone
 };
 
 // R43-02: an OPAQUE selector names packets without visible ports, which a flow for them takes; any other skips it and
@@ -109,6 +111,27 @@ std::vector<Selector> that_suit(const ChildPolicy& policy, std::span<const Selec
 bool rekeys(const Connection& connection, const Child& old, const ChildPolicy& policy) {
   return old.policy.name == policy.name ||
          (old.policy.base == policy.name && connection.child(old.policy.name) == nullptr);
+}
+
+// Our own entry says that each pair of hosts has an SA (CM-09), and the peer's request is for more. An initiator that
+// was triggered by a packet puts that in front (RFC 7296 §2.9): then the pair is cut out, which is a narrowing.
+void keep_to_pair(Match& match, const ChildOffer& offer) {
+  const auto is_host = [](const Selector& one) { return one.first == one.last; };
+  const auto one_host = [&](const std::vector<Selector>& all) {
+    return std::ranges::all_of(all, [&](const Selector& one) { return is_host(one) && one.first == all[0].first; });
+  };
+  if (one_host(match.local) && one_host(match.remote)) return;
+  const Selector &ours = offer.tsr->selectors.front(), &theirs = offer.tsi->selectors.front();
+  auto local = narrow({&ours, 1}, match.local), remote = narrow({&theirs, 1}, match.remote);
+  match.too_wide = !is_host(ours) || !is_host(theirs) || local.empty() || remote.empty();
+  if (match.too_wide) return;
+  const auto to_host = [&](const std::vector<Selector>& all, const Selector& host) {
+    const Selector any{all[0].protocol, 0, 65535, host.first, host.last};
+    return narrow(all, {&any, 1});
+  };
+  match.local = to_host(match.local, ours);
+  match.remote = to_host(match.remote, theirs);
+  match.more_possible = true;
 }
 
 // A child of its own for what the peer proposes: of a template always, of a per-host entry for less than the whole.
@@ -135,7 +158,9 @@ std::vector<Match> matches_of(const SessionCore& core, const Connection& connect
     match.cut = match.local.size() > most || match.remote.size() > most;
     match.local.resize(std::min(match.local.size(), most));
     match.remote.resize(std::min(match.remote.size(), most));
-    const bool whole = same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);
+    if (asked.per_host_only && offer.replaces == nullptr) keep_to_pair(match, offer);
+    const bool whole =
+        !asked.per_host_only && same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);
     if (offer.replaces == nullptr) match.policy = child_for(core, match, whole);
     // Of templates the first by sequence (DM-01), however well it fits.
     match.rank = policy.dynamic ? 0U : (whole ? 0U : 2U) + (core.has_child(policy.name) ? 1U : 0U);
@@ -165,6 +190,22 @@ ChildRefusal no_flow(const Connection& connection, const ChildOffer& offer) {
   out.failure.differs =
       fmt::format("selectors: the peer asks for {}, we permit {}", out.failure.offered, out.failure.accepted);
   return out;
+}
+
+ChildRefusal pairs_only(const ChildPolicy& policy) {
+  return refusal(NotifyType::single_pair_required, FailureKind::selectors,
+                 fmt::format("{}: the peer asks for more than one pair of hosts", policy.name),
+                 "SAs of pairs of hosts at the peer, or an entry without per_host_only here");
+}
+
+// RFC 7296 §2.9: of an offer that several flows take a part of each, one SA takes one part.
+bool leaves_more(const Match& chosen, std::span<const Match> all) {
+  const auto within = [](const std::vector<Selector>& outer, const std::vector<Selector>& inner) {
+    return std::ranges::all_of(inner, [&](const Selector& one) { return covers(outer, one); });
+  };
+  return std::ranges::any_of(all, [&](const Match& one) {
+    return !one.too_wide && (!within(chosen.local, one.local) || !within(chosen.remote, one.remote));
+  });
 }
 
 ChildRefusal no_proposal(const SaPayload& offer, const ChildPolicy& policy) {
@@ -245,7 +286,7 @@ Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& 
                   now));
   if (compresses) add_cpi(reply, cpi_of(spi));
   if (transport) reply.add_notify(NotifyType::use_transport_mode);
-  if (match.cut) reply.add_notify(NotifyType::additional_ts_possible);  // RFC 7296 §2.9
+  if (match.cut || match.more_possible) reply.add_notify(NotifyType::additional_ts_possible);  // RFC 7296 §2.9
   reply.add(PayloadType::sa, chosen.answer);
   if (!offer.first) reply.add(PayloadType::nonce, NoncePayload{octets(offer.nonce_r)});
   if (dh) reply.add(PayloadType::ke, KePayload{dh->group(), octets(dh->public_value())});
@@ -306,6 +347,11 @@ Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& 
   std::optional<ChildRefusal> why;
   for (Match& match : matches) {
     if (offer.replaces != nullptr && !covers_old(match, *offer.replaces)) continue;
+    if (match.too_wide) {
+      if (!why) why = pairs_only(match.policy);
+      continue;
+    }
+    match.more_possible = match.more_possible || (offer.replaces == nullptr && leaves_more(match, matches));
     if (std::ranges::count(core.children, match.policy.name, [](const Child& one) { return one.policy.name; }) >=
         max_children_of_flow) {
       if (!why) why = too_many();
@@ -366,12 +412,24 @@ Failure refused_by_peer(const ChildAttempt& attempt, const NotifyPayload& error)
     out.kind = FailureKind::no_common_child_proposal;
     out.offered = joined(text(attempt.offer));
     out.remedy = "compare the transform sets and PFS groups of both ends";
+  } else if (error.type == NotifyType::single_pair_required) {
+    out.kind = FailureKind::pairs_required;
+    out.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
+    out.remedy = "the crypto map entry makes SAs of pairs of hosts from now on; per_host_limit says so from the start";
   } else if (error.type == NotifyType::ts_unacceptable) {
     out.kind = FailureKind::selectors;
     out.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
     out.remedy = "the access lists of both ends must mirror each other";
   }
   return out;
+}
+
+// RFC 7296 §2.9: the notify says nothing where nothing was narrowed. A rekey asks for what there was.
+void note_narrowing(SessionCore& core, const ChildAttempt& attempt, const Message& message, const TsPayload& tsi,
+                    const TsPayload& tsr) {
+  if (attempt.replaces || message.notify(NotifyType::additional_ts_possible) == nullptr) return;
+  if (same(tsi.selectors, attempt.local) && same(tsr.selectors, attempt.remote)) return;
+  core.emit(PartlyCovered{attempt.policy.name, attempt.local, attempt.remote, tsi.selectors, tsr.selectors});
 }
 
 bool within(const std::vector<Selector>& answered, const std::vector<Selector>& offered) {
@@ -420,7 +478,8 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
                transport, *cpi_out != 0 ? attempt.cpi_in : std::uint16_t{0}, *cpi_out},
               now);
   if (!made) return give_up(child_failure(FailureKind::install_failed, made.error().message(), false));
-  attempt.spi_in = 0;                                     // the child's now
+  attempt.spi_in = 0;  // the child's now
+  note_narrowing(core, attempt, message, *tsi, *tsr);
   if (attempt.policy.transport_required && !transport) {  // RFC 7296 §1.3.1: then the SA is ours to delete
     core.child(*made)->closing = true;
     core.add_task({TaskKind::delete_child, {}, *made, now, 0});

@@ -26,8 +26,8 @@ void note_crash_token(SessionCore& core, const Message& message) {
 void start_tell_token(SessionCore& core, Time now) {
   Message message = core.request(ExchangeType::informational);
   add_crash_token(core, message);
-  core.pending = Probing{};
-  core.send_request(std::move(message), now);
+  if (core.told_window) offer_window(core, message);
+  core.send_request(std::move(message), now, Probing{});
 }
 
 // The IKE SA ends without a word: there is nobody left who would understand it. Anybody may have sent the answer, so

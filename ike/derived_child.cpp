@@ -35,7 +35,7 @@ ChildPolicy derive(const ChildPolicy& base, std::vector<Selector> local, std::ve
   out.name += " " + joined_text(local) + " <-> " + joined_text(remote) + (whose.empty() ? "" : " of " + whose);
   out.local = std::move(local);
   out.remote = std::move(remote);
-  out.dynamic = out.per_host = false;
+  out.dynamic = out.per_host = out.per_host_only = false;
   out.peers.clear();
   out.denied_local.clear();
   out.denied_remote.clear();

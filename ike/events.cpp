@@ -80,6 +80,7 @@ std::string_view name_of(FailureKind kind) {
     case FailureKind::eap_method: return "eap_method";
     case FailureKind::wrong_identity: return "wrong_identity";
     case FailureKind::selectors: return "selectors";
+    case FailureKind::pairs_required: return "pairs_required";
     case FailureKind::no_connection: return "no_connection";
     case FailureKind::invalid_syntax: return "invalid_syntax";
     case FailureKind::refused: return "refused";

@@ -18,13 +18,13 @@ Octets spi_octets(std::uint32_t spi) {
 }
 
 void send_attempt(SessionCore& core, ChildAttempt attempt, Time now) {
+  if (!core.window_open()) return core.held.push_back(std::move(attempt));
   Message message = core.request(ExchangeType::create_child_sa);
   if (attempt.replaces)
     if (const Child* const old = core.child(*attempt.replaces))
       message.add_notify(NotifyType::rekey_sa, {}, old->suite.protocol, spi_octets(old->spi_in));
   add_child_payloads(message, attempt);
-  core.pending = std::move(attempt);
-  core.send_request(std::move(message), now);
+  core.send_request(std::move(message), now, std::move(attempt));
 }
 
 void cannot_begin(SessionCore& core, const std::string& child, const Error& error) {
@@ -95,6 +95,16 @@ std::uint32_t spi_of(const NotifyPayload& notify) { return ByteReader(notify.spi
 
 }  // namespace
 
+// One whose child was rekeyed or went meanwhile has lost its purpose.
+void send_held(SessionCore& core, Time now) {
+  ChildAttempt attempt = std::move(core.held.front());
+  core.held.pop_front();
+  const Child* const old = attempt.replaces ? core.child(*attempt.replaces) : nullptr;
+  if (attempt.replaces && (old == nullptr || old->closing || old->replaced || old->remove_at))
+    return core.setup.surroundings->free_spi(attempt.spi_in);
+  send_attempt(core, std::move(attempt), now);
+}
+
 void start_make_child(SessionCore& core, const Task& task, Time now) {
   const auto connection = current(core);
   const ChildPolicy* const policy = connection->child(task.name);
@@ -126,7 +136,7 @@ void on_create_child_request(SessionCore& core, const Message& request, Time now
   if (!sa->proposals.empty() && sa->proposals.front().protocol == ProtocolId::ike)
     return on_rekey_ike_request(core, request, now);
   // §2.25.2: the IKE SA itself is being replaced or closed.
-  if (!core.established() || core.superseded || std::holds_alternative<IkeAttempt>(core.pending))
+  if (!core.established() || core.superseded || underway<IkeAttempt>(core) != nullptr)
     return core.refuse(request, NotifyType::temporary_failure);
   ChildOffer offer;
   offer.sa = sa;
@@ -158,8 +168,8 @@ void on_create_child_request(SessionCore& core, const Message& request, Time now
     core.child(*made)->predecessor = offer.replaces->id;
     core.child(offer.replaces->id)->replaced = true;
     core.tell_child(EventKind::child_rekeyed, *core.child(*made), "rekeyed by the peer");
-    auto* const own = std::get_if<ChildAttempt>(&core.pending);
-    if (own != nullptr && own->replaces == offer.replaces->id) {
+    const ChildId old = offer.replaces->id;
+    if (auto* const own = attempt_of(core, [&](const ChildAttempt& a) { return a.replaces == old; })) {
       own->rival = *made;
       own->rival_nonce = std::min(nonce_i, *nonce_r);
     }
@@ -167,12 +177,12 @@ void on_create_child_request(SessionCore& core, const Message& request, Time now
   core.send_response(request, std::move(reply));
 }
 
-void on_create_child_response(SessionCore& core, const Message& response, Time now) {
-  if (std::holds_alternative<IkeAttempt>(core.pending)) return on_rekey_ike_response(core, response, now);
-  auto* const pending = std::get_if<ChildAttempt>(&core.pending);
+void on_create_child_response(SessionCore& core, const Message& response, Pending about, Time now) {
+  if (auto* const ike = std::get_if<IkeAttempt>(&about))
+    return on_rekey_ike_response(core, std::move(*ike), response, now);
+  auto* const pending = std::get_if<ChildAttempt>(&about);
   if (pending == nullptr) return;
   ChildAttempt attempt = std::move(*pending);
-  core.pending = Nothing{};
   if (response.error() != nullptr) return attempt_refused(core, std::move(attempt), response, now);
   const auto* const nonce = response.find<NoncePayload>(PayloadType::nonce);
   const Octets nonce_r = nonce != nullptr ? nonce->data : Octets();

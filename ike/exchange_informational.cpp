@@ -35,8 +35,8 @@ void on_child_deletes(SessionCore& core, const DeletePayload& payload, DeletePay
   for (const std::uint32_t spi : payload.spis) {
     Child* const found = core.child_by_spi_out(payload.protocol, spi);
     if (found == nullptr || found->remove_at) continue;
-    const auto* const deleting = std::get_if<DeletingChild>(&core.pending);
-    const bool crossing = deleting != nullptr && deleting->id == found->id;
+    const bool crossing =
+        underway<DeletingChild>(core, [&](const DeletingChild& d) { return d.id == found->id; }) != nullptr;
     if (!crossing) ours.spis.push_back(found->spi_in);
     retire(core, found->id, "deleted by the peer", now);
   }
@@ -69,29 +69,26 @@ void start_delete_child(SessionCore& core, const Task& task, Time now) {
   one->closing = true;
   Message message = core.request(ExchangeType::informational);
   message.add(PayloadType::delete_, DeletePayload{one->suite.protocol, {one->spi_in}});
-  core.pending = DeletingChild{one->id};
-  core.send_request(std::move(message), now);
+  core.send_request(std::move(message), now, DeletingChild{one->id});
 }
 
 void start_delete_ike(SessionCore& core, Time now) {
   Message message = core.request(ExchangeType::informational);
   message.add(PayloadType::delete_, DeletePayload{ProtocolId::ike, {}});
   core.drop_children("closed by us", core.wanted.empty());
-  core.pending = DeletingIke{};
   core.enter(Closing{now + core.setup.lifetimes.closing});
-  core.send_request(std::move(message), now);
+  core.send_request(std::move(message), now, DeletingIke{});
 }
 
 void start_probe(SessionCore& core, Time now) {
-  core.pending = Probing{};
   Message message = core.request(ExchangeType::informational);
   // RFC 4555 §3.8: our NAT may have given us another place meanwhile, which the peer sees.
   if (core.mobike && core.initiator && core.nat_local) {
     message.add_notify(NotifyType::update_sa_addresses);
     add_nat_detection(core, message, core.local, core.remote, core.connection->force_encapsulation);
   }
-  core.send_request(std::move(message), now, std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s)),
-                    probe_tries);
+  core.send_request(std::move(message), now, Probing{},
+                    std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s)), probe_tries);
 }
 
 void on_informational_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
@@ -101,7 +98,7 @@ void on_informational_request(SessionCore& core, const Message& request, const E
   if (deletes_ike(request)) {
     on_error(core, request);
     core.send_response(request, std::move(reply));
-    if (auto* const own = std::get_if<IkeAttempt>(&core.pending); own != nullptr && own->rival != nullptr)
+    if (auto* const own = underway<IkeAttempt>(core); own != nullptr && own->rival != nullptr)
       hand_over(core, *own->rival, now);  // its rekey stands; ours is forgotten (§2.25.2)
     return core.close_now(core.superseded ? "replaced" : "deleted by the peer", !core.superseded);
   }
@@ -114,6 +111,8 @@ void on_informational_request(SessionCore& core, const Message& request, const E
   }
   answer_configuration(request, reply);
   note_crash_token(core, request);
+  if (request.notify(NotifyType::set_window_size) != nullptr) offer_window(core, reply);
+  note_window(core, request);
   const auto* const error = request.error();
   on_error(core, request);
   core.send_response(request, std::move(reply));
@@ -121,8 +120,8 @@ void on_informational_request(SessionCore& core, const Message& request, const E
     core.close_now("the peer does not believe our authentication", false);
 }
 
-void on_informational_response(SessionCore& core, const Message&, Time now) {
-  const Pending done = std::exchange(core.pending, Nothing{});
+void on_informational_response(SessionCore& core, const Message& response, const Pending& done, Time now) {
+  note_window(core, response);
   if (const auto* const child = std::get_if<DeletingChild>(&done)) retire(core, child->id, "deleted by us", now);
   if (std::holds_alternative<DeletingIke>(done))
     core.close_now(core.superseded ? "replaced" : "deleted by us", !core.wanted.empty());

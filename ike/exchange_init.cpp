@@ -250,7 +250,7 @@ void start_init(SessionCore& core, Time now) {
 
 void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   InitSent* const state = core.in<InitSent>();
-  if (state == nullptr || !core.outstanding) return;
+  if (state == nullptr || core.outstanding.empty()) return;
   const auto response = parse_message(datagram);
   // Nothing here is authenticated: what is no good answer is passed over, a better one may still come (§2.21.1).
   if (!response || broken_rule(*response) || response->header.initiator_spi != core.spi_i) return;
@@ -288,7 +288,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   note_init_offer(core, *response, core.connection->options);
   note_nat(core, nat);
   float_ports(core, nat.local || nat.remote);
-  core.outstanding.reset();
+  core.outstanding.clear();
   start_auth(core, AuthSent{std::move(state->request), octets(datagram), std::move(state->nonce), nonce->data, {}, {}},
              now);
 }

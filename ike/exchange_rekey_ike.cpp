@@ -41,10 +41,11 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
   out->uses_ppk = core.uses_ppk;
   out->nat_local = core.nat_local;
   out->nat_remote = core.nat_remote;
-  // RFC 7383 §2.3, RFC 4555 §3.1: what was agreed on holds; RFC 7296 §2.3: so does a window until it is changed.
+  // RFC 7383 §2.3, RFC 4555 §3.1: what was agreed on holds. A window is one again, until it is told (RFC 7296 §2.3);
+  // what we take may be more.
   out->fragment_mtu = core.fragment_mtu;
   out->window_in = core.window_in;
-  out->window_out = core.window_out;
+  out->told_window = core.told_window;
   out->mobike = core.mobike;
   POSTERN_TRY(keys,
               rekey_ike_keys(agreed.suite, {agreed.nonce_i, agreed.nonce_r, agreed.spi_i, agreed.spi_r, agreed.shared},
@@ -61,8 +62,7 @@ void send_attempt(SessionCore& core, IkeAttempt attempt, Time now) {
   message.add(PayloadType::sa, attempt.offer);
   message.add(PayloadType::nonce, NoncePayload{attempt.nonce});
   message.add(PayloadType::ke, KePayload{attempt.dh->group(), octets(attempt.dh->public_value())});
-  core.pending = std::move(attempt);
-  core.send_request(std::move(message), now);
+  core.send_request(std::move(message), now, std::move(attempt));
 }
 
 void try_again(SessionCore& core, Duration wait, Time now) {
@@ -136,8 +136,8 @@ void start_rekey_ike(SessionCore& core, Time now) {
 
 void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
   // §2.25.2: not while a child SA of this IKE SA is being made, rekeyed or closed, nor while it closes itself.
-  if (!core.established() || std::holds_alternative<ChildAttempt>(core.pending) ||
-      std::holds_alternative<DeletingChild>(core.pending))
+  if (!core.established() || attempt_of(core, [](const ChildAttempt&) { return true; }) != nullptr ||
+      underway<DeletingChild>(core) != nullptr)
     return core.refuse(request, NotifyType::temporary_failure);
   const auto* const sa = request.find<SaPayload>(PayloadType::sa);
   const auto* const ke = request.find<KePayload>(PayloadType::ke);
@@ -165,15 +165,13 @@ void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
   add_crash_token(**made, reply);
   core.send_response(request, std::move(reply));
   core.emit(AddSession{Session::of(*made)});
-  auto* const own = std::get_if<IkeAttempt>(&core.pending);
+  auto* const own = underway<IkeAttempt>(core);
   if (own == nullptr) return hand_over(core, **made, now);
   own->rival = *made;
   own->rival_nonce = std::min(nonce_i->data, *nonce_r);
 }
 
-void on_rekey_ike_response(SessionCore& core, const Message& response, Time now) {
-  IkeAttempt attempt = std::move(std::get<IkeAttempt>(core.pending));
-  core.pending = Nothing{};
+void on_rekey_ike_response(SessionCore& core, IkeAttempt attempt, const Message& response, Time now) {
   if (const auto* const error = response.error()) {
     if (attempt.rival != nullptr) return hand_over(core, *attempt.rival, now);
     return attempt_refused(core, std::move(attempt), *error, now);
@@ -187,7 +185,7 @@ void on_rekey_ike_response(SessionCore& core, const Message& response, Time now)
   core.emit(AddSession{Session::of(*made)});
   note_crash_token(**made, response);
   // RFC 6290 §4.3: our request came before the responder's SPI, and so before our token.
-  if (gives_crash_tokens(**made)) (*made)->add_task({TaskKind::tell_token, {}, {}, now, 0});
+  if (gives_crash_tokens(**made) || core.told_window) (*made)->add_task({TaskKind::tell_token, {}, {}, now, 0});
   const Octets& nonce_r = response.find<NoncePayload>(PayloadType::nonce)->data;
   // §2.8.2: of two new IKE SAs the one with the lowest nonce is closed by its initiator; the other side's initiator
   // closes the old one.

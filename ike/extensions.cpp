@@ -29,7 +29,7 @@ void note_init_offer(SessionCore& core, const Message& message, const ProtocolOp
 
 void offer_in_auth(const SessionCore& core, Message& message) {
   const ProtocolOptions& options = core.connection->options;
-  if (options.window > 1) message.add_notify(NotifyType::set_window_size, number_octets(options.window));
+  offer_window(core, message);
   // The responder tells it to who has told it.
   if (options.mobike && (core.initiator || core.mobike)) message.add_notify(NotifyType::mobike_supported);
   add_crash_token(core, message);
@@ -39,10 +39,21 @@ void note_auth_offer(SessionCore& core, const Message& message) {
   const ProtocolOptions& options = core.connection->options;
   core.mobike = options.mobike && message.notify(NotifyType::mobike_supported) != nullptr;
   core.window_in = std::max<std::uint32_t>(1, options.window);
-  const auto* const window = message.notify(NotifyType::set_window_size);
-  if (window != nullptr && window->data.size() == 4)
-    core.window_out = std::clamp(ByteReader(window->data).u32(), 1U, widest_window);
+  note_window(core, message);
   note_crash_token(core, message);
+}
+
+void offer_window(const SessionCore& core, Message& message) {
+  const std::uint32_t window = core.connection->options.window;
+  if (window > 1) message.add_notify(NotifyType::set_window_size, number_octets(window));
+}
+
+// What is under way already stays under way where the peer says less than before.
+void note_window(SessionCore& core, const Message& message) {
+  const auto* const window = message.notify(NotifyType::set_window_size);
+  if (window == nullptr || window->data.size() != 4) return;
+  core.window_out = std::clamp(ByteReader(window->data).u32(), 1U, widest_window);
+  core.told_window = true;
 }
 
 }  // namespace postern::ike

@@ -124,6 +124,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(const AskPki& a) const { effects.ask(key, a); }
     void operator()(const Reauthenticate&) const { manager.reauthenticate(key, now); }
     void operator()(const Reassigned& a) const { manager.reassign(a.interface); }
+    void operator()(const PartlyCovered& a) const { manager.cover_rest(key, a, now); }
     void operator()(const Event& a) const {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
       if (Entry* const entry = manager.find(key); entry != nullptr && a.kind == EventKind::peer_silent)
@@ -295,6 +296,8 @@ void Manager::on_idle(ChildId id, Time now) {
   const ChildPolicy* const policy =
       wish == wishes_.end() ? nullptr : wish->second.connection->child(known->second.name);
   if (policy != nullptr && policy->initiate == Initiate::always) return;  // what shall always be up is not idle
+  if (policy != nullptr && wish->second.pieces.contains(policy->name) && has_live(wish->second, policy->base, now))
+    return;  // it goes with the rest of its flow
   if (policy != nullptr) back_to_default(policy->place.flow);
   with_child(id, now, [&](Session& session) { return session.delete_child(id, now); });
 }

@@ -5,7 +5,8 @@
 // manager.cpp             actions, timers, tables           manager_input.cpp    datagrams: to a session, or refused
 // manager_connections.cpp what shall be up: policy, triggers, back-off, duplicates
 // manager_names.cpp       peers by name: asked for before they are negotiated with
-// manager_flows.cpp       which of several peers a flow goes to, and flows of pairs of hosts
+// manager_flows.cpp       which of several peers a flow goes to
+// manager_derived.cpp     flows of pairs of hosts, and of what a peer takes in SAs of their own alone
 #pragma once
 
 #include <deque>
@@ -181,7 +182,11 @@ class Manager {
     std::uint32_t failures = 0;      // in a row
     Time not_before{};               // no attempt earlier
     std::map<std::string, Pause> refused;
-    std::optional<Time> due;     // attempt or review then
+    std::optional<Time> due;  // attempt or review then
+    // RFC 7296 §2.9, by the name of the child that was asked for: what asked last; those that the peer makes for pairs
+    // of addresses alone; the pieces of those that it makes in several SAs, which are up while that is.
+    std::map<std::string, HostPair> asked_by;
+    std::set<std::string> by_pairs, pieces;
     bool just_answered = false;  // its peer's name was asked for, for the attempt that is being made
     Time last_duplicate{};
   };
@@ -257,10 +262,24 @@ class Manager {
   void flow_is_up(const InstallChild& child);
   void try_next_peer(const Connection& connection, const std::vector<std::string>& children, Time now);
   void back_to_default(std::uint32_t flow);
+
+  // manager_derived.cpp
+  struct Ends {
+    std::vector<Selector> local, remote;
+  };
   [[nodiscard]] std::optional<std::string> child_of_hosts(Wish& wish, const ChildPolicy& base, const HostPair& hosts,
                                                           Time now);
+  [[nodiscard]] std::optional<std::string> derived_child(Wish& wish, const ChildPolicy& base, Ends ends,
+                                                         std::uint32_t limit, Time now);
+  void go_by_pairs(Wish& wish, const std::string& child, Time now);
+  void cover_rest(Key key, const PartlyCovered& news, Time now);
+  [[nodiscard]] std::vector<std::string> missing_pieces(const Wish& wish, const std::set<std::string>& live,
+                                                        Time now) const;
+  void forget_derived(Wish& wish);
+  [[nodiscard]] bool goes_by_pairs(const std::string& connection, const std::string& child) const;
+  [[nodiscard]] bool has_live(const Wish& wish, const std::string& child, Time now) const;
   void put_children(Wish& wish, std::vector<ChildPolicy> children);
-  void hosts_refused(const Connection& connection, const ChildPolicy& base);
+  void hosts_refused(const Connection& connection, const ChildPolicy& base, std::uint32_t limit);
   [[nodiscard]] std::shared_ptr<const Policy> with_hosts_of(const Policy& before,
                                                             std::shared_ptr<const Policy> after) const;
 

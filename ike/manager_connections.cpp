@@ -59,7 +59,8 @@ std::vector<Manager::Key> Manager::established_of(const std::string& connection)
 std::vector<std::string> Manager::always_up(const Connection& connection) const {
   std::vector<std::string> out;
   for (const ChildPolicy& child : connection.children)
-    if (child.initiate == Initiate::always && !child.later_fragments && is_current(connection.name, child))
+    if (child.initiate == Initiate::always && !child.later_fragments && is_current(connection.name, child) &&
+        !goes_by_pairs(connection.name, child.name))
       out.push_back(child.name);
   return out;
 }
@@ -219,6 +220,7 @@ void Manager::review(Wish& wish, Time now) {
   const auto live = live_of(wish, now);
   for (const std::string& name : always_up(*wish.connection))
     if (!live.contains(name) && !paused(wish, name, now)) wish.children.insert(name);
+  for (std::string& name : missing_pieces(wish, live, now)) wish.children.insert(std::move(name));
   if (wish.children.empty()) return;
   if (now < wish.not_before) return schedule(wish, wish.not_before);
   attempt(wish, now);
@@ -236,6 +238,8 @@ void Manager::child_failed(const Event& event, Time now) {
   const auto known = wishes_.find(event.connection);
   if (known == wishes_.end() || known->second.connection->child(event.child) == nullptr) return;
   Wish& wish = known->second;
+  if (event.failure && event.failure->kind == FailureKind::pairs_required) go_by_pairs(wish, event.child, now);
+  if (wish.by_pairs.contains(event.child)) return;
   Pause& pause = wish.refused[event.child];
   pause.until = now + back_off(pause.failures++);
   try_next_peer(*wish.connection, {event.child}, now);
@@ -252,6 +256,7 @@ void Manager::set_up(Wish& wish) {
   wish.failures = 0;
   wish.not_before = {};
   wish.refused.clear();
+  forget_derived(wish);
 }
 
 // Both ends began at once, or the peer came back without INITIAL_CONTACT. Both IKE SAs may live (RFC 7296 §2.8 leaves
@@ -308,10 +313,13 @@ void Manager::on_acquire(std::uint32_t flow, Time now, const std::optional<HostP
   if (known == wishes_.end() || now < known->second.not_before) return;  // traffic that goes on asks again
   Wish& wish = known->second;
   std::string child = owner->child;
-  if (const ChildPolicy* const base = wish.connection->child(child); base != nullptr && base->per_host) {
+  if (const ChildPolicy* const base = wish.connection->child(child);
+      base != nullptr && (base->per_host || wish.by_pairs.contains(child))) {
     auto of_hosts = hosts ? child_of_hosts(wish, *base, *hosts, now) : std::nullopt;
     if (!of_hosts) return;
     child = std::move(*of_hosts);
+  } else if (hosts && base != nullptr) {
+    wish.asked_by[child] = *hosts;
   }
   if (!paused(wish, child, now)) want(wish, {child}, now, Duration::zero());
 }
@@ -410,7 +418,7 @@ Manager::Count Manager::connect(const Filter& filter, Time now) {
     const auto live = live_of(wish, now);
     std::vector<std::string> missing;
     for (const ChildPolicy& child : wish.connection->children)
-      if (matches(filter, child) && !live.contains(child.name) && !child.per_host &&
+      if (matches(filter, child) && !live.contains(child.name) && !child.per_host && !goes_by_pairs(name, child.name) &&
           (filter.remote || is_current(name, child)))
         missing.push_back(child.name);
     if (missing.empty()) continue;

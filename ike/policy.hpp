@@ -67,6 +67,7 @@ struct ChildPolicy {
   std::vector<IpAddress> peers;                       // template: who may use it; empty: all
   std::vector<Selector> denied_local, denied_remote;  // template: pairs that the access list denies before it (DM-06)
   bool per_host = false;                // CM-09: each pair of hosts inside becomes a child and a flow of its own
+  bool per_host_only = false;           // a peer that asks for more than a pair is refused (RFC 7296 §2.9)
   std::uint32_t limit = 0;              // flows that may be derived from it at once
   std::string base;                     // derived: the name of the child that it was derived from
   bool transport_between_ends = false;  // a peer by name: `transport` follows once it is known where it is

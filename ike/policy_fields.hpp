@@ -135,6 +135,7 @@ void fields(Codec& codec, T& child) {
   codec("denied_local", child.denied_local);
   codec("denied_remote", child.denied_remote);
   codec("per_host", child.per_host);
+  codec("per_host_only", child.per_host_only);
   codec("limit", child.limit);
   codec("base", child.base);
   codec("transport_between_ends", child.transport_between_ends);

@@ -69,6 +69,20 @@ void subtract(Box inner, const Box& hole, std::vector<Box>& out) {
   keep_above(&Box::first, &Box::last, neighbour(hole.last, 1));
 }
 
+// Of a box with some ports and OPAQUE the ports alone.
+std::optional<Selector> selector_of_box(const Box& box) {
+  Selector out;
+  if (box.first_protocol != box.last_protocol && (box.first_protocol != 0 || box.last_protocol != no_protocol))
+    return std::nullopt;
+  out.protocol = static_cast<std::uint8_t>(box.first_protocol);
+  const bool opaque = box.first_port == opaque_port;
+  out.first_port = opaque ? 65535 : static_cast<std::uint16_t>(box.first_port);
+  out.last_port = opaque ? 0 : static_cast<std::uint16_t>(std::min<std::uint32_t>(box.last_port, 65535));
+  out.first = box.first;
+  out.last = box.last;
+  return out;
+}
+
 bool contains(const Selector& outer, const Selector& inner) {
   const auto common = intersect(outer, inner);
   return common && *common == inner;
@@ -124,6 +138,28 @@ bool covers(std::span<const Selector> outer, const Selector& inner) {
     if (left.size() > most_pieces) return false;
   }
   return false;
+}
+
+std::optional<std::vector<Selector>> without(std::span<const Selector> from, std::span<const Selector> holes,
+                                             std::size_t max) {
+  std::vector<Box> left;
+  std::vector<Selector> out;
+  for (const Selector& whole : from) {
+    left.assign(1, box_of(whole));
+    for (const Selector& hole : holes) {
+      if (hole.family() != whole.family()) continue;
+      std::vector<Box> next;
+      for (const Box& box : left) subtract(box, box_of(hole), next);
+      left = std::move(next);
+      if (left.size() > max) return std::nullopt;
+    }
+    for (const Box& box : left) {
+      const auto piece = selector_of_box(box);
+      if (!piece || out.size() >= max) return std::nullopt;
+      out.push_back(*piece);
+    }
+  }
+  return out;
 }
 
 bool same(std::span<const Selector> a, std::span<const Selector> b) {

@@ -31,6 +31,11 @@ namespace postern::ike {
 [[nodiscard]] std::vector<Selector> narrow(std::span<const Selector> offered, std::span<const Selector> allowed,
                                            std::size_t max = 16);
 
+// What of `from` no selector of `holes` holds, in pieces that do not overlap. Nothing: it is not said by selectors (all
+// protocols but one), or by more than `max`.
+[[nodiscard]] std::optional<std::vector<Selector>> without(std::span<const Selector> from,
+                                                           std::span<const Selector> holes, std::size_t max = 16);
+
 // What a packet that triggered us is in: the first selector of a request (§2.9: the very specific one).
 [[nodiscard]] bool contains(const Selector& selector, const IpAddress& address, std::uint8_t protocol,
                             std::uint16_t port);

@@ -64,11 +64,11 @@ void dispatch_request(SessionCore& core, const Message& request, const Endpoint&
   core.refuse(request, NotifyType::invalid_syntax);
 }
 
-void dispatch_response(SessionCore& core, const Message& response, Time now) {
+void dispatch_response(SessionCore& core, const Message& response, Pending about, Time now) {
   switch (response.header.exchange) {
     case ExchangeType::ike_auth: return on_auth_response(core, response, now);
-    case ExchangeType::create_child_sa: return on_create_child_response(core, response, now);
-    case ExchangeType::informational: return on_informational_response(core, response, now);
+    case ExchangeType::create_child_sa: return on_create_child_response(core, response, std::move(about), now);
+    case ExchangeType::informational: return on_informational_response(core, response, about, now);
     case ExchangeType::ike_sa_init: return;
   }
 }
@@ -156,13 +156,12 @@ void on_request(SessionCore& core, const Header& header, Bytes datagram, const E
 }
 
 void on_response(SessionCore& core, const Header& header, Bytes datagram, const Endpoint& remote, Time now) {
-  if (!core.outstanding || header.message_id != core.outstanding->message_id) return;
-  const auto response = receive(core, core.responses_in, datagram);
+  const auto request = std::ranges::find(core.outstanding, header.message_id, &Outstanding::message_id);
+  if (request == core.outstanding.end()) return;
+  const auto response = receive(core, request->response, datagram);
   if (!response) return on_unprotected_answer(core, datagram);
   core.last_heard = now;
   core.traffic_unanswered = false;
-  core.outstanding.reset();
-  core.responses_in.clear();
   if (core.follows_messages()) peer_is_at(core, remote);
   if (!*response) return not_understood(core, header, response->error());
   core.tell(EventKind::trace, fmt::format("got {} response {}", text(header.exchange), header.message_id));
@@ -170,7 +169,9 @@ void on_response(SessionCore& core, const Header& header, Bytes datagram, const 
     core.tell(EventKind::message_ignored, *broken);
     return end(core, "the peer broke the protocol: " + *broken);
   }
-  dispatch_response(core, **response, now);
+  Pending about = std::move(request->about);
+  core.outstanding.erase(request);
+  dispatch_response(core, **response, std::move(about), now);
 }
 
 void take(SessionCore& core, Bytes datagram, const Endpoint& local, const Endpoint& remote, Time now) {
@@ -190,10 +191,9 @@ Actions done(SessionCore& core, Time now) {
 }
 
 bool is_being_rekeyed(const SessionCore& core, ChildId id) {
-  const auto* const attempt = std::get_if<ChildAttempt>(&core.pending);
-  return (attempt != nullptr && attempt->replaces == id) || std::ranges::any_of(core.tasks, [&](const Task& task) {
-           return task.kind == TaskKind::rekey_child && task.id == id;
-         });
+  return attempt_of(core, [&](const ChildAttempt& one) { return one.replaces == id; }) != nullptr ||
+         std::ranges::any_of(core.tasks,
+                             [&](const Task& task) { return task.kind == TaskKind::rekey_child && task.id == id; });
 }
 
 ChildView view_of(const SessionCore& core, const Child& one, Time now) {
@@ -291,8 +291,7 @@ std::optional<Time> Session::next_timer() const { return earliest_timer(*core_);
 
 Actions Session::want_child(const std::string& name, Time now) {
   SessionCore& core = *core_;
-  const auto* const attempt = std::get_if<ChildAttempt>(&core.pending);
-  const bool on_its_way = attempt != nullptr && attempt->policy.name == name;
+  const bool on_its_way = attempt_of(core, [&](const ChildAttempt& a) { return a.policy.name == name; }) != nullptr;
   if (std::ranges::find(core.wanted, name) == core.wanted.end()) core.wanted.push_back(name);
   if (core.established() && !core.has_child(name) && !on_its_way)
     core.add_task({TaskKind::make_child, name, {}, now, 0});
@@ -301,8 +300,7 @@ Actions Session::want_child(const std::string& name, Time now) {
 
 Actions Session::rekey_child(ChildId id, Time now) {
   const Child* const one = core_->child(id);
-  const auto* const attempt = std::get_if<ChildAttempt>(&core_->pending);
-  const bool on_its_way = attempt != nullptr && attempt->replaces == id;
+  const bool on_its_way = attempt_of(*core_, [&](const ChildAttempt& a) { return a.replaces == id; }) != nullptr;
   if (one != nullptr && !one->closing && !one->replaced && !one->remove_at && !on_its_way)
     core_->add_task({TaskKind::rekey_child, {}, id, now, 0});
   return done(*core_, now);
@@ -327,7 +325,7 @@ Actions Session::close(Time now, bool tell_peer) {
   }
   core.drop_children("closed by us", true);
   core.tasks.clear();
-  core.add_task({TaskKind::delete_ike, {}, {}, now, 0});  // after the answer that is under way: the window is 1
+  core.add_task({TaskKind::delete_ike, {}, {}, now, 0});  // after the answers that are under way
   return done(core, now);
 }
 
@@ -401,6 +399,9 @@ SessionView Session::view(Time now) const {
   out.ppk = core.uses_ppk;
   out.window = core.window_out;
   out.window_in = core.window_in;
+  out.outstanding = static_cast<std::uint32_t>(core.outstanding.size());
+  out.queued = static_cast<std::uint32_t>(core.tasks.size() + core.held.size());
+  out.early = static_cast<std::uint32_t>(core.early.size());
   out.next_request = core.next_request;
   out.next_expected = core.next_expected;
   if (core.connection != nullptr) {

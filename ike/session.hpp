@@ -93,6 +93,8 @@ struct SessionView {
   bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false, ppk = false;
   Duration age{}, lifetime{};
   std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;
+  // Requests of ours without an answer yet, and what waits for the window; of the peer's those that came too early.
+  std::uint32_t outstanding = 0, queued = 0, early = 0;
   Dpd dpd;
   std::vector<ChildView> children;
 };

@@ -118,21 +118,31 @@ Result<Datagrams> SessionCore::seal(const Message& message) {
   return seal_message_within(message, *cipher_out, fragment_mtu - around);
 }
 
-void SessionCore::await_answer(std::uint32_t id, Datagrams datagrams, Time now, Duration every, std::uint32_t tries) {
+void SessionCore::await_answer(std::uint32_t id, Datagrams datagrams, Time now, Pending about, Duration every,
+                               std::uint32_t tries) {
   const bool doubles = every == Duration::zero();
   const Duration wait = doubles ? setup.lifetimes.first_retransmit : every;
-  outstanding = Outstanding{
-      id, std::move(datagrams), now + wait, wait, tries == 0 ? setup.lifetimes.retransmits : tries, doubles};
+  std::erase_if(outstanding, [&](const Outstanding& one) { return one.message_id == id; });  // IKE_SA_INIT once more
+  outstanding.push_back({id,
+                         std::move(datagrams),
+                         now + wait,
+                         wait,
+                         tries == 0 ? setup.lifetimes.retransmits : tries,
+                         doubles,
+                         std::move(about),
+                         {}});
   last_sent = now;
 }
 
-void SessionCore::send_request(Message message, Time now, Duration every, std::uint32_t tries) {
+void SessionCore::send_request(Message message, Time now, Pending about, Duration every, std::uint32_t tries) {
   auto sealed = seal(message);
+  if (auto* const attempt = std::get_if<ChildAttempt>(&about); attempt != nullptr && !sealed)
+    setup.surroundings->free_spi(attempt->spi_in);
   if (!sealed) return close_now("cannot seal a request: " + sealed.error().message(), false);
   tell(EventKind::trace, "sent " + describe(message));
   ++next_request;
   transmit(*sealed);
-  await_answer(message.header.message_id, std::move(*sealed), now, every, tries);
+  await_answer(message.header.message_id, std::move(*sealed), now, std::move(about), every, tries);
 }
 
 void SessionCore::send_response(const Message& to, Message message) {
@@ -155,11 +165,14 @@ void SessionCore::close_now(std::string why, bool retry) {
   drop_children(why, false);
   give_addresses_back(*this);
   drop_configuration(*this);
-  if (auto* const attempt = std::get_if<ChildAttempt>(&pending)) setup.surroundings->free_spi(attempt->spi_in);
+  for (const Outstanding& one : outstanding)
+    if (const auto* const attempt = std::get_if<ChildAttempt>(&one.about))
+      setup.surroundings->free_spi(attempt->spi_in);
+  for (const ChildAttempt& attempt : held) setup.surroundings->free_spi(attempt.spi_in);
   if (auto* const auth = in<AuthSent>(); auth != nullptr && auth->child)
     setup.surroundings->free_spi(auth->child->spi_in);
-  pending = Nothing{};
-  outstanding.reset();
+  outstanding.clear();
+  held.clear();
   waiting.reset();
   eap.reset();
   tasks.clear();
@@ -176,10 +189,57 @@ void SessionCore::add_task(Task task) {
   if (std::ranges::none_of(tasks, same)) tasks.push_back(std::move(task));
 }
 
-// One request at a time: the peer's window is 1 unless it says more (RFC 7296 §2.3).
+// "It MUST wait until it has received responses to all requests up through request X-N": the oldest counts, not how
+// many there are.
+bool SessionCore::window_open() const {
+  const std::uint32_t own = connection == nullptr ? 1 : connection->options.window;
+  return outstanding.empty() || next_request - outstanding.front().message_id < std::min(window_out, std::max(1U, own));
+}
+
+namespace {
+
+bool is_about_ike(const Task& task) { return task.kind == TaskKind::rekey_ike || task.kind == TaskKind::delete_ike; }
+
+// RFC 7296 §2.25: what would meet itself at the peer.
+bool collides(const SessionCore& core, const Task& task) {
+  if (is_about_ike(task)) return !core.outstanding.empty() || !core.held.empty();
+  if (underway<IkeAttempt>(core) != nullptr || underway<DeletingIke>(core) != nullptr) return true;
+  if (task.kind == TaskKind::make_child)
+    return attempt_of(core, [&](const ChildAttempt& a) { return a.policy.name == task.name && !a.replaces; }) !=
+           nullptr;
+  if (task.kind != TaskKind::rekey_child && task.kind != TaskKind::delete_child) return false;
+  return attempt_of(core, [&](const ChildAttempt& a) { return a.replaces == task.id; }) != nullptr ||
+         underway<DeletingChild>(core, [&](const DeletingChild& d) { return d.id == task.id; }) != nullptr;
+}
+
+}  // namespace
+
+std::deque<Task>::iterator SessionCore::next_task(Time now) {
+  for (auto one = tasks.begin(); one != tasks.end(); ++one) {
+    if (one->not_before > now) continue;
+    if (!collides(*this, *one)) return one;
+    if (is_about_ike(*one)) break;  // what stands behind it would keep it from ever coming
+  }
+  return tasks.end();
+}
+
+std::optional<Time> SessionCore::next_task_time() const {
+  std::optional<Time> out;
+  for (const Task& one : tasks)
+    if (!collides(*this, one))
+      out = out ? std::min(*out, one.not_before) : one.not_before;
+    else if (is_about_ike(one))
+      break;
+  return out;
+}
+
 void SessionCore::run_tasks(Time now) {
-  while (established() && !superseded && !outstanding) {
-    const auto ready = std::ranges::find_if(tasks, [&](const Task& t) { return t.not_before <= now; });
+  while (established() && !superseded && window_open()) {
+    if (!held.empty()) {
+      send_held(*this, now);
+      continue;
+    }
+    const auto ready = next_task(now);
     if (ready == tasks.end()) return;
     const Task task = *ready;
     tasks.erase(ready);

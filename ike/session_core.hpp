@@ -54,7 +54,7 @@ struct IkeAttempt {
   bool forgotten = false;  // §2.25.2: the peer closed the IKE SA meanwhile
 };
 
-// What our outstanding request is about, once the IKE SA is established.
+// What an outstanding request of ours is about, once the IKE SA is established.
 struct Nothing {};
 struct DeletingChild {
   ChildId id{};
@@ -73,6 +73,8 @@ struct Outstanding {
   Duration wait{};
   std::uint32_t left = 0;
   bool doubles = true;
+  Pending about;        // what the answer is for
+  Reassembly response;  // fragments of it
 };
 
 // A request that was answered. It stays as long as the peer may retransmit it: for as many as our window is wide.
@@ -166,18 +168,20 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::optional<MixedKeys> unmixed;
 
   std::uint32_t next_request = 0, next_expected = 0;
-  std::optional<Outstanding> outstanding;
-  Pending pending;
+  // RFC 7296 §2.3, by message id: at most one window of the peer's.
+  std::list<Outstanding> outstanding;
+  std::deque<ChildAttempt> held;  // to be sent again, by the window's leave
   std::deque<Task> tasks;
   std::deque<AnsweredRequest> answered;  // §2.1: the answer is kept for a retransmitted request
   Octets last_request;                   // that is being answered, and the path that it came by (§2.11)
   Endpoint asked_local, asked_remote;
   std::map<std::uint32_t, EarlyRequest> early;
-  Reassembly requests_in, responses_in;  // fragments
+  Reassembly requests_in;  // fragments
 
   // What both ends have agreed to beside the keys.
   std::uint16_t fragment_mtu = 0;  // RFC 7383: fragments leave in IP packets of so many bytes; 0: not agreed
   std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
+  bool told_window = false;                     // the peer has said SET_WINDOW_SIZE: it takes an interest in ours
   bool mobike = false;                          // RFC 4555
   bool childless = false;                       // RFC 6023: IKE_AUTH is without a child, initiator
 
@@ -231,11 +235,18 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   // Whole, or in fragments where those were agreed on and the path takes no more.
   [[nodiscard]] Result<Datagrams> seal(const Message& message);
   // Seals and sends; waits for the answer by the back-off, or every `every` when that is not zero, `tries` times.
-  void send_request(Message message, Time now, Duration every = {}, std::uint32_t tries = 0);
+  void send_request(Message message, Time now, Pending about = Nothing{}, Duration every = {}, std::uint32_t tries = 0);
   void send_response(const Message& to, Message message);
   [[nodiscard]] Message answer(const Message& to) const;
   void refuse(const Message& to, NotifyType why, Octets data = {});
-  void await_answer(std::uint32_t id, Datagrams datagrams, Time now, Duration every = {}, std::uint32_t tries = 0);
+  void await_answer(std::uint32_t id, Datagrams datagrams, Time now, Pending about = Nothing{}, Duration every = {},
+                    std::uint32_t tries = 0);
+  // RFC 7296 §2.3: of the peer's window, and within what the document says of ours.
+  [[nodiscard]] bool window_open() const;
+  // The first that is due and may begin beside what is under way: nothing beside what is about the IKE SA itself, and
+  // one thing at a time of each child; and when there is one next.
+  [[nodiscard]] std::deque<Task>::iterator next_task(Time now);
+  [[nodiscard]] std::optional<Time> next_task_time() const;
 
   // Ends the session: children go, the daemon is told. `retry`: the reason may pass.
   void close_now(std::string why, bool retry);
@@ -252,6 +263,27 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
  private:
   State state_;
 };
+
+// What one of our requests under way is about; nullptr: none is that.
+template <class T, class Core, class F>
+[[nodiscard]] auto underway(Core& core, F fits) {
+  using Found = std::conditional_t<std::is_const_v<Core>, const T, T>;
+  for (auto& one : core.outstanding)
+    if (Found* const what = std::get_if<T>(&one.about); what != nullptr && fits(*what)) return what;
+  return static_cast<Found*>(nullptr);
+}
+template <class T, class Core>
+[[nodiscard]] auto underway(Core& core) {
+  return underway<T>(core, [](const T&) { return true; });
+}
+// The same of attempts at children, with those that wait to be sent again.
+template <class Core, class F>
+[[nodiscard]] auto attempt_of(Core& core, F fits) {
+  auto* found = underway<ChildAttempt>(core, fits);
+  for (auto& one : core.held)
+    if (found == nullptr && fits(one)) found = &one;
+  return found;
+}
 
 // A question to postern-pki that the exchange under way waits for. The state stays as it was meanwhile; requests of the
 // peer that come before its answer are passed over, it will send them again.
@@ -286,6 +318,9 @@ void offer_in_init(Message& message, const ProtocolOptions& options);
 void note_init_offer(SessionCore& core, const Message& message, const ProtocolOptions& options);
 void offer_in_auth(const SessionCore& core, Message& message);
 void note_auth_offer(SessionCore& core, const Message& message);
+// RFC 7296 §2.3: SET_WINDOW_SIZE, ours and the peer's.
+void offer_window(const SessionCore& core, Message& message);
+void note_window(SessionCore& core, const Message& message);
 
 // configuration.cpp: RFC 7296 §2.19. What the peer asks for in IKE_AUTH, into `reply`; or why it gets no child.
 [[nodiscard]] std::optional<NotifyType> configure_peer(SessionCore& core, const Message& request, Message& reply);
@@ -404,14 +439,16 @@ struct ChildAnswer {
 void start_make_child(SessionCore& core, const Task& task, Time now);
 void start_rekey_child(SessionCore& core, const Task& task, Time now);
 void on_create_child_request(SessionCore& core, const Message& request, Time now);
-void on_create_child_response(SessionCore& core, const Message& response, Time now);
+void on_create_child_response(SessionCore& core, const Message& response, Pending about, Time now);
+// Attempts that found the window full.
+void send_held(SessionCore& core, Time now);
 
 // exchange_rekey_ike.cpp
 // The new IKE SA takes over what the old one carried; the old one only closes.
 void hand_over(SessionCore& from, SessionCore& to, Time now);
 void start_rekey_ike(SessionCore& core, Time now);
 void on_rekey_ike_request(SessionCore& core, const Message& request, Time now);
-void on_rekey_ike_response(SessionCore& core, const Message& response, Time now);
+void on_rekey_ike_response(SessionCore& core, IkeAttempt attempt, const Message& response, Time now);
 
 // exchange_informational.cpp
 void start_delete_child(SessionCore& core, const Task& task, Time now);
@@ -419,6 +456,6 @@ void start_delete_ike(SessionCore& core, Time now);
 void start_probe(SessionCore& core, Time now);
 void on_informational_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
                               Time now);
-void on_informational_response(SessionCore& core, const Message& response, Time now);
+void on_informational_response(SessionCore& core, const Message& response, const Pending& about, Time now);
 
 }  // namespace postern::ike

@@ -41,14 +41,15 @@ void give_up(SessionCore& core) {
 }
 
 void retransmit(SessionCore& core, Time now) {
-  if (!core.outstanding || core.outstanding->next_retransmit > now) return;
-  Outstanding& request = *core.outstanding;
-  if (request.left == 0) return give_up(core);
-  --request.left;
-  if (request.doubles) request.wait *= 2;
-  request.next_retransmit = now + request.wait;
-  core.tell(EventKind::retransmitted, fmt::format("request {} again", request.message_id));
-  core.transmit(request.datagrams);
+  for (Outstanding& request : core.outstanding) {
+    if (request.next_retransmit > now) continue;
+    if (request.left == 0) return give_up(core);
+    --request.left;
+    if (request.doubles) request.wait *= 2;
+    request.next_retransmit = now + request.wait;
+    core.tell(EventKind::retransmitted, fmt::format("request {} again", request.message_id));
+    core.transmit(request.datagrams);
+  }
 }
 
 // A responder of a rekey goes over to the new SA at the latest after this time (§2.8), used by the peer or not.
@@ -101,7 +102,7 @@ void established_timers(SessionCore& core, Time now) {
   auto& state = *core.in<Established>();
   if (state.die_at <= now) return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
   if (state.rekey_at <= now) renew(core, state, now);
-  if (!core.outstanding && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now, 0});
+  if (core.outstanding.empty() && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now, 0});
   if (core.nat_local && core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s) <= now) {
     core.emit(SendKeepalive{core.local, core.remote, core.setup.fvrf});
     core.last_sent = now;
@@ -125,7 +126,7 @@ std::optional<Time> earliest_timer(const SessionCore& core) {
   std::optional<Time> out;
   const auto at = [&](Time when) { out = out ? std::min(*out, when) : when; };
   if (std::holds_alternative<Gone>(core.state())) return out;
-  if (core.outstanding) at(core.outstanding->next_retransmit);
+  for (const Outstanding& one : core.outstanding) at(one.next_retransmit);
   if (core.waiting) at(core.waiting->deadline);
   if (const auto* const half_open = std::get_if<InitAnswered>(&core.state())) at(half_open->deadline);
   if (const auto* const closing = std::get_if<Closing>(&core.state())) at(closing->deadline);
@@ -136,8 +137,9 @@ std::optional<Time> earliest_timer(const SessionCore& core) {
   }
   const auto* const state = std::get_if<Established>(&core.state());
   if (state == nullptr) return out;
-  if (!core.outstanding) {
-    for (const Task& one : core.tasks) at(one.not_before);
+  // What cannot begin yet is looked at again by whatever ends what it waits for.
+  if (const auto when = core.next_task_time(); when && core.window_open()) at(*when);
+  if (core.outstanding.empty()) {
     const Dpd& dpd = core.connection->dpd;
     const Duration interval = std::chrono::seconds(dpd.interval_s);
     if (dpd.mode == DpdMode::periodic) at(core.last_heard + interval);

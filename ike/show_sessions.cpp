@@ -149,7 +149,7 @@ json sa_json(const Manager::Row& row) {
                 {"remote_req", view.next_expected == 0 ? 0 : view.next_expected - 1},
                 {"local_next", view.next_request},
                 {"remote_next", view.next_expected}}},
-              {"queued", {{"local", 0}, {"remote", 0}}},
+              {"queued", {{"local", view.outstanding + view.queued}, {"remote", view.early}}},
               {"window", {{"local", view.window_in}, {"remote", view.window}}},
               {"dpd_s", known_by_dpd ? view.dpd.interval_s : 0},
               {"nat_t", nat_text(view)},

@@ -250,7 +250,8 @@ class Planner {
       flow.per_host = entry.per_host_limit != 0;
       const std::string book_key = flow_key(map, entry, interface, ace);
       rule.flow = new_flow(flow, book_key);
-      if (flow.per_host) {
+      // Pairs of hosts, and what a peer takes in SAs of their own alone (RFC 7296 §2.9).
+      if (entry.negotiated && !temporaries_.empty()) {
         Placed pairs;
         POSTERN_CHECK(add_temporaries(PlannedFlow(plan_.flows.back()), rule.entry, pairs));
         append(planned, std::move(pairs));

@@ -416,6 +416,7 @@ class IkePlanner {
       one.rank = rank;
       one.default_first = entry.default_peer && entry.peers.size() > 1;
       one.per_host = flow.per_host && !one.later_fragments && ace.source_ports.empty() && ace.destination_ports.empty();
+      one.per_host_only = one.per_host && entry.per_host_only;
       one.limit = entry.per_host_limit;
       one.place.flow = flow.id;
       one.place.deliver = DeliverTo::map_interface;

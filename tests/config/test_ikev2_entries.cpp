@@ -138,6 +138,10 @@ TEST_CASE("CM-25: an entry may be made of an IPsec profile") {
 TEST_CASE("CM-09: pairs of hosts are counted, and come with traffic") {
   CHECK(loaded(ike_with(entry + "/per_host_limit", 4)).crypto_maps[0].entries[0].per_host_limit == 4);
   check_refused(ike_with(entry + "/per_host_limit", 0), entry + "/per_host_limit", "1 to 1024");
+  check_refused(ike_with(entry + "/per_host_only", true), entry + "/per_host_only", "no SAs of pairs");
+  auto only = ike_with(entry + "/per_host_limit", 4);
+  only["crypto_maps"][0]["entries"][0]["per_host_only"] = true;
+  CHECK(loaded(only).crypto_maps[0].entries[0].per_host_only);
   auto always = ike_with(entry + "/per_host_limit", 4);
   always["crypto_maps"][0]["entries"][0]["initiate"] = "always";
   check_refused(always, entry + "/initiate", "first packet");

@@ -25,6 +25,7 @@ class ScriptedPeer {
   Octets init, nonce_r;
   Message init_answer;
   bool fragments = false, mobike = false;  // what it offers
+  std::uint32_t window = 1;
 
   ScriptedPeer() : dh_(*crypto::DhExchange::create(crypto::DhGroup::curve25519)) {}
 
@@ -98,6 +99,9 @@ class ScriptedPeer {
     request.add(PayloadType::id_initiator, id);
     request.add(PayloadType::auth, AuthPayload{AuthMethod::psk, Octets(auth->bytes().begin(), auth->bytes().end())});
     if (mobike) request.add_notify(NotifyType::mobike_supported);
+    Octets width(4);
+    store_be32(width.data(), window);
+    if (window > 1) request.add_notify(NotifyType::set_window_size, width);
     add_child(request, 0xa0a0a0a0);
     return request;
   }

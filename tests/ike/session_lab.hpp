@@ -319,4 +319,22 @@ struct Lab {
   }
 };
 
+// Each of the first `messages` datagrams is lost, doubled, and overtaken by three others, in a lab of its own that
+// `make` gives (a unique_ptr); A begins, and the end is whole with `flows` flows and as `check` wants it.
+template <class Make, class Check>
+void with_each_message_troubled(std::size_t messages, std::size_t flows, Make&& make, Check&& check) {
+  constexpr Fate troubles[] = {{0, 0}, {2, 0}, {1, 3}};
+  for (std::size_t victim = 0; victim < messages; ++victim)
+    for (const Fate& trouble : troubles) {
+      CAPTURE(victim);
+      CAPTURE(trouble.copies);
+      const auto lab = make();
+      lab->network = [&](const Datagram& one) { return one.number == victim ? trouble : Fate{}; };
+      lab->start(0);
+      lab->run(std::chrono::seconds(5));
+      lab->check_whole(flows);
+      check(*lab);
+    }
+}
+
 }  // namespace postern::ike::lab

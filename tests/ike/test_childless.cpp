@@ -86,19 +86,8 @@ TEST_CASE("RFC 6023 §2: PFS counts for the first child too, and every child com
 }
 
 TEST_CASE("RFC 6023: each message lost, doubled and late") {
-  for (std::size_t victim = 0; victim < 8; ++victim)
-    for (int trouble = 0; trouble < 3; ++trouble) {
-      CAPTURE(victim);
-      CAPTURE(trouble);
-      Childlings lab(Childless::force, Childless::allow);
-      lab.network = [&](const Datagram& one) {
-        if (one.number != victim) return Fate{};
-        return trouble == 0 ? Fate{0, 0} : trouble == 1 ? Fate{2, 0} : Fate{1, 3};
-      };
-      lab.start(0);
-      lab.run(std::chrono::seconds(5));
-      lab.check_whole();
-    }
+  const auto make = [] { return std::make_unique<Childlings>(Childless::force, Childless::allow); };
+  with_each_message_troubled(8, 1, make, [](Lab&) {});
 }
 
 TEST_CASE("RFC 6023 §4: one who does not do it does not say that it does, and refuses it") {

@@ -203,6 +203,31 @@ TEST_CASE("selectors: narrowing and coverage agree with enumeration") {
   }
 }
 
+TEST_CASE("selectors: what is left beside some, against what is in which") {
+  const auto left = without(std::vector{range("10.0.0.0", "10.0.0.255")},
+                            std::vector{range("10.0.0.16", "10.0.0.31"), range("10.0.0.0", "10.0.0.3")});
+  REQUIRE(left);
+  for (std::uint32_t host = 0; host < 256; ++host) {
+    const bool taken = (host >= 16 && host <= 31) || host <= 3;
+    const auto at = IpAddress::v4(0x0a000000 + host);
+    CHECK(std::ranges::count_if(*left, [&](const Selector& s) { return contains(s, at, tcp, 80); }) == (taken ? 0 : 1));
+  }
+  // Ports of one protocol; of all protocols but one there is no selector.
+  const auto ports =
+      without(std::vector{range("10.0.0.1", "10.0.0.1", tcp)}, std::vector{range("10.0.0.1", "10.0.0.1", tcp, 80, 90)});
+  REQUIRE(ports);
+  CHECK(!covers(*ports, range("10.0.0.1", "10.0.0.1", tcp, 90, 90)));
+  CHECK(covers(*ports, range("10.0.0.1", "10.0.0.1", tcp, 91, 65535)));
+  CHECK(!without(std::vector{range("10.0.0.1", "10.0.0.1")}, std::vector{range("10.0.0.1", "10.0.0.1", tcp)}));
+  // Nothing is left, another family takes nothing, and pieces are bounded.
+  CHECK(without(std::vector{range("10.0.0.1", "10.0.0.1")}, std::vector{range("10.0.0.0", "10.0.0.9")})->empty());
+  CHECK(without(std::vector{range("10.0.0.1", "10.0.0.1")}, std::vector{any_selector(Family::v6)})->size() == 1);
+  std::vector<Selector> holes;
+  for (std::uint32_t i = 0; i < 20; ++i) holes.push_back({0, 0, 65535, IpAddress::v4(i * 10), IpAddress::v4(i * 10)});
+  CHECK(!without(std::vector{any_selector(Family::v4)}, holes));
+  CHECK(without(std::vector{any_selector(Family::v4)}, holes, 64));
+}
+
 TEST_CASE("selectors: hostile lists cost little") {
   // Thin crossing slices: naive subtraction would leave ever more pieces.
   std::vector<Selector> slices;

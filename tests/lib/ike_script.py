@@ -19,6 +19,7 @@ SA_INIT, AUTH, CREATE_CHILD, INFORMATIONAL = 34, 35, 36, 37
 SA, KE, IDI, IDR, AUTH_PAYLOAD, NONCE, NOTIFY, DELETE, TSI, TSR, SK, CP = 33, 34, 35, 36, 39, 40, 41, 42, 44, 45, 46, 47
 IKE, ESP = 1, 3
 INVALID_IKE_SPI, SINGLE_PAIR_REQUIRED = 4, 34
+SET_WINDOW_SIZE, ADDITIONAL_TS_POSSIBLE = 16385, 16386
 REDIRECT_SUPPORTED, REDIRECT, REDIRECTED_FROM, QCD_TOKEN = 16406, 16407, 16408, 16419
 ICV = 16
 
@@ -74,6 +75,16 @@ def proposal(protocol: int, spi: bytes, transforms: list[tuple[int, int, int]]) 
         more = 3 if at + 1 < len(transforms) else 0
         made += struct.pack("!BBHBBH", more, 0, 8 + len(attribute), kind, 0, number) + attribute
     return SA, struct.pack("!BBHBBBB", 0, 0, 8 + len(spi) + len(made), 1, protocol, len(spi), len(transforms)) + spi + made
+
+
+def selectors(*ranges: tuple[str, str]) -> bytes:
+    """A TS payload of IPv4 ranges, all protocols and ports."""
+    each = [struct.pack("!BBHHH", 7, 0, 16, 0, 65535) + socket.inet_aton(first) + socket.inet_aton(last) for first, last in ranges]
+    return struct.pack("!BBH", len(each), 0, 0) + b"".join(each)
+
+
+def ranges_of(payload: bytes) -> list[tuple[str, str]]:
+    return [(socket.inet_ntoa(payload[at + 8:at + 12]), socket.inet_ntoa(payload[at + 12:at + 16])) for at in range(4, len(payload), 16)]
 
 
 def address_id(address: str) -> bytes:
@@ -171,7 +182,21 @@ class ScriptedResponder:
         self.send(self.response)
         return said
 
-    def answer_auth(self, extra: list[tuple[int, bytes]] = (), child: bool = True, check: bool = True) -> list[tuple[int, bytes]]:
+    def child(self, said: list[tuple[int, bytes]], tsi: bytes | None = None, tsr: bytes | None = None) -> list[tuple[int, bytes]]:
+        """A child SA for what was asked for, or for less of it."""
+        return [proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, tsi or body(said, TSI)), (TSR, tsr or body(said, TSR))]
+
+    def answer_child(self, extra: list[tuple[int, bytes]] = (), tsi: bytes | None = None, tsr: bytes | None = None,
+                     refused: int | None = None) -> list[tuple[int, bytes]]:
+        """The next CREATE_CHILD_SA, without a key exchange: what it said."""
+        request = self.receive(CREATE_CHILD)
+        said = self.open(request)
+        made = [notify(refused)] if refused else [(NONCE, os.urandom(32)), *self.child(said, tsi, tsr)]
+        self.send(self.seal(CREATE_CHILD, int.from_bytes(request[20:24], "big"), made + list(extra)))
+        return said
+
+    def answer_auth(self, extra: list[tuple[int, bytes]] = (), child: bool = True, check: bool = True, tsi: bytes | None = None,
+                    tsr: bytes | None = None) -> list[tuple[int, bytes]]:
         """What the request said; its AUTH is checked, unless it is made by other keys. The child's selectors are those that were asked for."""
         request = self.receive(AUTH)
         said = self.open(request)
@@ -180,6 +205,6 @@ class ScriptedResponder:
         own = address_id(self.address)
         made = [(IDR, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.response, self.nonce_i, prf(self.pr, own)))]
         if child:
-            made += [proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, body(said, TSI)), (TSR, body(said, TSR))]
+            made += self.child(said, tsi, tsr)
         self.send(self.seal(AUTH, 1, made + list(extra)))
         return said

@@ -121,6 +121,13 @@ std::string render_entry(const json& map, const json& entry) {
   return out;
 }
 
+// IF-03: the end that its interfaces share.
+std::string local_end(const json& map) {
+  const auto own = map.find("local_address");
+  if (own == map.end()) return "";
+  return fmt::format(" idb: {} local address: {}", text(*own, "interface"), address(text(*own, "address", "(none)")));
+}
+
 }  // namespace
 
 std::string render_crypto_map(const json& data) {
@@ -128,7 +135,8 @@ std::string render_crypto_map(const json& data) {
   for (const json& map : list(data, "maps")) {
     const std::string name = text(map, "name"), profile = text(map, "ikev2_profile");
     out += out.empty() ? "" : "\n";
-    out += "Crypto Map: \"" + name + "\"" + (profile.empty() ? "" : " IKEv2 profile: " + profile) + "\n\n";
+    out += "Crypto Map: \"" + name + "\"" + (profile.empty() ? "" : " IKEv2 profile: " + profile) + local_end(map) +
+           "\n\n";
     for (const json& entry : list(map, "entries")) out += render_entry(map, entry);
     out += "Interfaces using crypto map " + name + ":\n";
     for (const json& interface : list(map, "interfaces")) out += "  " + printable(interface.get<std::string>()) + "\n";

@@ -31,10 +31,34 @@ void check_map_binding(Check& check, const Interface& interface, const std::opti
   if (map->family != family)
     return check.report.error(path, fmt::format("crypto map {} is {}", map->name, family_name(map->family)),
                               family == Family::v4 ? "ipv6_crypto_map for an IPv6 map" : "crypto_map for an IPv4 map");
-  if (!interface.addresses.empty() && !has_family(interface.addresses, family))
+  if (!map->local_interface && !interface.addresses.empty() && !has_family(interface.addresses, family))
     check.report.error(path,
                        fmt::format("{} has no {} address to be the tunnels' end", interface.name, family_name(family)),
                        fmt::format("an {} address in its list of addresses", family_name(family)));
+}
+
+// IF-03.
+void check_local_address(Check& check, std::size_t i) {
+  const CryptoMap& map = check.document.crypto_maps[i];
+  if (!map.local_interface) return;
+  const std::string path = at("/crypto_maps/{}/local_address", i);
+  const Interface* const owner = find_named(check.document.interfaces, *map.local_interface);
+  if (owner == nullptr)
+    return check.report.error(path,
+                              fmt::format("{} is no interface of this document", quoted(path, *map.local_interface)),
+                              names_of(check.document.interfaces));
+  if (!owner->addresses.empty() && !has_family(owner->addresses, map.family))
+    check.report.error(path, fmt::format("{} has no {} address", owner->name, family_name(map.family)),
+                       fmt::format("an {} address in its list of addresses", family_name(map.family)));
+  for (std::size_t j = 0; j < check.document.interfaces.size(); ++j) {
+    const Interface& interface = check.document.interfaces[j];
+    if (interface.crypto_map != map.name && interface.ipv6_crypto_map != map.name) continue;
+    if (interface.vrf != owner->vrf)
+      check.report.error(
+          at("/interfaces/{}/{}", j, interface.crypto_map == map.name ? "crypto_map" : "ipv6_crypto_map"),
+          fmt::format("crypto map {} has its local address on {}, which is in another VRF", map.name, owner->name),
+          "interfaces of one VRF, or a map for each");
+  }
 }
 
 void check_interface(Check& check, std::size_t i) {
@@ -174,6 +198,7 @@ void check_vrfs(Check& check) {
 void check_addresses(Check& check) {
   const Document& d = check.document;
   for (std::size_t i = 0; i < d.interfaces.size(); ++i) check_interface(check, i);
+  for (std::size_t i = 0; i < d.crypto_maps.size(); ++i) check_local_address(check, i);
   for (std::size_t i = 0; i < d.tunnels.size(); ++i) check_tunnel(check, i);
   check_vrfs(check);
   const auto all = all_addresses(check);

@@ -231,7 +231,8 @@ void check_entries(Check& check, std::size_t i) {
       const User user{fmt::format("{} {}", map.name, entry.sequence), path,
                       path + (entry.profile ? "/profile" : "/ikev2_profile")};
       for (const Peer& peer : entry.peers) {
-        const Ikev2Ends ends{own_address(interface.addresses, map.family), peer.address, interface.vrf, peer.name};
+        const Interface& local = local_end_of(check.document, map, interface);
+        const Ikev2Ends ends{own_address(local.addresses, map.family), peer.address, interface.vrf, peer.name};
         check_user(check, user, profile_for(check.document.ikev2, entry.ikev2_profile, ends), ends);
       }
     }

@@ -144,7 +144,8 @@ void check_dataplane(Check& check) {
   for (const Interface& interface : check.document.interfaces)
     for (const auto& name : {interface.crypto_map, interface.ipv6_crypto_map})
       if (const CryptoMap* const map = name ? find_named(check.document.crypto_maps, *name) : nullptr)
-        for (const MapEntry& entry : map->entries) sas += sas_of(check.document, entry);
+        for (const MapEntry& entry : map->entries)
+          if (first_of_map(check.document, *map, interface)) sas += sas_of(check.document, entry);
   if (sas > d.sa_capacity)
     check.report.error("/dataplane/sa_capacity", fmt::format("the document makes {} SAs", sas),
                        fmt::format("{} or more", sas));

@@ -47,7 +47,7 @@ std::vector<std::string> local_ends(const Document& document, const CryptoMap& m
   std::vector<std::string> out;
   for (const Interface& interface : document.interfaces)
     if (interface.crypto_map == map.name || interface.ipv6_crypto_map == map.name)
-      out.push_back(local_end(interface, map.family));
+      out.push_back(local_end(local_end_of(document, map, interface), map.family));
   if (out.empty()) out.push_back("crypto map " + map.name);
   return out;
 }

@@ -35,6 +35,7 @@ Dataplane convert_dataplane(const json& in) {
   out.sa_capacity = in.value("sa_capacity", out.sa_capacity);
   out.replay_window = in.value("replay_window", out.replay_window);
   out.crypto_openssl = in.value("crypto", "auto") == "openssl";
+  out.interface_grace_s = in.value("interface_grace_s", out.interface_grace_s);
   return out;
 }
 

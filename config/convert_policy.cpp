@@ -342,6 +342,7 @@ std::vector<CryptoMap> convert_crypto_maps(const json& maps, const Document& aro
     CryptoMap& made = out.emplace_back();
     const std::string path = at("/crypto_maps/{}", out.size() - 1);
     made.name = map["name"];
+    made.local_interface = optional_name(map, "local_address");
     for (const json& entry : map["entries"])
       made.entries.push_back(convert_entry(entry, at("{}/entries/{}", path, made.entries.size()), around, conversion));
     made.family = family_of(map, made.entries);

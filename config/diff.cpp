@@ -35,6 +35,7 @@ void diff_list(const std::vector<T>& before, const std::vector<T>& after, const 
 struct EntryOfMap {
   std::string map;
   Family family;
+  std::optional<std::string> local_interface;
   MapEntry entry;
   bool operator==(const EntryOfMap&) const = default;
 };
@@ -42,13 +43,14 @@ struct EntryOfMap {
 std::vector<EntryOfMap> entries_of(const Document& document) {
   std::vector<EntryOfMap> out;
   for (const CryptoMap& map : document.crypto_maps)
-    for (const MapEntry& entry : map.entries) out.push_back({map.name, map.family, entry});
+    for (const MapEntry& entry : map.entries) out.push_back({map.name, map.family, map.local_interface, entry});
   return out;
 }
 
 // Which traffic, with whom and by whose keys counts at once; how, when SAs are made the next time.
 Applies edited_entry(const EntryOfMap& before, const EntryOfMap& after) {
   const MapEntry &a = before.entry, &b = after.entry;
+  if (before.local_interface != after.local_interface) return Applies::at_once;
   if (a.acl != b.acl || a.negotiated != b.negotiated || a.separate_fragment_sa != b.separate_fragment_sa)
     return Applies::at_once;
   if (!b.negotiated) return Applies::next_clear;
@@ -86,6 +88,7 @@ Applies edited_dataplane(const Dataplane& before, const Dataplane& after) {
   same.xdp_mode = after.xdp_mode;
   same.on_stop = after.on_stop;
   same.workers = after.workers;
+  same.interface_grace_s = after.interface_grace_s;
   if (same == after) return Applies::at_once;
   same.replay_window = after.replay_window;
   return same == after ? Applies::next_negotiation : Applies::next_start;

@@ -150,6 +150,9 @@ struct MapEntry {
 struct CryptoMap {
   std::string name;
   Family family = Family::v4;
+  // IF-03: the interface whose address is our end of every SA, and all interfaces with the map share these. None: each
+  // has SAs of its own, from its own address.
+  std::optional<std::string> local_interface;
   std::vector<MapEntry> entries;  // by sequence
   bool operator==(const CryptoMap&) const = default;
 };
@@ -243,8 +246,9 @@ struct Dataplane {
   std::uint32_t umem_frames = 8192;   // per worker thread, 4096 bytes each
   std::uint32_t ring_entries = 2048;  // RX, TX, fill and completion of each XSK
   std::uint32_t sa_capacity = 4096;
-  std::uint16_t replay_window = 64;  // default of negotiated SAs; 32..4096
-  bool crypto_openssl = false;       // use OpenSSL for packets even where ipsec-mb runs
+  std::uint16_t replay_window = 64;      // default of negotiated SAs; 32..4096
+  bool crypto_openssl = false;           // use OpenSSL for packets even where ipsec-mb runs
+  std::uint32_t interface_grace_s = 30;  // how long the SAs of an interface wait for it when it is gone (IF-20)
   bool operator==(const Dataplane&) const = default;
 };
 
@@ -279,6 +283,21 @@ template <class T>
   for (const T& one : all)
     if (one.name == name) return &one;
   return nullptr;
+}
+
+// The interface whose address is our end of the map's SAs where the map is on `interface`.
+[[nodiscard]] inline const Interface& local_end_of(const Document& document, const CryptoMap& map,
+                                                   const Interface& interface) {
+  const Interface* const owner = map.local_interface ? find_named(document.interfaces, *map.local_interface) : nullptr;
+  return owner == nullptr ? interface : *owner;
+}
+
+// Whether `interface` is the first of those that share the map's SAs; always where they are not shared.
+[[nodiscard]] inline bool first_of_map(const Document& document, const CryptoMap& map, const Interface& interface) {
+  if (!map.local_interface) return true;
+  for (const Interface& one : document.interfaces)
+    if (one.crypto_map == map.name || one.ipv6_crypto_map == map.name) return one.name == interface.name;
+  return true;
 }
 
 }  // namespace postern::config

@@ -192,7 +192,9 @@ json render_map(const CryptoMap& map) {
       render_udp(out, entry);
     }
   }
-  return {{"name", map.name}, {"family", text_of(map.family)}, {"entries", std::move(entries)}};
+  json out = {{"name", map.name}, {"family", text_of(map.family)}, {"entries", std::move(entries)}};
+  if (map.local_interface) out["local_address"] = *map.local_interface;
+  return out;
 }
 
 json texts(const std::vector<Prefix>& prefixes) {
@@ -278,7 +280,8 @@ json render_dataplane(const Dataplane& d) {
           {"ring_entries", d.ring_entries},
           {"sa_capacity", d.sa_capacity},
           {"replay_window", d.replay_window},
-          {"crypto", d.crypto_openssl ? "openssl" : "auto"}};
+          {"crypto", d.crypto_openssl ? "openssl" : "auto"},
+          {"interface_grace_s", d.interface_grace_s}};
 }
 
 template <class T, class Render>

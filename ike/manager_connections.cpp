@@ -1,6 +1,7 @@
 // What shall be up: the policy's connections, what triggers them, how soon they are tried again.
 #include <algorithm>
 
+#include "base/device_names.hpp"
 #include "ike/manager.hpp"
 
 namespace postern::ike {
@@ -346,7 +347,7 @@ bool Manager::matches(const Filter& filter, const Connection& connection) const 
 }
 
 bool Manager::matches(const Filter& filter, const ChildPolicy& child) const {
-  return (filter.interface.empty() || child.interface == filter.interface) &&
+  return (filter.interface.empty() || is_among(filter.interface, child.interface)) &&
          (filter.map.empty() || child.map == filter.map) && (!filter.sequence || child.sequence == *filter.sequence);
 }
 

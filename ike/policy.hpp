@@ -47,7 +47,7 @@ enum class Initiate : std::uint8_t { on_traffic, always };
 // One protected flow: a permit ACE of a map entry, or a tunnel.
 struct ChildPolicy {
   std::string name;            // "M1 10 out0 1" (entry, ACE counted from 1), "Tunnel0": unique in the policy
-  std::string interface;       // of the map, or TunnelN
+  std::string interface;       // of the map (several: base/device_names.hpp), or TunnelN
   std::string map;             // crypto map, or "TunnelN-head-0"
   std::uint32_t sequence = 0;  // of the map entry
   Initiate initiate = Initiate::on_traffic;

@@ -122,7 +122,7 @@ std::string file_name(const std::string& purpose) {
 void name_incomplete_entries(json& document, std::vector<Note>& notes) {
   if (!document.contains("crypto_maps")) return;
   for (const json& map : document["crypto_maps"])
-    for (const json& entry : map["entries"]) {
+    for (const json& entry : map.value("entries", json::array())) {
       if (entry.contains("dynamic")) continue;
       std::string missing;
       const auto wants = [&](bool there, const char* what) {
@@ -145,6 +145,8 @@ void mark_inside(json& document, std::vector<Note>& notes) {
   std::set<std::string> outer;
   if (document.contains("tunnels"))
     for (const json& tunnel : document["tunnels"]) outer.insert(tunnel.value("source", ""));
+  if (document.contains("crypto_maps"))
+    for (const json& map : document["crypto_maps"]) outer.insert(map.value("local_address", ""));
   for (json& interface : document["interfaces"]) {
     const auto name = interface["name"].get<std::string>();
     if (!interface.contains("addresses") || interface.contains("crypto_map") || interface.contains("ipv6_crypto_map") ||

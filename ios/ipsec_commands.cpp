@@ -114,6 +114,15 @@ void entry_of(Converter& converter, const Words& taken) {
   if (enter_map_entry(converter, taken, isakmp_entry, Family)) converter.here()[Key] = taken[2];
 }
 
+// IF-03.
+void local_address(Converter& converter, const Words& taken) {
+  std::string name;
+  for (std::size_t i = 1; i < taken.size(); ++i) name += taken[i];  // "Loopback 0"
+  converter.leave_block();
+  converter.at(converter.named(Pointer("/crypto_maps"), taken[0]) / "local_address") =
+      converter.device(interface_name(name));
+}
+
 void discover(Converter& converter, const Words&) {
   converter.error("a dynamic map does not look for its peers: 'discover' is not converted");
   converter.skip_block();
@@ -292,6 +301,8 @@ constexpr std::array of_ipsec_profile = {
 constexpr std::array everywhere_ipsec = {
     Command{"crypto ipsec transform-set <name> <transforms...>", transform_set},
     Command{"crypto ipsec profile <name>", ipsec_profile},
+    Command{"crypto map <name> local-address <interface...>", local_address},
+    Command{"crypto map ipv6 <name> local-address <interface...>", local_address},
     Command{"crypto map <name> <sequence> ipsec-isakmp", map_entry<isakmp_entry, either>},
     Command{"crypto map <name> <sequence> ipsec-manual", map_entry<manual_entry, either>},
     Command{"crypto map ipv6 <name> <sequence> ipsec-isakmp", map_entry<isakmp_entry, ipv6>},

@@ -138,7 +138,7 @@ Result<bool> Node::guard_once(const config::Document& document, std::set<std::ui
     const auto now = read_state(paths_.file("state.json"));
     if (now && *now && (*now)->to_json() != state_.to_json()) return true;
   }
-  POSTERN_TRY(facts, current_facts(document));
+  POSTERN_TRY(facts, kernel_facts(document));
   POSTERN_TRY(plan, make_plan(document, facts, flows_));
   std::uint32_t blocked = 0;
   for (const PlannedInterface& planned : plan.interfaces) {
@@ -249,6 +249,7 @@ void Node::look_again() {
     spdlog::warn("{}", facts.error().message());
     return;
   }
+  arm_grace();
   if (*facts == facts_ && trouble_.empty() && flushed_.empty()) return;
   const auto done = realize(config::Document(document_), SaUpdate::keep, Cause::network);
   const std::string now = done ? "" : done.error().message();

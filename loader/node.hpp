@@ -32,6 +32,7 @@
 #include "loader/devices.hpp"
 #include "loader/event_loop.hpp"
 #include "loader/kernel_side.hpp"
+#include "loader/lingering.hpp"
 #include "loader/link_stats.hpp"
 #include "loader/netlink.hpp"
 #include "loader/netlink_monitor.hpp"
@@ -112,12 +113,13 @@ class Node {
   [[nodiscard]] std::uint32_t first_generation(const PlannedInterface& planned);
   void drop_devices(const config::Document& document);
   [[nodiscard]] Result<Facts> current_facts(const config::Document& document);
+  [[nodiscard]] Result<Facts> kernel_facts(const config::Document& document);  // without what lingers
   [[nodiscard]] Result<void> reconcile(const config::Document& document, const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> enter_interfaces(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<void> switch_policies(const Plan& plan);
   [[nodiscard]] Result<void> tell_worker_policy(const Plan& plan);
   [[nodiscard]] Result<void> unblock(const Plan& plan);
-  void remove_rest(const Plan& plan);
+  void remove_rest(const config::Document& document, const Plan& plan);
   void sync_surroundings(const Plan& plan);
   [[nodiscard]] Result<void> tell_generations();
   void retire_generations();
@@ -159,6 +161,12 @@ class Node {
   [[nodiscard]] bool must_replace(const PlannedSaPair& pair, const InstalledSaPair& installed, SaUpdate update) const;
   [[nodiscard]] Result<std::uint32_t> clear_sas(const std::function<bool(const PlannedSaPair&)>& chosen);
   void remove_orphans();
+  // node_interfaces.cpp
+  [[nodiscard]] Result<void> place_sas(const Plan& plan);
+  [[nodiscard]] Result<void> place_new_sa(const SaRow& row);
+  void arm_grace();
+  [[nodiscard]] bool stays_guarded(const config::Document& document, const std::string& name,
+                                   const InstalledInterface& installed);
   // node_ike.cpp
   void bring_ike();
   void ike_lost();
@@ -256,6 +264,7 @@ class Node {
   FlowBook flows_;
   Temporaries temporaries_;
   std::deque<std::pair<Time, ExpectSa>> expected_;  // until when, the first to end in front
+  Lingering lingering_;
   XskBindings bindings_;
   XskGroups xsks_;
   std::uint32_t oldest_generation_ = 0;  // verdicts of older ones are stale
@@ -266,7 +275,7 @@ class Node {
   std::string trouble_;   // why the node is degraded, beyond what the plan misses
   std::string reported_;  // the state that the service manager knows
   Time started_ = Clock::now();
-  EventLoop::TimerId look_timer_ = 0, periodic_timer_ = 0, keeper_timer_ = 0;
+  EventLoop::TimerId look_timer_ = 0, periodic_timer_ = 0, keeper_timer_ = 0, grace_timer_ = 0;
 };
 
 }  // namespace postern::loader

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include "base/device_names.hpp"
 #include "base/log.hpp"
 #include "loader/node.hpp"
 #include "loader/show.hpp"
@@ -89,7 +90,7 @@ ControlReply Node::command_clear(const json& args) {
   const auto flow_matches = [&](const PlannedSaPair& pair) {
     return std::ranges::any_of(plan_.flows, [&](const PlannedFlow& flow) {
       return flow.sa_pair == owner_of(pair) && (map.empty() || flow.map == map) &&
-             (interface.empty() || flow.interface == interface);
+             (interface.empty() || is_among(interface, flow.interface));
     });
   };
   // AH and ESP of one flow go together, whichever has the SPI.

@@ -72,6 +72,8 @@ Result<void> Node::realize(const config::Document& document, SaUpdate update, Ca
   facts_ = std::move(facts);
   plan_ = std::move(*plan);
   document_ = document;
+  lingering_.settle(document_, Clock::now());
+  arm_grace();
   drop_devices(document_);
   sync_surroundings(plan_);
   set_policy(std::move(ike_plan.policy));
@@ -95,6 +97,12 @@ TunSpec Node::steer_spec(std::uint32_t threads) const {
 }
 
 Result<Facts> Node::current_facts(const config::Document& document) {
+  POSTERN_TRY(facts, kernel_facts(document));
+  lingering_.complete(facts, document, Clock::now());
+  return facts;
+}
+
+Result<Facts> Node::kernel_facts(const config::Document& document) {
   std::set<std::uint32_t> ours = kernel_->program_ids();
   // A posternd before us attached the same programs under other numbers; they are replaced in a moment.
   for (const config::Interface& interface : document.interfaces) {
@@ -112,8 +120,10 @@ Result<void> Node::make_devices(const config::Document& document, Cause cause) {
   POSTERN_TRY(facts, current_facts(document));
   const std::uint32_t threads = planned_threads(document, facts);
   TunSpec steer = steer_spec(threads);
-  for (const config::Interface& interface : document.interfaces)
-    if (const LinkFacts* const link = facts.find(interface.name)) steer.mtu = std::max(steer.mtu, link->mtu);
+  for (const config::Interface& interface : document.interfaces)  // a loopback's packets do not come by it
+    if (const LinkFacts* const link = facts.find(interface.name);
+        link != nullptr && (interface.crypto_map || interface.ipv6_crypto_map || interface.inside))
+      steer.mtu = std::max(steer.mtu, link->mtu);
   POSTERN_CHECK(devices_->ensure_tun(steer, state_.made));
   for (const PlannedTunnel& tunnel : plan_tunnels(document, facts)) {
     const std::string path = interface_path(document, tunnel.name);
@@ -218,7 +228,7 @@ Result<void> Node::reconcile(const config::Document& document, const Plan& plan,
   if (worker_) POSTERN_CHECK(serve(document, plan, update));
   POSTERN_CHECK(switch_policies(plan));
   if (worker_) POSTERN_CHECK(unblock(plan));
-  remove_rest(plan);
+  remove_rest(document, plan);
   return {};
 }
 
@@ -347,7 +357,7 @@ Result<void> Node::unblock(const Plan& plan) {
   return {};
 }
 
-void Node::remove_rest(const Plan& plan) {
+void Node::remove_rest(const config::Document& document, const Plan& plan) {
   const auto warn = [](const Result<void>& done) {
     if (!done) spdlog::warn("clean up: {}", done.error().message());
   };
@@ -360,7 +370,8 @@ void Node::remove_rest(const Plan& plan) {
   for (auto known = state_.interfaces.begin(); known != state_.interfaces.end();) {
     const bool wanted =
         std::ranges::any_of(plan.interfaces, [&](const auto& planned) { return planned.name == known->first; });
-    if (wanted) {
+    if (wanted || stays_guarded(document, known->first, known->second)) {
+      if (!wanted) warn(kernel_->set_block(known->second.ifindex, true));
       ++known;
       continue;
     }

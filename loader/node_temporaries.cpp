@@ -9,6 +9,7 @@ namespace postern::loader {
 
 // XDP and the policy know the SA before postern-ike hears that it is there. An error: it is not to be.
 Result<void> Node::on_sa_installed(const SaRow& row) {
+  POSTERN_CHECK(place_new_sa(row));
   POSTERN_CHECK(kernel_->add_sa(row));
   if (row.base_flow == 0) return {};
   const SaSlot* const sa = memory_->live(row.slot);

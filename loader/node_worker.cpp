@@ -245,6 +245,7 @@ Result<void> Node::serve(const config::Document& document, const Plan& plan, SaU
   }
   POSTERN_CHECK(served);
   POSTERN_CHECK(tell_worker_policy(plan));
+  POSTERN_CHECK(place_sas(plan));
   return install_sas(plan, update);
 }
 

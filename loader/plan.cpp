@@ -46,10 +46,7 @@ std::string ace_key(const config::Ace& ace) {
 }
 
 // Stable while the ACE says the same, wherever it stands in its list.
-std::string flow_key(const config::CryptoMap& map, const config::MapEntry& entry, const config::Interface& interface,
-                     const config::Ace& ace) {
-  return "map " + map.name + " " + std::to_string(entry.sequence) + " " + interface.name + ": " + ace_key(ace);
-}
+std::string flow_key(const std::string& owner, const config::Ace& ace) { return "map " + owner + ": " + ace_key(ace); }
 
 // Devices whose packets come without an Ethernet header, by which the programs find everything.
 bool without_ethernet(const LinkFacts& link) {
@@ -68,6 +65,7 @@ class Planner {
     plan_.threads = planned_threads(document_, facts_);
     for (const config::Interface& interface : document_.interfaces) POSTERN_CHECK(add_interface(interface));
     for (const config::Tunnel& tunnel : document_.tunnels) POSTERN_CHECK(add_tunnel(tunnel));
+    std::erase_if(plan_.interfaces, [](const PlannedInterface& one) { return one.gone; });
     for (PlannedInterface& interface : plan_.interfaces) interface.flags |= policy_flags(interface.rules);
     POSTERN_CHECK(check_stacks(document_, facts_, plan_.interfaces));
     add_ports(facts_, plan_.interfaces);
@@ -96,6 +94,7 @@ class Planner {
     interface.ifindex = link.ifindex;
     interface.mac = link.mac;
     interface.vrf = table_of(document_, vrf);
+    interface.gone = link.gone;
     return plan_.interfaces.emplace_back(std::move(interface));
   }
 
@@ -105,7 +104,12 @@ class Planner {
       plan_.missing.push_back("interface " + interface.name + " does not exist");
       return {};
     }
-    plan_.links.push_back(interface.name);
+    if (link->gone)
+      plan_.missing.push_back("interface " + interface.name + " does not exist: its SAs wait for it");
+    else if (!link->renamed.empty())
+      plan_.missing.push_back("interface " + interface.name + " has another name now: " + link->renamed);
+    else
+      plan_.links.push_back(interface.name);
     if (interface.crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.crypto_map, 0));
     if (interface.ipv6_crypto_map)
       POSTERN_CHECK(add_map(interface, *link, *interface.ipv6_crypto_map, ipv6_entry_offset));
@@ -118,15 +122,36 @@ class Planner {
     const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
     if (map == nullptr) return fail("interface " + interface.name + ": no crypto map \"" + name + "\"");
     interface_of(link, interface.vrf).flags |= POSTERN_IF_OUTSIDE;
-    if (without_ethernet(link))
+    if (!link.gone && without_ethernet(link))
       plan_.missing.push_back("interface " + interface.name + " has no Ethernet header: what crosses it is dropped");
+    const MapPlace place = place_of(document_, facts_, *map, link);
     for (const config::MapEntry& entry : map->entries) {
       if (entry.dynamic)
-        POSTERN_CHECK(add_dynamic(interface, link, *map, entry, entry_offset));
+        POSTERN_CHECK(add_dynamic({interface, link, *map, entry, place}, entry_offset));
       else if (!entry.incomplete())
-        POSTERN_CHECK(add_entry(interface, link, *map, entry, entry_offset));
+        POSTERN_CHECK(add_entry({interface, link, *map, entry, place}, entry_offset));
     }
     return {};
+  }
+
+  // An entry of a map on one of its interfaces.
+  struct Placement {
+    const config::Interface& interface;
+    const LinkFacts& link;
+    const config::CryptoMap& map;
+    const config::MapEntry& entry;
+    const MapPlace& place;
+    [[nodiscard]] std::string key() const { return map.name + " " + std::to_string(entry.sequence) + " " + place.name; }
+  };
+
+  // The flow of the same rule on another interface that shares the map's SAs, or a new one.
+  std::uint32_t flow_of(const Placement& at, PlannedFlow flow, const std::string& key) {
+    flow.interface = at.place.interfaces;
+    flow.ifindex = at.place.ifindex;
+    if (!at.place.shared) return new_flow(std::move(flow), key);
+    const auto [known, fresh] = shared_.try_emplace({flow.sa_pair, flow.ace, flow.later_fragments}, 0U);
+    if (fresh) known->second = new_flow(std::move(flow), key);
+    return known->second;
   }
 
   // Rules with where they come from, before it is known which others stand in front of them.
@@ -147,6 +172,7 @@ class Planner {
         rule.name = base.key + " for " + one->peer.text();
         rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{base.map, base.sequence, "", 0});
       }
+      if (!temporary_.insert(one->flow).second) continue;  // of another interface that shares it
       PlannedFlow flow = base;
       flow.id = one->flow;
       flow.key = base.key + " temporary " + std::to_string(one->flow);
@@ -161,13 +187,13 @@ class Planner {
   }
 
   // DM-04 to DM-07. A template without a list filters nothing; one whose list is missing or empty drops all.
-  void add_template(const config::DynamicEntry& entry, const PlannedFlow& flow, const std::string& key,
-                    std::uint32_t policy_entry, Family family, Placed& rules) {
+  void add_template(const Placement& at, const config::DynamicEntry& entry, const PlannedFlow& flow,
+                    std::uint32_t policy_entry, std::vector<std::uint32_t>& bases, Placed& rules) {
     const config::Acl* const acl = entry.acl ? config::find_named(document_.acls, *entry.acl) : nullptr;
     const auto add_flow = [&](std::uint32_t ace, const std::string& what) {
       PlannedFlow made = flow;
       made.ace = ace;
-      return new_flow(std::move(made), key + ": " + what);
+      return bases.emplace_back(flow_of(at, std::move(made), "dynamic " + flow.sa_pair + ": " + what));
     };
     if (!entry.acl) {
       add_flow(0, "any");
@@ -179,7 +205,7 @@ class Planner {
     if (!permits) {
       PolicyRule rule;
       rule.entry = policy_entry;
-      rule.source = rule.destination = {family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
+      rule.source = rule.destination = {at.map.family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
       rule.name = *entry.acl + " (missing or empty)";
       rule.flow = add_flow(no_ace_index, "nothing");
       rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{flow.map, flow.sequence, "", 0});
@@ -195,39 +221,35 @@ class Planner {
   }
 
   // DM-03: what peers have negotiated, and behind it the templates by sequence.
-  Result<void> add_dynamic(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
-                           const config::MapEntry& entry, std::uint32_t entry_offset) {
-    const config::DynamicMap* const dynamic = config::find_named(document_.dynamic_maps, *entry.dynamic);
-    if (dynamic == nullptr) return fail("crypto map " + map.name + ": no dynamic map \"" + *entry.dynamic + "\"");
-    const std::string place = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
+  Result<void> add_dynamic(const Placement& at, std::uint32_t entry_offset) {
+    const config::DynamicMap* const dynamic = config::find_named(document_.dynamic_maps, *at.entry.dynamic);
+    if (dynamic == nullptr) return fail("crypto map " + at.map.name + ": no dynamic map \"" + *at.entry.dynamic + "\"");
     Placed permits, templates;
-    std::uint32_t number = temporary_entry_offset + entry_offset + entry.sequence;
+    std::uint32_t number = temporary_entry_offset + entry_offset + at.entry.sequence;
     const std::uint32_t temporary = number;
-    const std::size_t first = plan_.flows.size();
+    std::vector<std::uint32_t> bases;
     for (const config::DynamicEntry& one : dynamic->entries) {
       PlannedFlow flow;
-      flow.sa_pair = place + " " + dynamic->name + " " + std::to_string(one.sequence);
-      flow.map = map.name;
-      flow.sequence = entry.sequence;
-      flow.interface = interface.name;
+      flow.sa_pair = at.key() + " " + dynamic->name + " " + std::to_string(one.sequence);
+      flow.map = at.map.name;
+      flow.sequence = at.entry.sequence;
       flow.dynamic_map = dynamic->name;
       flow.dynamic_sequence = one.sequence;
       flow.is_template = true;
-      add_template(one, flow, "dynamic " + flow.sa_pair, number += temporary_entry_offset, map.family, templates);
+      add_template(at, one, flow, number += temporary_entry_offset, bases, templates);
     }
-    const std::vector<PlannedFlow> bases(plan_.flows.begin() + static_cast<std::ptrdiff_t>(first), plan_.flows.end());
-    for (const PlannedFlow& base : bases) POSTERN_CHECK(add_temporaries(base, temporary, permits));
-    PlannedInterface& planned = interface_of(link, interface.vrf);
+    for (const std::uint32_t base : bases)
+      POSTERN_CHECK(add_temporaries(PlannedFlow(*plan_.find_flow(base)), temporary, permits));
+    PlannedInterface& planned = interface_of(at.link, at.interface.vrf);
     append(planned, std::move(permits));
     append(planned, std::move(templates));
-    plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
-    if (!document_.ikev2.enabled) plan_.missing.push_back(place + " is inert: ikev2.enabled is false");
-    return {};
+    if (!at.place.local) miss(without_address(at));
+    return add_negotiated(at.key());
   }
 
-  Result<void> add_entry(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
-                         const config::MapEntry& entry, std::uint32_t entry_offset) {
-    const std::string key = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
+  Result<void> add_entry(const Placement& at, std::uint32_t entry_offset) {
+    const auto& [interface, link, map, entry, place] = at;
+    const std::string key = at.key();
     const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
     const config::TransformSet* const set =
         entry.transform_sets.empty() ? nullptr
@@ -246,14 +268,14 @@ class Planner {
         planned.rules.push_back(std::move(rule));
         continue;
       }
-      PlannedFlow flow{0, "", key, map.name, entry.sequence, index, interface.name, false, std::nullopt};
+      PlannedFlow flow{0, "", key, map.name, entry.sequence, index, "", false, std::nullopt};
       flow.per_host = entry.per_host_limit != 0;
-      const std::string book_key = flow_key(map, entry, interface, ace);
-      rule.flow = new_flow(flow, book_key);
+      const std::string book_key = flow_key(key, ace);
+      rule.flow = flow_of(at, flow, book_key);
       // Pairs of hosts, and what a peer takes in SAs of their own alone (RFC 7296 §2.9).
       if (entry.negotiated && !temporaries_.empty()) {
         Placed pairs;
-        POSTERN_CHECK(add_temporaries(PlannedFlow(plan_.flows.back()), rule.entry, pairs));
+        POSTERN_CHECK(add_temporaries(PlannedFlow(*plan_.find_flow(rule.flow)), rule.entry, pairs));
         append(planned, std::move(pairs));
       }
       flows.push_back(rule.flow);
@@ -262,24 +284,35 @@ class Planner {
       if (entry.negotiated && rule.names_ports() && entry.separate_fragment_sa) {
         PlannedFlow later = flow;
         later.later_fragments = true;
-        rule.fragment_flow = new_flow(std::move(later), book_key + " fragments");
+        rule.fragment_flow = flow_of(at, std::move(later), book_key + " fragments");
       }
       planned.rules.push_back(std::move(rule));
     }
     if (flows.empty()) return {};
-    const auto local = local_address(document_, link, map.family);
-    if (!local) {
-      plan_.missing.push_back("interface " + interface.name + " has no address of the family of peer " +
-                              entry.peers.front().text());
+    if (!place.local) {
+      miss(without_address(at));
       return {};
     }
     // The worker asks for the way to a peer by name when it has SAs with it.
     for (const config::Peer& peer : entry.peers)
       if (!peer.is_name()) add_peer({table_of(document_, interface.vrf), peer.address});
     if (entry.negotiated) return add_negotiated(key);
-    POSTERN_TRY(pairs,
-                map_sa_pairs({document_, entry, *set, link, *local, table_of(document_, interface.vrf), permits}, key));
+    if (plan_.find_pair(key) != nullptr) return {};  // shared, and there
+    POSTERN_TRY(
+        pairs,
+        map_sa_pairs({document_, entry, *set, place, *place.local, table_of(document_, interface.vrf), permits}, key));
     return add_pairs(std::move(pairs), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
+  }
+
+  // Interfaces that share a map miss the same.
+  void miss(std::string what) {
+    if (std::ranges::find(plan_.missing, what) == plan_.missing.end()) plan_.missing.push_back(std::move(what));
+  }
+
+  static std::string without_address(const Placement& at) {
+    const std::string& owner = at.map.local_interface ? *at.map.local_interface : at.interface.name;
+    return "interface " + owner + " has no address of the family of " +
+           (at.entry.peers.empty() ? "crypto map " + at.map.name : "peer " + at.entry.peers.front().text());
   }
 
   // AH around ESP has a flow of its own, which nothing but that ESP goes into. It is there before the ESP is.
@@ -311,7 +344,7 @@ class Planner {
   // Its SAs come from postern-ike (loader/plan_ike.hpp); all else stands as for manual keys, so that nothing leaks.
   Result<void> add_negotiated(const std::string& owner) {
     plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
-    if (!document_.ikev2.enabled) plan_.missing.push_back(owner + " is inert: ikev2.enabled is false");
+    if (!document_.ikev2.enabled) miss(owner + " is inert: ikev2.enabled is false");
     return {};
   }
 
@@ -335,6 +368,7 @@ class Planner {
     interface_of(*outside, fvrf_name).flags |= POSTERN_IF_OUTSIDE;
     PlannedFlow flow{
         0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), false, tunnel.number};
+    flow.ifindex = device->ifindex;
     const std::uint32_t id = new_flow(std::move(flow), "tunnel " + std::to_string(tunnel.number));
     PlannedInterface& interface = interface_of(*device, tunnel.vrf);
     interface.flags |= POSTERN_IF_TUNNEL;
@@ -389,6 +423,9 @@ class Planner {
       PlannedDevice device = device_of(outside ? DeviceKind::xsk_outside : DeviceKind::xsk_inside, link, interface.vrf);
       device.queue = queue;
       device.thread = queue % plan_.threads;
+      if (const auto bond = std::ranges::find(plan_.interfaces, interface.part_of, &PlannedInterface::name);
+          outside && bond != plan_.interfaces.end())
+        device.arrives_at = bond->ifindex;
       plan_.devices.push_back(std::move(device));
     }
     // Instead of AF_XDP, or for a thread that has no queue here.
@@ -457,6 +494,9 @@ class Planner {
   const Temporaries& temporaries_;
   Plan plan_;
   std::map<std::string, std::uint32_t> used_;
+  std::set<std::uint32_t> temporary_;
+  // IF-03: flows of the maps whose SAs are shared, by the owner of the SAs and the rule.
+  std::map<std::tuple<std::string, std::uint32_t, bool>, std::uint32_t> shared_;
 };
 
 }  // namespace
@@ -509,6 +549,11 @@ const PlannedSaPair* Plan::find_pair(std::string_view key) const {
   for (const PlannedSaPair& pair : sas)
     if (pair.key == key) return &pair;
   return nullptr;
+}
+
+const PlannedFlow* Plan::find_flow(std::uint32_t id) const {
+  const auto found = std::ranges::find(flows, id, &PlannedFlow::id);
+  return found == flows.end() ? nullptr : &*found;
 }
 
 Result<Plan> make_plan(const config::Document& document, const Facts& facts, FlowBook& flows,

@@ -42,6 +42,9 @@ struct LinkFacts {
   std::uint32_t master = 0;          // bond, bridge or VRF device it belongs to
   std::uint32_t lower = 0;           // what a VLAN stands on
   bool up = true;                    // administratively
+  // IF-20: it is not there (any more), and its SAs wait for it; or it is, and has another name now.
+  bool gone = false;
+  std::string renamed{};
   bool operator==(const LinkFacts&) const = default;
 };
 
@@ -88,6 +91,7 @@ struct PlannedInterface {
   std::uint32_t flow = 0;    // _TUNNEL
   std::uint32_t queues = 0;  // that have an XSK
   MacAddress mac{};
+  bool gone = false;  // LinkFacts.gone: not in a plan
   // A bond's port: what it receives counts as the bond's, under the bond's policy. Empty: an interface of its own.
   std::string part_of;
   bool has_ports = false;         // a bond: its ports run XDP, it does not
@@ -110,6 +114,7 @@ struct PlannedDevice {
   DeviceKind kind{};
   std::string name;
   std::uint32_t ifindex = 0, queue = 0, thread = 0, flow = 0, vrf = 0, mtu = 0;
+  std::uint32_t arrives_at = 0;  // xsk_outside of a bond's port: the bond; else 0: itself
   MacAddress mac{};
   std::uint16_t port = 0;               // udp_encap
   std::string vrf_device;               // raw and UDP sockets: SocketScope
@@ -134,10 +139,10 @@ struct PlannedFlow {
   std::uint32_t id = 0;
   std::string key;
   std::string sa_pair;
-  std::string map;             // crypto map, or "TunnelN-head-0"
-  std::uint32_t sequence = 0;  // entry; 65537 for a tunnel
-  std::uint32_t ace = 0;       // index in the ACL
-  std::string interface;
+  std::string map;               // crypto map, or "TunnelN-head-0"
+  std::uint32_t sequence = 0;    // entry; 65537 for a tunnel
+  std::uint32_t ace = 0;         // index in the ACL
+  std::string interface;         // several that share it: base/device_names.hpp (IF-03)
   bool later_fragments = false;  // of the ACE's ports: what has none, in SAs of its own (RFC 4301 §7.2)
   std::optional<std::uint32_t> tunnel;
   std::string dynamic_map{};  // DM-01: of its entry `dynamic_sequence` the flow is, or what came of that
@@ -148,6 +153,7 @@ struct PlannedFlow {
   std::uint32_t base_flow = 0;
   IpAddress peer{};
   std::vector<TrafficSelector> selectors{};
+  std::uint32_t ifindex = 0;  // SaParameters.ifindex of its SAs
 };
 
 // A TunnelN device, its addresses and routes: what the node makes before it can know its ifindex.
@@ -172,6 +178,7 @@ struct Plan {
   std::vector<std::string> links;    // interfaces of the document that exist
   std::vector<std::string> missing;  // why the plan is not all of the document: "interface out0 does not exist"
   [[nodiscard]] const PlannedSaPair* find_pair(std::string_view key) const;
+  [[nodiscard]] const PlannedFlow* find_flow(std::uint32_t id) const;
 };
 
 // The pair of AH SAs around the ESP of pair `key`.
@@ -198,7 +205,8 @@ struct Plan {
 
 // Same SA for the same traffic with the same keys (constant time): nothing to do.
 [[nodiscard]] bool same_sa(const PlannedSa& planned, const SaParameters& installed);
-// The surroundings moved (interface, its address, its MTU): the installed SA cannot work as it is.
+// The surroundings moved (address, VRF, MTU): the installed SA cannot work as it is. Another device for the same
+// interface is none of that (PlaceSa).
 [[nodiscard]] bool moved(const PlannedSa& planned, const SaParameters& installed);
 
 }  // namespace postern::loader

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "config/ikev2_lookup.hpp"
 #include "loader/plan_acl.hpp"
@@ -237,13 +238,38 @@ class IkePlanner {
   Result<void> add_map(const config::Interface& interface, const LinkFacts& link, const std::string& name) {
     const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
     if (map == nullptr) return {};
+    const MapPlace place = place_of(document_, facts_, *map, link);
+    if (place.shared && !shared_.insert(name).second) return {};  // IF-03: one for all of its interfaces
     for (const config::MapEntry& entry : map->entries) {
       if (entry.dynamic)
-        POSTERN_CHECK(add_dynamic(interface, link, *map, entry));
+        POSTERN_CHECK(add_dynamic({interface, *map, entry, place}));
       else if (entry.negotiated && !entry.incomplete())
-        POSTERN_CHECK(add_entry(interface, link, *map, entry));
+        POSTERN_CHECK(add_entry({interface, *map, entry, place}));
     }
     return {};
+  }
+
+  // An entry of a map where it is.
+  struct Placement {
+    const config::Interface& interface;
+    const config::CryptoMap& map;
+    const config::MapEntry& entry;
+    const MapPlace& place;
+    [[nodiscard]] std::string owner() const {
+      return map.name + " " + std::to_string(entry.sequence) + " " + place.name;
+    }
+  };
+
+  // What is the place's, and of the flow.
+  void put(const Placement& at, const PlannedFlow& flow, ike::ChildPolicy& one) const {
+    one.interface = at.place.interfaces;
+    one.map = at.map.name;
+    one.sequence = at.entry.sequence;
+    one.place.flow = flow.id;
+    one.place.deliver = DeliverTo::map_interface;
+    one.place.ifindex = at.place.ifindex;
+    one.place.inside_vrf = table_of(document_, at.interface.vrf);
+    one.place.path_mtu = at.place.path_mtu;
   }
 
   // --- dynamic maps
@@ -275,16 +301,14 @@ class IkePlanner {
   }
 
   // One connection for each profile that peers may come by: its templates wait for them.
-  Result<void> add_dynamic(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
-                           const config::MapEntry& entry) {
-    const auto* const dynamic = config::find_named(document_.dynamic_maps, *entry.dynamic);
-    const auto local = local_address(document_, link, map.family);
+  Result<void> add_dynamic(const Placement& at) {
+    const auto* const dynamic = config::find_named(document_.dynamic_maps, *at.entry.dynamic);
+    const auto& local = at.place.local;
     if (dynamic == nullptr || !local) return {};
-    const config::Ikev2Ends ends{local, map.family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, interface.vrf};
+    const config::Ikev2Ends ends{local, at.map.family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, at.interface.vrf};
     for (const config::DynamicEntry& one : dynamic->entries) {
-      const std::string owner = map.name + " " + std::to_string(entry.sequence) + " " + interface.name + " " +
-                                dynamic->name + " " + std::to_string(one.sequence);
-      POSTERN_TRY(children, templates(interface, link, map, entry, *dynamic, one, owner));
+      const std::string owner = at.owner() + " " + dynamic->name + " " + std::to_string(one.sequence);
+      POSTERN_TRY(children, templates(at, *dynamic, one, owner));
       for (const config::Ikev2Profile& profile : document_.ikev2.profiles)
         if (one.ikev2_profile ? *one.ikev2_profile == profile.name : config::in_scope(profile.match, ends))
           add_templates(owner, ends, profile, children);
@@ -312,20 +336,16 @@ class IkePlanner {
   }
 
   // A template for each permit of the list, or one for everything; none where the list is missing.
-  Result<std::vector<ike::ChildPolicy>> templates(const config::Interface& interface, const LinkFacts& link,
-                                                  const config::CryptoMap& map, const config::MapEntry& entry,
-                                                  const config::DynamicMap& dynamic, const config::DynamicEntry& from,
-                                                  const std::string& owner) const {
+  Result<std::vector<ike::ChildPolicy>> templates(const Placement& at, const config::DynamicMap& dynamic,
+                                                  const config::DynamicEntry& from, const std::string& owner) const {
     const auto* const acl = from.acl ? config::find_named(document_.acls, *from.acl) : nullptr;
     std::vector<ike::ChildPolicy> out;
     for (const PlannedFlow& flow : plan_.flows) {
       if (flow.sa_pair != owner || !flow.is_template || (from.acl && (acl == nullptr || flow.ace >= acl->rules.size())))
         continue;
       ike::ChildPolicy one = child(from.transform_sets, from.pfs, from.sa);
+      put(at, flow, one);
       one.name = owner + (from.acl ? " " + std::to_string(flow.ace + 1) : " any");
-      one.interface = interface.name;
-      one.map = map.name;
-      one.sequence = entry.sequence;
       one.dynamic = true;
       one.peers = from.peers;
       one.limit = dynamic.limit;
@@ -334,7 +354,7 @@ class IkePlanner {
         return set != nullptr && set->transport_mode;
       });
       if (acl == nullptr) {
-        one.local = one.remote = {selector_of_any(map.family)};
+        one.local = one.remote = {selector_of_any(at.map.family)};
       } else {
         const config::Ace& ace = acl->rules[flow.ace];
         one.local = side_of(ace.source, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.source_ports);
@@ -342,11 +362,6 @@ class IkePlanner {
             side_of(ace.destination, ace.protocol, ace.options.icmp_type ? icmp_ranges(ace) : ace.destination_ports);
         add_denials(one, *acl, flow.ace);
       }
-      one.place.flow = flow.id;
-      one.place.deliver = DeliverTo::map_interface;
-      one.place.ifindex = link.ifindex;
-      one.place.inside_vrf = table_of(document_, interface.vrf);
-      one.place.path_mtu = std::min(link.mtu, largest_path_mtu);
       set_encapsulation(one.place, from.encapsulation);
       out.push_back(std::move(one));
     }
@@ -366,17 +381,16 @@ class IkePlanner {
     }
   }
 
-  Result<void> add_entry(const config::Interface& interface, const LinkFacts& link, const config::CryptoMap& map,
-                         const config::MapEntry& entry) {
-    const std::string name = map.name + " " + std::to_string(entry.sequence) + " " + interface.name;
+  Result<void> add_entry(const Placement& at) {
+    const auto& [interface, map, entry, place] = at;
+    const std::string name = at.owner();
     const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
-    const auto local = local_address(document_, link, map.family);
-    if (acl == nullptr || !local) return {};  // make_plan() says so
+    if (acl == nullptr || !place.local) return {};  // make_plan() says so
     for (std::uint32_t rank = 0; rank < entry.peers.size(); ++rank) {
       const config::Peer& peer = entry.peers[rank];
       const IpAddress nowhere = map.family == Family::v4 ? IpAddress::v4(0) : IpAddress{};
-      const config::Ikev2Ends ends{local, peer.is_name() ? nowhere : peer.address, interface.vrf, peer.name};
-      POSTERN_TRY(children, children_of(interface, link, map, entry, name, *acl, *local, rank));
+      const config::Ikev2Ends ends{place.local, peer.is_name() ? nowhere : peer.address, interface.vrf, peer.name};
+      POSTERN_TRY(children, children_of(at, name, *acl, rank));
       const config::Ikev2Profile* const profile = config::profile_for(document_.ikev2, entry.ikev2_profile, ends);
       add(name, ends, profile, std::move(children));
       if (peer.dynamic && profile != nullptr) set_dynamic(ends, *profile);
@@ -385,20 +399,18 @@ class IkePlanner {
   }
 
   // CM-17: each permit has one; the peers of an entry have the same ones, of which the manager chooses (CM-05).
-  Result<std::vector<ike::ChildPolicy>> children_of(const config::Interface& interface, const LinkFacts& link,
-                                                    const config::CryptoMap& map, const config::MapEntry& entry,
-                                                    const std::string& name, const config::Acl& acl,
-                                                    const IpAddress& local, std::uint32_t rank) const {
+  Result<std::vector<ike::ChildPolicy>> children_of(const Placement& at, const std::string& name,
+                                                    const config::Acl& acl, std::uint32_t rank) const {
+    const config::MapEntry& entry = at.entry;
+    const IpAddress& local = *at.place.local;
     std::vector<ike::ChildPolicy> children;
     for (const PlannedFlow& flow : plan_.flows) {
       if (flow.sa_pair != name || flow.base_flow != 0 || flow.ace >= acl.rules.size()) continue;
       const config::Ace& ace = acl.rules[flow.ace];
       POSTERN_TRY(selectors, selectors_of({&ace}));
       ike::ChildPolicy one = child(entry.transform_sets, entry.pfs, entry.sa);
+      put(at, flow, one);
       one.name = name + " #" + std::to_string(flow.id) + (flow.later_fragments ? " fragments" : "");
-      one.interface = interface.name;
-      one.map = map.name;
-      one.sequence = entry.sequence;
       one.initiate = initiate_of(entry.initiate);
       // Fragments are not for transport mode (RFC 4303 §3.3.4).
       if (!flow.later_fragments && entry.peers[rank].is_name())
@@ -418,11 +430,6 @@ class IkePlanner {
       one.per_host = flow.per_host && !one.later_fragments && ace.source_ports.empty() && ace.destination_ports.empty();
       one.per_host_only = one.per_host && entry.per_host_only;
       one.limit = entry.per_host_limit;
-      one.place.flow = flow.id;
-      one.place.deliver = DeliverTo::map_interface;
-      one.place.ifindex = link.ifindex;
-      one.place.inside_vrf = table_of(document_, interface.vrf);
-      one.place.path_mtu = std::min(link.mtu, largest_path_mtu);
       set_encapsulation(one.place, entry.encapsulation);
       children.push_back(std::move(one));
     }
@@ -462,6 +469,7 @@ class IkePlanner {
   const Facts& facts_;
   const Plan& plan_;
   std::vector<ike::Connection> connections_;
+  std::set<std::string> shared_;  // maps whose SAs are planned
   IkePlan out_;
 };
 

@@ -16,7 +16,8 @@ bool is_link_local(const IpAddress& address) {
 
 std::optional<IpAddress> first_of(const std::vector<Prefix>& addresses, Family family) {
   for (const Prefix& prefix : addresses)
-    if (prefix.family() == family && !is_link_local(prefix.address)) return prefix.address;
+    if (prefix.family() == family && !is_link_local(prefix.address) && !is_loopback(prefix.address))
+      return prefix.address;
   return std::nullopt;
 }
 
@@ -155,6 +156,12 @@ TrafficSelector traffic_of_any(Family family) {
 
 }  // namespace
 
+bool is_loopback(const IpAddress& address) {
+  const auto& bytes = address.mapped();
+  if (address.family() == Family::v4) return bytes[12] == 127;
+  return bytes[15] == 1 && std::ranges::all_of(bytes.begin(), bytes.begin() + 15, [](auto byte) { return byte == 0; });
+}
+
 std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf) {
   const config::Vrf* const found = vrf ? config::find_named(document.vrfs, *vrf) : nullptr;
   return found == nullptr ? 0 : found->table;
@@ -164,6 +171,23 @@ std::optional<IpAddress> local_address(const config::Document& document, const L
   if (const config::Interface* const interface = config::find_named(document.interfaces, link.name))
     if (const auto given = first_of(interface->addresses, family)) return given;
   return first_of(link.addresses, family);
+}
+
+MapPlace place_of(const config::Document& document, const Facts& facts, const config::CryptoMap& map,
+                  const LinkFacts& link) {
+  MapPlace out{false, link.name, link.name, local_address(document, link, map.family), link.ifindex, link.mtu};
+  if (map.local_interface) {
+    const LinkFacts* const owner = facts.find(*map.local_interface);
+    out = {true, "shared " + *map.local_interface, "", {}, 0, link.mtu};
+    if (owner != nullptr) out.local = local_address(document, *owner, map.family);
+    for (const config::Interface& one : document.interfaces) {
+      if (one.crypto_map != map.name && one.ipv6_crypto_map != map.name) continue;
+      out.interfaces += (out.interfaces.empty() ? "" : " ") + one.name;
+      if (const LinkFacts* const other = facts.find(one.name)) out.path_mtu = std::min(out.path_mtu, other->mtu);
+    }
+  }
+  out.path_mtu = std::min(out.path_mtu, largest_path_mtu);
+  return out;
 }
 
 const LinkFacts* tunnel_source_link(const config::Document& document, const Facts& facts,
@@ -231,12 +255,12 @@ bool between_ends(const std::vector<TrafficSelector>& selectors, const IpAddress
 Result<std::vector<PlannedSaPair>> map_sa_pairs(const MapSaInput& input, const std::string& key) {
   SaParameters common = common_parameters(input.document, input.set, input.entry.encapsulation);
   common.deliver = DeliverTo::map_interface;
-  common.ifindex = input.link.ifindex;
+  common.ifindex = input.place.ifindex;
   common.fvrf = input.fvrf;
   common.local = input.local;
   common.remote = input.entry.peer;
   common.inside_vrf = input.fvrf;  // both sides of a map are in the VRF of its interface
-  common.path_mtu = std::min(input.link.mtu, largest_path_mtu);
+  common.path_mtu = input.place.path_mtu;
   set_encapsulation(common, input.entry.udp_encapsulation, input.entry.udp_local_port, input.entry.udp_remote_port);
   POSTERN_TRY(selectors, selectors_of(input.permits));
   const bool transport = input.set.transport_mode && between_ends(selectors, common.local, common.remote);
@@ -317,8 +341,8 @@ bool same_sa(const PlannedSa& planned, const SaParameters& installed) {
 
 bool moved(const PlannedSa& planned, const SaParameters& installed) {
   const SaParameters& p = planned.parameters;
-  return p.ifindex != installed.ifindex || p.local != installed.local || p.fvrf != installed.fvrf ||
-         p.inside_vrf != installed.inside_vrf || p.path_mtu != installed.path_mtu;
+  return p.local != installed.local || p.fvrf != installed.fvrf || p.inside_vrf != installed.inside_vrf ||
+         p.path_mtu != installed.path_mtu;
 }
 
 }  // namespace postern::loader

@@ -15,9 +15,25 @@ inline constexpr std::uint32_t tunnel_sequence = 65537;
 // The routing table of a VRF; 0: the main one.
 [[nodiscard]] std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf);
 
+// 127.0.0.0/8 and ::1: what a loopback device has before all others, and nobody's end of an SA.
+[[nodiscard]] bool is_loopback(const IpAddress& address);
+
 // Our outer address on that link: the document's if it gives one, else the kernel's; never a link-local IPv6 one.
 [[nodiscard]] std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link,
                                                      Family family);
+
+// Where the SAs of a crypto map are that is on an interface: there, or, where it has a local address of its own, on all
+// that have it (IF-03).
+struct MapPlace {
+  bool shared = false;
+  std::string name;        // in the keys of its flows and SAs
+  std::string interfaces;  // PlannedFlow.interface
+  std::optional<IpAddress> local;
+  std::uint32_t ifindex = 0;  // SaParameters.ifindex
+  std::uint32_t path_mtu = 0;
+};
+[[nodiscard]] MapPlace place_of(const config::Document& document, const Facts& facts, const config::CryptoMap& map,
+                                const LinkFacts& link);
 
 // `source` of a tunnel is an interface or one of its addresses.
 [[nodiscard]] const LinkFacts* tunnel_source_link(const config::Document& document, const Facts& facts,
@@ -48,7 +64,7 @@ struct MapSaInput {
   const config::Document& document;
   const config::MapEntry& entry;
   const config::TransformSet& set;
-  const LinkFacts& link;
+  const MapPlace& place;
   IpAddress local;
   std::uint32_t fvrf;
   const std::vector<const config::Ace*>& permits;

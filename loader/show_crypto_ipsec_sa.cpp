@@ -1,4 +1,5 @@
 // show crypto ipsec sa (SO-07, SO-08).
+#include "base/device_names.hpp"
 #include "crypto/packet_cipher.hpp"
 #include "loader/show.hpp"
 #include "loader/show_support.hpp"
@@ -143,7 +144,7 @@ json mtu_json(const FlowContext& context) {
   const FlowView& flow = *context.flow;
   const std::uint32_t device_mtu = context.outside == nullptr ? 0 : context.outside->mtu;
   const std::uint32_t path = flow.outbound ? flow.outbound->path_mtu : device_mtu;
-  const std::string idb = context.outside == nullptr ? flow.interface : context.outside->name;
+  const std::string idb = context.outside == nullptr ? context.interface : context.outside->name;
   return {{"plaintext", flow.plaintext_mtu}, {"path", path}, {"ip", device_mtu}, {"idb", idb}};
 }
 
@@ -188,7 +189,7 @@ json sa_flow_json(const NodeView& view, const FlowContext& context) {
 }
 
 bool wanted(const Filter& filter, const FlowContext& context) {
-  if (filter.interface && *filter.interface != context.flow->interface) return false;
+  if (filter.interface && *filter.interface != context.interface) return false;
   if (filter.map && *filter.map != context.flow->map) return false;
   return !filter.peer || *filter.peer == context.peer.text();
 }
@@ -196,8 +197,8 @@ bool wanted(const Filter& filter, const FlowContext& context) {
 // One block for each map on each interface.
 json& block_for(json& blocks, const FlowContext& context) {
   for (json& block : blocks)
-    if (block["name"] == context.flow->interface && block["map"] == context.flow->map) return block;
-  return blocks.emplace_back(json{{"name", context.flow->interface},
+    if (block["name"] == context.interface && block["map"] == context.flow->map) return block;
+  return blocks.emplace_back(json{{"name", context.interface},
                                   {"map", context.flow->map},
                                   {"local", or_null(context.local)},
                                   {"flows", json::array()}});
@@ -218,9 +219,10 @@ Result<json> show_crypto_ipsec_sa(const json& args, const NodeView& view) {
     filter.peer = address.text();
   }
   json blocks = json::array();
-  for (const FlowView& flow : view.flows)
-    if (const auto context = context_of(view, flow); context && wanted(filter, *context))
-      block_for(blocks, *context)["flows"].push_back(sa_flow_json(view, *context));
+  for (const FlowView& flow : view.flows)  // IF-03: shared SAs stand in the block of each of their interfaces
+    for (const std::string_view name : device_names(flow.interface))
+      if (const auto context = context_of(view, flow, name); context && wanted(filter, *context))
+        block_for(blocks, *context)["flows"].push_back(sa_flow_json(view, *context));
   if (blocks.empty() && (filter.interface || filter.map || filter.peer))
     return fail("no flow is of that interface, map and peer");
   return json{{"node", view.node}, {"interfaces", std::move(blocks)}};

@@ -175,11 +175,15 @@ json map_json(const NodeView& view, const config::CryptoMap& map) {
   }
   for (const config::Interface& interface : view.document.interfaces)
     if (interface.crypto_map == map.name || interface.ipv6_crypto_map == map.name) interfaces.push_back(interface.name);
-  return {{"name", map.name},
-          {"family", map.family == Family::v4 ? "ipv4" : "ipv6"},
-          {"ikev2_profile", nullptr},
-          {"entries", std::move(entries)},
-          {"interfaces", std::move(interfaces)}};
+  json out = {{"name", map.name},
+              {"family", map.family == Family::v4 ? "ipv4" : "ipv6"},
+              {"ikev2_profile", nullptr},
+              {"entries", std::move(entries)},
+              {"interfaces", std::move(interfaces)}};
+  if (map.local_interface)
+    out["local_address"] = {{"interface", *map.local_interface},
+                            {"address", or_null(address_of(view, *map.local_interface, map.family))}};
+  return out;
 }
 
 json any_rule(bool v6) {

@@ -1,6 +1,7 @@
 // show crypto session (SO-02, SO-03, SO-05; statuses SV-22): flows grouped by interface and peer, and, where IKE
 // negotiates, by connection (TS-58: several flows under one peer). What IKE knows comes from postern-ike
 // (NodeView.ike), the counters from the data plane.
+#include "base/device_names.hpp"
 #include "loader/show.hpp"
 #include "loader/show_support.hpp"
 
@@ -59,7 +60,7 @@ json peer_json(const FlowContext& context) {
 }
 
 json session_json(const NodeView& view, const FlowContext& context) {
-  const config::Interface* const interface = config::find_named(view.document.interfaces, context.flow->interface);
+  const config::Interface* const interface = config::find_named(view.document.interfaces, context.interface);
   const auto vrf = context.tunnel != nullptr ? context.tunnel->vrf : std::optional<std::string>();
   const auto fvrf = interface == nullptr ? std::optional<std::string>() : interface->vrf;
   json peer = {{"address", peer_json(context)}, {"port", context.peer_port}, {"fvrf", or_null(fvrf)},
@@ -154,7 +155,7 @@ Result<json> show_crypto_session(const json& args, const NodeView& view) {
   json sessions = json::array();
   std::vector<Owner> owners;  // of sessions
   for (const FlowView& flow : view.flows) {
-    if (interface && flow.interface != *interface) continue;
+    if (interface && !is_among(*interface, flow.interface)) continue;
     const auto context = context_of(view, flow);
     if (!context || (peer && context->peer.text() != *peer && context->peer_name != *peer)) continue;
     json& session = session_for(sessions, owners, view, *context);

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/device_names.hpp"
+#include "loader/plan_sa.hpp"
+
 namespace postern::loader {
 namespace {
 
@@ -66,7 +69,7 @@ void take_selectors(FlowContext& out, const FlowView& flow) {
                   {}};
 }
 
-std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
+std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow, std::string_view interface) {
   const config::CryptoMap* const map = config::find_named(view.document.crypto_maps, flow.map);
   if (map == nullptr) return std::nullopt;
   const auto entry = std::ranges::find(map->entries, flow.sequence, &config::MapEntry::sequence);
@@ -75,8 +78,8 @@ std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
   out.flow = &flow;
   out.map = map;
   out.entry = &*entry;
-  out.local = address_of(view, flow.interface, map->family);
-  out.outside = find_device(view, flow.interface);
+  out.local = address_of(view, map->local_interface ? *map->local_interface : interface, map->family);
+  out.outside = find_device(view, interface);
   if (flow.base_flow != 0) {
     take_selectors(out, flow);
     return out;
@@ -102,8 +105,11 @@ std::optional<FlowContext> of_map(const NodeView& view, const FlowView& flow) {
 
 }  // namespace
 
-std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow) {
-  auto out = flow.tunnel ? of_tunnel(view, flow) : of_map(view, flow);
+std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow, std::string_view interface) {
+  const auto names = device_names(flow.interface);
+  if (interface.empty() && !names.empty()) interface = names.front();
+  auto out = flow.tunnel ? of_tunnel(view, flow) : of_map(view, flow, interface);
+  if (out) out->interface = interface;
   // An installed SA knows best.
   if (out && flow.outbound) {
     const SaParameters& sa = flow.outbound->parameters;
@@ -159,7 +165,8 @@ const DeviceView* find_device(const NodeView& view, std::string_view name) {
 
 std::optional<IpAddress> address_of(const NodeView& view, std::string_view interface, Family family) {
   const auto first = [&](const std::vector<Prefix>& addresses) -> std::optional<IpAddress> {
-    const auto found = std::ranges::find(addresses, family, &Prefix::family);
+    const auto found = std::ranges::find_if(
+        addresses, [&](const Prefix& one) { return one.family() == family && !is_loopback(one.address); });
     return found == addresses.end() ? std::nullopt : std::optional(found->address);
   };
   if (const DeviceView* const device = find_device(view, interface))

@@ -30,6 +30,7 @@ struct FlowContext {
   const config::CryptoMap* map = nullptr;
   const config::MapEntry* entry = nullptr;
   const config::Tunnel* tunnel = nullptr;
+  std::string interface;  // of several that share the flow the one that is asked about
   FlowSelector selector;
   IpAddress peer;         // unspecified: by a name that is not resolved
   std::string peer_name;  // of a peer by name: the first of the entry's, or the one that is in use
@@ -38,8 +39,9 @@ struct FlowContext {
   const DeviceView* outside = nullptr;  // device that the outer packets leave by
 };
 
-// Nothing when the flow's objects are gone from the document.
-[[nodiscard]] std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow);
+// Nothing when the flow's objects are gone from the document. `interface`: one of the flow's; empty: the first.
+[[nodiscard]] std::optional<FlowContext> context_of(const NodeView& view, const FlowView& flow,
+                                                    std::string_view interface = {});
 
 // What postern-ike knows of a peer by name.
 struct NamedPeer {

@@ -14,8 +14,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledInterface, ifindex, generation, flag
                                    part_of)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InstalledSaPair, inbound_slot, outbound_slot, flows)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ProcessId, pid, start_ticks)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PlannedDevice, kind, name, ifindex, queue, thread, flow, vrf, mtu, mac, port,
-                                   vrf_device, not_from)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PlannedDevice, kind, name, ifindex, queue, thread, flow, vrf, mtu,
+                                                arrives_at, mac, port, vrf_device, not_from)
 
 namespace {
 

@@ -116,7 +116,8 @@ void add_devices(const ViewSources& from, NodeView& view) {
   for (const LinkFacts& link : from.facts.links) {
     const PlannedInterface* interface = nullptr;
     for (const PlannedInterface& planned : from.plan.interfaces)
-      if (planned.ifindex == link.ifindex) interface = &planned;
+      if (planned.ifindex == link.ifindex && planned.name == link.name) interface = &planned;
+    if (link.gone) continue;
     const bool steer = link.name == from.facts.steer;
     if (interface == nullptr && !steer && config::find_named(from.document.interfaces, link.name) == nullptr) continue;
     view.devices.push_back(device_view(from, link, interface, steer));

@@ -23,6 +23,7 @@ AddDevice message_of(const PlannedDevice& device) {
   message.queue = device.queue;
   message.flow = device.flow;
   message.vrf = device.vrf;
+  message.arrives_at = device.arrives_at != 0 ? device.arrives_at : device.ifindex;
   message.mtu = device.mtu;
   message.mac = device.mac;
   std::copy_n(device.name.begin(), std::min(device.name.size(), message.name.size() - 1), message.name.begin());

@@ -84,6 +84,12 @@ Result<void> WorkerLink::remove_sa(std::uint32_t slot) {
   return {};
 }
 
+Result<void> WorkerLink::place_sa(std::uint32_t slot, std::uint32_t ifindex) {
+  const auto reply = ask("place SA", ChannelType::place_sa, PlaceSa{slot, ifindex});
+  if (!reply && reply.error().code != ENOENT) return std::unexpected(reply.error());
+  return {};
+}
+
 Result<void> WorkerLink::bind_flow(std::uint32_t flow, std::uint32_t slot) {
   POSTERN_CHECK(ask("bind flow", ChannelType::bind_flow, BindFlow{flow, slot, 0}));
   return {};

@@ -44,6 +44,8 @@ class WorkerLink {
   // The slot. Keys are put together for the time of the call alone.
   [[nodiscard]] Result<std::uint32_t> install(const PlannedSa& sa);
   [[nodiscard]] Result<void> remove_sa(std::uint32_t slot);
+  // An SA that is gone by now is not an error.
+  [[nodiscard]] Result<void> place_sa(std::uint32_t slot, std::uint32_t ifindex);
   [[nodiscard]] Result<void> bind_flow(std::uint32_t flow, std::uint32_t slot);
   [[nodiscard]] Result<void> unbind_flow(std::uint32_t flow);
   [[nodiscard]] Result<void> set_generation(std::uint32_t current, std::uint32_t oldest);

@@ -151,6 +151,7 @@ Result<Control::Answer> Control::handle(ChannelMessage& message, SaInstaller who
     case ChannelType::remove_sa: return remove_sa(message, who);
     case ChannelType::bind_flow: return bind_flow(message, who);
     case ChannelType::move_sa: return move_sa(message, who);
+    case ChannelType::place_sa: return place_sa(message);
     case ChannelType::list_sas: return list_sas(message, who);
     case ChannelType::add_client: return add_client(message);
     case ChannelType::set_generation: return set_generation(message);

@@ -88,6 +88,7 @@ class Control {
   [[nodiscard]] Result<Answer> remove_sa(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> bind_flow(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> move_sa(const ChannelMessage& message, SaInstaller who);
+  [[nodiscard]] Result<Answer> place_sa(const ChannelMessage& message);
   [[nodiscard]] Result<Answer> list_sas(const ChannelMessage& message, SaInstaller who);
   [[nodiscard]] Result<Answer> set_generation(const ChannelMessage& message);
   [[nodiscard]] Result<Answer> set_policy(const ChannelMessage& message);

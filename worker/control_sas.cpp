@@ -86,6 +86,13 @@ Result<Control::Answer> Control::move_sa(const ChannelMessage& message, SaInstal
   return Answer{};
 }
 
+Result<Control::Answer> Control::place_sa(const ChannelMessage& message) {
+  PlaceSa body;
+  POSTERN_CHECK(message.read_into(body));
+  POSTERN_CHECK(sad_->place(body.slot, body.ifindex));
+  return Answer{};
+}
+
 Result<Control::Answer> Control::list_sas(const ChannelMessage& message, SaInstaller who) {
   ListSas body;
   POSTERN_CHECK(message.read_into(body));

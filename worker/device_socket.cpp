@@ -26,6 +26,7 @@ struct Origin {
   std::array<std::byte, 16> source{}, destination{};
   std::uint16_t source_port = 0;  // host order
   std::uint8_t traffic_class = 0;
+  std::uint32_t interface = 0;
   bool complete = false;
 };
 
@@ -46,11 +47,13 @@ Origin origin_of(msghdr& message, Family family) {
       in_pktinfo info;
       std::memcpy(&info, CMSG_DATA(part), sizeof info);
       std::memcpy(out.destination.data(), &info.ipi_addr, 4);
+      out.interface = static_cast<std::uint32_t>(info.ipi_ifindex);
       out.complete = true;
     } else if (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_PKTINFO) {
       in6_pktinfo info;
       std::memcpy(&info, CMSG_DATA(part), sizeof info);
       std::memcpy(out.destination.data(), &info.ipi6_addr, 16);
+      out.interface = static_cast<std::uint32_t>(info.ipi6_ifindex);
       out.complete = true;
     } else if ((part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_TOS) ||
                (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_TCLASS)) {
@@ -130,8 +133,9 @@ SocketRead read_socket(Device& device, std::uint8_t part, Packet& packet) {
   count(device.counters->rx_bytes, packet.size);
   if ((message.msg_flags & MSG_TRUNC) != 0 || packet.size == 0) return SocketRead::dropped;
   const bool raw = device.is_raw();
-  if (raw && family == Family::v4) return SocketRead::packet;  // raw IPv4 sockets give the IP header
   const Origin origin = origin_of(message, family);
+  packet.interface = origin.interface;
+  if (raw && family == Family::v4) return SocketRead::packet;  // raw IPv4 sockets give the IP header
   if (!origin.complete) return SocketRead::dropped;
   if (!raw) push_udp(packet, origin, device.port);
   const IpProto raw_protocol = device.kind() == DeviceKind::raw_ah ? IpProto::ah : IpProto::esp;

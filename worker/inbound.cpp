@@ -282,6 +282,7 @@ void Inbound::deliver_run(std::span<Pending> all) {
   Tally run;
   const std::uint64_t now = monotonic_ns();
   const bool over = sa.limited && hard_seconds_over(*sa.slot, now);
+  const std::uint32_t ifindex = sa.ifindex.load(std::memory_order_relaxed);
   for (Pending& pending : all) {
     if (pending.verdict != Drop::none) {
       blame(pending, pending.verdict);
@@ -308,7 +309,8 @@ void Inbound::deliver_run(std::span<Pending> all) {
       loop(pending);
       continue;
     }
-    deliveries_[delivered_++] = {pending.packet, sa.deliver, sa.ifindex, inner->family};
+    deliveries_[delivered_++] = {pending.packet, sa.deliver, ifindex != 0 ? ifindex : pending.packet.interface,
+                                 inner->family};
   }
   if (run.packets == 0) return;
   const std::uint64_t packets = sa.slot->packets.fetch_add(run.packets, std::memory_order_relaxed) + run.packets;

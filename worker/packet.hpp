@@ -23,6 +23,7 @@ struct Packet {
   std::uint32_t capacity = 0;   // of the frame
   std::uint32_t offset = 0;     // first byte of the packet in the frame
   std::uint32_t size = 0;       // bytes of the packet
+  std::uint32_t interface = 0;  // inbound: by which it came (AddDevice.arrives_at); 0: nobody knows
   FrameAddress frame = no_frame;
   std::uint32_t device = 0;      // index of the device it came from
   std::uint32_t flow = 0;        // outbound: the stamp's flow

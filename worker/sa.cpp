@@ -186,7 +186,7 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
   sa->selectors = compile_selectors(p);
   sa->hard_bytes = p.hard_bytes == 0 ? UINT64_MAX : p.hard_bytes;
   sa->limited = has_lifetime(p);
-  sa->ifindex = p.ifindex;
+  sa->ifindex.store(p.ifindex, std::memory_order_relaxed);
   sa->local_port = p.local_port;
   sa->tcp_mss = p.tcp_mss;
   sa->compresses = p.compression_cpi != 0;

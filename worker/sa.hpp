@@ -1,7 +1,7 @@
 // Hot SAs: what the data path reads of an SA, built once at install. The cold half is its slot in the SA state file.
 //
-// InboundSa and OutboundSa are immutable while published, so every thread reads them without a lock; what moves lies
-// apart: in the slot's atomics, and in ReplayState.
+// InboundSa and OutboundSa are immutable while published, but for their atomics, so every thread reads them without a
+// lock; what moves lies apart: in the slot's atomics, and in ReplayState.
 #pragma once
 
 #include <array>
@@ -84,7 +84,7 @@ struct alignas(64) InboundSa {
   std::uint64_t hard_bytes = 0;
   std::atomic<std::uint64_t> peer{0};  // peer_mark() of where packets come from; 0: nobody asks
   EspOverhead overhead;
-  std::uint32_t ifindex = 0;
+  std::atomic<std::uint32_t> ifindex{0};  // SaParameters.ifindex
   std::uint16_t local_port = 0;
   std::uint16_t tcp_mss = 0;
   bool udp_encapsulation = false;

@@ -33,7 +33,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 8;
+inline constexpr std::uint32_t sa_channel_version = 9;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
@@ -66,6 +66,7 @@ enum class ChannelType : std::uint32_t {
   peer_moved,    // worker -> installer: PeerMoved; no Reply. Answered by move_sa, or not at all
   expect_sa,     // client -> worker: ExpectSa: its packets may come before it does
   sa_expected,   // worker -> posternd: ExpectSa: put it into the `sas` map for as long; no Reply
+  place_sa,      // posternd -> worker: PlaceSa: the interface of an SA is another device now
 };
 
 struct ChannelHeader {
@@ -119,8 +120,9 @@ struct AddDevice {
   std::uint32_t thread = 0;
   std::uint32_t ifindex = 0;
   std::uint32_t queue = 0;
-  std::uint32_t flow = 0;  // tunnel: flow of what is read from it
-  std::uint32_t vrf = 0;   // front-door (outside) or inside VRF's routing table
+  std::uint32_t flow = 0;        // tunnel: flow of what is read from it
+  std::uint32_t vrf = 0;         // front-door (outside) or inside VRF's routing table
+  std::uint32_t arrives_at = 0;  // xsk_outside: where its packets count as received: a port's at its bond
   std::uint32_t mtu = 1500;
   std::uint32_t needs_wakeup = 1;
   std::array<std::uint8_t, 6> mac{};
@@ -168,6 +170,13 @@ struct RemoveSa {
 struct MoveSa {
   std::uint32_t slot = 0;
   SaPeer peer;
+};
+
+// SaParameters.ifindex, and nothing else, from now on: a device that went away came back as another. ENOENT: the slot
+// is free.
+struct PlaceSa {
+  std::uint32_t slot = 0;
+  std::uint32_t ifindex = 0;
 };
 
 struct BindFlow {

@@ -79,7 +79,7 @@ struct SaParameters {
   // that this flow is bound to; inbound, neither is taken without the other.
   std::uint32_t bundle = 0;
   std::uint32_t fvrf = 0;        // front-door VRF's routing table, 0 main
-  std::uint32_t ifindex = 0;     // DeliverTo::tunnel: the tunnel device; map_interface: the map's interface
+  std::uint32_t ifindex = 0;     // tunnel: its device; map_interface: the map's, 0: what a packet came by. See PlaceSa
   std::uint32_t inside_vrf = 0;  // plain side's routing table, 0 main: where ICMP errors about its packets leave
   IpAddress local, remote;       // outer addresses: ours, the peer's
   std::uint16_t local_port = 0, remote_port = 0;  // UDP encapsulation, host order

@@ -377,6 +377,16 @@ bool Sad::expected(std::uint32_t spi, Time now) const {
   return found >> 32 == spi && second_of(now) <= static_cast<std::uint32_t>(found);
 }
 
+// One word, which batches under way read before or after.
+Result<void> Sad::place(std::uint32_t index, std::uint32_t ifindex) {
+  Implementation& sad = *implementation_;
+  if (index >= sad.slots.size() || (!sad.owned[index].inbound && !sad.owned[index].outbound))
+    return fail(fmt::format("SA: slot {} holds no SA", index), ENOENT);
+  std::atomic_ref(sad.slots[index].parameters.ifindex).store(ifindex, std::memory_order_relaxed);
+  if (InboundSa* const sa = sad.owned[index].inbound.get()) sa->ifindex.store(ifindex, std::memory_order_relaxed);
+  return {};
+}
+
 Result<void> Sad::bind_flow(std::uint32_t flow, std::uint32_t slot) {
   Implementation& sad = *implementation_;
   if (flow == 0) return fail("SA: flow 0 names no flow", EINVAL);

@@ -50,6 +50,8 @@ class Sad {
   void unbind_flow(std::uint32_t flow);
   // The peer's end is elsewhere from now on (sa_channel.hpp, MoveSa).
   [[nodiscard]] Result<void> move(std::uint32_t slot, const SaPeer& peer);
+  // What it delivers counts as received by that device from now on (sa_channel.hpp, PlaceSa).
+  [[nodiscard]] Result<void> place(std::uint32_t slot, std::uint32_t ifindex);
 
   // An inbound SA of this SPI may come until then (sa_channel.hpp, ExpectSa). A hint: of those whose SPIs share their
   // low bits the last one counts. expect(): control thread; expected(): worker threads.

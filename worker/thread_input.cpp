@@ -124,6 +124,7 @@ void ThreadInput::take_frame(Device& device, Packet& packet) {
     if (context_.capture.wants(CaptureSide::cipher)) [[unlikely]]
       capture_cipher(device, packet);
     packet.pull(ethernet_header);
+    packet.interface = device.spec.arrives_at;
     return pipeline_->inbound(packet, device.spec.vrf);
   }
   postern_stamp stamp;

@@ -29,6 +29,36 @@ TEST_CASE("IF-11: no map on a loopback interface") {
   check_accepted(document);
 }
 
+TEST_CASE("IF-03: a map's local address is an interface's of the document, of its family and VRF") {
+  const auto shared = [](const char* address) {
+    auto document = good_with("/crypto_maps/0/local_address", "lo");
+    document["interfaces"].push_back({{"name", "lo"}, {"addresses", {address}}});
+    document["interfaces"].push_back({{"name", "out1"}, {"addresses", {"198.51.100.1/24"}}, {"crypto_map", "M1"}});
+    return document;
+  };
+  check_accepted(shared("203.0.113.1/32"));
+  auto left_to_the_system = shared("203.0.113.1/32");
+  left_to_the_system["interfaces"][2].erase("addresses");
+  check_accepted(left_to_the_system);
+  check_refused(good_with("/crypto_maps/0/local_address", "lo"), "/crypto_maps/0/local_address", "out0, in0");
+  check_refused(good_with("/crypto_maps/0/local_address", "Tunnel0"), "/crypto_maps/0/local_address", "no interface");
+  check_refused(shared("2001:db8::1/128"), "/crypto_maps/0/local_address", "lo has no IPv4 address");
+  auto apart = shared("203.0.113.1/32");
+  apart["vrfs"] = {{{"name", "red"}, {"table", 77}}};
+  apart["interfaces"][3]["vrf"] = "red";
+  check_refused(apart, "/interfaces/3/crypto_map", "in another VRF");
+  // The interfaces themselves need no address of the family then, and of two maps with one end no SPI may be the same.
+  auto without = shared("203.0.113.1/32");
+  without["interfaces"][3]["addresses"] = {"2001:db8:7::1/64"};
+  check_accepted(without);
+  auto twice = shared("203.0.113.1/32");
+  twice["crypto_maps"].push_back(twice["crypto_maps"][0]);
+  twice["crypto_maps"][2]["name"] = "M2";
+  twice["crypto_maps"][2]["entries"][0]["peer"] = "192.0.2.3";
+  twice["interfaces"][3]["crypto_map"] = "M2";
+  check_refused(twice, "/crypto_maps/2/entries/0/session_key/inbound/esp/spi", "SPI 4097 is used twice at 203.0.113.1");
+}
+
 TEST_CASE("families must agree (CM-12)") {
   const Row rows[] = {
       {"/crypto_maps/0/entries/0/peer", "2001:db8:ff::2", "/crypto_maps/0/entries/0/match_address",

@@ -96,6 +96,17 @@ TEST_CASE("a site with a crypto map becomes a valid document") {
   CHECK(document["ikev2"]["keyrings"][0]["peers"][1]["address"] == "198.51.100.0/24");
 }
 
+TEST_CASE("IF-03: the local address of a map is an interface, which is not taken for an inside one") {
+  const Converted got = convert(
+      "interface Loopback0\n ip address 203.0.113.9 255.255.255.255\n"
+      "crypto map M local-address Loopback 0\ncrypto map M 10 ipsec-isakmp\n set peer 203.0.113.2\n",
+      Options{.interfaces = {{"Loopback0", "lo"}}});
+  CHECK(got.document["crypto_maps"][0]["local_address"] == "lo");
+  CHECK(got.document["crypto_maps"][0]["entries"].size() == 1);
+  CHECK_FALSE(got.document["interfaces"][0].contains("inside"));
+  CHECK(said(got, Severity::error).size() == 1);  // the entry lacks its list and sets
+}
+
 TEST_CASE("keys go into files and are never said") {
   Converted got = convert(site, devices);
   REQUIRE(got.keys.size() == 3);

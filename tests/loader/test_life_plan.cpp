@@ -53,7 +53,7 @@ config::Document document() {
   entry.peers = {{entry.peer, {}, false}};
   entry.transform_sets = {"T1"};
   entry.keys = keys(4097, 4098);
-  d.crypto_maps = {{"M1", Family::v4, {entry}}};
+  d.crypto_maps = {{"M1", Family::v4, {}, {entry}}};
   d.interfaces.resize(2);
   d.interfaces[0].name = "out0";
   d.interfaces[0].crypto_map = "M1";
@@ -126,6 +126,98 @@ TEST_CASE("a map entry becomes an SA pair with the ACE as its selectors, mirrore
   CHECK(std::ranges::all_of(in.cipher_key, [](auto b) { return b == std::byte{0}; }));  // keys stay in Secret
   CHECK(pair->inbound.cipher_key == key_of(16, 1));
   CHECK(pair->outbound.integrity_key == key_of(32, 4));
+}
+
+namespace {
+
+// The map of document() on two uplinks, with the address of a loopback device.
+config::Document shared_document() {
+  config::Document d = document();
+  d.crypto_maps[0].local_interface = "lo";
+  d.interfaces.resize(4);
+  d.interfaces[2].name = "out1";
+  d.interfaces[2].crypto_map = "M1";
+  d.interfaces[3].name = "lo";
+  return d;
+}
+
+Facts two_uplinks() {
+  Facts f = facts();
+  f.links.push_back(link("out1", 6, {prefix("198.51.100.1/24")}));
+  f.links.back().mtu = 1400;
+  f.links.push_back(link("lo", 1, {prefix("127.0.0.1/8"), prefix("::1/128"), prefix("203.0.113.1/32")}));
+  return f;
+}
+
+}  // namespace
+
+TEST_CASE("IF-03: a map with a local address of its own has one SA pair and one set of flows for all its interfaces") {
+  const Plan plan = plan_of(shared_document(), two_uplinks());
+  REQUIRE(plan.sas.size() == 2);  // the tunnel's is the other
+  const PlannedSaPair* const pair = plan.find_pair("M1 10 shared lo");
+  REQUIRE(pair != nullptr);
+  const SaParameters& in = pair->inbound.parameters;
+  CHECK(in.local == address("203.0.113.1"));  // not the loopback network's
+  CHECK(in.ifindex == 0);                     // wherever a packet arrived
+  CHECK(in.path_mtu == 1400);                 // fits both
+  REQUIRE(pair->flows.size() == 1);
+  const PlannedInterface *const first = interface_of(plan, "out0"), *const second = interface_of(plan, "out1");
+  REQUIRE(first != nullptr);
+  REQUIRE(second != nullptr);
+  REQUIRE(first->rules.size() == 1);
+  REQUIRE(second->rules.size() == 1);
+  CHECK(first->rules[0].flow == second->rules[0].flow);
+  CHECK(first->rules[0].flow == pair->flows[0]);
+  const PlannedFlow* const flow = plan.find_flow(pair->flows[0]);
+  REQUIRE(flow != nullptr);
+  CHECK(flow->interface == "out0 out1");
+  CHECK(std::ranges::count(plan.flows, "M1", &PlannedFlow::map) == 1);
+
+  // One of them gone: the same SAs. Without the address there are none, and the rules stand all the same.
+  Facts one = two_uplinks();
+  std::erase_if(one.links, [](const LinkFacts& it) { return it.name == "out0"; });
+  CHECK(plan_of(shared_document(), one).find_pair("M1 10 shared lo") != nullptr);
+  Facts bare = two_uplinks();
+  bare.links.back().addresses.resize(2);
+  const Plan without = plan_of(shared_document(), bare);
+  CHECK(without.find_pair("M1 10 shared lo") == nullptr);
+  CHECK(interface_of(without, "out1")->rules.size() == 1);
+  CHECK(std::ranges::count(without.missing, "interface lo has no address of the family of peer 192.0.2.2") == 1);
+
+  config::Document apart = shared_document();  // IF-04
+  apart.crypto_maps[0].local_interface.reset();
+  const Plan two = plan_of(apart, two_uplinks());
+  REQUIRE(two.find_pair("M1 10 out0") != nullptr);
+  REQUIRE(two.find_pair("M1 10 out1") != nullptr);
+  CHECK(two.find_pair("M1 10 out1")->inbound.parameters.ifindex == 6);
+  CHECK(two.find_pair("M1 10 out0")->flows != two.find_pair("M1 10 out1")->flows);
+}
+
+TEST_CASE("IF-03: what arrives by a bond's port has arrived by the bond") {
+  Facts f = two_uplinks();
+  f.links[0].kind = "bond";
+  f.links.push_back(link("port0", 8));
+  f.links.back().master = 2;
+  const Plan plan = plan_of(shared_document(), f);
+  for (const PlannedDevice& device : plan.devices)
+    if (device.kind == DeviceKind::xsk_outside) CHECK(device.arrives_at == (device.name == "port0" ? 2U : 0U));
+}
+
+TEST_CASE("IF-20: an interface that is gone keeps its flows and SAs, and nothing else of it is planned") {
+  Facts f = facts();
+  f.links[0].gone = true;
+  const Plan plan = plan_of(document(), f);
+  CHECK(plan.find_pair("M1 10 out0") != nullptr);
+  CHECK(plan.find_pair("Tunnel0") != nullptr);
+  CHECK(interface_of(plan, "out0") == nullptr);
+  CHECK(std::ranges::none_of(plan.devices, [](const PlannedDevice& one) { return one.name == "out0"; }));
+  CHECK(std::ranges::find(plan.links, "out0") == plan.links.end());
+  CHECK(std::ranges::count(plan.missing, "interface out0 does not exist: its SAs wait for it") == 1);
+  f.links[0].gone = false;
+  f.links[0].renamed = "wan";
+  const Plan renamed = plan_of(document(), f);
+  CHECK(interface_of(renamed, "out0")->ifindex == 2);
+  CHECK(std::ranges::find(renamed.links, "out0") == renamed.links.end());  // no address goes onto it by that name
 }
 
 TEST_CASE("a tunnel becomes an SA pair for the families that it carries") {
@@ -315,7 +407,10 @@ TEST_CASE("same_sa and moved: what makes an installed SA another one") {
   differs([](SaParameters& p) { p.remote = address("192.0.2.3"); }, false);
   differs([](SaParameters& p) { p.selectors[0].protocol = 6; }, false);
   differs([](SaParameters& p) { p.selector_count = 200; }, false);
-  differs([](SaParameters& p) { p.ifindex = 77; }, true);
+  SaParameters elsewhere = installed;  // the same interface as another device: PlaceSa
+  elsewhere.ifindex = 77;
+  CHECK(same_sa(planned, elsewhere));
+  CHECK(!moved(planned, elsewhere));
   differs([](SaParameters& p) { p.path_mtu = 1400; }, true);
   differs([](SaParameters& p) { p.local = address("192.0.2.9"); }, true);
 }

@@ -56,7 +56,7 @@ config::Document document(const Wish& wish) {
     entry.keys.ah_inbound = {4097, {}, key_of(32, 5)};  // the same SPIs (TS-57)
     entry.keys.ah_outbound = {4098, {}, key_of(32, 6)};
   }
-  d.crypto_maps = {{"M1", Family::v4, {entry}}};
+  d.crypto_maps = {{"M1", Family::v4, {}, {entry}}};
   d.interfaces.resize(1);
   d.interfaces[0].name = "out0";
   d.interfaces[0].crypto_map = "M1";

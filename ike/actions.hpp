@@ -183,9 +183,9 @@ struct Closed {
       wanted_children;  // that still have to be set up (a peer that vanished; names of ChildPolicy)
 };
 
-using Action = std::variant<SendDatagram, SendKeepalive, ExpectChild, InstallChild, SwitchOutbound, RemoveChild,
-                            MoveChild, AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, PartlyCovered,
-                            Event, Closed>;
+using Action =
+    std::variant<SendDatagram, SendKeepalive, ExpectChild, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
+                 AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, PartlyCovered, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

@@ -50,6 +50,32 @@ TEST_CASE("ESP: opens what scapy sealed") {
     }
 }
 
+TEST_CASE("ESP: an SA of no interface delivers where each packet came by; placed anew, it delivers there") {
+  const KnownPacket& row = known_packets[0];
+  Node node(16, both_engines[0]);
+  SaParameters p = sa_parameters(SaDirection::inbound, row.transform);
+  p.ifindex = 0;
+  p.replay_window = 0;
+  const auto slot = node.add(p);
+  const auto arrive = [&](std::uint32_t interface) {
+    Packet packet = node.frame_of(reference::from_hex(row.hex));
+    packet.interface = interface;
+    ++node.given;
+    node.pipeline->inbound(packet, 0);
+    node.flush();
+    return node.egress.deliveries.back().ifindex;
+  };
+  CHECK(arrive(4) == 4);
+  CHECK(arrive(6) == 6);
+  REQUIRE(node.sad->place(slot, 12));
+  CHECK(arrive(6) == 12);
+  CHECK(node.sad->row(slot)->ifindex == 12);
+  REQUIRE(node.sad->place(slot, 0));
+  CHECK(arrive(4) == 4);
+  CHECK_FALSE(node.sad->place(99, 1));
+  CHECK(node.balanced());
+}
+
 TEST_CASE("ESP: GCM seals what scapy sealed, byte for byte behind the outer header") {
   for (const auto kind : both_engines)
     for (const KnownPacket& row : known_packets) {

@@ -161,11 +161,11 @@ TEST_CASE("client: only what it is granted; the connection and the worker live o
   const Memory memory;
   WorkerProcess worker(memory);
   const auto ike = worker.add_client();
-  const ChannelType refused[] = {
-      ChannelType::hello,           ChannelType::add_device,   ChannelType::remove_device,
-      ChannelType::start_capture,   ChannelType::stop_capture, ChannelType::set_generation,
-      ChannelType::get_descriptors, ChannelType::shutdown,     ChannelType::add_client,
-      ChannelType::sa_installed,    ChannelType::sa_expected,  static_cast<ChannelType>(999)};
+  const ChannelType refused[] = {ChannelType::hello,           ChannelType::add_device,   ChannelType::remove_device,
+                                 ChannelType::start_capture,   ChannelType::stop_capture, ChannelType::set_generation,
+                                 ChannelType::get_descriptors, ChannelType::shutdown,     ChannelType::add_client,
+                                 ChannelType::sa_installed,    ChannelType::sa_expected,  ChannelType::place_sa,
+                                 static_cast<ChannelType>(999)};
   for (const ChannelType type : refused) CHECK(code_of(ike->ask_bytes(type, {}, {}, 2000)) == EPERM);
   CHECK(ike->ask_bytes(ChannelType::refresh_counters, {}, {}, 2000));
   CHECK(ike->list_sas()->empty());
@@ -223,6 +223,9 @@ TEST_CASE("client: installs, binds, lists and removes its own SAs, and cannot to
   CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{manual->value, elsewhere})) == EPERM);
   CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{own->value, elsewhere})) == EINVAL);  // not encapsulated
   CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{99, elsewhere})) == ENOENT);
+  CHECK(worker.posternd->ask(ChannelType::place_sa, PlaceSa{own->value, 77}));
+  CHECK(ike->list_sas(own->value, own->value)->front().ifindex == 77);
+  CHECK(code_of(worker.posternd->ask(ChannelType::place_sa, PlaceSa{99, 77})) == ENOENT);
   CHECK(ike->ask(ChannelType::bind_flow, BindFlow{5, 0, 1}));
   CHECK(ike->ask(ChannelType::remove_sa, RemoveSa{own->value}));
   CHECK(code_of(ike->ask(ChannelType::remove_sa, RemoveSa{own->value})) == ENOENT);

@@ -156,12 +156,6 @@ TrafficSelector traffic_of_any(Family family) {
 
 }  // namespace
 
-bool is_loopback(const IpAddress& address) {
-  const auto& bytes = address.mapped();
-  if (address.family() == Family::v4) return bytes[12] == 127;
-  return bytes[15] == 1 && std::ranges::all_of(bytes.begin(), bytes.begin() + 15, [](auto byte) { return byte == 0; });
-}
-
 std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf) {
   const config::Vrf* const found = vrf ? config::find_named(document.vrfs, *vrf) : nullptr;
   return found == nullptr ? 0 : found->table;

@@ -2,6 +2,7 @@
 // first. Pure; for plan.cpp and its tests.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -16,7 +17,11 @@ inline constexpr std::uint32_t tunnel_sequence = 65537;
 [[nodiscard]] std::uint32_t table_of(const config::Document& document, const std::optional<std::string>& vrf);
 
 // 127.0.0.0/8 and ::1: what a loopback device has before all others, and nobody's end of an SA.
-[[nodiscard]] bool is_loopback(const IpAddress& address);
+[[nodiscard]] inline bool is_loopback(const IpAddress& address) {
+  const auto& bytes = address.mapped();
+  if (address.family() == Family::v4) return bytes[12] == 127;
+  return bytes[15] == 1 && std::ranges::all_of(bytes.begin(), bytes.begin() + 15, [](auto byte) { return byte == 0; });
+}
 
 // Our outer address on that link: the document's if it gives one, else the kernel's; never a link-local IPv6 one.
 [[nodiscard]] std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link,

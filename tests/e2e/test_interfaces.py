@@ -92,10 +92,10 @@ def test_nat_comes_before_ipsec(pair, scratch, still_balanced):
 
 
 def test_an_interface_is_renamed_and_comes_back(pair, scratch):
-    """IF-20: under another name it is not the document's; what was to be protected does not leave by it, and goes on when the name is back."""
+    """IF-20: under another name it is the document's for the grace, with what protects it; nothing leaves in clear, before the name is back or after."""
     with Capture(pair.w, "w1", scratch / "renamed.pcap") as capture:
         pair.n1.run("sh", "-c", "ip link set out0 down && ip link set out0 name away0 && ip link set away0 up")
-        wait_until(lambda: "out0 does not exist" in pair.left.dataplane()["state"], 5, "the node misses it")
+        wait_until(lambda: "out0 has another name now: away0" in pair.left.dataplane()["state"], 5, "the node follows it")
         pair.n1.run("sh", "-c", "ip link set away0 down && ip link set away0 name out0 && ip link set out0 up")
         wait_until(lambda: pair.left.dataplane()["state"] == "running", 5, "and has it again")
         pair.n1.ip("route", "replace", "10.2.0.0/16", "via", lab.OUT4[2])

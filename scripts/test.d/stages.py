@@ -238,7 +238,7 @@ STAGES = {
     "worker-io": lambda r, s: r.pytest(s, "tests/worker_io", 300),
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2", processes=4),
     "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200, processes=4),
-    "vm": lambda r, s: r.pytest(s, "tests/vm", 2400 if r.full else 1200, processes=2),
+    "vm": lambda r, s: r.pytest(s, "tests/vm", 2400 if r.full else 1200, processes=3),
     "headers": lambda r, s: r.check(s, ["scripts/check_headers"]),
     "build-asan": lambda r, s: r.build(s, *BUILDS[s]),
     "units-asan": lambda r, s: r.ctest(s, "asan", SANITIZED),

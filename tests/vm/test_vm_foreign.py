@@ -185,7 +185,7 @@ class LibreswanCertificates(WithCertificates, Libreswan):
 
 
 class OpenIked(Foreign):
-    """Its child SAs live for half a minute: it rekeys by itself. Over PF_KEY it has no AEAD, and the kernel cuts HMAC-SHA-256 to 96 bits there.
+    """Its child SAs live for a quarter of a minute: it rekeys by itself. Over PF_KEY it has no AEAD, and the kernel cuts HMAC-SHA-256 to 96 bits there.
     With MOBIKE it puts ESP into UDP where there is no NAT."""
     ESP = "aes128-sha512"
 
@@ -212,7 +212,7 @@ class OpenIked(Foreign):
                 "for try in $(seq 300); do grep -q stickyaddress /tmp/daemon.log && break; sleep 0.1; done; grep -q stickyaddress /tmp/daemon.log")
 
     def ends(self) -> str:
-        return f'srcid {THEIRS} dstid {OURS} lifetime 30 psk "{PSK}"'
+        return f'srcid {THEIRS} dstid {OURS} lifetime 15 psk "{PSK}"'
 
     def fill(self, directory: pathlib.Path) -> None:
         """It has a key of its own also where it does not use it."""
@@ -233,7 +233,7 @@ class OpenIked(Foreign):
         self.run("ikectl reset sa")
 
     def rekey_child(self) -> None:
-        """By itself, when most of the half minute is over."""
+        """By itself, when most of the quarter of a minute is over."""
 
 
 class OpenIkedCertificates(WithCertificates, OpenIked):
@@ -244,7 +244,7 @@ class OpenIkedCertificates(WithCertificates, OpenIked):
         super().__init__(scratch)
 
     def ends(self) -> str:
-        return f"srcid {self.THEM} dstid {self.US} lifetime 30"
+        return f"srcid {self.THEM} dstid {self.US} lifetime 15"
 
     def fill(self, directory: pathlib.Path) -> None:
         self.put_key(directory, self.theirs.key)

@@ -99,7 +99,7 @@ class Mobile:
         self.world = world
 
     def __enter__(self):
-        self.world.n2.run("sysctl", "-qw", "net.ipv4.conf.out0.promote_secondaries=1")
+        self.world.n2.sysctl("net.ipv4.conf.out0.promote_secondaries", 1)
         self.world.n2.ip("address", "add", f"{self.AWAY}/24", "dev", "out0")
         return self
 

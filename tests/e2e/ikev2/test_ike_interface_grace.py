@@ -32,6 +32,9 @@ class Grace(SwanLab):
         self.w.ip("link", "set", "w1", "master", "br0")
         self.serves()
 
+    def rename(self, old: str, new: str) -> None:
+        self.n1.ip_batch(f"link set {old} down", f"link set {old} name {new}", f"link set {new} up")
+
     def serves(self) -> None:
         wait_until(lambda: f"{OUT4[1]}/24" in self.n1.ip("address", "show", "out0"), 5, "out0 has its address")
         self.n1.ip("route", "replace", FAR, "via", OUT4[2])
@@ -133,13 +136,13 @@ def test_renamed_and_back(patient):
     """Under its other name the device carries the same SAs; and when it has its own again."""
     spis, theirs = patient.up(), patient.theirs()
     with patient.protected() as seen:
-        patient.n1.run("sh", "-c", "ip link set out0 down && ip link set out0 name wan9 && ip link set wan9 up")
+        patient.rename("out0", "wan9")
         wait_until(lambda: "interface out0 has another name now: wan9" in patient.left.dataplane()["state"], 5, "the node follows it")
         patient.n1.ip("route", "replace", FAR, "via", OUT4[2])
         patient.up()
         patient.carries()
         assert patient.spis() == spis
-        patient.n1.run("sh", "-c", "ip link set wan9 down && ip link set wan9 name out0 && ip link set out0 up")
+        patient.rename("wan9", "out0")
         patient.serves()
         patient.up()
         patient.carries()
@@ -166,12 +169,12 @@ def test_another_name_behind_the_grace(other):
     known = len(other.peer.established())
     assert known >= 1
     with other.protected():
-        other.n1.run("sh", "-c", "ip link set out0 down && ip link set out0 name wan9 && ip link set wan9 up")
+        other.rename("out0", "wan9")
         other.n1.ip("route", "replace", f"{FAR}", "via", OUT4[2])
         wait_until(lambda: not other.theirs(), 8, "strongSwan was told")
         wait_until(lambda: not other.spis(), 3, "nothing is left here")
         assert other.ping("map4", 3, wait=1) == 0
-        other.n1.run("sh", "-c", "ip link set wan9 down && ip link set wan9 name out0 && ip link set out0 up")
+        other.rename("wan9", "out0")
         other.serves()
         other.up()
 

@@ -24,15 +24,15 @@ Result<void> set_random_source(postern_interface& entry) {
   return {};
 }
 
-InboundSaEntry entry_of(const SaParameters& inbound, std::uint32_t slot) {
+InboundSaEntry entry_of(const SaParameters& inbound, const SaEnds& ends, std::uint32_t slot) {
   return {inbound.fvrf,
           Spi{inbound.spi},
-          inbound.local,
+          ends.local,
           inbound.protocol,
           slot,
           inbound.flow,
-          inbound.udp_encapsulation ? inbound.local_port : std::uint16_t{0},
-          inbound.remote};
+          ends.udp_encapsulation ? ends.local_port : std::uint16_t{0},
+          ends.remote};
 }
 
 InboundSaEntry entry_of(const SaRow& inbound) {
@@ -209,11 +209,20 @@ Result<void> KernelSide::reset_counters() {
 Result<void> KernelSide::attach_steer(std::uint32_t ifindex) { return programs_.attach_tc(ifindex, TcSide::ingress); }
 
 Result<void> KernelSide::add_sa(const SaParameters& inbound, std::uint32_t slot) {
-  return sas_.insert(entry_of(inbound, slot));
+  return sas_.insert(entry_of(inbound, ends_of(inbound), slot));
 }
 
 Result<void> KernelSide::remove_sa(const SaParameters& inbound) {
-  POSTERN_CHECK(sas_.erase(entry_of(inbound, 0)));
+  POSTERN_CHECK(sas_.erase(entry_of(inbound, ends_of(inbound), 0)));
+  return {};
+}
+
+Result<void> KernelSide::add_sa(const SaSlot& inbound, std::uint32_t slot) {
+  return sas_.insert(entry_of(inbound.parameters, ends_of(inbound), slot));
+}
+
+Result<void> KernelSide::remove_sa(const SaSlot& inbound) {
+  POSTERN_CHECK(sas_.erase(entry_of(inbound.parameters, ends_of(inbound), 0)));
   return {};
 }
 

@@ -65,6 +65,9 @@ class KernelSide {
 
   [[nodiscard]] Result<void> add_sa(const SaParameters& inbound, std::uint32_t slot);
   [[nodiscard]] Result<void> remove_sa(const SaParameters& inbound);
+  // Where it is now.
+  [[nodiscard]] Result<void> add_sa(const SaSlot& inbound, std::uint32_t slot);
+  [[nodiscard]] Result<void> remove_sa(const SaSlot& inbound);
   // As the worker tells of an SA that postern-ike installed. add: in the place of an entry of the same name.
   [[nodiscard]] Result<void> add_sa(const SaRow& inbound);
   [[nodiscard]] Result<void> remove_sa(const SaRow& inbound);

@@ -57,7 +57,8 @@ const SaSlot* Node::find_sa(const IpAddress& destination, IpProto protocol, std:
     const SaSlot* const slot = memory_->live(index);
     if (slot == nullptr || slot->parameters.spi != spi || slot->parameters.protocol != protocol) continue;
     const bool inbound = slot->parameters.direction == SaDirection::inbound;
-    if ((inbound ? slot->parameters.local : peer_of(*slot).address) == destination) return slot;
+    const SaEnds ends = ends_of(*slot);
+    if ((inbound ? ends.local : ends.remote) == destination) return slot;
   }
   return nullptr;
 }
@@ -75,7 +76,7 @@ ControlReply Node::command_clear_entry(const json& entry) {
   if (found == nullptr) return ControlReply::failure("there is no such SA");
   if (found->installed_by.load(std::memory_order_relaxed) == SaInstaller::ike)
     return ask_ike("clear crypto sa", {{"spi", spi}});
-  return command_clear({{"spi", spi}, {"peer", peer_of(*found).address.text()}});
+  return command_clear({{"spi", spi}, {"peer", ends_of(*found).remote.text()}});
 }
 
 // clear crypto sa [peer A] [map NAME] [interface NAME] [spi SPI] [entry A esp SPI]

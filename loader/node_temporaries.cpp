@@ -25,9 +25,12 @@ Result<void> Node::on_sa_installed(const SaRow& row) {
   return {};
 }
 
+// One that has moved is not where `row` says any more, and goes on.
 void Node::on_sa_removed(const SaRow& row) {
   if (const auto removed = kernel_->remove_sa(row); !removed) spdlog::warn("{}", removed.error().message());
-  if (row.base_flow == 0 || !drop_temporary(temporaries_, row)) return;
+  const SaSlot* const sa = memory_->live(row.slot);
+  const bool has_moved = sa != nullptr && sa->reuse.load(std::memory_order_relaxed) == row.reuse;
+  if (has_moved || row.base_flow == 0 || !drop_temporary(temporaries_, row)) return;
   if (const auto done = follow_temporaries(); !done) spdlog::error("temporary entries: {}", done.error().message());
   spdlog::info("temporary entry for {} is gone: flow {:#x}", row.remote.text(), row.flow);
 }

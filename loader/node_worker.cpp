@@ -441,8 +441,8 @@ void Node::remove_orphans() {
     }
     owned.insert(slot);
     if (sa->parameters.direction != SaDirection::inbound) continue;
-    warn(kernel_->remove_sa(sa->parameters));
-    warn(kernel_->add_sa(sa->parameters, slot));
+    warn(kernel_->remove_sa(*sa));
+    warn(kernel_->add_sa(*sa, slot));
   }
   const auto cleaned = kernel_->keep_only_sas([&](const InboundSaEntry& entry) { return owned.contains(entry.slot); });
   if (!cleaned) spdlog::warn("{}", cleaned.error().message());

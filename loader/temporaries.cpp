@@ -68,7 +68,7 @@ bool add_temporary(Temporaries& all, std::uint32_t slot, const SaSlot& sa) {
   entry.base_flow = p.base_flow;
   entry.fvrf = p.fvrf;
   entry.since_ns = sa.installed_ns.load(std::memory_order_relaxed);
-  entry.peer = p.remote;
+  entry.peer = ends_of(sa).remote;
   for (std::size_t i = 0; i < p.selector_count && i < p.selectors.size(); ++i)
     entry.selectors.push_back(outward(p.selectors[i]));
   return true;

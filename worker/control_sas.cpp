@@ -82,8 +82,14 @@ Result<Control::Answer> Control::move_sa(const ChannelMessage& message, SaInstal
   MoveSa body;
   POSTERN_CHECK(message.read_into(body));
   POSTERN_CHECK(must_own(body.slot, who));
-  POSTERN_CHECK(sad_->move(body.slot, body.peer));
-  return Answer{};
+  const auto before = sad_->row(body.slot);
+  POSTERN_CHECK(sad_->move(body.slot, body.ends));
+  const bool found_elsewhere = before && before->direction == SaDirection::inbound &&
+                               (before->local != body.ends.local || before->local_port != body.ends.local_port);
+  if (who != SaInstaller::ike || !found_elsewhere || !channel_) return Answer{};
+  auto asked = ask_posternd(body.slot, message.header.id);
+  if (asked && before->local != body.ends.local) tell(SaInstaller::posternd, ChannelType::sa_removed, *before, false);
+  return asked;
 }
 
 Result<Control::Answer> Control::place_sa(const ChannelMessage& message) {

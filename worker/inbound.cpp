@@ -169,9 +169,16 @@ void Inbound::take(Packet packet, const OuterEsp& esp, InboundSa& sa) {
   if (++batch.count == packet_batch) flush();
 }
 
+// RFC 7296 §2.23: an SA that IKE made is taken in either form, in UDP where NAT traversal has its port.
+bool is_form_of(const InboundSa& sa, const OuterEsp& esp) {
+  if (sa.udp_encapsulation == esp.udp && (!esp.udp || esp.udp_port == sa.local_port)) [[likely]]
+    return true;
+  return sa.either_form && (!esp.udp || esp.udp_port == encapsulation_port);
+}
+
 // Everything that can be seen without the key.
 std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& esp, std::uint64_t sequence) const {
-  if (sa.udp_encapsulation != esp.udp || (esp.udp && esp.udp_port != sa.local_port)) return Drop::wrong_encapsulation;
+  if (!is_form_of(sa, esp)) return Drop::wrong_encapsulation;
   if (sa.protocol == IpProto::ah) {
     if (esp.esp_bytes < sa.overhead.header) return Drop::esp_runt;
     if (esp.length_field != ah_length_field(sa.overhead.header)) return Drop::ah_length;
@@ -189,7 +196,7 @@ std::optional<Drop> Inbound::refuse_early(const InboundSa& sa, const OuterEsp& e
 
 bool Inbound::came_from_elsewhere(const InboundSa& sa, const OuterEsp& esp, const Packet& packet) {
   const std::uint64_t known = sa.peer.load(std::memory_order_relaxed);
-  return known != 0 && known != peer_mark(source_of(packet.data(), sa.destination.family()), esp.udp_source);
+  return known != 0 && esp.udp && known != peer_mark(source_of(packet.data(), sa.destination.family()), esp.udp_source);
 }
 
 // RFC 7296 §2.23: the packet is authentic, so the peer is there now, or a NAT between.
@@ -433,7 +440,7 @@ const InboundSa* Inbound::nested(const Pending& pending, const IpInfo& inner) co
   const auto esp = parse_outer_esp(bytes);
   if (!esp) return nullptr;
   const InboundSa* const sa = context_.sad.inbound({pending.sa->fvrf, esp->spi, esp->destination, esp->protocol});
-  return sa != nullptr && sa->udp_encapsulation == udp ? sa : nullptr;
+  return sa != nullptr && (sa->udp_encapsulation == udp || sa->either_form) ? sa : nullptr;
 }
 
 void Inbound::loop(const Pending& pending) {

@@ -20,14 +20,14 @@ bool make_room(Packet& packet) {
 
 PolicyPacket as_policy_sees(const SaSlot& slot) {
   const SaParameters& made = slot.parameters;
-  const SaPeer peer = peer_of(slot);
+  const SaEnds ends = ends_of(slot);
   PolicyPacket out;
-  out.source = made.local;
-  out.destination = peer.address;
-  out.protocol = static_cast<std::uint8_t>(made.udp_encapsulation ? IpProto::udp : made.protocol);
-  if (made.udp_encapsulation) {
-    out.source_port = made.local_port;
-    out.destination_port = peer.port;
+  out.source = ends.local;
+  out.destination = ends.remote;
+  out.protocol = static_cast<std::uint8_t>(ends.udp_encapsulation ? IpProto::udp : made.protocol);
+  if (ends.udp_encapsulation) {
+    out.source_port = ends.local_port;
+    out.destination_port = ends.remote_port;
   }
   out.traffic_class = made.dscp_copy ? 0 : static_cast<std::uint8_t>(made.dscp << 2);
   return out;

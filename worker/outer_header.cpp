@@ -6,42 +6,42 @@
 namespace postern {
 namespace {
 
-void template_v4(const SaParameters& p, const IpAddress& remote, std::uint8_t protocol, std::byte* out) {
+void template_v4(const SaEnds& ends, std::uint8_t ttl, std::uint8_t protocol, std::byte* out) {
   ByteWriter writer({out, ipv4_min_header});
   writer.u8(0x45);
   writer.zeros(7);  // traffic class, length, identification, fragment: per packet
-  writer.u8(p.ttl);
+  writer.u8(ttl);
   writer.u8(protocol);
   writer.zeros(2);
-  writer.u32(p.local.v4_host_order());
-  writer.u32(remote.v4_host_order());
+  writer.u32(ends.local.v4_host_order());
+  writer.u32(ends.remote.v4_host_order());
 }
 
-void template_v6(const SaParameters& p, const IpAddress& remote, std::uint8_t protocol, std::byte* out) {
+void template_v6(const SaEnds& ends, std::uint8_t ttl, std::uint8_t protocol, std::byte* out) {
   ByteWriter writer({out, ipv6_header});
   writer.u8(0x60);
   writer.zeros(5);  // traffic class, flow label, payload length
   writer.u8(protocol);
-  writer.u8(p.ttl);
-  writer.bytes(std::as_bytes(std::span(p.local.mapped())));
-  writer.bytes(std::as_bytes(std::span(remote.mapped())));
+  writer.u8(ttl);
+  writer.bytes(std::as_bytes(std::span(ends.local.mapped())));
+  writer.bytes(std::as_bytes(std::span(ends.remote.mapped())));
 }
 
 }  // namespace
 
-void build_outer_template(const SaParameters& p, const SaPeer& peer, OutboundSa& sa) {
-  const auto protocol = static_cast<std::uint8_t>(p.udp_encapsulation ? IpProto::udp : p.protocol);
-  sa.outer = p.local.family();
+void build_outer_template(const SaParameters& p, const SaEnds& ends, OutboundSa& sa) {
+  const auto protocol = static_cast<std::uint8_t>(ends.udp_encapsulation ? IpProto::udp : p.protocol);
+  sa.outer = ends.local.family();
   if (sa.outer == Family::v4) {
-    template_v4(p, peer.address, protocol, sa.header.data());
+    template_v4(ends, p.ttl, protocol, sa.header.data());
     sa.header_sum = fold(sum_bytes({sa.header.data(), ipv4_min_header}));
   } else {
-    template_v6(p, peer.address, protocol, sa.header.data());
+    template_v6(ends, p.ttl, protocol, sa.header.data());
   }
-  if (p.udp_encapsulation) {
+  if (ends.udp_encapsulation) {
     std::byte* const udp = sa.header.data() + ip_header(sa.outer);
-    store_be16(udp, p.local_port);
-    store_be16(udp + 2, peer.port);
+    store_be16(udp, ends.local_port);
+    store_be16(udp + 2, ends.remote_port);
   }
 }
 

@@ -12,7 +12,7 @@
 namespace postern {
 
 // Fills in sa.header and sa.header_sum. IPv6: flow label zero, so nothing of the inner flow shows.
-void build_outer_template(const SaParameters& parameters, const SaPeer& peer, OutboundSa& sa);
+void build_outer_template(const SaParameters& parameters, const SaEnds& ends, OutboundSa& sa);
 // Where the header sends to.
 [[nodiscard]] inline IpAddress outer_destination(const OutboundSa& sa) {
   return destination_of(sa.header.data(), sa.outer);

@@ -57,17 +57,18 @@ bool Outbound::may_answer_now(Bytes ip_packet, const IpInfo& info, bool too_big)
 
 void Outbound::answer_too_big(Bytes ip_packet, const IpInfo& info) {
   if (!may_answer_now(ip_packet, info, true)) return;
-  const SaParameters& parameters = route_.sa->slot->parameters;
+  const SaSlot& slot = *route_.sa->slot;
   count(context_.counters.made);
-  context_.egress.icmp_error(packet_too_big(ip_packet, info, largest(ip_packet, info), parameters.local, icmp_),
-                             parameters.inside_vrf);
+  context_.egress.icmp_error(packet_too_big(ip_packet, info, largest(ip_packet, info), ends_of(slot).local, icmp_),
+                             slot.parameters.inside_vrf);
 }
 
 void Outbound::answer_hop_limit(const Packet& packet, const IpInfo& info) {
   if (!may_answer_now(packet.bytes(), info, false)) return;
-  const SaParameters& parameters = route_.sa->slot->parameters;
+  const SaSlot& slot = *route_.sa->slot;
   count(context_.counters.made);
-  context_.egress.icmp_error(time_exceeded(packet.bytes(), info, parameters.local, icmp_), parameters.inside_vrf);
+  context_.egress.icmp_error(time_exceeded(packet.bytes(), info, ends_of(slot).local, icmp_),
+                             slot.parameters.inside_vrf);
 }
 
 // Cuts a sealed packet, which begins at its outer IP header, into Ethernet frames; `used` of wire_ are taken. Returns

@@ -48,9 +48,9 @@ bool was_sent(const SaSlot& slot, std::uint32_t sequence) {
 }
 
 bool sent_by(const OutboundSa& sa, const PathMtuReport& report) {
-  const SaParameters& p = sa.slot->parameters;
-  if (p.local != report.source || p.udp_encapsulation != report.udp) return false;
-  if (report.udp && (p.local_port != report.source_port || peer_of(*sa.slot).port != report.destination_port))
+  const SaEnds ends = ends_of(*sa.slot);
+  if (ends.local != report.source || ends.udp_encapsulation != report.udp) return false;
+  if (report.udp && (ends.local_port != report.source_port || ends.remote_port != report.destination_port))
     return false;
   return !report.sequence || was_sent(*sa.slot, *report.sequence);
 }

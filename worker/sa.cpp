@@ -11,21 +11,24 @@ namespace {
 
 using Rule = Result<void>;
 
-Rule check_addresses(const SaParameters& p) {
-  if (p.local.family() != p.remote.family())
-    return fail(fmt::format("SA: outer addresses {} and {} must be of one family", p.local.text(), p.remote.text()));
-  for (const IpAddress& a : {p.local, p.remote})
+Rule check_ends(const SaEnds& ends, IpProto protocol) {
+  if (ends.local.family() != ends.remote.family())
+    return fail(
+        fmt::format("SA: outer addresses {} and {} must be of one family", ends.local.text(), ends.remote.text()),
+        EINVAL);
+  for (const IpAddress& a : {ends.local, ends.remote})
     if (a.is_unspecified() || a.is_multicast())
-      return fail(fmt::format("SA: outer address {} must be one host's", a.text()));
+      return fail(fmt::format("SA: outer address {} must be one host's", a.text()), EINVAL);
+  if (ends.udp_encapsulation && (ends.local_port == 0 || ends.remote_port == 0))
+    return fail("SA: UDP encapsulation needs both ports, 1..65535", EINVAL);
+  if (ends.udp_encapsulation && protocol == IpProto::ah) return fail("SA: AH is not encapsulated in UDP", EINVAL);
   return {};
 }
 
-Rule check_encapsulation(const SaParameters& p) {
-  if (p.udp_encapsulation && (p.local_port == 0 || p.remote_port == 0))
-    return fail("SA: UDP encapsulation needs both ports, 1..65535");
+Rule check_outer_header(const SaParameters& p) {
   if (p.ttl == 0) return fail("SA: the outer TTL must be 1..255");
   if (p.dscp > 63) return fail(fmt::format("SA: DSCP {} must be 0..63", p.dscp));
-  const std::uint32_t least = p.local.family() == Family::v4 ? min_path_mtu : 1280;
+  const std::uint32_t least = p.local.family() == Family::v4 ? min_path_mtu : min_path_mtu_v6;
   if (p.path_mtu < least || p.path_mtu > max_path_mtu)
     return fail(fmt::format("SA: path MTU {} must be {}..{}", p.path_mtu, least, max_path_mtu));
   return {};
@@ -68,7 +71,6 @@ Rule check_selectors(const SaParameters& p) {
 // RFC 4301 §4.1: between two hosts, and these are the SA's ends; without NAT's port AH would not survive (RFC 3948 §1).
 Rule check_mode(const SaParameters& p) {
   if (p.protocol != IpProto::esp && p.protocol != IpProto::ah) return fail("SA: the protocol must be ESP or AH");
-  if (p.protocol == IpProto::ah && p.udp_encapsulation) return fail("SA: AH is not encapsulated in UDP");
   if (p.bundle != 0 && p.bundle == p.flow) return fail("SA: a bundle names the other SA's flow");
   if (p.bundle != 0 && p.protocol == IpProto::ah && p.mode != SaMode::transport)
     return fail("SA: AH around ESP is of transport mode");
@@ -129,20 +131,22 @@ const CompiledSelectors* compile_selectors(const SaParameters& p) {
 }  // namespace
 
 void watch_peer(InboundSa& sa) {
-  const SaPeer peer = peer_of(*sa.slot);
+  const SaPeer peer = ends_of(*sa.slot).peer();
   sa.peer.store(peer_mark(peer.address, peer.port), std::memory_order_relaxed);
 }
 
-Result<void> check_move(const SaParameters& p, const SaPeer& peer) {
-  if (!p.udp_encapsulation || peer.port == 0)
-    return fail("SA: only UDP encapsulation moves, to a port 1..65535", EINVAL);
-  if (peer.address.family() != p.remote.family() || peer.address.is_unspecified() || peer.address.is_multicast())
-    return fail(fmt::format("SA: the peer cannot be at {}", peer.address.text()), EINVAL);
-  return {};
+Result<void> check_move(const SaParameters& p, const SaEnds& ends) {
+  const SaEnds before = ends_of(p);
+  const bool elsewhere = before.local != ends.local || before.remote != ends.remote;
+  if (p.mode == SaMode::transport && elsewhere)
+    return fail("SA: in transport mode the traffic's ends are the SA's own: it does not move", EINVAL);
+  if (ends.local.family() == Family::v6 && p.path_mtu < min_path_mtu_v6)
+    return fail(fmt::format("SA: path MTU {} is less than IPv6 has", p.path_mtu), EINVAL);
+  return check_ends(ends, p.protocol);
 }
 
-EspOverhead overhead_of(const SaParameters& p, const crypto::TransformSizes& sizes) {
-  const crypto::Around around{p.local.family(), p.mode == SaMode::transport, p.udp_encapsulation};
+EspOverhead overhead_of(const SaParameters& p, const SaEnds& ends, const crypto::TransformSizes& sizes) {
+  const crypto::Around around{ends.local.family(), p.mode == SaMode::transport, ends.udp_encapsulation};
   return p.protocol == IpProto::ah ? crypto::ah_overhead(sizes, around) : crypto::esp_overhead(sizes, around);
 }
 
@@ -155,42 +159,41 @@ std::uint32_t inner_mtu(const OutboundSa& sa, std::uint32_t mtu) {
                                       : sa.overhead.plaintext_mtu(mtu);
 }
 
-InboundSa::~InboundSa() {
-  delete replay;
-  delete selectors;
-}
+InboundSa::~InboundSa() { delete selectors; }
 
 OutboundSa::~OutboundSa() { delete selectors; }
 
 Result<void> validate(const SaParameters& p) {
   POSTERN_CHECK(check_enums(p));
   if (p.spi < first_usable_spi) return fail(fmt::format("SA: SPI {} must be {}..4294967295", p.spi, first_usable_spi));
-  POSTERN_CHECK(check_addresses(p));
-  POSTERN_CHECK(check_encapsulation(p));
+  POSTERN_CHECK(check_ends(ends_of(p), p.protocol));
+  POSTERN_CHECK(check_outer_header(p));
   POSTERN_CHECK(check_window(p));
   POSTERN_CHECK(check_selectors(p));
   POSTERN_CHECK(check_mode(p));
   return check_keys(p);
 }
 
-Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
+Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot, ReplayState& replay) {
   const SaParameters& p = slot.parameters;
+  const SaEnds ends = ends_of(slot);
   POSTERN_TRY(key, expand(p));
   auto sa = std::make_unique<InboundSa>(std::move(key));
-  sa->overhead = overhead_of(p, sa->key.sizes());
+  sa->overhead = overhead_of(p, ends, sa->key.sizes());
   sa->spi = p.spi;
   sa->fvrf = p.fvrf;
-  sa->destination = p.local;
+  sa->destination = ends.local;
   sa->slot = &slot;
-  sa->replay = new ReplayState(p.replay_window);
+  sa->replay = &replay;
   sa->selectors = compile_selectors(p);
   sa->hard_bytes = p.hard_bytes == 0 ? UINT64_MAX : p.hard_bytes;
   sa->limited = has_lifetime(p);
   sa->ifindex.store(p.ifindex, std::memory_order_relaxed);
-  sa->local_port = p.local_port;
+  sa->local_port = ends.local_port;
+  sa->either_form = p.either_form;
   sa->tcp_mss = p.tcp_mss;
   sa->compresses = p.compression_cpi != 0;
-  sa->udp_encapsulation = p.udp_encapsulation;
+  sa->udp_encapsulation = ends.udp_encapsulation;
   sa->extended_sequence = p.extended_sequence;
   sa->ecn = p.ecn;
   sa->deliver = p.deliver;
@@ -204,9 +207,10 @@ Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot) {
 
 Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   const SaParameters& p = slot.parameters;
+  const SaEnds ends = ends_of(slot);
   POSTERN_TRY(key, expand(p));
   auto sa = std::make_unique<OutboundSa>(std::move(key));
-  sa->overhead = overhead_of(p, sa->key.sizes());
+  sa->overhead = overhead_of(p, ends, sa->key.sizes());
   sa->slot = &slot;
   sa->selectors = compile_selectors(p);
   sa->path_mtu = static_cast<std::uint16_t>(p.path_mtu);
@@ -219,7 +223,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->fragmentation = p.fragmentation;
   sa->tcp_mss = p.tcp_mss;
   sa->compresses = p.compression_cpi != 0;
-  sa->udp_encapsulation = p.udp_encapsulation;
+  sa->udp_encapsulation = ends.udp_encapsulation;
   sa->extended_sequence = p.extended_sequence;
   sa->limited = has_lifetime(p);
   sa->unicast_only = p.deliver == DeliverTo::map_interface;
@@ -227,7 +231,7 @@ Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot) {
   sa->mode = p.mode;
   sa->bundle = p.bundle;
   sa->spi = __builtin_bswap32(p.spi);
-  build_outer_template(p, peer_of(slot), *sa);
+  build_outer_template(p, ends, *sa);
   return sa;
 }
 

@@ -25,7 +25,7 @@ namespace postern {
 using crypto::esp_header, crypto::esp_trailer;
 using EspOverhead = crypto::Overhead;
 
-inline constexpr std::uint32_t min_path_mtu = 576;  // RFC 791; IPv6 never goes below 1280
+inline constexpr std::uint32_t min_path_mtu = 576, min_path_mtu_v6 = 1280;  // RFC 791, RFC 8200 §5
 inline constexpr std::uint32_t max_path_mtu = 65535;
 
 [[nodiscard]] constexpr bool soft_lifetime_over(const SaParameters& p, std::uint64_t packets, std::uint64_t bytes) {
@@ -39,7 +39,8 @@ inline constexpr std::uint32_t max_path_mtu = 65535;
 
 // Of ESP's transform or AH's authenticator.
 [[nodiscard]] Result<crypto::TransformSizes> sizes_of(const SaParameters& parameters);
-[[nodiscard]] EspOverhead overhead_of(const SaParameters& parameters, const crypto::TransformSizes& sizes);
+[[nodiscard]] EspOverhead overhead_of(const SaParameters& parameters, const SaEnds& ends,
+                                      const crypto::TransformSizes& sizes);
 
 // The part of an inbound SA that every delivered batch writes: on lines of its own.
 struct alignas(64) ReplayState {
@@ -79,7 +80,7 @@ struct alignas(64) InboundSa {
   SaSlot* slot = nullptr;
   crypto::EspKey key;
   // Second line: what opens and judges a packet.
-  ReplayState* replay = nullptr;                 // owned
+  ReplayState* replay = nullptr;                 // the SAD's: it outlives an SA that moves
   const CompiledSelectors* selectors = nullptr;  // owned
   std::uint64_t hard_bytes = 0;
   std::atomic<std::uint64_t> peer{0};  // peer_mark() of where packets come from; 0: nobody asks
@@ -89,8 +90,9 @@ struct alignas(64) InboundSa {
   std::uint16_t tcp_mss = 0;
   bool udp_encapsulation = false;
   bool extended_sequence = false;
-  bool compresses = false;  // IPComp: slot->parameters.compression_cpi
-  bool limited = false;     // a lifetime is set
+  bool either_form : 1 = false;
+  bool compresses : 1 = false;  // IPComp: slot->parameters.compression_cpi
+  bool limited : 1 = false;     // a lifetime is set
   EcnPolicy ecn = EcnPolicy::propagate;
   DeliverTo deliver = DeliverTo::tunnel;
   IpProto protocol = IpProto::esp;
@@ -155,13 +157,13 @@ static_assert(sizeof(OutboundSa) <= 128);
 // What install() refuses, with the value and what is allowed. Nothing of the keys is in the text.
 [[nodiscard]] Result<void> validate(const SaParameters& parameters);
 
-// Whether an SA's peer can be elsewhere: RFC 7296 §2.23 knows it of UDP encapsulation alone.
-[[nodiscard]] Result<void> check_move(const SaParameters& parameters, const SaPeer& peer);
+// Whether an SA can go on between these: RFC 4555 §1.3 knows it of tunnel mode alone.
+[[nodiscard]] Result<void> check_move(const SaParameters& parameters, const SaEnds& ends);
 // `sa.peer` as its slot says by now.
 void watch_peer(InboundSa& sa);
 
-// The only constructors of hot state. `slot` holds the parameters already and outlives the SA.
-[[nodiscard]] Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot);
+// The only constructors of hot state. `slot` holds parameters and ends already; it and `replay` outlive the SA.
+[[nodiscard]] Result<std::unique_ptr<InboundSa>> make_inbound(SaSlot& slot, ReplayState& replay);
 [[nodiscard]] Result<std::unique_ptr<OutboundSa>> make_outbound(SaSlot& slot);
 
 }  // namespace postern

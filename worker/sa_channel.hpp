@@ -33,7 +33,7 @@
 
 namespace postern {
 
-inline constexpr std::uint32_t sa_channel_version = 9;
+inline constexpr std::uint32_t sa_channel_version = 10;
 inline constexpr std::size_t max_channel_fds = 8;
 inline constexpr std::size_t max_channel_message = 8192;  // header and body; longer ones are refused by both sides
 
@@ -60,9 +60,11 @@ enum class ChannelType : std::uint32_t {
   sa_expiry,         // worker -> installer: SaExpiry; no Reply
   sa_gone,           // worker -> client: SaRow of an SA of its own that posternd removed; no Reply
   acquire,           // worker -> client: Acquire; no Reply. Answered by install_sa and bind_flow
-  sa_installed,  // worker -> posternd: SaRow of a client's inbound SA: put it into the `sas` map, then Reply (its id)
-  sa_removed,    // worker -> posternd: SaRow of a client's inbound SA that goes: take it from the `sas` map; no Reply
-  move_sa,       // MoveSa: the peer's end of an SA is elsewhere now
+  sa_installed,  // worker -> posternd: SaRow of a client's inbound SA, new or moved: put it into the `sas` map, then
+                 // Reply
+  sa_removed,    // worker -> posternd: SaRow of a client's inbound SA that goes, or was there: out of the `sas` map; no
+                 // Reply
+  move_sa,       // MoveSa: an SA is between other ends now
   peer_moved,    // worker -> installer: PeerMoved; no Reply. Answered by move_sa, or not at all
   expect_sa,     // client -> worker: ExpectSa: its packets may come before it does
   sa_expected,   // worker -> posternd: ExpectSa: put it into the `sas` map for as long; no Reply
@@ -165,11 +167,12 @@ struct RemoveSa {
   std::uint32_t slot = 0;
 };
 
-// Keys, numbers and lifetimes go on; what is sealed from now on goes there, and an inbound SA with follow_peer looks
-// for another place than this. EINVAL: another family, no port, or an SA without encapsulation.
+// Keys, numbers, window and lifetimes go on; what is sealed from now on goes between these, an inbound SA is found
+// there, and with follow_peer looks for another place than this. A client's inbound SA is answered as by install_sa.
+// EINVAL: another place in transport mode, or ends that no SA has. EEXIST: as of install_sa.
 struct MoveSa {
   std::uint32_t slot = 0;
-  SaPeer peer;
+  SaEnds ends;
 };
 
 // SaParameters.ifindex, and nothing else, from now on: a device that went away came back as another. ENOENT: the slot

@@ -21,7 +21,7 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 8;
+inline constexpr std::uint32_t sa_state_version = 9;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
 inline constexpr std::size_t max_selectors = 16;
 inline constexpr std::size_t max_replay_window = 4096;
@@ -63,6 +63,7 @@ struct SaParameters {
   DeliverTo deliver = DeliverTo::tunnel;
   bool udp_encapsulation = false;  // RFC 3948
   bool extended_sequence = false;  // RFC 4303 §2.2.1: numbers of 64 bits; inbound needs a replay window
+  bool either_form = false;        // inbound ESP: taken in UDP and without it, NAT or not (RFC 7296 §2.23)
   bool follow_peer = false;        // inbound, encapsulated: the installer hears of authentic packets from elsewhere
   FragmentPolicy fragmentation = FragmentPolicy::before;
   bool dscp_copy = true;  // else `dscp`
@@ -124,11 +125,21 @@ enum class SaExpiryKind : std::uint32_t {
   return extended ? std::uint64_t{0xe0000000} << 32 : std::uint64_t{0xe0000000};
 }
 
-// The peer's end of an SA, which a NAT may move (RFC 7296 §2.23). `port` is of UDP encapsulation, host order.
+// Where a packet of an SA came from. `port` is of UDP encapsulation, host order.
 struct SaPeer {
   IpAddress address;
   std::uint16_t port = 0;
   bool operator==(const SaPeer&) const = default;
+};
+
+// The outer ends of an SA, which a NAT may move (RFC 7296 §2.23), and MOBIKE (RFC 4555 §3.5). Ports are of UDP
+// encapsulation, host order; 0 without it.
+struct SaEnds {
+  IpAddress local, remote;  // ours, the peer's
+  std::uint16_t local_port = 0, remote_port = 0;
+  bool udp_encapsulation = false;
+  bool operator==(const SaEnds&) const = default;
+  [[nodiscard]] SaPeer peer() const { return {remote, remote_port}; }
 };
 
 enum class SlotPhase : std::uint32_t { free = 0, installing = 1, live = 2, retired = 3 };
@@ -176,17 +187,18 @@ struct alignas(64) SaSlot {
 
   SaParameters parameters;
 
-  // Where the peer is now: parameters.remote until it moves; then peers[moves % 2], which is whole before `moves` says
-  // so.
+  // Its ends now: those of `parameters` until one moves; then ends[moves % 2], which is whole before `moves` says so.
   std::atomic<std::uint32_t> moves;
-  std::array<SaPeer, 2> peers;
+  std::array<SaEnds, 2> ends;
 };
 static_assert(sizeof(SaSlot) <= 4096);
 
-[[nodiscard]] inline SaPeer peer_of(const SaSlot& slot) {
+[[nodiscard]] inline SaEnds ends_of(const SaParameters& p) {
+  return {p.local, p.remote, p.local_port, p.remote_port, p.udp_encapsulation};
+}
+[[nodiscard]] inline SaEnds ends_of(const SaSlot& slot) {
   const std::uint32_t moves = slot.moves.load(std::memory_order_acquire);
-  if (moves == 0) return {slot.parameters.remote, slot.parameters.remote_port};
-  return slot.peers[moves % slot.peers.size()];
+  return moves == 0 ? ends_of(slot.parameters) : slot.ends[moves % slot.ends.size()];
 }
 
 struct SaStateHeader {

@@ -82,6 +82,7 @@ void reset_numbers(SaSlot& slot) {
 }
 
 struct Owned {
+  std::unique_ptr<ReplayState> replay;  // of `inbound`, also when it is built anew
   std::unique_ptr<InboundSa> inbound;
   std::unique_ptr<OutboundSa> outbound;
   std::unique_ptr<Sender> sender;  // of `outbound`
@@ -172,7 +173,9 @@ struct Sad::Implementation {
       owned[index].sender->sa = owned[index].outbound.get();
       return {};
     }
-    POSTERN_TRY(sa, make_inbound(slot));
+    auto& replay = owned[index].replay;
+    if (replay == nullptr) replay = std::make_unique<ReplayState>(slot.parameters.replay_window);
+    POSTERN_TRY(sa, make_inbound(slot, *replay));
     owned[index].inbound = std::move(sa);
     return {};
   }
@@ -183,14 +186,36 @@ struct Sad::Implementation {
     if (sender != nullptr) senders.link(hash_of_sender(index), sender);
   }
   [[nodiscard]] std::uint32_t hash_of_sender(std::uint32_t index) const {
-    return hash_of(slots[index].parameters.spi, peer_of(slots[index]).address);
+    return hash_of(slots[index].parameters.spi, ends_of(slots[index]).remote);
   }
 
   // A rekey does not change the path.
   static void inherit_path_mtu(const SaSlot& from, SaSlot& to) {
-    const SaParameters &old = from.parameters, &fresh = to.parameters;
-    if (old.local == fresh.local && peer_of(from).address == peer_of(to).address && old.fvrf == fresh.fvrf)
+    const SaEnds old = ends_of(from), fresh = ends_of(to);
+    if (old.local == fresh.local && old.remote == fresh.remote && from.parameters.fvrf == to.parameters.fvrf)
       to.path_mtu.store(from.path_mtu.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
+
+  // After its ends have changed. Whoever still holds the SA as it was may use it until then.
+  [[nodiscard]] Result<void> rebuild(std::uint32_t index) {
+    Owned& own = owned[index];
+    Retired before;
+    before.owned.inbound = std::move(own.inbound);
+    before.owned.outbound = std::move(own.outbound);
+    before.owned.sender = std::move(own.sender);
+    auto built = build(index);
+    if (!built) {
+      own.inbound = std::move(before.owned.inbound);
+      own.outbound = std::move(before.owned.outbound);
+      own.sender = std::move(before.owned.sender);
+      return built;
+    }
+    for (Binding* const binding : own.bindings) binding->sa.store(own.outbound.get(), std::memory_order_release);
+    publish(index);
+    if (InboundSa* const old = before.owned.inbound.get()) inbound.unlink(hash_of(old->spi, old->destination), old);
+    before.epoch = quiescence.advance();
+    retired.push_back(std::move(before));
+    return {};
   }
 
   void bind(std::uint32_t flow, std::uint32_t index) {
@@ -245,6 +270,7 @@ void Sad::Implementation::take_over() {
     const SlotPhase phase = slot.phase.load(std::memory_order_acquire);
     if (phase == SlotPhase::free) continue;
     auto built = phase == SlotPhase::live ? validate(slot.parameters) : fail("half-made or retired");
+    if (built) built = check_move(slot.parameters, ends_of(slot));
     if (built) built = build(index);
     if (!built) {
       spdlog::warn("SA slot {} of an earlier worker is dropped: {}", index, built.error().message());
@@ -293,6 +319,7 @@ Result<std::uint32_t> Sad::install(const SaParameters& parameters, SaInstaller i
   slot.installed_by.store(installer, std::memory_order_relaxed);
   reset_numbers(slot);
   if (auto built = sad.build(index); !built) {
+    sad.owned[index] = {};
     wipe_parameters(slot);
     return std::unexpected(built.error());
   }
@@ -323,39 +350,33 @@ Result<void> Sad::remove(std::uint32_t index) {
   return {};
 }
 
-// The outbound SA is built anew on the same slot, which goes on counting: no sequence number is used twice, whichever
-// of the two a thread still holds.
-Result<void> Sad::move(std::uint32_t index, const SaPeer& peer) {
+// The SA is built anew on the same slot and window, which go on counting: no sequence number is used twice, and none is
+// taken twice, whichever of the two a thread still holds.
+Result<void> Sad::move(std::uint32_t index, const SaEnds& ends) {
   Implementation& sad = *implementation_;
   sad.reclaim();
   if (index >= sad.slots.size() || (!sad.owned[index].inbound && !sad.owned[index].outbound))
     return fail(fmt::format("SA: slot {} holds no SA", index), ENOENT);
   SaSlot& slot = sad.slots[index];
-  POSTERN_CHECK(check_move(slot.parameters, peer));
-  if (peer_of(slot) == peer) return {};
+  POSTERN_CHECK(check_move(slot.parameters, ends));
+  const SaEnds old = ends_of(slot);
+  if (old == ends) return {};
+  const SaParameters& p = slot.parameters;
   Owned& own = sad.owned[index];
+  if (own.inbound && old.local != ends.local && sad.find(SaKey{p.fvrf, p.spi, ends.local, p.protocol}) != nullptr)
+    return fail(fmt::format("SA: inbound SPI {:#x} at {} exists already", p.spi, ends.local.text()), EEXIST);
   if (own.sender) sad.senders.unlink(sad.hash_of_sender(index), own.sender.get());
   const std::uint32_t moves = std::max(slot.moves.load(std::memory_order_relaxed) + 1, 1U);
-  slot.peers[moves % slot.peers.size()] = peer;
+  slot.ends[moves % slot.ends.size()] = ends;
   slot.moves.store(moves, std::memory_order_release);
-  if (own.inbound) {
-    if (slot.parameters.follow_peer) watch_peer(*own.inbound);
+  // A NAT's new place is no news to what finds and opens an inbound packet.
+  if (own.inbound && old.local == ends.local && old.local_port == ends.local_port &&
+      old.udp_encapsulation == ends.udp_encapsulation) {
+    if (p.follow_peer) watch_peer(*own.inbound);
     return {};
   }
   slot.path_mtu.store(LearnedPathMtu::none, std::memory_order_relaxed);  // another path
-  Retired before;
-  before.owned.outbound = std::move(own.outbound);
-  before.owned.sender = std::move(own.sender);
-  if (auto built = sad.build(index); !built) {
-    own.outbound = std::move(before.owned.outbound);
-    own.sender = std::move(before.owned.sender);
-    return built;
-  }
-  for (Binding* const binding : own.bindings) binding->sa.store(own.outbound.get(), std::memory_order_release);
-  sad.publish(index);
-  before.epoch = sad.quiescence.advance();
-  sad.retired.push_back(std::move(before));
-  return {};
+  return sad.rebuild(index);
 }
 
 namespace {
@@ -414,17 +435,17 @@ std::optional<SaRow> Sad::row(std::uint32_t index) const {
   row.direction = p.direction;
   row.protocol = p.protocol;
   row.installed_by = slot.installed_by.load(std::memory_order_relaxed);
-  row.udp_encapsulation = p.udp_encapsulation;
   row.bound = !sad.owned[index].bindings.empty();
   row.flow = p.flow;
   row.base_flow = p.base_flow;
   row.fvrf = p.fvrf;
   row.ifindex = p.ifindex;
-  row.local_port = p.local_port;
-  row.local = p.local;
-  const SaPeer peer = peer_of(slot);
-  row.remote = peer.address;
-  row.remote_port = peer.port;
+  const SaEnds ends = ends_of(slot);
+  row.local = ends.local;
+  row.remote = ends.remote;
+  row.local_port = ends.local_port;
+  row.remote_port = ends.remote_port;
+  row.udp_encapsulation = ends.udp_encapsulation;
   row.dummy_interval_us = p.dummy_interval_us;
   row.cookie = p.cookie;
   row.packets = slot.packets.load(std::memory_order_relaxed);

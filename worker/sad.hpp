@@ -48,8 +48,8 @@ class Sad {
   [[nodiscard]] Result<void> remove(std::uint32_t slot);
   [[nodiscard]] Result<void> bind_flow(std::uint32_t flow, std::uint32_t slot);
   void unbind_flow(std::uint32_t flow);
-  // The peer's end is elsewhere from now on (sa_channel.hpp, MoveSa).
-  [[nodiscard]] Result<void> move(std::uint32_t slot, const SaPeer& peer);
+  // It is between these from now on (sa_channel.hpp, MoveSa).
+  [[nodiscard]] Result<void> move(std::uint32_t slot, const SaEnds& ends);
   // What it delivers counts as received by that device from now on (sa_channel.hpp, PlaceSa).
   [[nodiscard]] Result<void> place(std::uint32_t slot, std::uint32_t ifindex);
 

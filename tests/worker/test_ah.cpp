@@ -101,8 +101,8 @@ TEST_CASE("AH: lengths are whole words over IPv4, and double words over IPv6 (RF
     for (const Family family : {Family::v4, Family::v6}) {
       const SaParameters p = ah_parameters(SaDirection::outbound, row.integrity, family, false);
       const std::uint32_t ah = family == Family::v4 ? row.v4 : row.v6;
-      CHECK(overhead_of(p, *sizes_of(p)).plaintext_mtu(1500) == 1500 - ip_header(family) - ah);
-      CHECK(overhead_of(p, *sizes_of(p)).trailer_bytes(33) == 0);
+      CHECK(overhead_of(p, ends_of(p), *sizes_of(p)).plaintext_mtu(1500) == 1500 - ip_header(family) - ah);
+      CHECK(overhead_of(p, ends_of(p), *sizes_of(p)).trailer_bytes(33) == 0);
     }
   }
 }

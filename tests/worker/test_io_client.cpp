@@ -1,5 +1,6 @@
 // The two peers of the control thread: what posternd and a client may ask, and what each is told. The control thread
 // runs in a process of its own, since it cages itself.
+#include <algorithm>
 #include <csignal>
 #include <map>
 #include <string>
@@ -144,6 +145,18 @@ ChannelMessage next_event(SaChannel& channel, ChannelType type) {
     REQUIRE(::poll(&ready, 1, 5000) == 1);
   }
 }
+std::vector<ChannelMessage> next_events(SaChannel& channel, std::size_t count) {
+  std::vector<ChannelMessage> out;
+  while (out.size() < count) {
+    pollfd ready{channel.fd(), POLLIN, 0};
+    REQUIRE(::poll(&ready, 1, 5000) == 1);
+    auto events = channel.take_events();
+    REQUIRE(events);
+    std::ranges::move(*events, std::back_inserter(out));
+  }
+  REQUIRE(out.size() == count);
+  return out;
+}
 SaRow row_of(const ChannelMessage& message) {
   SaRow row;
   REQUIRE(message.read_into(row));
@@ -219,9 +232,13 @@ TEST_CASE("client: installs, binds, lists and removes its own SAs, and cannot to
   CHECK(ike->list_sas(own->value, own->value)->size() == 1);
   CHECK(ike->list_sas(own->value + 1, own->value + 1)->empty());
 
-  const SaPeer elsewhere{address("203.0.113.9"), 7000};
+  const SaEnds elsewhere{address("192.0.2.1"), address("203.0.113.9"), 4500, 7000, true};
+  SaEnds nowhere = elsewhere;
+  nowhere.remote_port = 0;
   CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{manual->value, elsewhere})) == EPERM);
-  CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{own->value, elsewhere})) == EINVAL);  // not encapsulated
+  CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{own->value, nowhere})) == EINVAL);
+  CHECK(ike->ask(ChannelType::move_sa, MoveSa{own->value, elsewhere}));
+  CHECK(ike->list_sas(own->value, own->value)->front().remote_port == 7000);
   CHECK(code_of(ike->ask(ChannelType::move_sa, MoveSa{99, elsewhere})) == ENOENT);
   CHECK(worker.posternd->ask(ChannelType::place_sa, PlaceSa{own->value, 77}));
   CHECK(ike->list_sas(own->value, own->value)->front().ifindex == 77);
@@ -271,6 +288,24 @@ TEST_CASE("client: an inbound SA is answered when posternd has told XDP") {
   CHECK(reply.value == row.slot);
 
   CHECK(code_of(install(*ike, p)) == EEXIST);
+
+  // RFC 4555: at another address of ours XDP has to know it too, and to forget the old one.
+  SaEnds there = ends_of(p);
+  there.local = address("192.0.2.77");
+  REQUIRE(channel_send(ike->fd(), ChannelType::move_sa, 43, MoveSa{row.slot, there}));
+  const auto both = next_events(*worker.posternd, 2);
+  const ChannelMessage& moved = both[0];
+  CHECK(moved.header.type == ChannelType::sa_installed);
+  CHECK(row_of(moved).local == there.local);
+  CHECK(row_of(moved).slot == row.slot);
+  CHECK(both[1].header.type == ChannelType::sa_removed);
+  CHECK(row_of(both[1]).local == p.local);
+  CHECK(::poll(&early, 1, 0) == 0);
+  REQUIRE(channel_send(worker.posternd->fd(), ChannelType::reply, moved.header.id, Reply{}));
+  const auto after = channel_receive(ike->fd());
+  REQUIRE(after);
+  CHECK(after->header.id == 43);
+  CHECK(ike->list_sas(row.slot, row.slot)->front().local == there.local);
   CHECK(ike->ask(ChannelType::remove_sa, RemoveSa{row.slot}));
   CHECK(row_of(next_event(*worker.posternd, ChannelType::sa_removed)).spi == 0x4001);
 }

@@ -62,7 +62,7 @@ TEST_CASE("MTU: the arithmetic of SV-19") {
     SaParameters p =
         row.v6 ? outer_v6(SaDirection::outbound, row.transform) : sa_parameters(SaDirection::outbound, row.transform);
     p.udp_encapsulation = row.udp;
-    const EspOverhead overhead = overhead_of(p, *crypto::sizes_of(row.transform));
+    const EspOverhead overhead = overhead_of(p, ends_of(p), *crypto::sizes_of(row.transform));
     CHECK(overhead.plaintext_mtu(row.mtu) == row.plaintext);
   }
   CHECK(EspOverhead{20, 16, 12, 16}.plaintext_mtu(56) == 0);

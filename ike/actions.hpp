@@ -19,9 +19,11 @@ namespace postern::ike {
 
 class Session;
 
+inline constexpr std::uint16_t ike_port = 500, nat_port = 4500;
+
 struct Endpoint {
   IpAddress address;
-  std::uint16_t port = 500;
+  std::uint16_t port = ike_port;
   bool operator==(const Endpoint&) const = default;
 };
 
@@ -77,10 +79,11 @@ struct SwitchOutbound {
 struct RemoveChild {
   ChildId id{};
 };
-// NAT moved the peer (RFC 7296 §2.23): its SAs go on, to this place.
+// NAT (RFC 7296 §2.23) or MOBIKE (RFC 4555 §3.5) moved an end: the child's SAs go on, between these.
 struct MoveChild {
   ChildId id{};
-  Endpoint remote_endpoint;
+  Endpoint local_endpoint, remote_endpoint;
+  bool udp_encapsulation = false;
 };
 // The successor of a rekeyed IKE SA, with its children; the daemon adds it to its table. The old one is closing.
 struct AddSession {
@@ -98,6 +101,7 @@ enum class EventKind : std::uint8_t {
   peer_silent,     // liveness gave up
   nat_detected,
   peer_moved,
+  we_moved,         // to another address of ours (RFC 4555)
   name_resolved,    // a peer's name has another address than before
   message_ignored,  // rate-limited by the daemon
   retransmitted,

@@ -57,7 +57,7 @@ class Engine final : public Effects {
   [[nodiscard]] Result<void> install(const InstallChild& child) override;
   void expect(const ExpectChild& child) override { installer_.expect(child); }
   void switch_outbound(ChildId id) override { installer_.switch_outbound(id); }
-  void move(const MoveChild& child) override { installer_.move(child.id, child.remote_endpoint); }
+  [[nodiscard]] Result<void> move(const MoveChild& child) override { return installer_.move(child); }
   void remove(ChildId id) override { installer_.remove(id, Clock::now()); }
   void tell(const Event& event) override;
   void ask(std::uint64_t session, const AskPki& question) override { pki_.ask(session, question); }

@@ -58,6 +58,7 @@ std::string_view name_of(EventKind kind) {
     case EventKind::peer_silent: return "peer_silent";
     case EventKind::nat_detected: return "nat_detected";
     case EventKind::peer_moved: return "peer_moved";
+    case EventKind::we_moved: return "we_moved";
     case EventKind::name_resolved: return "name_resolved";
     case EventKind::message_ignored: return "message_ignored";
     case EventKind::retransmitted: return "retransmitted";

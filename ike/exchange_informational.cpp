@@ -83,7 +83,7 @@ void start_delete_ike(SessionCore& core, Time now) {
 void start_probe(SessionCore& core, Time now) {
   Message message = core.request(ExchangeType::informational);
   // RFC 4555 §3.8: our NAT may have given us another place meanwhile, which the peer sees.
-  if (core.mobike && core.initiator && core.nat_local) {
+  if (core.mobike && core.began && core.nat_local) {
     message.add_notify(NotifyType::update_sa_addresses);
     add_nat_detection(core, message, core.local, core.remote, core.connection->force_encapsulation);
   }
@@ -122,6 +122,7 @@ void on_informational_request(SessionCore& core, const Message& request, const E
 
 void on_informational_response(SessionCore& core, const Message& response, const Pending& done, Time now) {
   note_window(core, response);
+  if (const auto* const update = std::get_if<Updating>(&done)) on_update_answered(core, response, *update, now);
   if (const auto* const child = std::get_if<DeletingChild>(&done)) retire(core, child->id, "deleted by us", now);
   if (std::holds_alternative<DeletingIke>(done))
     core.close_now(core.superseded ? "replaced" : "deleted by us", !core.wanted.empty());

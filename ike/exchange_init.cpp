@@ -10,8 +10,6 @@
 namespace postern::ike {
 namespace {
 
-constexpr std::uint16_t ike_port = 500, nat_port = 4500;
-
 // The responder's SPI is not in the hashes of the request that begins an IKE SA.
 std::uint64_t hashed_spi_r(const SessionCore& core, const Message& message) {
   const bool begins = message.header.exchange == ExchangeType::ike_sa_init && !message.header.response;
@@ -126,9 +124,12 @@ Result<IkeKeys> keys_of(const SessionCore& core, const IkeSuite& suite, Bytes no
   return derive_ike_keys(suite, {nonce_i, nonce_r, core.spi_i, core.spi_r, &shared});
 }
 
-// RFC 7296 §2.23: with a NAT, or where we want to look like one, everything goes on from port 4500.
-void float_ports(SessionCore& core, bool nat) {
-  if (!nat && !core.connection->force_encapsulation) return;
+// RFC 7296 §2.23: with a NAT, or where we want to look like one, everything goes on from port 4500. RFC 4555 §3.3: also
+// where both ends may move, so that a NAT on another path changes no port; whether the peer does shows in IKE_AUTH,
+// which the new ports are for.
+void float_ports(SessionCore& core, const NatSeen& nat) {
+  const bool may_move = core.connection->options.mobike && nat.told;
+  if (!nat.local && !nat.remote && !may_move && !core.connection->force_encapsulation) return;
   if (core.local.port == ike_port) core.local.port = nat_port;
   if (core.remote.port == ike_port) core.remote.port = nat_port;
 }
@@ -287,7 +288,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   const NatSeen nat = detect_nat(core, *response, core.local, core.remote);
   note_init_offer(core, *response, core.connection->options);
   note_nat(core, nat);
-  float_ports(core, nat.local || nat.remote);
+  float_ports(core, nat);
   core.outstanding.clear();
   start_auth(core, AuthSent{std::move(state->request), octets(datagram), std::move(state->nonce), nonce->data, {}, {}},
              now);

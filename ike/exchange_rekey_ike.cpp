@@ -27,6 +27,7 @@ struct NewIke {
 
 Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIke& agreed, Time now) {
   auto out = std::make_shared<SessionCore>(core.setup, agreed.we_began);
+  out->began = core.began;
   out->local = core.local;
   out->remote = core.remote;
   out->spi_i = agreed.spi_i;
@@ -105,6 +106,8 @@ void hand_over(SessionCore& from, SessionCore& to, Time now) {
   to.children.splice(to.children.end(), from.children);
   to.tasks.insert(to.tasks.end(), from.tasks.begin(), from.tasks.end());
   std::erase_if(to.tasks, [](const Task& t) { return t.kind == TaskKind::rekey_ike || t.kind == TaskKind::probe; });
+  // Its answer would come to an IKE SA that has nothing any more.
+  if (underway<Updating>(from) != nullptr) to.add_task({TaskKind::update_addresses, {}, {}, now, 0});
   to.wanted = std::exchange(from.wanted, {});
   to.lent = std::exchange(from.lent, {});
   to.assigned = std::exchange(from.assigned, {});

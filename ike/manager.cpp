@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/log.hpp"
+
 namespace postern::ike {
 
 // Child ids go on into the data plane as the SAs' cookie, where those of an earlier life may still be: a life begins at
@@ -118,7 +120,12 @@ void Manager::perform(Key key, Action& action, Time now) {
       if (const auto wish = manager.wishes_.find(connection); wish != manager.wishes_.end())
         manager.schedule(wish->second, now + std::chrono::seconds(1));
     }
-    void operator()(const MoveChild& a) const { effects.move(a); }
+    void operator()(const MoveChild& a) const {
+      const auto moved = effects.move(a);
+      if (moved) return;
+      spdlog::warn("child {} does not move: {}", static_cast<std::uint64_t>(a.id), moved.error().message());
+      manager.on_child_lost(a.id, now);
+    }
     void operator()(AddSession& a) const { manager.do_add(a, now); }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const AskPki& a) const { effects.ask(key, a); }
@@ -250,6 +257,7 @@ void Manager::on_timer(Time now) {
     with(key, now, [&](Session& session) { return session.on_timer(now); });
   }
   names_on_time(now);
+  moves_on_time(now);
   std::vector<std::string> wishes;
   for (const auto& [at, name] : wish_timers_) {
     if (at > now) break;
@@ -267,6 +275,7 @@ void Manager::on_timer(Time now) {
 std::optional<Time> Manager::next_timer() const {
   std::optional<Time> out;
   if (!session_timers_.empty()) out = session_timers_.begin()->first;
+  if (move_at_ && (!out || *move_at_ < *out)) out = move_at_;
   if (const auto names = names_.next_timer(); names && (!out || *names < *out)) out = names;
   if (!wish_timers_.empty() && (!out || wish_timers_.begin()->first < *out)) out = wish_timers_.begin()->first;
   return out;

@@ -6,6 +6,7 @@
 // manager_connections.cpp what shall be up: policy, triggers, back-off, duplicates
 // manager_names.cpp       peers by name: asked for before they are negotiated with
 // manager_flows.cpp       which of several peers a flow goes to
+// manager_moves.cpp       an address of ours that is another now
 // manager_derived.cpp     flows of pairs of hosts, and of what a peer takes in SAs of their own alone
 #pragma once
 
@@ -41,7 +42,8 @@ class Effects {
   // Both SAs are in the data plane when this returns without an error, and neither is when it returns one.
   [[nodiscard]] virtual Result<void> install(const InstallChild& child) = 0;
   virtual void switch_outbound(ChildId id) = 0;
-  virtual void move(const MoveChild& child) = 0;
+  // An error: its SAs are of no use any more.
+  [[nodiscard]] virtual Result<void> move(const MoveChild& child) = 0;
   virtual void remove(ChildId id) = 0;
   virtual void tell(const Event& event) = 0;
   // The answer comes by Manager::on_pki_answer(), never within this call.
@@ -280,8 +282,14 @@ class Manager {
   [[nodiscard]] bool has_live(const Wish& wish, const std::string& child, Time now) const;
   void put_children(Wish& wish, std::vector<ChildPolicy> children);
   void hosts_refused(const Connection& connection, const ChildPolicy& base, std::uint32_t limit);
-  [[nodiscard]] std::shared_ptr<const Policy> with_hosts_of(const Policy& before,
-                                                            std::shared_ptr<const Policy> after) const;
+  [[nodiscard]] std::shared_ptr<const Policy> with_hosts_of(const Policy& before, std::shared_ptr<const Policy> after,
+                                                            const std::map<std::string, std::string>& renamed) const;
+
+  // manager_moves.cpp
+  [[nodiscard]] static std::map<std::string, std::string> renamed(const Policy& before, const Policy& after);
+  void rename(const std::string& from, const std::string& to);
+  [[nodiscard]] bool goes_along(Key key, const Connection& before, const Connection& after, Time now);
+  void moves_on_time(Time now);
 
   // manager_names.cpp
   void names_changed(Time now);
@@ -327,6 +335,8 @@ class Manager {
   std::map<std::string, Wish> wishes_;  // by connection
   std::unordered_map<std::uint32_t, FlowPeers> flows_;
   std::map<std::string, Time> hosts_since_;  // children of pairs of hosts, by name
+  std::set<Key> moving_;                     // to another address of ours,
+  std::optional<Time> move_at_;              // then
   std::set<std::string> outlived_;           // connections whose flows SAs of an earlier life serve
   std::set<std::pair<Time, Key>> session_timers_;
   std::set<std::pair<Time, std::string>> wish_timers_;

@@ -70,13 +70,17 @@ std::vector<std::string> Manager::always_up(const Connection& connection) const 
 
 void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
   const auto before = policy_;
-  policy_ = with_addresses(with_hosts_of(*before, std::move(policy)));
+  const auto other_names = renamed(*before, *policy);
+  for (const auto& [from, to] : other_names) rename(from, to);
+  policy_ = with_addresses(with_hosts_of(*before, std::move(policy), other_names));
   spis_.set_manual(policy_->manual_spis);
   (void)crash_tokens_.set_policy(*policy_);  // without tokens a peer learns by its own liveness check
   flows_changed();
   names_changed(now);
   for (const auto& old : before->connections) {
-    const auto same = std::ranges::find(policy_->connections, old->name, [](const auto& c) { return c->name; });
+    const auto other = other_names.find(old->name);
+    const std::string& name = other == other_names.end() ? old->name : other->second;
+    const auto same = std::ranges::find(policy_->connections, name, [](const auto& c) { return c->name; });
     const Connection* const after = same == policy_->connections.end() ? nullptr : same->get();
     old->is_template() ? template_changed(*old, after, now) : policy_changed(*old, after, now);
   }
@@ -91,7 +95,7 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
   }
 }
 
-// An edit counts from the next negotiation on; what is gone, or lives on another path, ends now.
+// An edit counts from the next negotiation on; what is gone, or lives on another path and cannot move, ends now.
 void Manager::policy_changed(const Connection& before, const Connection* after, Time now) {
   if (after == nullptr) {
     if (const auto wish = wishes_.find(before.name); wish != wishes_.end()) {
@@ -100,7 +104,8 @@ void Manager::policy_changed(const Connection& before, const Connection* after, 
     }
   }
   for (const Key key : sessions_of(before.name)) {
-    if (after == nullptr || !same_path(before, *after) || !same_questions(before, *after)) {
+    if (after == nullptr || !same_questions(before, *after) ||
+        (!same_path(before, *after) && !goes_along(key, before, *after, now))) {
       close(key, now, true);
       continue;
     }

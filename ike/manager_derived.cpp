@@ -166,11 +166,15 @@ void Manager::hosts_refused(const Connection& connection, const ChildPolicy& bas
 }
 
 // The pairs that have SAs live on by what the new policy says of their entry (CM-19).
-std::shared_ptr<const Policy> Manager::with_hosts_of(const Policy& before, std::shared_ptr<const Policy> after) const {
+std::shared_ptr<const Policy> Manager::with_hosts_of(const Policy& before, std::shared_ptr<const Policy> after,
+                                                     const std::map<std::string, std::string>& renamed) const {
   auto out = std::make_shared<Policy>(*after);
   bool changed = false;
   for (auto& connection : out->connections) {
-    const auto old = std::ranges::find(before.connections, connection->name, [](const auto& c) { return c->name; });
+    const auto old = std::ranges::find_if(before.connections, [&](const auto& one) {
+      const auto other = renamed.find(one->name);
+      return (other == renamed.end() ? one->name : other->second) == connection->name;
+    });
     if (old == before.connections.end()) continue;
     std::vector<ChildPolicy> kept;
     for (const ChildPolicy& child : (*old)->children) {

@@ -22,8 +22,8 @@ Result<void> ChannelDoor::bind(std::uint32_t flow, std::uint32_t slot) {
   return {};
 }
 
-Result<void> ChannelDoor::move(std::uint32_t slot, const SaPeer& peer) {
-  POSTERN_CHECK(ask(ChannelType::move_sa, MoveSa{slot, peer}));
+Result<void> ChannelDoor::move(std::uint32_t slot, const SaEnds& ends) {
+  POSTERN_CHECK(ask(ChannelType::move_sa, MoveSa{slot, ends}));
   return {};
 }
 

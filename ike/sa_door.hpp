@@ -17,7 +17,7 @@ class SaDoor {
   [[nodiscard]] virtual Result<void> expect(const ExpectSa& sa) = 0;
   [[nodiscard]] virtual Result<void> remove(std::uint32_t slot) = 0;
   [[nodiscard]] virtual Result<void> bind(std::uint32_t flow, std::uint32_t slot) = 0;
-  [[nodiscard]] virtual Result<void> move(std::uint32_t slot, const SaPeer& peer) = 0;
+  [[nodiscard]] virtual Result<void> move(std::uint32_t slot, const SaEnds& ends) = 0;
   [[nodiscard]] virtual Result<void> unbind(std::uint32_t flow) = 0;
   [[nodiscard]] virtual Result<std::vector<SaRow>> list() = 0;
 };
@@ -34,7 +34,7 @@ class ChannelDoor final : public SaDoor {
   [[nodiscard]] Result<void> expect(const ExpectSa& sa) override;
   [[nodiscard]] Result<void> remove(std::uint32_t slot) override;
   [[nodiscard]] Result<void> bind(std::uint32_t flow, std::uint32_t slot) override;
-  [[nodiscard]] Result<void> move(std::uint32_t slot, const SaPeer& peer) override;
+  [[nodiscard]] Result<void> move(std::uint32_t slot, const SaEnds& ends) override;
   [[nodiscard]] Result<void> unbind(std::uint32_t flow) override;
   [[nodiscard]] Result<std::vector<SaRow>> list() override;
 

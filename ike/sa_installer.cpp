@@ -21,6 +21,15 @@ TrafficSelector reversed(const TrafficSelector& s) {
           s.destination_port_last, s.source_port_first, s.source_port_last, s.protocol};
 }
 
+SaEnds ends_between(const Endpoint& local, const Endpoint& remote, bool encapsulated) {
+  const auto port_of = [&](const Endpoint& end) { return encapsulated ? end.port : std::uint16_t{0}; };
+  return {local.address, remote.address, port_of(local), port_of(remote), encapsulated};
+}
+
+SaEnds ends_of(const SaRow& row) {
+  return {row.local, row.remote, row.local_port, row.remote_port, row.udp_encapsulation};
+}
+
 Result<void> put_keys(SaParameters& p, const Secret& cipher, const Secret& integrity) {
   if (cipher.size() > max_cipher_key_bytes || integrity.size() > max_integrity_key_bytes)
     return fail("a key is longer than any transform's");
@@ -52,11 +61,12 @@ void fill_common(SaParameters& p, const InstallChild& child, double jitter) {
   p.fvrf = child.connection->fvrf;
   p.ifindex = place.ifindex;
   p.inside_vrf = place.inside_vrf;
-  p.local = child.local_endpoint.address;
-  p.remote = child.remote_endpoint.address;
-  p.udp_encapsulation = child.udp_encapsulation;
-  p.local_port = child.udp_encapsulation ? child.local_endpoint.port : std::uint16_t{0};
-  p.remote_port = child.udp_encapsulation ? child.remote_endpoint.port : std::uint16_t{0};
+  const SaEnds ends = ends_between(child.local_endpoint, child.remote_endpoint, child.udp_encapsulation);
+  p.local = ends.local;
+  p.remote = ends.remote;
+  p.udp_encapsulation = ends.udp_encapsulation;
+  p.local_port = ends.local_port;
+  p.remote_port = ends.remote_port;
   p.path_mtu = place.path_mtu;
   p.hard_seconds = child.policy.lifetime_s;
   p.hard_bytes = child.policy.lifetime_bytes;
@@ -109,6 +119,7 @@ Result<SaPair> sa_pair(const InstallChild& child, double jitter) {
   in.direction = SaDirection::inbound;
   out.direction = SaDirection::outbound;
   in.follow_peer = child.follow_peer;
+  in.either_form = in.protocol == IpProto::esp;
   in.compression_cpi = child.cpi_in;
   out.compression_cpi = child.cpi_out;
   if (in.hard_bytes != 0) in.hard_bytes += inbound_grace_bytes;
@@ -145,7 +156,7 @@ Result<void> SaInstaller::install(const InstallChild& child, double jitter, Time
   installed.idle = std::chrono::seconds(child.policy.idle_s);
   installed.active = now;
   installed.order = next_order_++;
-  installed.peer = {child.remote_endpoint.address, child.remote_endpoint.port};
+  installed.ends = ends_of(pair.inbound.parameters);
   Result<void> done;
   if (outbound) {
     installed.outbound.slot = *outbound;
@@ -159,7 +170,7 @@ Result<void> SaInstaller::install(const InstallChild& child, double jitter, Time
     return done;
   }
   children_[child.id] = installed;
-  if (installed.base_flow != 0) retire_survivors_of(installed.peer.address, now);
+  if (installed.base_flow != 0) retire_survivors_of(installed.ends.remote, now);
   return {};
 }
 
@@ -189,18 +200,19 @@ void SaInstaller::switch_outbound(ChildId id) {
     spdlog::warn("child {}: outbound not switched: {}", static_cast<std::uint64_t>(id), bound.error().message());
 }
 
-void SaInstaller::move(ChildId id, const Endpoint& remote) {
-  const auto known = children_.find(id);
-  if (known == children_.end()) return;
-  known->second.peer = {remote.address, remote.port};
-  move_halves(id, known->second);
+Result<void> SaInstaller::move(const MoveChild& child) {
+  const auto known = children_.find(child.id);
+  if (known == children_.end()) return {};
+  known->second.ends = ends_between(child.local_endpoint, child.remote_endpoint, child.udp_encapsulation);
+  const auto moved = move_halves(known->second);
+  const bool channel_is_down = !moved && (moved.error().code == ENOTCONN || moved.error().code == ECONNRESET);
+  return channel_is_down ? Result<void>{} : moved;
 }
 
-// What fails because the channel is down is done when it is back: reconcile().
-void SaInstaller::move_halves(ChildId id, const Installed& child) {
-  for (const Half* const half : {&child.outbound, &child.inbound})
-    if (const auto moved = door_.move(half->slot, child.peer); !moved)
-      spdlog::warn("child {}: its peer's move: {}", static_cast<std::uint64_t>(id), moved.error().message());
+// Inbound before outbound: the peer answers to where our packets come from.
+Result<void> SaInstaller::move_halves(const Installed& child) {
+  POSTERN_CHECK(door_.move(child.inbound.slot, child.ends));
+  return door_.move(child.outbound.slot, child.ends);
 }
 
 // The flow's SA goes: the newest other child that may carry it takes over.
@@ -236,12 +248,12 @@ Result<SaInstaller::Found> SaInstaller::reconcile(Time now) {
   POSTERN_TRY(rows, door_.list());
   survivors_.clear();
   std::unordered_map<std::uint64_t, unsigned> seen;  // bit 1 inbound, bit 2 outbound
-  std::set<ChildId> moved;                           // whose peer is elsewhere than the data plane knows
+  std::set<ChildId> moved;                           // that are elsewhere than the data plane knows
   for (const SaRow& row : rows)
     if (row.installed_by == postern::SaInstaller::ike) sort_row(row, now, seen);
   for (const SaRow& row : rows)
     if (const auto known = children_.find(ChildId{row.cookie});
-        known != children_.end() && row.udp_encapsulation && SaPeer{row.remote, row.remote_port} != known->second.peer)
+        known != children_.end() && ends_of(row) != known->second.ends)
       moved.insert(known->first);
   doomed_.clear();
   Found found;
@@ -250,7 +262,9 @@ Result<SaInstaller::Found> SaInstaller::reconcile(Time now) {
       found.lost.push_back(id);
       continue;
     }
-    if (moved.contains(id)) move_halves(id, child);
+    if (moved.contains(id))
+      if (const auto done = move_halves(child); !done)
+        spdlog::warn("child {} does not move: {}", static_cast<std::uint64_t>(id), done.error().message());
     if (const auto bound = bound_.find(child.flow); bound != bound_.end() && bound->second == id)
       if (const auto again = door_.bind(child.flow, child.outbound.slot); !again) return std::unexpected(again.error());
   }

@@ -53,8 +53,9 @@ class SaInstaller {
   void expect(const ExpectChild& child);
   [[nodiscard]] Result<void> install(const InstallChild& child, double jitter, Time now);
   void switch_outbound(ChildId id);
-  // Sends to, and expects, the peer there from now on.
-  void move(ChildId id, const Endpoint& remote);
+  // Between these ends from now on. An error: the data plane does not take it there. Without a channel it hears of it
+  // by reconcile().
+  [[nodiscard]] Result<void> move(const MoveChild& child);
   void remove(ChildId id, Time now);
 
   // After the channel came (again): which children the data plane does not have any more, and what else is there.
@@ -101,7 +102,7 @@ class SaInstaller {
     Duration idle{};      // zero: never idle
     Time active;
     std::uint64_t order = 0;
-    SaPeer peer;
+    SaEnds ends;
   };
   struct Survivor {
     std::optional<Half> inbound, outbound;
@@ -113,7 +114,7 @@ class SaInstaller {
   };
   [[nodiscard]] Result<void> bind(Installed& child, ChildId id, Time now);
   void bind_another(std::uint32_t flow);
-  void move_halves(ChildId id, const Installed& child);
+  [[nodiscard]] Result<void> move_halves(const Installed& child);
   void remove_survivor(std::uint64_t cookie, Survivor& survivor);
   void sort_row(const SaRow& row, Time now, std::unordered_map<std::uint64_t, unsigned>& seen);
   void retire_survivors(Time now);

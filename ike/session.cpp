@@ -228,7 +228,11 @@ void peer_is_at(SessionCore& core, const Endpoint& remote) {
   core.remote = remote;
   core.tell(EventKind::peer_moved,
             fmt::format("NAT gave the peer the place {} port {}", remote.address.text(), remote.port));
-  for (const Child& one : core.children) core.emit(MoveChild{one.id, remote});
+  move_children(core);
+}
+
+void move_children(SessionCore& core) {
+  for (const Child& one : core.children) core.emit(MoveChild{one.id, core.local, core.remote, core.encapsulates()});
 }
 
 // Legal moves of the diagram in session.hpp; everything may end. A move that is not there is a fault of ours: the
@@ -363,6 +367,20 @@ Actions Session::on_install_failed(ChildId id, const std::string& why, Time now)
     core.add_task({TaskKind::delete_child, {}, id, now, 0});
   }
   return done(core, now);
+}
+
+// Transport mode stays where it is (RFC 4555 §1.3).
+bool Session::can_move() const {
+  const SessionCore& core = *core_;
+  return core.established() && core.began && core.mobike && !core.superseded &&
+         std::ranges::none_of(core.children, &Child::transport);
+}
+
+void Session::follow(std::shared_ptr<const Connection> connection) { core_->connection = std::move(connection); }
+
+Actions Session::move(Time now) {
+  if (can_move()) move_ourselves(*core_, {core_->connection->local, nat_port}, now);
+  return done(*core_, now);
 }
 
 void Session::set_initial_contact(bool nothing_left) { core_->setup.initial_contact = nothing_left; }

@@ -12,7 +12,7 @@
 // exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
 // exchange_eap.cpp       IKE_AUTH by EAP
-// extensions.cpp         what else both ends agree on        mobike.cpp                 a peer that moves
+// extensions.cpp         what else both ends agree on        mobike.cpp                 an end that moves
 // crash_detection.cpp    a peer that lost its IKE SA
 #pragma once
 
@@ -143,6 +143,11 @@ class Session {
   [[nodiscard]] Actions delete_child(ChildId id, Time now);
   [[nodiscard]] Actions rekey(Time now);
   [[nodiscard]] Actions close(Time now, bool tell_peer = true);
+  // RFC 4555 §3.5. Whether it can go on from another address of ours; then follow() says of which connection it is now,
+  // one that differs in this address, and move() goes there, with all children, and tells the peer.
+  [[nodiscard]] bool can_move() const;
+  void follow(std::shared_ptr<const Connection> connection);
+  [[nodiscard]] Actions move(Time now);
 
   // What the data plane says about children: authenticated inbound packets were seen (liveness, and RFC 7296 §2.8: the
   // peer uses the new SA), outbound traffic went out unanswered, installation failed.

@@ -61,7 +61,10 @@ struct DeletingChild {
 };
 struct DeletingIke {};
 struct Probing {};
-using Pending = std::variant<Nothing, ChildAttempt, IkeAttempt, DeletingChild, DeletingIke, Probing>;
+struct Updating {           // RFC 4555 §3.5: UPDATE_SA_ADDRESSES
+  std::uint32_t moves = 0;  // SessionCore's, when it was sent
+};
+using Pending = std::variant<Nothing, ChildAttempt, IkeAttempt, DeletingChild, DeletingIke, Probing, Updating>;
 
 // One message: a datagram, or its fragments in order (RFC 7383).
 using Datagrams = std::vector<Octets>;
@@ -89,7 +92,16 @@ struct EarlyRequest {
   Endpoint local, remote;
 };
 
-enum class TaskKind : std::uint8_t { make_child, rekey_child, delete_child, rekey_ike, delete_ike, probe, tell_token };
+enum class TaskKind : std::uint8_t {
+  make_child,
+  rekey_child,
+  delete_child,
+  rekey_ike,
+  delete_ike,
+  probe,
+  tell_token,
+  update_addresses
+};
 struct Task {
   TaskKind kind{};
   std::string name;  // make_child
@@ -143,10 +155,11 @@ using State = std::variant<Made, InitSent, InitAnswered, AuthSent, Established, 
 struct PkiWait;
 struct SessionCore : std::enable_shared_from_this<SessionCore> {
   SessionCore(Session::Setup with, bool initiates)
-      : setup(with), initiator(initiates), local(with.local), remote(with.remote) {}
+      : setup(with), initiator(initiates), began(initiates), local(with.local), remote(with.remote) {}
 
   Session::Setup setup;
   bool initiator;  // of this IKE SA: flag I, and whose keys are whose
+  bool began;      // the first IKE SA of those that were rekeyed into this one: RFC 4555 §2 means its initiator
   Endpoint local, remote;
   std::uint64_t spi_i = 0, spi_r = 0;
   std::shared_ptr<const Connection> connection;
@@ -183,6 +196,7 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
   bool told_window = false;                     // the peer has said SET_WINDOW_SIZE: it takes an interest in ours
   bool mobike = false;                          // RFC 4555
+  std::uint32_t moves = 0;                      // of ours by it
   bool childless = false;                       // RFC 6023: IKE_AUTH is without a child, initiator
 
   Secret peer_token;  // RFC 6290: who shows it has lost this IKE SA
@@ -311,6 +325,8 @@ struct PkiWait {
 
 // session.cpp. An authentic packet came from there.
 void peer_is_at(SessionCore& core, const Endpoint& remote);
+// Its SAs are between our ends as they are now.
+void move_children(SessionCore& core);
 
 // extensions.cpp: what is told in IKE_SA_INIT (RFC 7383 §2.3; `options` of whoever may be meant) and in IKE_AUTH (RFC
 // 7296 §2.3, RFC 4555 §3.1), each by both ends.
@@ -335,7 +351,11 @@ void drop_configuration(SessionCore& core);
 // In an INFORMATIONAL exchange.
 void answer_configuration(const Message& request, Message& reply);
 
-// mobike.cpp: RFC 4555 §3.5, §3.7, §3.8: what an INFORMATIONAL request from there asks for, and its answer.
+// mobike.cpp: RFC 4555 §3.5: we are there now, and tell the peer.
+void move_ourselves(SessionCore& core, const Endpoint& local, Time now);
+void start_update(SessionCore& core, Time now);
+void on_update_answered(SessionCore& core, const Message& response, const Updating& asked, Time now);
+// RFC 4555 §3.5, §3.7, §3.8: what an INFORMATIONAL request from there asks for, and its answer.
 // False: it is refused.
 [[nodiscard]] bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local,
                                  const Endpoint& remote, Message& reply);

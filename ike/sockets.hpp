@@ -19,8 +19,6 @@
 
 namespace postern::ike {
 
-inline constexpr std::uint16_t ike_port = 500, nat_port = 4500;
-
 // `bytes` without the marker, borrowed until the next receive().
 struct Datagram {
   Endpoint local, remote;

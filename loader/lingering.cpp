@@ -55,12 +55,16 @@ void Lingering::seen(const std::string& name, LinkFacts& link, Known& known, Dur
       since = ends = std::nullopt;
       return;
     }
-    if (!since) since = now;
+    const bool begins = !since;
+    if (begins) since = now;
     ends = *since + grace;
     if (now >= *ends) {
       since = ends = std::nullopt;
       return;
     }
+    if (begins)
+      spdlog::warn("interface {} has no {} address any more: its SAs are kept for {} s", name,
+                   family == Family::v4 ? "IPv4" : "IPv6", seconds(grace));
     std::ranges::copy_if(known.link.addresses, std::back_inserter(link.addresses),
                          [&](const Prefix& one) { return usable(one, family); });
   };

@@ -35,6 +35,8 @@ struct World : Effects {
   std::map<std::uint32_t, ChildId> bound;
   std::set<ChildId> sends;
   std::map<ChildId, Endpoint> moved;
+  std::vector<MoveChild> moves;
+  bool immovable = false;
   std::vector<std::pair<ChildId, std::uint32_t>> ever;
   std::vector<Event> events;
   std::map<std::string, std::vector<IpAddress>> assigned;
@@ -58,7 +60,11 @@ struct World : Effects {
     bound[installed.at(id)] = id;
     sends.insert(id);
   }
-  void move(const MoveChild& child) override { moved[child.id] = child.remote_endpoint; }
+  Result<void> move(const MoveChild& child) override {
+    moved[child.id] = child.remote_endpoint;
+    moves.push_back(child);
+    return immovable ? fail("refused", EINVAL) : Result<void>{};
+  }
   void remove(ChildId id) override {
     const auto known = installed.find(id);
     if (known == installed.end()) return;

@@ -35,6 +35,8 @@ struct FakeDoor : SaDoor {
     row.installed_by = postern::SaInstaller::ike;
     row.flow = sa.parameters.flow;
     row.udp_encapsulation = sa.parameters.udp_encapsulation;
+    row.local = sa.parameters.local;
+    row.local_port = sa.parameters.local_port;
     row.remote = sa.parameters.remote;
     row.remote_port = sa.parameters.remote_port;
     row.cookie = sa.parameters.cookie;
@@ -61,11 +63,15 @@ struct FakeDoor : SaDoor {
       if (row.flow == flow && row.direction == SaDirection::outbound) row.bound = number == slot;
     return {};
   }
-  Result<void> move(std::uint32_t slot, const SaPeer& peer) override {
+  Result<void> move(std::uint32_t slot, const SaEnds& ends) override {
     if (unreachable) return fail("gone", ENOTCONN);
     log.push_back(sas.at(slot).direction == SaDirection::inbound ? "move in" : "move out");
-    sas.at(slot).remote = peer.address;
-    sas.at(slot).remote_port = peer.port;
+    SaRow& row = sas.at(slot);
+    row.local = ends.local;
+    row.remote = ends.remote;
+    row.local_port = ends.local_port;
+    row.remote_port = ends.remote_port;
+    row.udp_encapsulation = ends.udp_encapsulation;
     return {};
   }
   Result<void> unbind(std::uint32_t flow) override {
@@ -197,23 +203,31 @@ TEST_CASE("volume lifetimes: of small ones half is left for the rekey, of large 
   }
 }
 
-TEST_CASE("a peer that moved: both SAs go there; what could not be said is said when the channel is back") {
+TEST_CASE("ends that moved: both SAs go there; what could not be said is said when the channel is back") {
   FakeDoor door;
   ike::SaInstaller installer(door);
   REQUIRE(installer.install(child(1), 0.9, start));
   door.log.clear();
-  installer.move(ChildId{1}, {*IpAddress::parse("203.0.113.9"), 7000});
-  CHECK(door.log == Log{"move out", "move in"});
-  installer.move(ChildId{2}, {*IpAddress::parse("203.0.113.9"), 7000});  // not ours
+  const Endpoint local{*IpAddress::parse("192.0.2.9"), 4500};
+  const auto to = [&](std::uint64_t id, std::uint16_t port, bool encapsulated = true) {
+    return MoveChild{ChildId{id}, local, {*IpAddress::parse("203.0.113.9"), port}, encapsulated};
+  };
+  CHECK(installer.move(to(1, 7000)));
+  CHECK(door.log == Log{"move in", "move out"});
+  CHECK(installer.move(to(2, 7000)));  // not ours
   CHECK(door.log.size() == 2);
 
   door.unreachable = true;
-  installer.move(ChildId{1}, {*IpAddress::parse("203.0.113.9"), 7001});
+  CHECK(installer.move(to(1, 7001)));
   door.unreachable = false;
   door.log.clear();
   REQUIRE(installer.reconcile(start));
-  CHECK(door.log == Log{"move out", "move in", "bind"});
+  CHECK(door.log == Log{"move in", "move out", "bind"});
   CHECK(door.row(1, SaDirection::outbound).remote_port == 7001);
+  CHECK(door.row(1, SaDirection::inbound).local == local.address);
+  CHECK(installer.move(to(1, 7001, false)));
+  CHECK_FALSE(door.row(1, SaDirection::inbound).udp_encapsulation);
+  CHECK(door.row(1, SaDirection::inbound).local_port == 0);
   door.log.clear();
   REQUIRE(installer.reconcile(start));
   CHECK(door.log == Log{"bind"});

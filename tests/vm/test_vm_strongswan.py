@@ -120,12 +120,45 @@ def test_native_esp(world, family, initiator):
         comes_up(world, initiator, far, near)
         sa = world.peer.established()[0]
         assert sa.get("initiator") == ("yes" if initiator == "strongswan" else None)
-        assert world.peer.children()[0].get("encap", "no") == "no" and sa["remote-port"] == "500"
+        # RFC 4555 3.3: an initiator that may move goes to port 4500, also without a NAT; this strongSwan may not.
+        ports = {"postern": {500, 4500}, "strongswan": {500}}[initiator]
+        assert world.peer.children()[0].get("encap", "no") == "no" and int(sa["remote-port"]) == max(ports)
         rekeyed_and_ended(world, far, near)
         wire = ike_wire.read(capture.frames())
     wire.assert_protected(20)
     assert not any(in_udp for _, _, _, in_udp in wire.esp), "no NAT, so no UDP around it"
-    assert {one.sport for one in wire.ike} == {500} and wire.exchanges(SA_INIT) and wire.exchanges(CREATE_CHILD)
+    assert {one.sport for one in wire.ike} == ports and wire.exchanges(SA_INIT) and wire.exchanges(CREATE_CHILD)
+
+
+def test_our_address_changes(world):
+    """RFC 4555 3.5: the kernel's SAs and ours go on in place at another address of ours, and back: the same SPIs, no negotiation, no UDP."""
+    away = "192.0.2.21"
+    document = ike_documents.gateway_document(1, flows=("map4",), local_id=labs.OUT4[1])
+    next(one for one in document["interfaces"] if one["name"] == "out0").pop("addresses")
+    world.left.apply(document)
+    world.peer.load(world.connection(2, more={"encap": "no", "mobike": "yes", "remote_addrs": ["%any"]}))
+    far, near = labs.host(2, "map4"), labs.host(1, "map4")
+    comes_up(world, "postern", far, near)
+    before, ours = world.peer.established()[0], ike_documents.children(world.left)[0]
+    world.n1.sysctl("net.ipv4.conf.out0.promote_secondaries", 1)
+    with world.capture("not tcp") as capture:
+        for old, new in ((labs.OUT4[1], away), (away, labs.OUT4[1])):
+            world.n1.ip_batch(f"address add {new}/24 dev out0", f"address del {old}/24 dev out0", f"route replace {inside(2)} via {labs.OUT4[2]} src {new}")
+            wait_until(lambda: world.peer.established()[0]["remote-host"] == new, 20, "strongSwan follows")
+            traffic.ping_until(world.hA, far, 20, source=near)
+            assert traffic.ping(world.hA, far, 5, source=near) == 5
+        wire = ike_wire.read(capture.frames(), (labs.OUT4[1], labs.OUT4[2], away))
+    after = world.peer.established()[0]
+    assert after["initiator-spi"] == before["initiator-spi"]
+    keys = ("spi-in", "spi-out")
+    assert [after["child-sas"][0][key] for key in keys] == [before["child-sas"][0][key] for key in keys]
+    assert [ike_documents.children(world.left)[0][key] for key in ("esp_spi_in", "esp_spi_out")] == [ours[key] for key in ("esp_spi_in", "esp_spi_out")]
+    assert {source for source, _, _, _ in wire.esp} == {labs.OUT4[1], labs.OUT4[2], away} and not any(udp for _, _, _, udp in wire.esp)
+    assert not wire.clear and not wire.repeated and not wire.exchanges(SA_INIT) and not wire.exchanges(CREATE_CHILD)
+    balance.assert_balanced(world.left)
+    world.peer.terminate(ike="net", seconds=30)
+    wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "Postern's SA is deleted as well")
+    world.left.apply(ike_documents.gateway_document(1))
 
 
 @pytest.mark.parametrize("initiator", ["postern", "strongswan"])

@@ -13,6 +13,9 @@ namespace {
 
 // A question that is no work; who does not answer it hangs.
 constexpr int heartbeat_answer_ms = 1500;
+// A worker that starts maps its memory and chooses a cipher engine, which takes a busy machine its time; of one that
+// dies meanwhile the channel's end tells.
+constexpr int hello_answer_ms = 20'000;
 
 struct Nothing {};  // messages without a body
 
@@ -44,7 +47,7 @@ Result<WorkerTraits> WorkerLink::hello(const std::string& node, std::uint32_t th
   Hello hello;
   hello.threads = threads;
   std::copy_n(node.begin(), std::min(node.size(), hello.node.size() - 1), hello.node.begin());
-  POSTERN_TRY(reply, ask("hello", ChannelType::hello, hello, memory_files));
+  POSTERN_TRY(reply, ask("hello", ChannelType::hello, hello, memory_files, hello_answer_ms));
   return traits_of(reply);
 }
 

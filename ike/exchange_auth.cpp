@@ -97,7 +97,7 @@ Result<Message> auth_request(SessionCore& core, AuthSent& state, const IdPayload
   }
   if (is_eap_alone(connection)) message.add_notify(NotifyType::eap_only_authentication);  // RFC 5998 §2
   ask_for_configuration(core, message);
-  if (core.childless && proof) {
+  if (core.childless) {
     offer_in_auth(core, message);
     return message;
   }
@@ -141,7 +141,7 @@ void start_lifetimes(SessionCore& core, Time now) {
   core.enter(Established{now, now + core.rekey_after(whole, core.initiator), now + whole});
 }
 
-bool brings_child(const Message& request) { return request.find<SaPayload>(PayloadType::sa) != nullptr; }
+bool brings_child(const Message& message) { return message.find<SaPayload>(PayloadType::sa) != nullptr; }
 
 // The first child, which the request to authenticate brings along; without its payloads there is none (RFC 6023).
 void answer_first_child(SessionCore& core, const Message& request, const InitAnswered& state, Message& reply,
@@ -180,10 +180,7 @@ void on_peer_checked(SessionCore& core, const std::shared_ptr<const Message>& re
   if (!fitting) return refuse_authentication(core, *request, std::move(fitting.error()));
   core.connection = *std::ranges::max_element(*fitting, {}, [&](const auto& one) { return fit(*one, *request); });
   core.remote_identity = identity_of(*request->find<IdPayload>(PayloadType::id_initiator));
-  if (core.connection->childless == Childless::never && !brings_child(*request)) {  // RFC 6023 §4: as if we knew it not
-    core.refuse(*request, NotifyType::invalid_syntax);
-    return core.close_now("the peer wants an IKE SA without a child", false);
-  }
+  if (refuses_childless(core, *request)) return;
   const auto own = own_identity(core, *core.connection);
   if (!own) return refuse_authentication(core, *request, no_identity(own.error()));
   prove(
@@ -208,6 +205,13 @@ int fit(const Connection& connection, const Message& request) {
     best = std::max(best, meets ? 1 : 0);
   }
   return best;
+}
+
+bool refuses_childless(SessionCore& core, const Message& request) {
+  if (core.connection->childless != Childless::never || brings_child(request)) return false;
+  core.refuse(request, NotifyType::invalid_syntax);
+  core.close_now("the peer wants an IKE SA without a child", false);
+  return true;
 }
 
 Failure no_identity(const Error& why) {
@@ -332,9 +336,6 @@ void start_auth(SessionCore& core, AuthSent state, Time now) {
   if (!own) return cannot_prove(core, no_identity(own.error()));
   const auto kept = std::make_shared<AuthSent>(std::move(state));
   if ((core.eap = eap_peer_of(core)) == nullptr) return prove_ourselves(core, kept, *own, now);
-  if (core.connection->ppk.required)
-    return cannot_prove(
-        core, {FailureKind::credential, "EAP with a PPK that is required is not available", {}, {}, {}, {}, false});
   send_auth_request(core, std::move(*kept), *own, std::nullopt, now);
 }
 

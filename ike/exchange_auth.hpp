@@ -8,6 +8,9 @@ namespace postern::ike {
 [[nodiscard]] inline Identity identity_of(const IdPayload& id) { return {id.type, id.data}; }
 // How well a connection fits the flow that the request asks for: exactly (2), in part, or not at all.
 [[nodiscard]] int fit(const Connection& connection, const Message& request);
+// RFC 6023 §4: who does not make an IKE SA without a child answers a request for one as if it knew of none, and is
+// gone.
+[[nodiscard]] bool refuses_childless(SessionCore& core, const Message& request);
 [[nodiscard]] Failure no_identity(const Error& why);
 [[nodiscard]] bool accepts_identity(const Connection& connection, const Identity& peer);
 

@@ -144,14 +144,22 @@ EapServer server_of(const SessionCore& core, const Identity& peer) {
   return EapServer(std::move(setup));
 }
 
+Failure auth_differs(const SessionCore& core) {
+  return failed(FailureKind::wrong_key, "AUTH after EAP does not verify",
+                core.uses_ppk ? "give both ends the same key under that `ppk` id; or the peer is not who ran EAP"
+                              : "the peer's EAP method made another key, or the peer is not who ran it");
+}
+
 void finish_as_responder(SessionCore& core, const Message& request, Time now) {
   const auto eap = std::exchange(core.eap, nullptr);
   const Secret msk = eap->server->key();
   const IdPayload& id = *eap->first->find<IdPayload>(PayloadType::id_initiator);
-  if (!auth_verifies(core, request, msk, {eap->init->request, eap->init->nonce_r}, id))
-    return refuse_authentication(core, request,
-                                 failed(FailureKind::wrong_key, "AUTH after EAP does not verify",
-                                        "the peer's EAP method made another key, or the peer is not who ran it"));
+  Candidates known{core.connection};
+  Message claim = request;
+  if (auto chosen = choose_ppk(core, known, claim); !chosen)
+    return refuse_authentication(core, request, std::move(chosen.error()));
+  if (!auth_verifies(core, claim, msk, {eap->init->request, eap->init->nonce_r}, id))
+    return refuse_authentication(core, request, auth_differs(core));
   const auto auth = auth_after_eap(core, msk, false, {eap->init->response, eap->init->nonce_i}, eap->own);
   if (!auth) return refuse_authentication(core, request, failed(FailureKind::credential, auth.error().message(), {}));
   if (!eap->subject.empty()) core.remote_subject = eap->subject;
@@ -160,16 +168,31 @@ void finish_as_responder(SessionCore& core, const Message& request, Time now) {
   if (is_eap_alone(*core.connection)) core.local_auth = core.remote_auth;
   Message reply = core.answer(request);
   reply.add(PayloadType::auth, AuthPayload{AuthMethod::psk, octets(auth->bytes())});
+  if (core.uses_ppk) reply.add_notify(NotifyType::ppk_identity);  // RFC 8784 §3
   conclude_as_responder(core, *eap->first, *eap->init, reply, now);
   core.send_response(request, std::move(reply));
 }
 
 // --- initiator
 
-void next_request(SessionCore& core, PayloadType type, decltype(Payload::body) body, Time now) {
-  Message message = core.request(ExchangeType::ike_auth);
-  message.add(type, std::move(body));
-  core.send_request(std::move(message), now);
+// AUTH, and with a PPK what RFC 8784 §3 has beside it. Everything that was proved before was without one.
+Result<Message> last_request(SessionCore& core) {
+  AuthSent& state = *core.in<AuthSent>();
+  POSTERN_TRY(own, own_identity(core, *core.connection));
+  const Secret msk = core.eap->peer->key();
+  const SignedExchange what{state.request, state.nonce_r};
+  if (const Ppk& ppk = core.connection->ppk; core.may_use_ppk) {
+    if (!ppk.required) {
+      POSTERN_TRY(without, auth_after_eap(core, msk, true, what, own));
+      state.no_ppk_auth = octets(without.bytes());
+    }
+    POSTERN_CHECK(mix_in_ppk(core, ppk));
+  }
+  POSTERN_TRY(auth, auth_after_eap(core, msk, true, what, own));
+  Message out = core.request(ExchangeType::ike_auth);
+  out.add(PayloadType::auth, AuthPayload{AuthMethod::psk, octets(auth.bytes())});
+  say_ppk(core, state, out);
+  return out;
 }
 
 void give_up_eap(SessionCore& core, Failure why, bool tell_peer) {
@@ -189,21 +212,21 @@ void go_on_as_peer(SessionCore& core, EapStep step, bool by_server, Time now) {
     return ask_for_tls<EapPeer>(
         core, std::move(*step.question), peer_in,
         [](SessionCore& at, EapStep next, Time when) { go_on_as_peer(at, std::move(next), false, when); }, now);
-  if (step.kind == EapStep::Kind::more)
-    return next_request(core, PayloadType::eap, RawPayload{std::move(step.packet)}, now);
+  if (step.kind == EapStep::Kind::more) {
+    Message message = core.request(ExchangeType::ike_auth);
+    message.add(PayloadType::eap, RawPayload{std::move(step.packet)});
+    return core.send_request(std::move(message), now);
+  }
   if (step.kind == EapStep::Kind::failed)
     return give_up_eap(core, failure_of(step.failure, eap.peer->method(), false), !by_server);
   const EapMethodRow* const method = find_eap_method(eap.peer->method());
   if (is_eap_alone(*core.connection) && (method == nullptr || !method->mutual || eap.peer->key().empty()))
     return give_up_eap(
         core, failed(FailureKind::eap_method, "EAP alone by a method that does not prove the server", {}), true);
-  const AuthSent& state = *core.in<AuthSent>();
-  const auto own = own_identity(core, *core.connection);
-  const auto auth = own ? auth_after_eap(core, eap.peer->key(), true, {state.request, state.nonce_r}, *own)
-                        : std::unexpected(own.error());
-  if (!auth) return give_up_eap(core, failed(FailureKind::credential, auth.error().message(), {}), true);
+  auto last = last_request(core);
+  if (!last) return give_up_eap(core, failed(FailureKind::credential, last.error().message(), {}), true);
   eap.over = true;
-  next_request(core, PayloadType::auth, AuthPayload{AuthMethod::psk, octets(auth->bytes())}, now);
+  core.send_request(std::move(*last), now);
 }
 
 void run_peer(SessionCore& core, const Message& response, Time now) {
@@ -250,6 +273,8 @@ void finish_as_initiator(SessionCore& core, const Message& response, Time now) {
   const AuthSent& sent = *core.in<AuthSent>();
   if (response.find<AuthPayload>(PayloadType::auth) == nullptr)
     return give_up_eap(core, auth_without_identity(core, response), response.error() == nullptr);
+  if (auto settled = settle_ppk(core, sent, response); !settled)
+    return give_up_eap(core, std::move(settled.error()), true);
   if (!auth_verifies(core, response, eap->peer->key(), {sent.response, sent.nonce_i}, eap->own))
     return give_up_eap(core,
                        failed(FailureKind::wrong_key, "the peer's AUTH after EAP does not verify",
@@ -285,6 +310,7 @@ void begin_eap(SessionCore& core, const std::shared_ptr<const Message>& request,
                "set authentication.remote.method of the IKEv2 profile to eap, or change the peer"));
   core.connection = *std::ranges::max_element(candidates, {}, [&](const auto& one) { return fit(*one, *request); });
   core.remote_identity = identity_of(id);
+  if (refuses_childless(core, *request)) return;
   const auto own = own_identity(core, *core.connection);
   if (!own) return refuse_authentication(core, *request, no_identity(own.error()));
   core.eap = std::make_shared<EapExchange>();

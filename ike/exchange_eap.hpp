@@ -7,6 +7,8 @@
 //                         <-------     EAP(success)
 //   AUTH                  ------->                      both by the method's key, or by SK_p where it makes none
 //                         <-------     AUTH SA TSi TSr
+//
+// With a PPK (RFC 8784 §3) it is named beside the last two AUTH, and counts from there on: AUTH before EAP is without.
 #pragma once
 
 #include "ike/authentication.hpp"

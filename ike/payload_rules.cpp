@@ -28,6 +28,11 @@ constexpr Row auth_request_for_eap[] = {{id_initiator, 1, 1},          {id_respo
 // RFC 6023: the IKE SA alone.
 constexpr Row auth_request_childless[] = {{id_initiator, 1, 1},          {id_responder, 0, 1}, {certificate, 0, any},
                                           {certificate_request, 0, any}, {auth, 1, 1},         {configuration, 0, 1}};
+constexpr Row auth_request_for_eap_childless[] = {{id_initiator, 1, 1},
+                                                  {id_responder, 0, 1},
+                                                  {certificate, 0, any},
+                                                  {certificate_request, 0, any},
+                                                  {configuration, 0, 1}};
 constexpr Row auth_response[] = {
     {id_responder, 1, 1}, {certificate, 0, any}, {auth, 1, 1},        {configuration, 0, 1},
     {sa, 1, 1},           {ts_initiator, 1, 1},  {ts_responder, 1, 1}};
@@ -56,7 +61,8 @@ struct Shape {
 constexpr Shape init_request_shapes[] = {{init_request}};
 constexpr Shape init_response_shapes[] = {{init_response}};
 constexpr Shape auth_request_shapes[] = {
-    {auth_request}, {auth_request_childless}, {auth_request_for_eap}, {auth_eap}, {auth_eap_last_request}};
+    {auth_request}, {auth_request_childless}, {auth_request_for_eap}, {auth_request_for_eap_childless},
+    {auth_eap},     {auth_eap_last_request}};
 constexpr Shape auth_response_shapes[] = {{auth_response},           {auth_response_without_child},
                                           {auth_response_eap_first}, {auth_eap},
                                           {auth_eap_last_response},  {auth_eap_last_without_child}};

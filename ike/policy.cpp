@@ -60,12 +60,13 @@ bool between(const std::vector<Selector>& selectors, const IpAddress& end) {
 std::shared_ptr<const Connection> at_address(const Connection& named, const IpAddress& remote) {
   auto out = std::make_shared<Connection>(named);
   out->remote = remote;
-  if (!is_signature(named.local_auth) || !is_signature(named.remote_auth)) {
-    const PeerKey* const key = key_for(named, remote);
-    if (key == nullptr) return nullptr;
-    if (!is_signature(named.local_auth)) out->local_key = key->local_key;
-    if (!is_signature(named.remote_auth)) out->remote_key = key->remote_key;
+  const bool by_certificates = is_signature(named.local_auth) && is_signature(named.remote_auth);
+  if (const PeerKey* const key = key_for(named, remote)) {
+    out->local_key = key->local_key;
+    out->remote_key = key->remote_key;
     out->ppk = key->ppk;
+  } else if (!by_certificates) {
+    return nullptr;
   }
   for (ChildPolicy& child : out->children)
     if (child.transport_between_ends)

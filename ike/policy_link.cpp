@@ -194,15 +194,15 @@ bool sound(const Connection& connection) {
   const bool signs = is_signature(connection.local_auth), verifies = is_signature(connection.remote_auth);
   const auto whole = [&](const PeerKey& key) {
     return (connection.local_auth != AuthKind::psk || !key.local_key.empty()) &&
-           (connection.remote_auth != AuthKind::psk || !key.remote_key.empty());
+           (connection.remote_auth != AuthKind::psk || !key.remote_key.empty()) &&
+           key.ppk.id.empty() == key.ppk.key.empty();
   };
-  const PeerKey own{{}, connection.local_key, connection.remote_key, {}};
+  const PeerKey own{{}, connection.local_key, connection.remote_key, connection.ppk};
   const bool known_later = connection.is_template() || (connection.is_named() && !(signs && verifies));
   const bool keys =
       known_later ? !connection.peer_keys.empty() && std::ranges::all_of(connection.peer_keys, whole) : whole(own);
   return !connection.name.empty() && connection.local.family() == connection.remote.family() &&
          !connection.proposals.empty() && !connection.children.empty() &&
-         connection.ppk.id.empty() == connection.ppk.key.empty() &&
          !(connection.remote_identities.empty() && (!verifies || connection.certificate_maps.empty())) && keys &&
          !(uses_eap_tls(connection) && (connection.sign_trustpoint.empty() || connection.verify_trustpoints.empty())) &&
          !(connection.local_auth == AuthKind::eap &&

@@ -80,6 +80,8 @@ Result<void, Failure> settle_ppk(SessionCore& core, const AuthSent& state, const
 
 Result<void, Failure> choose_ppk(SessionCore& core, std::vector<std::shared_ptr<const Connection>>& candidates,
                                  Message& request) {
+  // §3: with EAP the PPK is named beside AUTH, when EAP is over.
+  if (core.may_use_ppk && request.find<AuthPayload>(PayloadType::auth) == nullptr) return {};
   const auto* const named = core.may_use_ppk ? request.notify(NotifyType::ppk_identity) : nullptr;
   const auto id = named == nullptr ? std::nullopt : id_in(*named);
   const auto known = std::ranges::find_if(candidates, [&](const auto& one) { return id && one->ppk.id == *id; });

@@ -380,7 +380,8 @@ void say_ppk(const SessionCore& core, const AuthSent& state, Message& request);
 // Whether the PPK stays in the keys, as the peer's answer has it.
 [[nodiscard]] Result<void, Failure> settle_ppk(SessionCore& core, const AuthSent& state, const Message& response);
 // The responder, before it looks at AUTH: leaves those of `candidates` that the request may be for, and puts the PPK
-// that it names into the keys; or leaves in `request` the AUTH that was made without one.
+// that it names into the keys; or leaves in `request` the AUTH that was made without one. A first request of EAP,
+// without AUTH, says nothing yet but that the peer can.
 [[nodiscard]] Result<void, Failure> choose_ppk(SessionCore& core,
                                                std::vector<std::shared_ptr<const Connection>>& candidates,
                                                Message& request);

@@ -22,9 +22,9 @@ class ScriptedPeer {
   Lab lab;
   std::uint64_t spi_i = 0x1122334455667788, spi_r = 0;
   std::uint32_t next_id = 0;
-  Octets init, nonce_r;
+  Octets init, init_response, nonce_r;
   Message init_answer;
-  bool fragments = false, mobike = false;  // what it offers
+  bool fragments = false, mobike = false, use_ppk = false;  // what it offers
   std::uint32_t window = 1;
 
   ScriptedPeer() : dh_(*crypto::DhExchange::create(crypto::DhGroup::curve25519)) {}
@@ -74,10 +74,12 @@ class ScriptedPeer {
     request.add(PayloadType::ke, KePayload{dh_.group(), Octets(dh_.public_value().begin(), dh_.public_value().end())});
     request.add(PayloadType::nonce, NoncePayload{nonce_i_});
     if (fragments) request.add_notify(NotifyType::fragmentation_supported);
+    if (use_ppk) request.add_notify(NotifyType::use_ppk);
     init = encode_message(request);
     const auto answers = says(init);
     REQUIRE(answers.size() == 1);
-    init_answer = *parse_message(answers[0]);
+    init_response = answers[0];
+    init_answer = *parse_message(init_response);
     const Message& answer = init_answer;
     spi_r = answer.header.responder_spi;
     nonce_r = answer.find<NoncePayload>(PayloadType::nonce)->data;
@@ -90,6 +92,9 @@ class ScriptedPeer {
     in_.emplace(*crypto::IkeCipher::create(suite_.cipher, keys_.er.bytes(), keys_.ar.bytes()));
     next_id = 1;
   }
+  const IkeSuite& suite() const { return suite_; }
+  const IkeKeys& keys() const { return keys_; }
+  const Octets& nonce_i() const { return nonce_i_; }
   // A request that is right, for rows to spoil.
   Message auth_request() {
     const IdPayload id = Identity::of(lab.a.own).payload();

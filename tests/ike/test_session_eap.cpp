@@ -1,59 +1,12 @@
 // IKE_AUTH by EAP (RFC 7296 §2.16, RFC 5998) between two sessions: who proves what when, and exactly what loss,
 // repetition, wrong words and hostile peers lead to. B answers, by a certificate that the test's notary vouches for.
+#include "eap_session_lab.hpp"
 #include "ike/eap_packet.hpp"
 #include "scripted_peer.hpp"
-#include "signed_lab.hpp"
 
 namespace postern::ike {
-namespace {
-
-using lab::SignedLab;
+using lab::EapSessionLab;
 using namespace std::chrono_literals;
-
-struct EapSessionLab : SignedLab {
-  explicit EapSessionLab(std::vector<EapType> of_peer = {EapType::mschapv2},
-                         std::vector<EapType> of_server = {EapType::mschapv2}, const char* user = "alice",
-                         const char* password = "her password") {
-    edit(a, [&](Connection& c) {
-      c.local_auth = AuthKind::eap;
-      c.sign_trustpoint.clear();
-      c.eap_peer = {std::move(of_peer), user, lab::secret(password)};
-    });
-    edit(b, [&](Connection& c) {
-      c.remote_auth = AuthKind::eap;
-      c.verify_trustpoints.clear();
-      c.eap_server = {std::move(of_server), true};
-    });
-    b.surroundings.eap_user = [](std::string_view name) {
-      return name == "alice" ? std::optional(lab::secret("her password")) : std::nullopt;
-    };
-  }
-  void alone() {
-    edit(a, [](Connection& c) { c.remote_auth = AuthKind::eap; });
-    edit(b, [](Connection& c) { c.local_auth = AuthKind::eap; });
-    edit(a, [](Connection& c) { c.eap_server.methods = c.eap_peer.methods; });
-    edit(b, [](Connection& c) { c.eap_peer = {c.eap_server.methods, "server", {}}; });
-  }
-  void go() {
-    start(0);
-    settle_all();
-  }
-  // Neither end has anything; B told `kind`.
-  void check_refused(FailureKind at_b, FailureKind at_a) {
-    CHECK(a.count(SessionPhase::closed) == a.sessions.size());
-    CHECK(b.count(SessionPhase::closed) == b.sessions.size());
-    CHECK(a.live().empty());
-    CHECK(b.live().empty());
-    CHECK(a.spis.empty());
-    CHECK(b.spis.empty());
-    REQUIRE(b.failures.size() == 1);
-    CHECK(b.failures[0].kind == at_b);
-    REQUIRE(a.failures.size() == 1);
-    CHECK(a.failures[0].kind == at_a);
-  }
-};
-
-}  // namespace
 
 TEST_CASE("EAP-MSCHAPv2 and EAP-MD5: the IKE SA stands, with its child") {
   struct Row {

@@ -1,55 +1,11 @@
 // IKE_AUTH by EAP-TLS (RFC 5216) between two sessions. TLS is the test's, in flights as long as real ones: what is
 // proven here is who asks postern-pki for what and when, how fragments go on the wire, and what loss, repetition,
 // silence and hostile peers lead to. Real certificates and records: tests/pki/test_eap_tls.cpp.
-#include "fake_tls.hpp"
-#include "signed_lab.hpp"
+#include "eap_session_lab.hpp"
 
 namespace postern::ike {
-namespace {
-
-using lab::FakeTls, lab::SignedLab;
+using lab::TlsSessionLab;
 using namespace std::chrono_literals;
-
-struct TlsSessionLab : SignedLab {
-  FakeTls tls[2];
-
-  TlsSessionLab() {
-    for (lab::End* const at : {&a, &b}) edit(*at, [](Connection& c) { c.eap_peer = {{EapType::tls}, "alice", {}}; });
-    edit(a, [](Connection& c) { c.local_auth = AuthKind::eap; });
-    edit(b, [](Connection& c) {
-      c.remote_auth = AuthKind::eap;
-      c.eap_server = {{EapType::tls}, true};
-    });
-    for (std::size_t i = 0; i < 2; ++i)
-      notary[i].tls = [this, i](const pki::TlsQuestion& question) { return tls[i].take(question); };
-  }
-  void alone() {
-    edit(a, [](Connection& c) { c.remote_auth = AuthKind::eap; });
-    edit(b, [](Connection& c) { c.local_auth = AuthKind::eap; });
-    edit(a, [](Connection& c) { c.eap_server = {{EapType::tls}, true}; });
-  }
-  void go() {
-    start(0);
-    settle_all();
-  }
-  void check_nothing_stands() {
-    CHECK(a.count(SessionPhase::closed) == a.sessions.size());
-    CHECK(b.count(SessionPhase::closed) == b.sessions.size());
-    CHECK(a.live().empty());
-    CHECK(b.live().empty());
-    CHECK(a.spis.empty());
-    CHECK(b.spis.empty());
-  }
-  void check_refused(FailureKind at_b, FailureKind at_a) {
-    check_nothing_stands();
-    REQUIRE(b.failures.size() == 1);
-    CHECK(b.failures[0].kind == at_b);
-    REQUIRE(a.failures.size() == 1);
-    CHECK(a.failures[0].kind == at_a);
-  }
-};
-
-}  // namespace
 
 TEST_CASE("EAP-TLS beside a certificate in IKE: who is asked what, and what stands in the end") {
   TlsSessionLab lab;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Makes the lab that stays: see scripts/up. Uses the labs of tests/lib with fixed names and without their clean-up."""
+import os
 import pathlib
 import secrets
 import sys
@@ -14,7 +15,7 @@ from netns import CommandFailed
 from node import PROGRAMS, RUN
 
 HOME = down.HOME
-IPERF_SECONDS = 5
+IPERF_SECONDS = int(os.environ.get("POSTERN_LAB_SECONDS", 5))
 
 
 def say(text: str) -> None:
@@ -46,7 +47,7 @@ def build(manual: bool) -> tuple[lab.Gateways, list]:
     made = lab.Gateways(HOME, prefix=down.PREFIX)
     try:
         documents = [lab.gateway_document(side, flows, plain_side="auto") if manual else negotiated_document(side, key) for side in (1, 2)]
-        nodes = [made.node(side, document, name=f"N{side}", detached=True) for side, document in enumerate(documents, 1)]
+        nodes = [made.node(side, document, name=down.NODES[side - 1], detached=True) for side, document in enumerate(documents, 1)]
         for node in nodes:
             node.start(30)
             (HOME / f"{node.name}.pid").write_text(f"{node.process.pid}\n")
@@ -98,9 +99,9 @@ def main() -> None:
     made.keep()  # scripts/down knows it by its names
     say(f"result: crypto map {figures['map4']:.2f} Gb/s, tunnel {figures['tunnel4']:.2f} Gb/s, both nodes on this machine")
     print(f"""Try next (as root):
-  {PROGRAMS}/postern --node N1 show crypto ipsec sa
-  {PROGRAMS}/postern --node N1 show crypto ikev2 sa          # empty with --manual
-  {PROGRAMS}/postern --node N1 show dataplane
+  {PROGRAMS}/postern --node {down.NODES[0]} show crypto ipsec sa
+  {PROGRAMS}/postern --node {down.NODES[0]} show crypto ikev2 sa          # empty with --manual
+  {PROGRAMS}/postern --node {down.NODES[0]} show dataplane
   ip netns exec {down.PREFIX}W tcpdump -ni w1 -c 5 &  ip netns exec {down.PREFIX}hA ping -c 5 {lab.host(2, 'map4')}     # ESP on the wire
   ./scripts/down                                            # removes all of it""")
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import time
 import xml.etree.ElementTree as ElementTree
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests/lib"))
+import leftovers  # noqa: E402
+
 LOGS = TOP / "build/test-logs"
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", "."]
 
@@ -49,13 +53,21 @@ def from_junit(report: pathlib.Path, status: int) -> Counts:
     return counts
 
 
-def failed_in(report: pathlib.Path) -> list[str]:
-    """The failed tests of a report of pytest, as pytest takes them."""
+def failed_in(report: pathlib.Path) -> dict[str, bool]:
+    """The failed tests of a report, as pytest or ctest takes them, and whether each has a second try: not what is marked `safety`
+    (tests/conftest.py tells the report)."""
     if not report.exists():
-        return []
-    cases = ElementTree.parse(report).getroot().iter("testcase")
-    failed = [case for case in cases if {child.tag for child in case} & {"failure", "error"} and case.get("classname")]
-    return list(dict.fromkeys(f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}" for case in failed))
+        return {}
+    found: dict[str, bool] = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        if not ({child.tag for child in case} & {"failure", "error"} or case.get("status") == "fail"):
+            continue
+        name = case.get("name")
+        if case.get("classname") and case.get("classname") != name:  # ctest repeats the name
+            name = f"{case.get('classname').replace('.', '/')}.py::{name}"
+        again = not any(one.get("name") == "safety" for one in case.iter("property"))
+        found[name] = found.get(name, True) and again
+    return found
 
 
 class Ahead:
@@ -169,30 +181,37 @@ class Runner:
         report.unlink(missing_ok=True)
         words = [*words, f"--junitxml={report}", *(["-m", " and ".join(chosen)] if chosen else [])]
         counts = from_junit(report, self.command(stage, words, limit=limit))
-        return self.once_more(stage, report_name, counts, failed_in(report), limit) if counts.failed else counts
 
-    def once_more(self, stage: str, report_name: str, counts: Counts, failed: list[str], limit: float) -> Counts:
-        """On a busy machine a few tests may fail that are right: each has one more try, by itself. Who passes then is told of at the end."""
-        if not failed or len(failed) > MOST_UNSTEADY:
+        def try_again(names: list[str], second: pathlib.Path) -> int:
+            return self.command(stage, [*PYTEST, *names, "-v", f"--junitxml={second}"], limit=limit)
+
+        return self.once_more(counts, failed_in(report), LOGS / f"{report_name}-again.xml", try_again) if counts.failed else counts
+
+    def once_more(self, counts: Counts, failed: dict[str, bool], report: pathlib.Path, try_again) -> Counts:
+        """On a busy machine a few tests may fail that are right: each has one more try, by itself, by `try_again(names, report)`. Who passes then is told
+        of at the end. A test of safety fails for good: a number used twice once in ten runs is used twice."""
+        again = [name for name, allowed in failed.items() if allowed]
+        if not again or len(failed) > MOST_UNSTEADY:
             return counts
-        report = LOGS / f"{report_name}-again.xml"
         report.unlink(missing_ok=True)
-        again = from_junit(report, self.command(stage, [*PYTEST, *failed, "-v", f"--junitxml={report}"], limit=limit))
-        still = failed_in(report)
-        if again.failed > len(still):
+        second = from_junit(report, try_again(again, report))
+        still = [name for name in failed_in(report) if name in again]
+        if second.failed > len(still):
             return counts
-        self.unsteady += [test for test in failed if test not in still]
-        return Counts(counts.passed + len(failed) - len(still), len(still), counts.skipped)
+        self.unsteady += [name for name in again if name not in still]
+        return Counts(counts.passed + len(again) - len(still), len(failed) - len(again) + len(still), counts.skipped)
 
     def ctest(self, stage: str, preset: str, only: list[str] = ()) -> Counts:
-        report = LOGS / f"{stage}.xml"
-        report.unlink(missing_ok=True)
-        words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "-j", os.cpu_count(), "--timeout", 300,
-                 "--repeat", "until-pass:2", "--output-junit", report, "--no-tests=error" if not self.select else "--no-tests=ignore"]
-        words += ["-R", f"^({'|'.join(only)})$"] if only else []
-        words += ["-R", self.select] if self.select else []
-        sanitizers = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
-        return from_junit(report, self.command(stage, words, sanitizers))
+        def run(names: list[str], report: pathlib.Path, *more) -> int:
+            words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--timeout", 300, "--output-junit", report, *more]
+            words += ["-R", f"^({'|'.join(map(re.escape, names))})$"] if names else []
+            words += ["-R", self.select] if self.select and report == first else []
+            return self.command(stage, words, SANITIZERS)
+
+        first = LOGS / f"{stage}.xml"
+        first.unlink(missing_ok=True)
+        counts = from_junit(first, run(list(only), first, "-j", os.cpu_count(), "--no-tests=error" if not self.select else "--no-tests=ignore"))
+        return self.once_more(counts, failed_in(first), LOGS / f"{stage}-again.xml", run) if counts.failed else counts
 
     def build(self, stage: str, preset: str, targets: list[str] = ()) -> Counts:
         return self.check(stage, ["scripts/build", preset, *targets])
@@ -221,6 +240,7 @@ class Runner:
 # The rooms that read bytes of peers and operators, and that share memory between threads. The other units run in release alone.
 # By GCC: under clang's sanitizer mlock() does nothing, which the tests of locked memory see.
 SANITIZED = ["test_base", "test_crypto", "test_config", "test_eap_tls", "test_ike", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_resolver", "test_bpf", "test_worker"]
+SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 MOST_UNSTEADY = 5  # more than that in one run is no accident
 # Seconds of each fuzzer in the normal run, and with --full: the longest for what anybody on the path, or at the keyboard, can send.
 FUZZERS = {"fuzz_esp": (60, 600), "fuzz_config": (60, 600), "fuzz_ike": (20, 600), "fuzz_eap": (20, 600), "fuzz_certificates": (20, 600),
@@ -295,6 +315,15 @@ def run(runner: Runner, stages: list[str], at_end: contextlib.ExitStack) -> tupl
     return total, failed
 
 
+def remove_leftovers(told: str) -> list[str]:
+    """What tests left behind that are gone, and its removal; `told` says whose it is."""
+    left = leftovers.found()
+    if left:
+        print(f"{told}: {', '.join(left)}", flush=True)
+        leftovers.remove()
+    return left
+
+
 def main_mutate(pattern: str | None) -> int:
     import mutate
 
@@ -318,13 +347,19 @@ def main() -> int:
         return 0
     stages, select = chosen(options.pattern)
     runner = Runner(options.full, select)
+    remove_leftovers("removed, of an earlier run that was killed")
     with contextlib.ExitStack() as at_end:
         total, failed_stages = run(runner, stages, at_end)
+    left = remove_leftovers("LEFT BEHIND by these tests, and removed now")
+    if left:
+        total.failed += 1
     if select and not (total.passed - 1 or total.failed):
         print(f"nothing is called '{select}'")
         return 2
     if runner.unsteady:
         print("unsteady, passed at the second try: " + ", ".join(runner.unsteady))
+    if left:
+        print(f"failed: the tests left {len(left)} things behind, the first: {left[0]}")
     if failed_stages:
         print(f"failed: {', '.join(sorted(failed_stages))}; logs in {LOGS.relative_to(TOP)}")
     print(total)

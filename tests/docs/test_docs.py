@@ -8,7 +8,7 @@ import pytest
 TOP = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*TOP.glob("*.md"), *TOP.glob("docs/*.md")])
 TRACKED = set(subprocess.run(["git", "-C", TOP, "ls-files"], check=True, capture_output=True, text=True).stdout.split())
-ROOMS = "base crypto config bpf maps loader worker ike cli tests scripts docs systemd cmake".split()
+ROOMS = "base crypto config bpf maps loader worker ike pki resolver ios cli tests scripts docs systemd cmake".split()
 # `room/file.ext`, `scripts/up`, `docs/examples/`, `room/name.{hpp,cpp}`, `room/show_*.cpp`
 PATH = re.compile(r"`((?:\./)?(?:%s)/[A-Za-z0-9_./*{},@-]+)`" % "|".join(ROOMS))
 

@@ -1,7 +1,9 @@
 """The instruments before the measurements: labs clean up, captures are whole, the oracle sees what is planted."""
 import os
 import pathlib
+import signal
 import subprocess
+import textwrap
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -11,9 +13,11 @@ from scapy.packet import Raw
 
 import documents
 import lab
+import leftovers
 import traffic
 from capture import Capture
-from netns import Lab
+from netns import Lab, wait_until
+from node import TOP
 from oracle import Oracle, association, esp_bytes, seal_bytes
 from udp_stream import number_of, payload
 
@@ -117,3 +121,48 @@ def test_sigterm_cleans_up(scratch):
     child.terminate()
     child.wait(20)
     assert namespaces(child.pid) == set()
+
+
+@pytest.mark.slow  # it waits longer than pytest-xdist would
+def test_sigterm_cleans_up_beside_others(scratch):
+    """So does one of several processes, whose starter is told: pytest-xdist alone would give it seconds, and kill it."""
+    (scratch / "test_waits.py").write_text(textwrap.dedent(f"""
+        import os, pathlib, sys, threading
+        sys.path.insert(0, {str(TOP / "tests/lib")!r})
+        import lab, netns
+
+        def test_waits(tmp_path):
+            with lab.Gateways(tmp_path) as made:
+                made.callback(threading.Event().wait, 12)
+                pathlib.Path({str(scratch)!r}, "pid").write_text(str(os.getpid()))
+                threading.Event().wait(120)
+    """))
+    (scratch / "conftest.py").write_text(f"import sys; sys.path.insert(0, {str(TOP)!r}); from tests.conftest import *")
+    log = (scratch / "log").open("wb")
+    child = subprocess.Popen(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "1", "--rootdir", scratch, scratch / "test_waits.py"],
+                             stdout=log, stderr=log, cwd=scratch)
+    try:
+        worker = wait_until(lambda: (scratch / "pid").exists() and (scratch / "pid").read_text(), 20, "the lab stands")
+        assert len(namespaces(int(worker))) == 5
+    finally:
+        child.terminate()
+        child.wait(60)
+    assert namespaces(int(worker)) == set(), (scratch / "log").read_text()
+
+
+def test_what_a_killed_run_left_is_found_and_removed(scratch):
+    """Nobody can clean up after SIGKILL: the next run does (scripts/test.d/stages.py)."""
+    program = ("import pathlib, sys, time; sys.path.insert(0, sys.argv[1]); import lab\n"
+               "made = lab.Gateways(pathlib.Path(sys.argv[2])); flows = lab.fresh_flows()\n"
+               "node = made.node(1, lab.gateway_document(1, flows)); node.start(); print(node.name, flush=True); time.sleep(600)")
+    child = subprocess.Popen(["/usr/bin/python3", "-c", program, pathlib.Path(lab.__file__).parent, scratch], stdout=subprocess.PIPE, text=True)
+    try:
+        name = child.stdout.readline().strip()
+        assert name and not [one for one in leftovers.found() if name in one or f"pst{child.pid}x" in one], "its owner lives"
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait(20)
+    mine = [one for one in leftovers.found() if name in one or f"pst{child.pid}x" in one]
+    assert {one.split()[0] for one in mine} >= {"process", "namespace", f"/run/postern/{name}", f"/sys/fs/bpf/postern/{name}"}, mine
+    leftovers.remove()
+    assert not [one for one in leftovers.found() if name in one or f"pst{child.pid}x" in one]

@@ -1,17 +1,19 @@
 """Crash, stop, start, remove: traffic goes on or is dropped, never leaks, and in the end nothing is left."""
+import dataclasses
 import os
 import signal
 
 import pytest
 from scapy.layers.inet import UDP
 
+import documents
 import lab
 import traffic
 from balance import assert_balanced
 from capture import Capture
 from netns import wait_until
 from node import gone
-from oracle import Oracle, inner_payload
+from oracle import Findings, Oracle, inner_payload
 from udp_stream import number_of
 
 pytestmark = pytest.mark.long
@@ -29,27 +31,52 @@ def spis(node) -> set[str]:
     return {sa["spi"] for interface in node.show("crypto", "ipsec", "sa")["interfaces"] for flow in interface["flows"] for sa in flow["sas"]}
 
 
-@pytest.mark.parametrize("flow", ("map4", "tunnel4"))
-def test_worker_killed_under_load(pair, flow, scratch):
-    """Back within 2 seconds on the same SAs; no sequence number is used twice (RFC 4303 3.3.3)."""
-    before = spis(pair.left)
-    with Capture(pair.w, "w1", scratch / "w.pcap") as capture:
-        stream = traffic.Stream(pair.hA, pair.hB, lab.host(2, flow), count=12000, rate=3000, quiet=4)
-        wait_until(lambda: capture.bytes_captured() > 300_000, 10, "the stream is on the wire")
-        killed = pair.left.kill_worker()
-        sent, received = stream.finish()
-        found = Oracle(pair.flows.all()).examine(capture.frames())
-    found.assert_protected()
-    times = [one.time for one in found.opened if number_of(inner_payload(one.inner)) is not None]
+@dataclasses.dataclass
+class Killing:
+    """What a worker's death under load looked like from outside."""
+    flow: str
+    found: Findings
+    number: documents.Sa
+    sent: dict
+    received: dict
+    spis: tuple[set[str], set[str]]
+    workers: tuple[int, int]
+
+
+@pytest.fixture(scope="module", params=("map4", "tunnel4"))
+def killing(request, module_scratch):
+    with lab.Pairing(module_scratch / request.param) as pair:
+        traffic.ping_until(pair.hA, lab.host(2, request.param), source=lab.host(1, request.param))
+        before = spis(pair.left)
+        with Capture(pair.w, "w1", module_scratch / "w.pcap") as capture:
+            stream = traffic.Stream(pair.hA, pair.hB, lab.host(2, request.param), count=12000, rate=3000, quiet=4)
+            wait_until(lambda: capture.bytes_captured() > 300_000, 10, "the stream is on the wire")
+            killed = pair.left.kill_worker()
+            sent, received = stream.finish()
+            found = Oracle(pair.flows.all()).examine(capture.frames())
+        yield Killing(request.param, found, getattr(pair.flows, request.param).to_right, sent, received, (before, spis(pair.left)),
+                      (killed, pair.left.worker_pid()))
+
+
+@pytest.mark.safety
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
+def test_worker_killed_under_load_repeats_no_number(killing):
+    """No sequence number is used twice (RFC 4303 3.3.3), and nothing leaves in clear."""
+    killing.found.assert_protected()
+    numbers = [one.sequence for one in killing.found.opened if one.spi == killing.number.spi]
+    assert len(numbers) > 1000 and len(set(numbers)) == len(numbers)
+    assert killing.spis[0] == killing.spis[1]
+
+
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
+def test_worker_killed_under_load_is_back_within_two_seconds(killing):
+    times = [one.time for one in killing.found.opened if number_of(inner_payload(one.inner)) is not None]
     gap = max(later - earlier for earlier, later in zip(times, times[1:]))
     assert gap < 2.0, f"{gap:.2f} s without ESP"
-    numbers = [one.sequence for one in found.opened if one.spi == getattr(pair.flows, flow).to_right.spi]
-    assert len(set(numbers)) == len(numbers)
-    last = number_of(inner_payload([one for one in found.opened if one.inner.haslayer(UDP)][-1].inner))
-    assert last == sent["sent"] - 1, "the stream's last packet was sealed: it is back for good"
-    assert received["distinct"] > 0.4 * sent["sent"]
-    assert spis(pair.left) == before
-    assert pair.left.worker_pid() != killed
+    last = number_of(inner_payload([one for one in killing.found.opened if one.inner.haslayer(UDP)][-1].inner))
+    assert last == killing.sent["sent"] - 1, "the stream's last packet was sealed: it is back for good"
+    assert killing.received["distinct"] > 0.4 * killing.sent["sent"]
+    assert killing.workers[0] != killing.workers[1]
 
 
 def test_daemon_killed_and_adopted(pair, scratch):
@@ -89,6 +116,7 @@ def nothing_clear(pair, scratch, flows=("map4", "map6", "tunnel4", "tunnel6")) -
     assert not found.clear, found.clear[0].summary()
 
 
+@pytest.mark.safety
 def test_stop_fails_closed_and_starts_again(pair, scratch):
     assert pair.left.stop() == 0
     nothing_clear(pair, scratch)
@@ -98,6 +126,8 @@ def test_stop_fails_closed_and_starts_again(pair, scratch):
     assert_balanced(pair.left)
 
 
+@pytest.mark.safety
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it, and its sockets with what the kernel queued there")
 def test_crash_of_everything_fails_closed_and_starts_again(pair, scratch):
     worker = pair.left.worker_pid()
     pair.left.kill_daemon()
@@ -109,6 +139,8 @@ def test_crash_of_everything_fails_closed_and_starts_again(pair, scratch):
         traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
 
 
+@pytest.mark.safety
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
 def test_numbers_after_stop_and_start(pair, scratch):
     """MAN-10: manual keys outlive a stop, so numbers must go on above the last, or the peer and the cipher see them again."""
     with Capture(pair.w, "w1", scratch / "w.pcap") as capture:
@@ -119,12 +151,28 @@ def test_numbers_after_stop_and_start(pair, scratch):
     found.assert_protected()
 
 
-def test_incoming_clear_packets_meet_a_stopped_node(pair, scratch):
-    """Fail closed in both directions: the peer's kernel forwards the flow in clear, and hA must not get it."""
-    pair.left.stop()
+def kill(pair, *who: str) -> None:
+    worker = pair.left.worker_pid()
+    if "posternd" in who:
+        pair.left.kill_daemon()
+    if "worker" in who:
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: gone(worker), 5, "the worker is gone")
+
+
+@pytest.mark.safety
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
+@pytest.mark.parametrize("end", ("stop", "posternd", "worker", "posternd worker"))
+def test_incoming_clear_packets_meet_a_node_that_ended(pair, end, scratch):
+    """Fail closed in both directions: the peer's kernel forwards the flow in clear, and hA must not get it, whoever of the node still lives."""
     pair.right.teardown_running()
-    with Capture(pair.hA, "eth0", scratch / "hA.pcap", "icmp") as capture:
+    if end == "stop":
+        pair.left.stop()
+    else:
+        kill(pair, *end.split())
+    with Capture(pair.hA, "eth0", scratch / "hA.pcap", "icmp") as capture, Capture(pair.w, "w1", scratch / "w.pcap", "icmp") as offered:
         traffic.ping(pair.hB, lab.host(1, "map4"), count=5, wait=1)
+        assert len(offered.frames()) >= 5, "the peer sent them in clear"
         assert not capture.frames()
 
 
@@ -192,3 +240,36 @@ def test_sighup_reads_the_configuration_again(pair):
     pair.left.process.signal(signal.SIGHUP)
     wait_until(lambda: "10.2.0.0/24" in pair.left.postern("config", "show").stdout, 5, "the new rule is in force")
     assert traffic.ping(pair.hA, lab.host(2, "map4")) == 3
+
+
+def test_the_watchdog_is_fed_by_a_posternd_that_turns(scratch, monkeypatch):
+    """sd_watchdog_enabled(3): twice an interval, by the loop that does the work; one that hangs is silent, and systemd starts another."""
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    with lab.Pairing(scratch, start=False) as made:
+        made.left.launch()
+        notify = made.left._notify
+        try:
+            notify.wait_ready(made.left.process, 20)
+            for _ in range(4):
+                assert notify.hears("WATCHDOG=1", 5)
+            made.left.process.signal(signal.SIGSTOP)
+            while notify.hears("WATCHDOG=1", 0.2):  # what it said before it stopped
+                continue
+            assert not notify.hears("WATCHDOG=1", 1)
+            made.left.process.signal(signal.SIGCONT)
+            assert notify.hears("WATCHDOG=1", 5)
+        finally:
+            made.left.process.signal(signal.SIGCONT)
+            notify.close()
+
+
+def test_without_a_watchdog_nothing_is_said(scratch, monkeypatch):
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    with lab.Pairing(scratch, start=False) as made:
+        made.left.launch()
+        notify = made.left._notify
+        try:
+            notify.wait_ready(made.left.process, 20)
+            assert not notify.hears("WATCHDOG=1", 1)
+        finally:
+            notify.close()

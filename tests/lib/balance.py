@@ -1,9 +1,11 @@
 """Packets balance: in = out + held + sum of drops, kernel side included. Read from `show dataplane --json`, added up here.
 
-Three equations, each over the whole life of the node:
+Four equations, each over the whole life of the node:
   worker   rx + split + made = tx + merged + held + drops            (maps/counters.hpp)
   XDP      verdicts `to_worker` = received by AF_XDP sockets, what the kernel dropped at their rings included
   TC       verdicts `to_steer` = read from the steer TAP + what the TAP's queue dropped
+  TUN      what the kernel says was read from the tunnel interfaces = read by the worker
+What the kernel drops in front of a tunnel interface it never offered to anybody: see tunnel_fate().
 """
 import collections
 import pathlib
@@ -39,14 +41,22 @@ def equations(view: dict) -> dict[str, tuple[int, int]]:
     worker_in = sum(queue["rx_packets"] for queue in _queues(view)) + given["split"] + given["made"]
     worker_out = sum(queue["tx_packets"] for queue in _queues(view)) + given["merged"] + given["held"]
     xsk = _queues(view, "outside", "inside")
-    steer = [device for device in view["devices"] if device["role"] == "steer"]
+    steer, tunnels = ([device for device in view["devices"] if device["role"] == role] for role in ("steer", "tunnel"))
     return {
         "worker": (worker_in, worker_out + sum(row["worker"] for row in view["drops"])),
         "XDP": (_verdicts(view, "xdp_ingress", "to_worker"),
                 sum(queue["rx_packets"] for queue in xsk)),
         "TC": (_verdicts(view, "tc_egress", "to_steer"),
                sum(queue["rx_packets"] for queue in _queues(view, "steer")) + sum(one["kernel"]["tx_dropped"] for one in steer)),
+        "TUN": (sum(one["kernel"]["tx_packets"] for one in tunnels), sum(queue["rx_packets"] for queue in _queues(view, "tunnel"))),
     }
+
+
+def tunnel_fate(view: dict, name: str) -> collections.Counter:
+    """What became of the packets that were routed into a tunnel interface: their sum is what was offered."""
+    device = next(one for one in view["devices"] if one["name"] == name)
+    return collections.Counter(read=sum(queue["rx_packets"] for queue in device["queues"]), ring=device["kernel"]["tx_dropped"],
+                               qdisc=device["kernel"]["qdisc_drops"])
 
 
 def wrong(view: dict) -> dict[str, tuple[int, int]]:

@@ -179,6 +179,22 @@ class Lab(contextlib.ExitStack):
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._logs = itertools.count(1)
         self._kept = False
+        self.judges: list = []  # called at the end of a lab that went well, while everything in it still runs
+
+    def __exit__(self, kind, value, trace):
+        """The judges first. What they raise is raised when everything is removed."""
+        try:
+            if kind is None:
+                for judge in self.judges:
+                    judge()
+        except BaseException:
+            self.close()
+            raise
+        return super().__exit__(kind, value, trace)
+
+    def close(self) -> None:
+        """Removes everything, unjudged: for a lab that did not come to be."""
+        super().__exit__(None, None, None)
 
     def callback(self, callback, /, *words, **named):
         """As ExitStack's, unless keep() was called before the end."""

@@ -63,6 +63,14 @@ class NotifySocket:
                 raise AssertionError(f"posternd ended before it was ready:\n{process.log()}")
         raise AssertionError(f"posternd was not ready within {seconds} s; it said {self.said}\n{process.log()}")
 
+    def hears(self, word: str, seconds: float) -> bool:
+        """Whether it is said within that time. What was said before does not count."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0] and word in self._socket.recv(4096).decode(errors="replace").splitlines():
+                return True
+        return False
+
     def close(self) -> None:
         self._socket.close()
         self.path.unlink(missing_ok=True)
@@ -70,6 +78,8 @@ class NotifySocket:
 
 class Node:
     """posternd in one namespace. `process` is the running daemon or None. Teardown is registered with the lab."""
+    LIVING: list["Node"] = []  # started and not yet removed: whose packets must balance after each test (balance_watch.py)
+    judge = None  # called with each of them at the end of its lab
 
     def __init__(self, lab: Lab, namespace: Namespace, name: str, document: dict, detached: bool = False):
         assert len(name) <= 12, f"{name}: the steer TAP pn-NAME must fit 15 characters"
@@ -80,6 +90,7 @@ class Node:
         self.process: Process | None = None
         self._detached = detached  # outlives this process and its terminal: the lab of scripts/up
         lab.callback(self._clean_up)
+        lab.judges.append(lambda: Node.judge(self) if Node.judge and self in Node.LIVING else None)
 
     # -- life
 
@@ -97,6 +108,8 @@ class Node:
             self._notify.wait_ready(self.process, seconds)
         finally:
             self._notify.close()
+        if self not in Node.LIVING:
+            Node.LIVING.append(self)
 
     def stop(self, seconds: float = 15) -> int:
         """SIGTERM, as a service manager stops it; the exit status."""
@@ -126,6 +139,8 @@ class Node:
 
     def _clean_up(self) -> None:
         """End of the test: whatever runs is asked to stop and everything it made is removed."""
+        if self in Node.LIVING:
+            Node.LIVING.remove(self)
         if self.process is not None and self.process.running():
             self.process.end()
         run([PROGRAMS / "posternd", "--name", self.name, "--teardown", "--netns", self.namespace.name], timeout=30, check=False)

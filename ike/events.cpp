@@ -58,6 +58,7 @@ std::string_view name_of(EventKind kind) {
     case EventKind::peer_silent: return "peer_silent";
     case EventKind::nat_detected: return "nat_detected";
     case EventKind::peer_moved: return "peer_moved";
+    case EventKind::redirected: return "redirected";
     case EventKind::name_resolved: return "name_resolved";
     case EventKind::message_ignored: return "message_ignored";
     case EventKind::retransmitted: return "retransmitted";
@@ -87,6 +88,7 @@ std::string_view name_of(FailureKind kind) {
     case FailureKind::install_failed: return "install_failed";
     case FailureKind::replaced: return "replaced";
     case FailureKind::unresolved: return "unresolved";
+    case FailureKind::redirect_loop: return "redirect_loop";
   }
   return "failure";
 }

@@ -251,6 +251,7 @@ void SessionCore::run_tasks(Time now) {
       case TaskKind::delete_ike: start_delete_ike(*this, now); break;
       case TaskKind::probe: start_probe(*this, now); break;
       case TaskKind::tell_token: start_tell_token(*this, now); break;
+      case TaskKind::redirect: start_redirect(*this, now); break;
     }
   }
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "ike/gateway_identity.hpp"
 #include "ike/keys.hpp"
 #include "ike/policy.hpp"
 #include "pki/questions.hpp"
@@ -102,6 +103,7 @@ enum class EventKind : std::uint8_t {
   nat_detected,
   peer_moved,
   we_moved,         // to another address of ours (RFC 4555)
+  redirected,       // to another gateway, or a peer by us
   name_resolved,    // a peer's name has another address than before
   message_ignored,  // rate-limited by the daemon
   retransmitted,
@@ -129,6 +131,7 @@ enum class FailureKind : std::uint8_t {
   install_failed,  // the data plane refused the SA
   replaced,        // by a newer SA of the same peer, or the policy is gone
   unresolved,      // the peer's name has no address
+  redirect_loop,   // gateways send us to each other
 };
 struct Failure {
   FailureKind kind{};
@@ -180,6 +183,14 @@ struct PartlyCovered {
   std::vector<Selector> covered_local, covered_remote;  // taken
 };
 
+// RFC 5685: the gateway sends us to another one. In IKE_SA_INIT and IKE_AUTH the session ends by itself; else it stays
+// until the other one has taken its place.
+struct Redirected {
+  GatewayIdentity to;
+  ExchangeType during{};
+  std::vector<std::string> wanted_children;  // that were to be set up
+};
+
 // The session may be destroyed after this; its children were removed by RemoveChild or moved to a successor.
 struct Closed {
   bool retry = false;  // the attempt failed for a reason that may pass: try again by the back-off
@@ -187,9 +198,9 @@ struct Closed {
       wanted_children;  // that still have to be set up (a peer that vanished; names of ChildPolicy)
 };
 
-using Action =
-    std::variant<SendDatagram, SendKeepalive, ExpectChild, InstallChild, SwitchOutbound, RemoveChild, MoveChild,
-                 AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, PartlyCovered, Event, Closed>;
+using Action = std::variant<SendDatagram, SendKeepalive, ExpectChild, InstallChild, SwitchOutbound, RemoveChild,
+                            MoveChild, AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, PartlyCovered,
+                            Redirected, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

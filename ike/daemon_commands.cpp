@@ -47,6 +47,15 @@ json connect(Engine& engine, const json& args, const Manager::Filter& filter, Ti
   return success({{"connections", count.matched}, {"started", count.done}});
 }
 
+json redirect(Engine& engine, const json& args, const Manager::Filter& filter, Time now) {
+  const auto text = text_of(args, "to");
+  if (!text) return failure(text.error().message(), 2);
+  const auto to = GatewayIdentity::parse(*text);
+  if (!to) return failure("say where to: \"to\" and the address or the name of a gateway", 2);
+  const auto count = engine.manager().redirect(filter, *to, now);
+  return success({{"to", to->text()}, {"matched", count.matched}, {"redirected", count.done}});
+}
+
 json set_debug(Engine& engine, bool on) {
   engine.events().set_debug(on);
   spdlog::info("debug crypto ikev2: {}", on ? "on" : "off");
@@ -84,6 +93,7 @@ nlohmann::json command(Engine& engine, const DaemonFacts& facts, const json& req
   if (said == "clear crypto sa") return success({{"cleared", engine.manager().clear_children(*filter, now).done}});
   if (said == "crypto session connect") return connect(engine, args, *filter, now);
   if (said == "crypto session rekey") return success({{"rekeyed", engine.manager().rekey(*filter, now).done}});
+  if (said == "crypto session redirect") return redirect(engine, args, *filter, now);
   return failure("postern-ike does not know the command \"" + said + "\"", 2);
 }
 

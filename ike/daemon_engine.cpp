@@ -34,7 +34,8 @@ bool uses_certificates(const Policy& policy) {
 }
 
 bool has_names(const Policy& policy) {
-  return std::ranges::any_of(policy.connections, [](const auto& one) { return one->is_named(); });
+  return std::ranges::any_of(policy.connections,
+                             [](const auto& one) { return one->is_named() || one->redirect.follow; });
 }
 
 }  // namespace

@@ -59,6 +59,7 @@ std::string_view name_of(EventKind kind) {
     case EventKind::nat_detected: return "nat_detected";
     case EventKind::peer_moved: return "peer_moved";
     case EventKind::we_moved: return "we_moved";
+    case EventKind::redirected: return "redirected";
     case EventKind::name_resolved: return "name_resolved";
     case EventKind::message_ignored: return "message_ignored";
     case EventKind::retransmitted: return "retransmitted";
@@ -88,6 +89,7 @@ std::string_view name_of(FailureKind kind) {
     case FailureKind::install_failed: return "install_failed";
     case FailureKind::replaced: return "replaced";
     case FailureKind::unresolved: return "unresolved";
+    case FailureKind::redirect_loop: return "redirect_loop";
   }
   return "failure";
 }

@@ -262,6 +262,7 @@ void conclude_as_responder(SessionCore& core, const Message& first, const InitAn
   established(core, now);
   note_auth_offer(core, first);
   offer_in_auth(core, reply);
+  if (redirects_in_auth(core, reply, now)) return;
   const bool forced = core.connection->childless == Childless::force && brings_child(first);
   if (const auto refused = configure_peer(core, first, reply))
     reply.add_notify(*refused);  // §2.19: the IKE SA stands, without a child
@@ -272,6 +273,7 @@ void conclude_as_responder(SessionCore& core, const Message& first, const InitAn
 }
 
 void conclude_as_initiator(SessionCore& core, const Message& response, const Identity& peer, Time now) {
+  if (const auto to = auth_redirect(core, response)) return leave_after_auth(core, *to, peer, now);
   AuthSent state = std::move(*core.in<AuthSent>());
   core.remote_identity = peer;
   note_auth_offer(core, response);

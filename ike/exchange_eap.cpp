@@ -246,7 +246,9 @@ void take_first(SessionCore& core, const Message& response, Time now) {
   const bool proves = response.find<AuthPayload>(PayloadType::auth) != nullptr, alone = is_eap_alone(*core.connection);
   if (id == nullptr) return give_up_eap(core, auth_without_identity(core, response), false);
   if (!accepts_identity(*core.connection, identity_of(*id))) return reject_identity(core, identity_of(*id));
-  if (response.find<RawPayload>(PayloadType::eap) == nullptr)
+  // RFC 5685 §6: a gateway that proves itself here may send us away before EAP begins.
+  const bool redirects = proves && response.notify(NotifyType::redirect) != nullptr;
+  if (!redirects && response.find<RawPayload>(PayloadType::eap) == nullptr)
     return give_up_eap(core, not_eap("the peer does not begin EAP"), true);
   if (proves == alone)
     return give_up_eap(core,
@@ -263,6 +265,7 @@ void take_first(SessionCore& core, const Message& response, Time now) {
       core, {core.connection}, *kept, {sent.response, sent.nonce_i},
       [kept](SessionCore& at, Result<Candidates, Failure>&& fitting, Time when) {
         if (!fitting) return give_up_eap(at, std::move(fitting.error()), true);
+        if (const auto to = auth_redirect(at, *kept)) return leave_for(at, *to, ExchangeType::ike_auth);
         run_peer(at, *kept, when);
       },
       now);

@@ -116,6 +116,7 @@ void on_informational_request(SessionCore& core, const Message& request, const E
   const auto* const error = request.error();
   on_error(core, request);
   core.send_response(request, std::move(reply));
+  on_late_redirect(core, request);
   if (error != nullptr && error->type == NotifyType::authentication_failed)
     core.close_now("the peer does not believe our authentication", false);
 }
@@ -124,6 +125,7 @@ void on_informational_response(SessionCore& core, const Message& response, const
   note_window(core, response);
   if (const auto* const update = std::get_if<Updating>(&done)) on_update_answered(core, response, *update, now);
   if (const auto* const child = std::get_if<DeletingChild>(&done)) retire(core, child->id, "deleted by us", now);
+  if (std::holds_alternative<Redirecting>(done)) redirect_answered(core, now);
   if (std::holds_alternative<DeletingIke>(done))
     core.close_now(core.superseded ? "replaced" : "deleted by us", !core.wanted.empty());
 }

@@ -73,6 +73,7 @@ void send_init(SessionCore& core, InitSent& state, Time now) {
   add_signature_hashes({core.connection}, message);
   offer_in_init(message, core.connection->options);
   offer_ppk(*core.connection, message);
+  offer_redirect(core, message);
   state.request = encode_message(message);
   core.tell(EventKind::trace, "sent IKE_SA_INIT request");
   core.next_request = 1;
@@ -217,6 +218,7 @@ Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagr
   note_nat(core, nat);
   const ProtocolOptions options = common_options(between);
   note_init_offer(core, request, options);
+  note_redirect_offer(core, request);
   if (core.fragment_mtu != 0) offer_in_init(reply, options);
   if (std::ranges::any_of(between, [](const auto& one) { return one->childless != Childless::never; }))
     reply.add_notify(NotifyType::childless_ikev2_supported);  // RFC 6023 §3
@@ -255,6 +257,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   const auto response = parse_message(datagram);
   // Nothing here is authenticated: what is no good answer is passed over, a better one may still come (§2.21.1).
   if (!response || broken_rule(*response) || response->header.initiator_spi != core.spi_i) return;
+  if (on_init_redirect(core, *response)) return;
   if (const auto* const cookie = response->notify(NotifyType::cookie)) {
     if (state->rounds++ >= max_init_rounds || cookie->data.empty() || cookie->data.size() > 64) return;
     state->cookie = cookie->data;

@@ -111,6 +111,7 @@ void hand_over(SessionCore& from, SessionCore& to, Time now) {
   to.wanted = std::exchange(from.wanted, {});
   to.lent = std::exchange(from.lent, {});
   to.assigned = std::exchange(from.assigned, {});
+  to.redirect = from.redirect;
   from.tasks.clear();
   from.superseded = true;
   from.enter(Closing{now + from.setup.lifetimes.closing});

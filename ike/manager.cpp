@@ -40,6 +40,7 @@ Manager::Manager(Setup setup)
   surroundings_.connections = [this](std::uint32_t fvrf, const IpAddress& local, const IpAddress& remote) {
     return connections_between(*policy_, fvrf, local, remote);
   };
+  surroundings_.is_full = [this](const Connection& connection) { return is_full(connection); };
   surroundings_.eap_user = [this](std::string_view name) -> std::optional<Secret> {
     const auto found = std::ranges::find(policy_->eap_users, name, &EapUser::name);
     return found == policy_->eap_users.end() ? std::nullopt : std::optional(found->password);
@@ -132,6 +133,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(const Reauthenticate&) const { manager.reauthenticate(key, now); }
     void operator()(const Reassigned& a) const { manager.reassign(a.interface); }
     void operator()(const PartlyCovered& a) const { manager.cover_rest(key, a, now); }
+    void operator()(const Redirected& a) const { manager.on_redirected(key, a, now); }
     void operator()(const Event& a) const {
       if (a.kind == EventKind::attempt_failed && !a.child.empty()) manager.child_failed(a, now);
       if (Entry* const entry = manager.find(key); entry != nullptr && a.kind == EventKind::peer_silent)
@@ -181,13 +183,15 @@ void Manager::do_closed(Key key, const Closed& closed, Time now) {
   const bool dead = entry->silent;
   const auto connection = entry->session->connection();
   const bool own_attempt = !entry->init && !entry->established;  // what a stranger begins delays nothing of ours
+  const bool redirected = entry->redirected;
   forget(key);
-  if (connection == nullptr || shutting_down_) return;
+  if (connection == nullptr || shutting_down_ || redirected) return;
+  gateway_lost(*connection);
   const auto known = wishes_.find(connection->name);
   if (known == wishes_.end()) return;
   Wish& wish = known->second;
   if (own_attempt) failed(wish, now);
-  if (own_attempt || dead) peer_failed(*wish.connection, now);
+  if ((own_attempt || dead) && !connection->home) peer_failed(*wish.connection, now);
   if (own_attempt || dead) try_next_peer(*wish.connection, closed.wanted_children, now);
   // Without an SA traffic asks by itself; only what shall always be up is asked for again here.
   if (wish.connection->always()) want(wish, {}, now, std::chrono::milliseconds(100));
@@ -216,6 +220,7 @@ void Manager::settle(Key key, Time now) {
     if (--of_address->second == 0) half_open_of_.erase(of_address);
   }
   arm(key, *entry);
+  leave_old_gateway(key, *entry, now);
 }
 
 void Manager::arm(Key key, Entry& entry) {
@@ -276,7 +281,8 @@ std::optional<Time> Manager::next_timer() const {
   std::optional<Time> out;
   if (!session_timers_.empty()) out = session_timers_.begin()->first;
   if (move_at_ && (!out || *move_at_ < *out)) out = move_at_;
-  if (const auto names = names_.next_timer(); names && (!out || *names < *out)) out = names;
+  for (const PeerNames* const one : {&names_, &redirect_names_})
+    if (const auto at = one->next_timer(); at && (!out || *at < *out)) out = at;
   if (!wish_timers_.empty() && (!out || wish_timers_.begin()->first < *out)) out = wish_timers_.begin()->first;
   return out;
 }

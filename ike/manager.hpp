@@ -5,6 +5,7 @@
 // manager.cpp             actions, timers, tables           manager_input.cpp    datagrams: to a session, or refused
 // manager_connections.cpp what shall be up: policy, triggers, back-off, duplicates
 // manager_names.cpp       peers by name: asked for before they are negotiated with
+// manager_redirect.cpp  from one gateway to another
 // manager_flows.cpp       which of several peers a flow goes to
 // manager_moves.cpp       an address of ours that is another now
 // manager_derived.cpp     flows of pairs of hosts, and of what a peer takes in SAs of their own alone
@@ -118,6 +119,8 @@ class Manager {
   Count clear_children(const Filter& filter, Time now);
   Count connect(const Filter& filter, Time now);  // done: those that were not up yet
   Count rekey(const Filter& filter, Time now);    // IKE SAs
+  // RFC 5685 §5. matched: IKE SAs that stand; done: those whose peer is sent there.
+  Count redirect(const Filter& filter, const GatewayIdentity& to, Time now);
 
   // Every session is closed, the peers are told, once and without waiting for answers.
   void shut_down(Time now);
@@ -166,8 +169,10 @@ class Manager {
     std::optional<Time> established, timer;
     std::optional<InitKey> init;  // of a responder
     bool half_open = false;
-    bool silent = false;   // liveness gave it up
-    bool closing = false;  // by us or the peer: it counts for nothing any more
+    bool silent = false;          // liveness gave it up
+    bool closing = false;         // by us or the peer: it counts for nothing any more
+    bool redirected = false;      // it ends because its gateway has sent us elsewhere
+    std::optional<Key> replaces;  // an IKE SA with a gateway that we leave
   };
   struct Child {
     Key session = 0;
@@ -191,6 +196,15 @@ class Manager {
     std::set<std::string> by_pairs, pieces;
     bool just_answered = false;  // its peer's name was asked for, for the attempt that is being made
     Time last_duplicate{};
+  };
+  // RFC 5685, of a connection that has been sent elsewhere lately.
+  struct Redirection {
+    std::optional<IpAddress> to;   // where it is, or is being set up; nothing: at its own gateway
+    GatewayIdentity from;          // who sent it there
+    std::vector<Time> times;       // of redirects within the period of §7
+    std::optional<PeerName> name;  // of the gateway, while that is being looked up
+    std::set<std::string> children;
+    std::optional<Key> replaces;
   };
   struct Batch {
     Key key = 0;
@@ -304,6 +318,24 @@ class Manager {
   void names_on_time(Time now);
   void tell(const Event& event);
 
+  // manager_redirect.cpp
+  void on_redirected(Key key, const Redirected& news, Time now);
+  void on_redirect_name(const PeerName& name, const resolver::Answer& answer, Time now);
+  void go_to(Wish& wish, const IpAddress& gateway, Time now);
+  void give_up_redirect(Wish& wish, Time now);
+  void leave_old_gateway(Key key, Entry& entry, Time now);
+  void gateway_lost(const Connection& connection);
+  void go_home(const std::string& connection);
+  void place_connection(const std::string& name);
+  void keep_redirect_names();
+  void prune_redirections();
+  [[nodiscard]] std::shared_ptr<const Policy> with_redirects(std::shared_ptr<const Policy> policy) const;
+  [[nodiscard]] std::optional<GatewayIdentity> redirected_from(const Connection& connection) const;
+  [[nodiscard]] std::set<IpAddress> own_addresses() const;
+  void tell_redirect_failed(const Connection& connection, const Endpoint& remote, Failure failure);
+  [[nodiscard]] bool is_full(const Connection& connection) const;
+  [[nodiscard]] bool redirect_stranger(const Datagram& datagram, const Header& header, Time now);
+
   // manager_connections.cpp, further on
   void on_initial_contact(Key key, const InitialContact& contact, Time now);
   [[nodiscard]] Duration jittered(Duration full);
@@ -319,7 +351,7 @@ class Manager {
   Surroundings surroundings_;
   SpiPool spis_;
   TemporaryFlows temporary_;
-  PeerNames names_;
+  PeerNames names_, redirect_names_;
   CookieJar cookies_;
   AddressPools pools_;
   CrashTokens crash_tokens_;
@@ -332,7 +364,8 @@ class Manager {
   std::map<IpAddress, std::size_t> half_open_of_;
   std::size_t half_open_ = 0;
   std::unordered_map<ChildId, Child> children_;
-  std::map<std::string, Wish> wishes_;  // by connection
+  std::map<std::string, Wish> wishes_;               // by connection
+  std::map<std::string, Redirection> redirections_;  // the same
   std::unordered_map<std::uint32_t, FlowPeers> flows_;
   std::map<std::string, Time> hosts_since_;  // children of pairs of hosts, by name
   std::set<Key> moving_;                     // to another address of ours,
@@ -343,6 +376,7 @@ class Manager {
   std::deque<Batch> batches_;
   bool running_ = false, shutting_down_ = false;
   RateLimit unprotected_answers_{20, std::chrono::milliseconds(50)};  // to strangers: never an amplifier
+  RateLimit redirect_answers_{200, std::chrono::milliseconds(5)};     // smaller than what they answer
 };
 
 template <class F>

@@ -72,7 +72,8 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
   const auto before = policy_;
   const auto other_names = renamed(*before, *policy);
   for (const auto& [from, to] : other_names) rename(from, to);
-  policy_ = with_addresses(with_hosts_of(*before, std::move(policy), other_names));
+  policy_ = with_redirects(with_addresses(with_hosts_of(*before, std::move(policy), other_names)));
+  prune_redirections();
   spis_.set_manual(policy_->manual_spis);
   (void)crash_tokens_.set_policy(*policy_);  // without tokens a peer learns by its own liveness check
   flows_changed();
@@ -192,9 +193,14 @@ void Manager::begin_attempt(const Wish& wish, std::vector<std::string> children,
   const std::uint16_t port = connection.force_encapsulation ? nat_port : ike_port;
   Lifetimes patience = setup_.lifetimes;
   if (has_others(connection)) patience.retransmits = std::min(patience.retransmits, setup_.limits.retransmits_of_many);
-  auto session = Session::initiator(
-      {&surroundings_, {connection.local, port}, {connection.remote, port}, connection.fvrf, initial_contact, patience},
-      wish.connection, std::move(children));
+  auto session = Session::initiator({&surroundings_,
+                                     {connection.local, port},
+                                     {connection.remote, port},
+                                     connection.fvrf,
+                                     initial_contact,
+                                     patience,
+                                     redirected_from(connection)},
+                                    wish.connection, std::move(children));
   Actions first = session->initiate(now);
   begin(std::move(session), std::move(first), std::nullopt, now);
 }
@@ -345,7 +351,7 @@ void Manager::on_survivors(const std::set<std::uint32_t>& flows, std::span<const
 }
 
 bool Manager::matches(const Filter& filter, const Connection& connection) const {
-  return (!filter.remote || connection.remote == *filter.remote) &&
+  return (!filter.remote || connection.remote == *filter.remote || connection.home == filter.remote) &&
          (filter.remote_name.empty() || connection.remote_name == filter.remote_name) &&
          (filter.connection.empty() || connection.name == filter.connection) &&
          std::ranges::any_of(connection.children, [&](const ChildPolicy& child) { return matches(filter, child); });
@@ -363,7 +369,7 @@ std::vector<std::pair<Manager::Key, std::shared_ptr<const Connection>>> Manager:
   for (const auto& [key, entry] : sessions_) {
     auto connection = entry.session->connection();
     if (entry.closing || connection == nullptr) continue;
-    if (filter.remote && connection->remote != *filter.remote) continue;
+    if (filter.remote && connection->remote != *filter.remote && connection->home != filter.remote) continue;
     if (const auto wish = wishes_.find(connection->name); wish != wishes_.end()) connection = wish->second.connection;
     Filter rest = filter;
     rest.remote.reset();  // a peer by name may have moved since
@@ -386,7 +392,10 @@ Manager::Count Manager::clear_sessions(const Filter& filter, Time now) {
       delete_children(key, *connection, filter, now);
   }
   for (auto& [name, wish] : wishes_)
-    if (matches(filter, *wish.connection)) set_up(wish);
+    if (matches(filter, *wish.connection)) {
+      set_up(wish);
+      go_home(name);
+    }
   count.done = count.matched;
   return count;
 }

@@ -81,7 +81,7 @@ void Manager::on_init_request(const Datagram& datagram, const Header& header, Ti
       return session.on_datagram(datagram.bytes, datagram.local, datagram.remote, now);
     });
   }
-  if (!may_begin(datagram, header, now)) return;
+  if (!may_begin(datagram, header, now) || redirect_stranger(datagram, header, now)) return;
   auto session =
       Session::responder({&surroundings_, datagram.local, datagram.remote, datagram.fvrf, false, setup_.lifetimes});
   Actions first = session->on_datagram(datagram.bytes, datagram.local, datagram.remote, now);

@@ -14,9 +14,15 @@ bool shares_a_flow(const Connection& a, const Connection& b) {
   });
 }
 
+// Wherever it has been sent (RFC 5685).
+const IpAddress& gateway_of(const Connection& connection) {
+  return connection.home ? *connection.home : connection.remote;
+}
+
 // The same peer, profile and flows, from another address.
 bool differs_in_our_address(const Connection& a, const Connection& b) {
-  const bool same_peer = a.is_named() ? a.remote_name == b.remote_name : a.remote == b.remote && !b.is_named();
+  const bool same_peer =
+      a.is_named() ? a.remote_name == b.remote_name : gateway_of(a) == gateway_of(b) && !b.is_named();
   return a.local != b.local && a.local.family() == b.local.family() && a.fvrf == b.fvrf && same_peer &&
          a.profile_name == b.profile_name && !a.is_template() && !b.is_template() && shares_a_flow(a, b);
 }
@@ -54,6 +60,10 @@ void Manager::rename(const std::string& from, const std::string& to) {
   for (auto& [flow, peers] : flows_)
     for (FlowOwner& owner : peers.owners)
       if (owner.connection == from) owner.connection = to;
+  if (auto node = redirections_.extract(from); !node.empty()) {
+    node.key() = to;
+    redirections_.insert(std::move(node));
+  }
   if (outlived_.erase(from) != 0) outlived_.insert(to);
 }
 

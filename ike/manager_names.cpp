@@ -48,7 +48,7 @@ std::shared_ptr<const Policy> Manager::with_addresses(std::shared_ptr<const Poli
 // True: its peer is known as well as a negotiation wants it. False: on_name_answer() goes on.
 bool Manager::peer_is_known(const Wish& wish, Time now) {
   const Connection& connection = *wish.connection;
-  if (!connection.is_named()) return true;
+  if (!connection.is_named() || connection.home) return true;  // RFC 5685: it is where its gateway sent it
   for (const Key key : sessions_of(connection.name)) {
     const Session& session = *sessions_.at(key).session;
     if (session.phase() != SessionPhase::established && session.connection()->remote == connection.remote) return true;
@@ -71,14 +71,13 @@ void Manager::peer_failed(const Connection& connection, Time now) {
 }
 
 void Manager::on_name_answer(const PeerName& name, const resolver::Answer& answer, Time now) {
-  std::set<IpAddress> own;
-  for (const auto& connection : policy_->connections) own.insert(connection->local);
+  on_redirect_name(name, answer, now);
   const auto* const before = names_.find(name);
   const auto old = before == nullptr ? std::nullopt : before->address;
   const std::string old_problem = before == nullptr ? std::string() : before->problem;
-  if (!names_.settle(name, answer, own, now)) return;
+  if (!names_.settle(name, answer, own_addresses(), now)) return;
   const PeerNames::State state = *names_.find(name);
-  policy_ = with_addresses(policy_);
+  policy_ = with_redirects(with_addresses(policy_));
   for (const auto& connection : policy_->connections) {
     if (!connection->is_named() || name_of_peer(*connection) != name) continue;
     if (const auto wish = wishes_.find(connection->name); wish != wishes_.end()) wish->second.connection = connection;
@@ -97,7 +96,7 @@ void Manager::on_name_answer(const PeerName& name, const resolver::Answer& answe
 void Manager::go_on(Wish& wish, const PeerNames::State& state, bool news, Time now) {
   const Connection& connection = *wish.connection;
   std::string problem = connection.remote_dynamic || !state.address ? state.problem : std::string();
-  if (problem.empty() && state.address && connection.remote != *state.address)
+  if (problem.empty() && state.address && connection.home.value_or(connection.remote) != *state.address)
     problem = fmt::format("IKEv2 profile {} has no key for {}, which {} is", connection.profile_name,
                           state.address->text(), connection.remote_name);
   if (problem.empty()) {
@@ -160,7 +159,9 @@ bool Manager::ask_about_stranger(const Datagram& datagram, Time now) {
 }
 
 void Manager::names_on_time(Time now) {
-  for (const PeerName& name : names_.overdue(now)) on_name_answer(name, {resolver::Outcome::unreachable, {}, {}}, now);
+  const resolver::Answer silence{resolver::Outcome::unreachable, {}, {}};
+  for (const PeerName& name : names_.overdue(now)) on_name_answer(name, silence, now);
+  for (const PeerName& name : redirect_names_.overdue(now)) on_redirect_name(name, silence, now);
   for (const PeerName& name : names_.due(now)) ask_for(name, now);
 }
 
@@ -180,7 +181,7 @@ std::vector<Manager::NameRow> Manager::names() const {
     const auto* const state = names_.find(name_of_peer(*connection));
     NameRow row{
         connection->name, connection->remote_name, connection->local.family(), connection->remote_dynamic, {}, {}};
-    if (!connection->remote.is_unspecified()) row.address = connection->remote;
+    if (!connection->remote.is_unspecified()) row.address = connection->home.value_or(connection->remote);
     if (state != nullptr && !state->problem.empty()) row.problem = state->problem;
     if (!row.address && row.problem.empty()) row.problem = connection->remote_name + " is being looked up";
     out.push_back(std::move(row));

@@ -103,11 +103,14 @@ std::optional<std::string> mismatch(const Message& message, const Shape& shape) 
   return std::nullopt;
 }
 
-// A responder that does nothing else may say why: an error in any exchange, a cookie in the first (§2.6, §2.21).
+// A responder that does nothing else may say why: an error in any exchange, a cookie (§2.6, §2.21) or another gateway
+// (RFC 5685 §3) in the first.
 bool is_refusal(const Message& message) {
   if (!message.header.response) return false;
-  const bool says_why = message.error() != nullptr || (message.header.exchange == ExchangeType::ike_sa_init &&
-                                                       message.notify(NotifyType::cookie) != nullptr);
+  const bool says_why =
+      message.error() != nullptr ||
+      (message.header.exchange == ExchangeType::ike_sa_init &&
+       (message.notify(NotifyType::cookie) != nullptr || message.notify(NotifyType::redirect) != nullptr));
   return says_why && std::ranges::all_of(message.payloads, is_free, &Payload::type);
 }
 

@@ -13,6 +13,10 @@ bool Connection::always() const {
   return std::ranges::any_of(children, [](const ChildPolicy& one) { return one.initiate == Initiate::always; });
 }
 
+bool Connection::follows_redirects() const {
+  return redirect.follow && std::ranges::none_of(children, &ChildPolicy::transport);
+}
+
 bool uses_eap_tls(const Connection& connection) {
   const auto has = [](const std::vector<EapType>& methods) {
     return std::ranges::find(methods, EapType::tls) != methods.end();
@@ -60,6 +64,7 @@ bool between(const std::vector<Selector>& selectors, const IpAddress& end) {
 std::shared_ptr<const Connection> at_address(const Connection& named, const IpAddress& remote) {
   auto out = std::make_shared<Connection>(named);
   out->remote = remote;
+  out->home.reset();
   const bool by_certificates = is_signature(named.local_auth) && is_signature(named.remote_auth);
   if (const PeerKey* const key = key_for(named, remote)) {
     out->local_key = key->local_key;
@@ -71,6 +76,20 @@ std::shared_ptr<const Connection> at_address(const Connection& named, const IpAd
   for (ChildPolicy& child : out->children)
     if (child.transport_between_ends)
       child.transport = between(child.local, out->local) && between(child.remote, remote);
+  return out;
+}
+
+std::shared_ptr<const Connection> sent_to(const Connection& connection, const IpAddress& gateway) {
+  auto out = std::make_shared<Connection>(connection);
+  if (!out->home) out->home = out->remote;
+  out->remote = gateway;
+  return out;
+}
+
+std::shared_ptr<const Connection> sent_home(const Connection& connection) {
+  auto out = std::make_shared<Connection>(connection);
+  if (out->home) out->remote = *out->home;
+  out->home.reset();
   return out;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -112,6 +113,18 @@ struct EapUser {
 // RFC 6023: whether an IKE SA comes without a child. `allow`: the peer may begin so; `prefer`: we do where it can.
 enum class Childless : std::uint8_t { never, allow, prefer, force };
 
+// RFC 5685: whether we let a gateway send us elsewhere, and as a gateway our peers.
+enum class RedirectWhen : std::uint8_t { never, init, auth };  // the exchange that a peer is sent away in
+struct RedirectPolicy {
+  bool follow = false;
+  std::uint32_t most = 5, period_s = 300;  // §7: redirects of one connection, and within which time
+  std::uint32_t leave_s = 60;              // §5: a peer that was sent away has so long to go
+  RedirectWhen when = RedirectWhen::never;
+  std::string to;           // an address or a name; where `when` is not never
+  std::uint32_t above = 0;  // from so many established IKE SAs of the profile on
+  bool operator==(const RedirectPolicy&) const = default;
+};
+
 // RFC 8784: a key that both ends have beside those that they authenticate by. Without an id there is none.
 struct Ppk {
   std::string id;
@@ -138,6 +151,8 @@ struct Connection {
   // (at_address); `remote_dynamic`: before each negotiation.
   std::string remote_name;
   bool remote_dynamic = false;
+  // RFC 5685: where the document has the peer, while a gateway has sent us to `remote` (sent_to). Of postern-ike alone.
+  std::optional<IpAddress> home;
 
   std::string policy_name, profile_name, keyring_name;
   std::vector<IkeProposal> proposals;
@@ -161,6 +176,7 @@ struct Connection {
   std::uint32_t nat_keepalive_s = 20;
   bool force_encapsulation = false;  // IKE-41
   Childless childless = Childless::allow;
+  RedirectPolicy redirect;
   ProtocolOptions options;
   ClientConfiguration configuration;
   std::vector<ChildPolicy> children;
@@ -170,6 +186,8 @@ struct Connection {
   std::string template_name;  // of one that was made of a template for a peer (connections_between)
   [[nodiscard]] bool is_template() const { return !peer_keys.empty() && remote_name.empty(); }
   [[nodiscard]] bool is_named() const { return !remote_name.empty(); }
+  // RFC 5685: where the peer itself is what the traffic is for (transport mode), nobody else will do.
+  [[nodiscard]] bool follows_redirects() const;
   [[nodiscard]] const ChildPolicy* child(std::string_view child_name) const;
   [[nodiscard]] bool always() const;  // some child is to be up always
   bool operator==(const Connection&) const = default;
@@ -208,6 +226,10 @@ struct Policy {
                                                                                  const IpAddress& remote);
 // A named one with its peer at this address. nullptr: there is no key for it.
 [[nodiscard]] std::shared_ptr<const Connection> at_address(const Connection& named, const IpAddress& remote);
+// RFC 5685 §3: what was at its gateway goes to this one, by the same keys and identities; and back to where the
+// document has it.
+[[nodiscard]] std::shared_ptr<const Connection> sent_to(const Connection& connection, const IpAddress& gateway);
+[[nodiscard]] std::shared_ptr<const Connection> sent_home(const Connection& connection);
 // One that was made of a template before, as the policy makes it now; else the one of that name. nullptr: gone.
 [[nodiscard]] std::shared_ptr<const Connection> connection_now(const Policy& policy, const Connection& made);
 

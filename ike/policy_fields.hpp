@@ -14,9 +14,10 @@ namespace postern::ike {
 template <class T, class... Any>
 concept IsOneOf = (std::same_as<std::remove_const_t<T>, Any> || ...);
 template <class T>
-concept HasFields = IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal,
-                            Identity, Dpd, ProtocolOptions, ClientConfiguration, ChildPolicy, EapPeerSide,
-                            EapServerSide, EapUser, Ppk, PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
+concept HasFields =
+    IsOneOf<T, ChildPlace, Selector, crypto::Transform, EspProposal, EncryptionChoice, IkeProposal, Identity, Dpd,
+            ProtocolOptions, ClientConfiguration, RedirectPolicy, ChildPolicy, EapPeerSide, EapServerSide, EapUser, Ppk,
+            PeerKey, Connection, PolicyRow, ProfileRow, Policy>;
 
 template <class Codec, IsOneOf<ChildPlace> T>
 void fields(Codec& codec, T& place) {
@@ -100,6 +101,17 @@ void fields(Codec& codec, T& configuration) {
   codec("subnets", configuration.subnets);
   codec("banner", configuration.banner);
   codec("required", configuration.required);
+}
+
+template <class Codec, IsOneOf<RedirectPolicy> T>
+void fields(Codec& codec, T& redirect) {
+  codec("follow", redirect.follow);
+  codec("most", redirect.most);
+  codec("period_s", redirect.period_s);
+  codec("leave_s", redirect.leave_s);
+  codec("when", redirect.when);
+  codec("to", redirect.to);
+  codec("above", redirect.above);
 }
 
 template <class Codec, IsOneOf<ProtocolOptions> T>
@@ -210,6 +222,7 @@ void fields(Codec& codec, T& connection) {
   codec("nat_keepalive_s", connection.nat_keepalive_s);
   codec("force_encapsulation", connection.force_encapsulation);
   codec("childless", connection.childless);
+  codec("redirect", connection.redirect);
   codec("options", connection.options);
   codec("configuration", connection.configuration);
   codec("children", connection.children);
@@ -293,6 +306,14 @@ constexpr bool known(Childless value) {
     case Childless::allow:
     case Childless::prefer:
     case Childless::force: return true;
+  }
+  return false;
+}
+constexpr bool known(RedirectWhen value) {
+  switch (value) {
+    case RedirectWhen::never:
+    case RedirectWhen::init:
+    case RedirectWhen::auth: return true;
   }
   return false;
 }

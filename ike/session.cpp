@@ -320,6 +320,18 @@ Actions Session::rekey(Time now) {
   return done(*core_, now);
 }
 
+Actions Session::redirect(const GatewayIdentity& to, Time now) {
+  if (core_->established() && can_redirect()) {
+    core_->redirect.to = to;
+    core_->add_task({TaskKind::redirect, {}, {}, now, 0});
+  }
+  return done(*core_, now);
+}
+
+bool Session::can_redirect() const { return core_->redirect.gateway && !core_->superseded; }
+const std::optional<GatewayIdentity>& Session::redirected_from() const { return core_->redirect.from; }
+const std::optional<GatewayIdentity>& Session::redirected_to() const { return core_->redirect.to; }
+
 Actions Session::close(Time now, bool tell_peer) {
   SessionCore& core = *core_;
   core.wanted.clear();
@@ -414,6 +426,9 @@ SessionView Session::view(Time now) const {
   out.assigned = core.assigned;
   out.fragmentation = core.fragment_mtu != 0;
   out.mobike = core.mobike;
+  out.follows_redirects = core.redirect.client || core.redirect.gateway;
+  if (core.redirect.from) out.redirected_from = core.redirect.from->text();
+  if (core.redirect.to) out.redirected_to = core.redirect.to->text();
   out.ppk = core.uses_ppk;
   out.window = core.window_out;
   out.window_in = core.window_in;

@@ -13,6 +13,7 @@
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
 // exchange_eap.cpp       IKE_AUTH by EAP
 // extensions.cpp         what else both ends agree on        mobike.cpp                 an end that moves
+// redirect.cpp           from one gateway to another
 // crash_detection.cpp    a peer that lost its IKE SA
 #pragma once
 
@@ -58,6 +59,8 @@ struct Surroundings {
   std::function<std::optional<IpAddress>(const std::string& connection, Family family)> held_address;
   // Our token for an IKE SA (ike/crash_token.hpp). Left out: peers get none.
   std::function<std::optional<Octets>(std::uint64_t spi_i, std::uint64_t spi_r)> crash_token;
+  // RFC 5685 §6: whether the profile has as many IKE SAs that a peer of it is sent elsewhere. Left out: no.
+  std::function<bool(const Connection&)> is_full;
 };
 
 enum class SessionPhase : std::uint8_t { made, init_sent, init_answered, auth_sent, established, closing, closed };
@@ -90,6 +93,9 @@ struct SessionView {
   std::string eap_identity;             // of the end that came by EAP
   std::vector<IpAddress> lent;          // to the peer
   AssignedConfiguration assigned;       // by the peer
+  // RFC 5685: the client goes where it is sent; who sent it here, and where it is to go.
+  bool follows_redirects = false;
+  std::string redirected_from, redirected_to;
   bool nat_local = false, nat_remote = false, fragmentation = false, mobike = false, ppk = false;
   Duration age{}, lifetime{};
   std::uint32_t next_request = 0, next_expected = 0, window = 1, window_in = 1;
@@ -117,6 +123,7 @@ class Session {
     std::uint32_t fvrf = 0;
     bool initial_contact = false;  // initiator: nothing of ours is left with this peer (RFC 7296 §2.4)
     Lifetimes lifetimes;
+    std::optional<GatewayIdentity> redirected_from = {};  // initiator: who sent us to this peer (RFC 5685 §3)
   };
   // An initiator for `connection`, with the children to make in IKE_AUTH (the first) and after it (the others).
   // `children` are names of its ChildPolicy; none: all of them.
@@ -142,6 +149,8 @@ class Session {
   [[nodiscard]] Actions rekey_child(ChildId id, Time now);              // soft lifetime, sequence nearly exhausted
   [[nodiscard]] Actions delete_child(ChildId id, Time now);
   [[nodiscard]] Actions rekey(Time now);
+  // RFC 5685 §5: the peer is sent to another gateway, where it has said that it would go.
+  [[nodiscard]] Actions redirect(const GatewayIdentity& to, Time now);
   [[nodiscard]] Actions close(Time now, bool tell_peer = true);
   // RFC 4555 §3.5. Whether it can go on from another address of ours; then follow() says of which connection it is now,
   // one that differs in this address, and move() goes there, with all children, and tells the peer.
@@ -163,6 +172,10 @@ class Session {
   [[nodiscard]] const std::shared_ptr<const Connection>& connection() const;  // null until the responder knows it
   [[nodiscard]] SessionView view(Time now) const;
   [[nodiscard]] const AssignedConfiguration& assigned() const;
+  // A peer of ours follows redirects, and came from there; and where we have sent it.
+  [[nodiscard]] bool can_redirect() const;
+  [[nodiscard]] const std::optional<GatewayIdentity>& redirected_from() const;
+  [[nodiscard]] const std::optional<GatewayIdentity>& redirected_to() const;
 
   // Of exchanges alone: the session around a successor's core.
   [[nodiscard]] static std::unique_ptr<Session> of(std::shared_ptr<struct SessionCore> core);

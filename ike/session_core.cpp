@@ -252,6 +252,7 @@ void SessionCore::run_tasks(Time now) {
       case TaskKind::probe: start_probe(*this, now); break;
       case TaskKind::tell_token: start_tell_token(*this, now); break;
       case TaskKind::update_addresses: start_update(*this, now); break;
+      case TaskKind::redirect: start_redirect(*this, now); break;
     }
   }
 }

@@ -64,7 +64,9 @@ struct Probing {};
 struct Updating {           // RFC 4555 §3.5: UPDATE_SA_ADDRESSES
   std::uint32_t moves = 0;  // SessionCore's, when it was sent
 };
-using Pending = std::variant<Nothing, ChildAttempt, IkeAttempt, DeletingChild, DeletingIke, Probing, Updating>;
+struct Redirecting {};
+using Pending =
+    std::variant<Nothing, ChildAttempt, IkeAttempt, DeletingChild, DeletingIke, Probing, Updating, Redirecting>;
 
 // One message: a datagram, or its fragments in order (RFC 7383).
 using Datagrams = std::vector<Octets>;
@@ -100,7 +102,8 @@ enum class TaskKind : std::uint8_t {
   delete_ike,
   probe,
   tell_token,
-  update_addresses
+  update_addresses,
+  redirect
 };
 struct Task {
   TaskKind kind{};
@@ -152,6 +155,15 @@ struct Closing {
 struct Gone {};
 using State = std::variant<Made, InitSent, InitAnswered, AuthSent, Established, Closing, Gone>;
 
+// RFC 5685, over rekeys of the IKE SA.
+struct RedirectState {
+  bool client = false;                  // we began the first IKE SA, and have said that we go where we are sent
+  bool gateway = false;                 // the peer did
+  std::optional<GatewayIdentity> from;  // who sent the client here
+  std::optional<GatewayIdentity> to;    // gateway: where the client is to go,
+  std::optional<Time> leave_by;         // and has left by then
+};
+
 struct PkiWait;
 struct SessionCore : std::enable_shared_from_this<SessionCore> {
   SessionCore(Session::Setup with, bool initiates)
@@ -198,6 +210,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   bool mobike = false;                          // RFC 4555
   std::uint32_t moves = 0;                      // of ours by it
   bool childless = false;                       // RFC 6023: IKE_AUTH is without a child, initiator
+
+  RedirectState redirect;
 
   Secret peer_token;  // RFC 6290: who shows it has lost this IKE SA
 
@@ -368,6 +382,25 @@ void note_crash_token(SessionCore& core, const Message& message);
 void start_tell_token(SessionCore& core, Time now);
 // §4.5: an answer that nobody protected. It ends the IKE SA when it shows the peer's token, and else changes nothing.
 void on_unprotected_answer(SessionCore& core, Bytes datagram);
+
+// redirect.cpp: RFC 5685. REDIRECT_SUPPORTED or REDIRECTED_FROM of an initiator that follows, and what a responder
+// keeps of it.
+void offer_redirect(SessionCore& core, Message& message);
+void note_redirect_offer(SessionCore& core, const Message& request);
+// REDIRECT in the answer to IKE_SA_INIT. True: it ends the session, or is not to be believed; nothing else of the
+// message counts.
+[[nodiscard]] bool on_init_redirect(SessionCore& core, const Message& response);
+// In an answer to IKE_AUTH of a gateway that has proved itself: where to, if anywhere; and going there, from IKE_AUTH
+// that is over, or from EAP's.
+[[nodiscard]] std::optional<GatewayIdentity> auth_redirect(SessionCore& core, const Message& response);
+void leave_after_auth(SessionCore& core, const GatewayIdentity& to, const Identity& peer, Time now);
+void leave_for(SessionCore& core, const GatewayIdentity& to, ExchangeType during);
+// In an INFORMATIONAL request, which has been answered.
+void on_late_redirect(SessionCore& core, const Message& request);
+// The gateway. True: the peer, which has proved itself, is sent away in `reply` and gets no child.
+[[nodiscard]] bool redirects_in_auth(SessionCore& core, Message& reply, Time now);
+void start_redirect(SessionCore& core, Time now);
+void redirect_answered(SessionCore& core, Time now);
 
 // ppk.cpp: RFC 8784. USE_PPK is said by an initiator that has one for its peer, and answered by who has any.
 void offer_ppk(const Connection& connection, Message& message);

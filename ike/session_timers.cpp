@@ -101,6 +101,11 @@ void renew(SessionCore& core, Established& state, Time now) {
 void established_timers(SessionCore& core, Time now) {
   auto& state = *core.in<Established>();
   if (state.die_at <= now) return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  if (core.redirect.leave_by && *core.redirect.leave_by <= now) {  // RFC 5685 §5: it had its time
+    core.redirect.leave_by.reset();
+    core.wanted.clear();
+    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  }
   if (state.rekey_at <= now) renew(core, state, now);
   if (core.outstanding.empty() && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now, 0});
   if (core.nat_local && core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s) <= now) {
@@ -137,6 +142,7 @@ std::optional<Time> earliest_timer(const SessionCore& core) {
   }
   const auto* const state = std::get_if<Established>(&core.state());
   if (state == nullptr) return out;
+  if (core.redirect.leave_by) at(*core.redirect.leave_by);
   // What cannot begin yet is looked at again by whatever ends what it waits for.
   if (const auto when = core.next_task_time(); when && core.window_open()) at(*when);
   if (core.outstanding.empty()) {

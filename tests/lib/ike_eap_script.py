@@ -115,6 +115,11 @@ def auth_by(msk: bytes, *signed: bytes) -> bytes:
     return b"\x02\0\0\0" + prf(prf(msk, b"Key Pad for IKEv2"), *signed)
 
 
+def mixed(ppk: bytes | None, key: bytes) -> bytes:
+    """RFC 8784 3."""
+    return prf_plus(ppk, key, 32) if ppk else key
+
+
 class EapTlsResponder(Fragments, ScriptedResponder):
     """The server; the node under test is the user."""
 
@@ -133,8 +138,8 @@ class EapTlsResponder(Fragments, ScriptedResponder):
         self.send(self.seal(AUTH, self.next_id, payloads))
         self.next_id += 1
 
-    def begin(self) -> None:
-        self.answer_init()
+    def begin(self, extra: list[tuple[int, bytes]] = ()) -> None:
+        self.answer_init(extra)
         self.first = self.next_request()
         self.own = address_id(self.address)
         self.before = [(IDR, self.own)]
@@ -157,12 +162,15 @@ class EapTlsResponder(Fragments, ScriptedResponder):
     def end(self, code: int = SUCCESS) -> None:
         self.reply([packet(code, self.number)])
 
-    def finish(self) -> None:
+    def finish(self, ppk: bytes | None = None, own_ppk: bytes | None = None, extra: list[tuple[int, bytes]] = ()) -> list[tuple[int, bytes]]:
+        """AUTH of both ends: the node's by `ppk`, ours by `own_ppk`. What came with the node's; and what it would be without."""
         self.end()
         said, msk = self.next_request(), self.tls.msk()
-        assert body(said, AUTH_PAYLOAD) == auth_by(msk, self.request, self.nonce_r, prf(self.pi, body(self.first, IDI)))
-        self.reply([(AUTH_PAYLOAD, auth_by(msk, self.response, self.nonce_i, prf(self.pr, self.own))),
-                    proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, body(self.first, TSI)), (TSR, body(self.first, TSR))])
+        self.without = auth_by(msk, self.request, self.nonce_r, prf(self.pi, body(self.first, IDI)))
+        assert body(said, AUTH_PAYLOAD) == auth_by(msk, self.request, self.nonce_r, prf(mixed(ppk, self.pi), body(self.first, IDI)))
+        self.reply([(AUTH_PAYLOAD, auth_by(msk, self.response, self.nonce_i, prf(mixed(own_ppk, self.pr), self.own))),
+                    proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, body(self.first, TSI)), (TSR, body(self.first, TSR)), *extra])
+        return said
 
 
 def selectors(network: str) -> bytes:
@@ -193,11 +201,11 @@ class EapTlsInitiator(Fragments):
             if answer[18] == data[18] and answer[19] & 0x20 and answer[20:24] == data[20:24]:
                 return answer
 
-    def begin(self) -> None:
+    def begin(self, extra: list[tuple[int, bytes]] = ()) -> None:
         own, self.nonce_i, self.spi_i = X25519PrivateKey.generate(), os.urandom(32), os.urandom(8)
         public = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         kind, clear = chain([proposal(IKE, b"", [(1, 12, 128), (2, 5, 0), (3, 12, 0), (4, 31, 0)]),
-                             (KE, struct.pack("!HH", 31, 0) + public), (NONCE, self.nonce_i)])
+                             (KE, struct.pack("!HH", 31, 0) + public), (NONCE, self.nonce_i), *extra])
         self.init = self.spi_i + bytes(8) + struct.pack("!BBBBII", kind, 0x20, SA_INIT, 0x08, 0, 28 + len(clear)) + clear
         self.response = self.asked(self.init)
         self.spi_r, said = self.response[8:16], unchain(self.response[16], self.response[28:])
@@ -246,8 +254,17 @@ class EapTlsInitiator(Fragments):
 
     def finish(self) -> list[tuple[int, bytes]]:
         """AUTH of both ends; what came with the node's."""
-        assert self.swap(ACKNOWLEDGEMENT) == b"" and self.ended == SUCCESS
-        msk = self.tls.msk()
-        said = self.exchange([(AUTH_PAYLOAD, auth_by(msk, self.init, self.nonce_r, prf(self.pi, self.own)))])
-        assert body(said, AUTH_PAYLOAD) == auth_by(msk, self.response, self.nonce_i, prf(self.pr, self.theirs))
+        said = self.prove(self.auth())
+        assert body(said, AUTH_PAYLOAD) == self.auth_of_node()
         return said
+
+    def prove(self, auth: bytes, extra: list[tuple[int, bytes]] = ()) -> list[tuple[int, bytes]]:
+        """AUTH, once EAP is through, and what answers it."""
+        assert self.swap(ACKNOWLEDGEMENT) == b"" and self.ended == SUCCESS
+        return self.exchange([(AUTH_PAYLOAD, auth), *extra])
+
+    def auth(self, ppk: bytes | None = None) -> bytes:
+        return auth_by(self.tls.msk(), self.init, self.nonce_r, prf(mixed(ppk, self.pi), self.own))
+
+    def auth_of_node(self, ppk: bytes | None = None) -> bytes:
+        return auth_by(self.tls.msk(), self.response, self.nonce_i, prf(mixed(ppk, self.pr), self.theirs))

@@ -2,6 +2,7 @@
 import pytest
 
 import ike_wire
+from eap_lab import WAYS, comes, lab_of
 from ike_documents import diagnosis, ike_sas, wait_up
 from ike_pairs import SwanLab
 from lab import OUT4
@@ -79,3 +80,47 @@ def test_it_has_no_other_consequences(world):
     world.peer.rekey(ike="net")
     world.ping_both()
     world.down()
+
+
+# -- where the user comes by EAP
+
+@pytest.fixture(scope="module", params=WAYS)
+def eap_world(request, module_scratch):
+    with lab_of(request.param, module_scratch) as made:
+        yield made
+
+
+def user(world, by: str, ours: str, theirs: str) -> None:
+    comes(world, by, {"childless": theirs}, ike="aes128-sha256-x25519", esp="aes128-sha256-ecp256", profile={"childless": ours})
+
+
+@pytest.mark.parametrize("by, ours, theirs, alone", (
+    ("postern", "prefer", "allow", True), ("postern", "force", "force", True), ("postern", "prefer", "never", False),
+    ("strongswan", "allow", "force", True), ("strongswan", "never", "allow", False)))
+def test_a_user_comes_without_a_child(eap_world, by, ours, theirs, alone):
+    user(eap_world, by, ours, theirs)
+    with eap_world.capture() as capture:
+        eap_world.up(by)
+        eap_world.ping_both()
+        wire = ike_wire.read(capture.frames())
+    assert len(wire.exchanges(ike_wire.CREATE_CHILD)) == (1 if alone else 0)
+    assert (eap_world.peer.children()[0].get("dh-group") == "ECP_256") is alone
+
+
+def test_a_server_that_does_not_do_it_gets_none_where_it_is_demanded(eap_world):
+    user(eap_world, "postern", "force", "never")
+    assert eap_world.ping("map4", 1, wait=1) == 0
+    wait_until(lambda: any("without a child" in row["summary"] for row in diagnosis(eap_world.left)), 5, "the diagnosis says why")
+    assert not ike_sas(eap_world.left)
+
+
+def test_a_user_without_a_child_is_refused_where_it_is_not_done(eap_world):
+    user(eap_world, "strongswan", "never", "force")
+    assert not eap_world.peer.initiate("net", seconds=4, check=False)
+    assert not ike_sas(eap_world.left)
+    # And its child in IKE_AUTH is refused where a child must not come so.
+    user(eap_world, "strongswan", "force", "never")
+    mark = eap_world.peer.mark()
+    assert not eap_world.peer.initiate("net", seconds=4, check=False)
+    eap_world.peer.said("NO_ADD_SAS|NO_ADDITIONAL_SAS", mark)
+    assert not [child for sa in ike_sas(eap_world.left) for child in sa["children"]]

@@ -4,54 +4,13 @@ import json
 
 import pytest
 
-from certificate_lab import OURS, THEIRS, CertificateLab, CERTIFICATES, refused
+from certificate_lab import OURS, THEIRS, refused
+from eap_lab import ALICE, PASSWORD, EapLab
 from ike_documents import diagnosis, ike_sas
 from ike_pairs import PosternPair
-from strongswan import PLUGINS
 
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 METHODS = pytest.mark.parametrize("method,words", [("mschapv2", "EAP-MSCHAPv2"), ("md5", "EAP-MD5")], ids=["mschapv2", "md5"])
-ALICE, PASSWORD = "alice@example.org", "Grün und 8 Wörter"
-EAP = "eap-identity eap-md5 eap-mschapv2"
-
-
-class EapLab(CertificateLab):
-    def __init__(self, scratch):
-        super().__init__(scratch, right={"plugins": f"{CERTIFICATES} {EAP} {PLUGINS}"})
-
-    def document(self, dynamic: bool = False, **options) -> dict:
-        document = super().document(**options)
-        if dynamic:
-            document["dynamic_maps"] = [{"name": "D1", "entries": [{"sequence": 10, "transform_sets": ["T0"], "ikev2_profile": "PEER"}]}]
-            document["crypto_maps"][0]["family"] = "ipv4"
-            document["crypto_maps"][0]["entries"] = [{"sequence": 1000, "type": "ipsec-isakmp", "dynamic": "D1"}]
-        return document
-
-    def secret(self, name: str = ALICE, password: str = PASSWORD) -> None:
-        """strongSwan's one secret for EAP."""
-        self.peer._vici.request("load-shared", {"id": "eap", "type": "EAP", "data": password, "owners": [name]})
-
-    def user_comes(self, swan_methods: str = "eap-mschapv2", ours: list[str] | None = None, query: bool = True, users: dict | None = None,
-                   name: str = ALICE, password: str = PASSWORD, document: dict | None = None) -> None:
-        """strongSwan is the user, we have the certificate."""
-        self.secret(name, password)
-        users = {ALICE: PASSWORD, "bob": "another one"} if users is None else users
-        swan = {"local_id": THEIRS, "remote_id": OURS, "more": {
-            "local": {"auth": swan_methods, "id": THEIRS, "eap_id": name}, "remote": {"auth": "pubkey", "id": OURS, "cacerts": [self.ca.pem]}}}
-        self.configure(swan=swan, eap_users=[{"name": each, "password": secret} for each, secret in users.items()], profile={
-            "authentication": {"local": {"method": "signature"},
-                               "remote": {"method": "eap", "eap": {"methods": ours or ["mschapv2", "md5"], "query_identity": query}}}},
-            **(document or {}))
-
-    def we_come(self, swan_method: str = "eap-mschapv2", ours: list[str] | None = None, name: str = ALICE, password: str = PASSWORD) -> None:
-        """We are the user, strongSwan has the certificate."""
-        self.secret()
-        theirs = self.ca.issue("right", [THEIRS])
-        swan = self.swan_ends(theirs)
-        swan["more"]["remote"] = {"auth": swan_method, "id": OURS, "eap_id": "%any"}
-        self.configure(swan=swan, profile={
-            "authentication": {"local": {"method": "eap", "eap": {"methods": ours or ["mschapv2", "md5"], "identity": name, "password": password}},
-                               "remote": {"method": "signature"}}})
 
 
 @pytest.fixture(scope="module")

@@ -5,49 +5,15 @@ import re
 import pytest
 
 import pki
-from certificate_lab import CERTIFICATES, OURS, THEIRS, CertificateLab, refused
+from certificate_lab import OURS, THEIRS, refused
+from eap_lab import EapTlsLab
 from ike_documents import diagnosis, gateway_document, ike_sas
 from ike_pairs import PosternPair
 from lab import OUT4, host
-from strongswan import PLUGINS
 from traffic import ping_until
 
 ALONE = pytest.mark.parametrize("alone", [False, True], ids=["beside-a-certificate", "alone"])
 KINDS = pytest.mark.parametrize("kind", ["rsa", "ecdsa384"])
-
-
-class EapTlsLab(CertificateLab):
-    def __init__(self, scratch):
-        # Of 300 bytes: a flight takes a dozen fragments.
-        super().__init__(scratch, right={"plugins": f"{CERTIFICATES} eap-identity eap-tls {PLUGINS}", "log": {"tls": 2},
-                                         "options": {"plugins": {"eap-tls": {"fragment_size": 300, "max_message_count": 0}}}})
-
-    def fresh(self) -> None:
-        """strongSwan has no credential of an earlier test: it would take whichever fits. Its EAP-TLS believes every CA that it has."""
-        self.peer._vici.request("clear-creds", {})
-        self.peer._vici.request("load-cert", {"type": "X509", "flag": "CA", "data": self.ca.pem})
-
-    def user_comes(self, theirs: pki.Credential, alone: bool = False, name: str = THEIRS, query: bool = True, **document) -> None:
-        """strongSwan is the user."""
-        self.fresh()
-        swan = self.swan_ends(theirs)
-        swan["more"]["local"] |= {"auth": "eap-tls", "eap_id": name}
-        if alone:
-            swan["more"]["remote"] = {"auth": "eap-tls", "id": OURS}
-        local = {"method": "eap", "eap": {"methods": ["tls"], "identity": OURS}} if alone else {"method": "signature"}
-        self.configure(swan=swan, profile={"authentication": {
-            "local": local, "remote": {"method": "eap", "eap": {"methods": ["tls"], "query_identity": query}}}}, **document)
-
-    def we_come(self, theirs: pki.Credential, alone: bool = False, name: str = OURS, **document) -> None:
-        """We are the user."""
-        self.fresh()
-        swan = self.swan_ends(theirs)
-        swan["more"]["remote"] = {"auth": "eap-tls", "id": OURS, "eap_id": "%any"}
-        if alone:
-            swan["more"]["local"]["auth"] = "eap-tls"
-        remote = {"method": "eap", "eap": {"methods": ["tls"]}} if alone else {"method": "signature"}
-        self.configure(swan=swan, profile={"authentication": {
-            "local": {"method": "eap", "eap": {"methods": ["tls"], "identity": name}}, "remote": remote}}, **document)
 
 
 @pytest.fixture(scope="module")

@@ -2,56 +2,11 @@
 without the server's last word is not believed, nor is another key."""
 import pytest
 
-import lab
-import pki
 from certificate_lab import OURS, THEIRS
-from ike_documents import children, diagnosis, gateway_document, ike_sas
-from ike_eap_script import FAILURE, EapTlsInitiator, EapTlsResponder, TlsEnd
-from ike_lab import IkeLab, inside
-from lab import OUT4
+from eap_lab import Tls13Lab
+from ike_documents import children, ike_sas
+from ike_eap_script import FAILURE
 from netns import wait_until
-
-EAP_TLS = {"local": {"method": "eap", "eap": {"methods": ["tls"], "identity": OURS}}, "remote": {"method": "eap", "eap": {"methods": ["tls"]}}}
-
-
-class Tls13Lab(IkeLab):
-    def __init__(self, scratch):
-        super().__init__(scratch)
-        self.ca, self.other = pki.Authority("Test CA"), pki.Authority("Another CA")
-        self.files = scratch / "pki"
-        self.files.mkdir()
-        self.ca_file = self.ca.write(self.files, "ca")[0]
-        certificate, key = self.ca.issue("left", [OURS, OUT4[1]], "rsa").write(self.files, "left")
-        document = gateway_document(1, flows=("map4",), ike="aes128-sha256-x25519", esp="aes128gcm16", local_id=OURS,
-                                    profile={"pki_trustpoints": ["TP"], "authentication": EAP_TLS})
-        document["pki"] = {"trustpoints": [{"name": "TP", "ca_certificates": [self.ca_file], "certificate": certificate, "key": {"file": key}}]}
-        try:
-            self.left = self.node(1, document)
-            self.left.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def end(self, server: bool, issuer: pki.Authority | None = None, names: tuple[str, ...] = (THEIRS, OUT4[2])) -> TlsEnd:
-        own = (issuer or self.ca).issue("right", list(names), "ecdsa384").write(self.files, "right")
-        return TlsEnd(self.scratch, own, self.ca_file, server)
-
-    def responder(self, **options) -> EapTlsResponder:
-        """Which has been asked by the node already."""
-        self.left.postern("clear", "crypto", "session")
-        peer = EapTlsResponder(self.n2, OUT4[2], self.end(True, **options))
-        self.ping("map4", 1, wait=0.2)
-        peer.begin()
-        return peer
-
-    def initiator(self, **options) -> EapTlsInitiator:
-        self.left.postern("clear", "crypto", "session")
-        return EapTlsInitiator(self.n2, OUT4[2], OUT4[1], THEIRS, (inside(2), inside(1)), self.end(False, **options))
-
-    def refused(self, failure: str, words: str) -> None:
-        wait_until(lambda: any(row["failure"] == failure and words in row["summary"] for row in diagnosis(self.left, lab.OUT4[2])), 8,
-                   f"{failure}, {words}")
-        assert not ike_sas(self.left) and not children(self.left)
 
 
 @pytest.fixture()

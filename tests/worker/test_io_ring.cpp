@@ -11,6 +11,22 @@
 #include "worker/ring_poll.hpp"
 #include "worker/ring_uring.hpp"
 
+namespace postern {
+
+// Whoever took the process over writes entries as it likes: what the kernel says to one that `change` made different
+// from an ordinary write.
+struct RingIntruder {
+  static std::int32_t submit(UringRing& ring, Token token, std::span<const iovec> parts, auto change) {
+    ring.write(token, parts);
+    change(ring.ring_.sq.sqes[(ring.ring_.sq.sqe_tail - 1) & (ring.ring_.sq.ring_entries - 1)]);
+    Completions done;
+    for (int turns = 0; done.empty() && turns < 200; ++turns) ring.turn(10'000'000, done);
+    return done.empty() ? 1 : done[0].result;
+  }
+};
+
+}  // namespace postern
+
 using namespace postern;
 
 namespace {
@@ -221,4 +237,38 @@ TEST_CASE("io_uring: what the restriction leaves out is refused") {
   const int ring_fd = (*made)->descriptor();
   CHECK(io_uring_register(static_cast<unsigned>(ring_fd), IORING_REGISTER_BUFFERS, nullptr, 0) == -EACCES);
   CHECK(io_uring_register(static_cast<unsigned>(ring_fd), IORING_REGISTER_RESTRICTIONS, nullptr, 0) < 0);
+}
+
+TEST_CASE("io_uring: an operation, a flag or a file that is not allowed is refused at submission") {
+  const auto made = UringRing::create();
+  if (!made) {
+    MESSAGE("skipped, this kernel refuses: " << made.error().message());
+    return;
+  }
+  auto& ring = static_cast<UringRing&>(**made);
+  const Pair pair = make_pair();
+  constexpr Token write{Event::written, 0, 1, 7};
+  REQUIRE(ring.attach(write.file(), pair.ours.get()));
+  char text[] = "text";
+  const iovec part{text, 4};
+  const auto answer = [&](auto change) { return RingIntruder::submit(ring, write, {&part, 1}, change); };
+  CHECK(answer([](io_uring_sqe&) {}) == 4);
+  for (const int operation :
+       {IORING_OP_OPENAT, IORING_OP_OPENAT2, IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_SOCKET, IORING_OP_CLOSE,
+        IORING_OP_SPLICE, IORING_OP_FILES_UPDATE, IORING_OP_PROVIDE_BUFFERS, IORING_OP_UNLINKAT, IORING_OP_URING_CMD}) {
+    CAPTURE(operation);
+    CHECK(answer([&](io_uring_sqe& sqe) { sqe.opcode = static_cast<std::uint8_t>(operation); }) == -EACCES);
+  }
+  CHECK(answer([&](io_uring_sqe& sqe) {  // a descriptor of the process in place of an attached file
+          sqe.flags = 0;
+          sqe.fd = pair.ours.get();
+        }) == -EACCES);
+  for (const unsigned flag : {IOSQE_ASYNC, IOSQE_IO_DRAIN, IOSQE_IO_LINK}) {
+    CAPTURE(flag);
+    CHECK(answer([&](io_uring_sqe& sqe) { sqe.flags |= static_cast<std::uint8_t>(flag); }) == -EACCES);
+  }
+  char got[16];
+  CHECK(::recv(pair.theirs.get(), got, sizeof got, MSG_DONTWAIT) == 4);
+  CHECK(::recv(pair.theirs.get(), got, sizeof got, MSG_DONTWAIT) < 0);  // none of the others was done
+  CHECK(answer([](io_uring_sqe&) {}) == 4);
 }

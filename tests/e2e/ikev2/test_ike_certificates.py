@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+import cage
 import lab
 import pki
 from certificate_lab import OURS, THEIRS, CertificateLab, refused
@@ -239,3 +240,11 @@ def test_without_rfc7427(module_scratch):
             world.configure(own=world.credential("rsa"), method="rsa-sig", profile={"sha1_signatures": True}, swan=world.swan_ends(theirs))
             world.up(by)
             assert methods(world) == ("RSA with SHA-1", "RSA with SHA-1")
+
+
+@pytest.mark.safety
+def test_the_keeper_of_private_keys_is_caged(world):
+    theirs = world.ca.issue("right", [THEIRS], "ecdsa256")
+    world.configure(own=world.credential("ecdsa256"), method="ecdsa-sig", swan=world.swan_ends(theirs))
+    world.up("postern")
+    cage.assert_caged(world.left, "postern-pki", "postern-ike", "postern-worker")

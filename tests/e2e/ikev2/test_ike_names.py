@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+import cage
 from balance import assert_balanced, drops
 from ike_documents import children, diagnosis, gateway_document, ike_sas
 from many_lab import ManyLab, network, outer
@@ -259,3 +260,9 @@ def test_the_resolver_is_caged_and_replaced(world):
     assert resolver_pid(world) != pid
     clear_all(world)
     wait_until(lambda: world.ping("map4", 1, wait=1) == 1, 10, "names are resolved by the next one")
+
+
+@pytest.mark.safety
+def test_the_resolver_is_caged(world):
+    world.configure(document(VPN))
+    cage.assert_caged(world.left, "postern-resolver", "postern-ike", "postern-worker")

@@ -14,7 +14,8 @@ using crypto::Certificate, crypto::KeyKind, crypto::SignatureHash, crypto::Signa
 // AUTH methods (IANA).
 constexpr std::uint8_t rsa_method = 1, ecdsa256_method = 9, ecdsa384_method = 10, ecdsa521_method = 11,
                        signature_method = 14;
-constexpr int longest_rsa_bits = 8192;  // whose check costs a peer nothing and us milliseconds
+constexpr std::uint8_t key_id_type = 11;  // ID_KEY_ID
+constexpr int longest_rsa_bits = 8192;    // whose check costs a peer nothing and us milliseconds
 
 std::unexpected<Refusal> refuse(RefusalKind kind, std::string summary, std::string detail = {},
                                 std::string remedy = {}) {
@@ -176,7 +177,9 @@ std::string identity_words(std::uint8_t type, const Octets& identity) {
   return (type == 2 ? "FQDN " : type == 3 ? "e-mail " : "key-id ") + out;
 }
 
-std::optional<Refusal> identity_problem(const ValidateQuestion& question, const Certificate& leaf) {
+// RFC 7296 §4 wants key ids to be acceptable with certificates, and none holds one (RFC 4945 §3.1): there a
+// certificate map of the profile says whose certificate it may be.
+std::optional<Refusal> identity_problem(const ValidateQuestion& question, const Certificate& leaf, bool mapped) {
   if (crypto::names_identity(leaf, question.identity_type, question.identity)) return std::nullopt;
   Refusal out{RefusalKind::identity, leaf.subject(), "does not name the identity that the peer claims", {}, {}};
   const auto names = leaf.alternative_names();
@@ -184,7 +187,9 @@ std::optional<Refusal> identity_problem(const ValidateQuestion& question, const 
                            identity_words(question.identity_type, question.identity),
                            names.empty() ? "nothing but its subject" : fmt::format("{}", fmt::join(names, ", ")));
   out.remedy =
-      "put the identity into the certificate's subjectAltName, or let the peer use one that is there, or its DN";
+      question.identity_type == key_id_type
+          ? "a certificate map that matches it in the profile's match, or an identity that it names"
+          : "put the identity into the certificate's subjectAltName, or let the peer use one that is there, or its DN";
   return out;
 }
 
@@ -207,6 +212,7 @@ std::vector<Certificate> Store::authorities(const std::vector<std::string>& name
   for (const std::string& name : names)
     if (const Trustpoint* const one = find(name))
       out.insert(out.end(), one->authorities.begin(), one->authorities.end());
+  if (question.identity_type == key_id_type && mapped) return std::nullopt;
   return out;
 }
 
@@ -319,6 +325,7 @@ Answer Store::answer(const ValidateQuestion& question, std::int64_t now) const {
   out.algorithm = text(claim->scheme);
   return out;
 }
+  if (auto problem = identity_problem(question, leaf, mapped)) return problem;
 
 Trustpoint make_trustpoint(const TrustpointTexts& texts, std::optional<Result<crypto::PrivateKey>> key) {
   Trustpoint out;

@@ -264,6 +264,35 @@ TEST_CASE("facts: hashes of the CAs' keys, and the subject of what signs") {
   CHECK(facts[0].authorities.size() == 20);
   CHECK_FALSE(facts[0].subject.empty());
   CHECK(facts[7].subject.empty());
+  SUBCASE("a key id is in no certificate: a map that matches says whose it is (RFC 7296 §4)") {
+    struct Row {
+      bool identity_matches;
+      std::vector<std::string> maps;
+      std::optional<RefusalKind> refused;
+    };
+    const Row rows[] = {{false, {"GATEWAYS"}, {}},
+                        {true, {"GATEWAYS"}, {}},
+                        {true, {"UNKNOWN", "NOBODY"}, {}},
+                        {true, {}, RefusalKind::identity},
+                        {true, {"UNKNOWN"}, RefusalKind::identity},
+                        {false, {}, RefusalKind::identity}};
+    for (const Row& row : rows) {
+      CAPTURE(row.identity_matches);
+      CAPTURE(row.maps.size());
+      ValidateQuestion claim = claim_of(good, {{"VERIFY"}, SignatureKind::any, row.identity_matches, row.maps, false});
+      claim.identity_type = 11;
+      claim.identity = {std::byte{0}, std::byte{0xff}, std::byte{7}};
+      const auto refusal = refusal_of(all, claim);
+      CHECK((refusal ? std::optional(refusal->kind) : std::nullopt) == row.refused);
+      if (refusal) CHECK(refusal->remedy.find("certificate map") != std::string::npos);
+    }
+    // Of other identities a map takes nothing away: they are in the certificate or refused.
+    ValidateQuestion other = claim_of(good, {{"VERIFY"}, SignatureKind::any, true, {"GATEWAYS"}, false});
+    other.identity = octets("somebody.example.org");
+    CHECK(kind(other) == RefusalKind::identity);
+    other.identity_type = 3;
+    CHECK(kind(other) == RefusalKind::identity);
+  }
   CHECK(facts[8].authorities != facts[7].authorities);
 }
 

@@ -181,6 +181,7 @@ std::string identity_words(std::uint8_t type, const Octets& identity) {
 // certificate map of the profile says whose certificate it may be.
 std::optional<Refusal> identity_problem(const ValidateQuestion& question, const Certificate& leaf, bool mapped) {
   if (crypto::names_identity(leaf, question.identity_type, question.identity)) return std::nullopt;
+  if (question.identity_type == key_id_type && mapped) return std::nullopt;
   Refusal out{RefusalKind::identity, leaf.subject(), "does not name the identity that the peer claims", {}, {}};
   const auto names = leaf.alternative_names();
   out.detail = fmt::format("the peer says {}; the certificate names {}",
@@ -212,7 +213,6 @@ std::vector<Certificate> Store::authorities(const std::vector<std::string>& name
   for (const std::string& name : names)
     if (const Trustpoint* const one = find(name))
       out.insert(out.end(), one->authorities.begin(), one->authorities.end());
-  if (question.identity_type == key_id_type && mapped) return std::nullopt;
   return out;
 }
 

@@ -143,6 +143,9 @@ void check_signature(SessionCore& core, Candidates candidates, const Message& cl
   question.method = static_cast<std::uint8_t>(auth.method);
   question.auth = auth.data;
   question.message = *to_verify;
+  if (core.said_hashes)
+    for (const HashAlgorithm one : accepted_hashes) question.own_hashes.push_back(static_cast<std::uint16_t>(one));
+  question.peer_said_hashes = !core.peer_hashes.empty();
   for (const auto& one : candidates) question.rules.push_back(rule_of(*one, peer));
   ask_pki(
       core, std::move(question),
@@ -164,8 +167,9 @@ void prove_by_signature(SessionCore& core, const Connection& connection, const S
   if (!to_sign) return then(core, std::unexpected(not_an_answer()), now);
   ask_pki(
       core,
-      pki::SignQuestion{connection.sign_trustpoint, signature_kind(connection.local_auth), *to_sign, core.peer_hashes,
-                        connection.allow_sha1, connection.rsa_pkcs1},
+      pki::SignQuestion{connection.sign_trustpoint, signature_kind(connection.local_auth), *to_sign,
+                        core.said_hashes ? core.peer_hashes : std::vector<std::uint16_t>(), connection.allow_sha1,
+                        connection.rsa_pkcs1},
       [go_on = std::move(then)](SessionCore& at, pki::Answer answer, Time when) mutable {
         if (const auto* const refusal = std::get_if<pki::Refusal>(&answer))
           return go_on(at, std::unexpected(failure_of(*refusal, FailureKind::credential)), when);
@@ -275,8 +279,10 @@ void add_certificate_requests(const SessionCore& core, const Candidates& connect
   if (!request.data.empty()) message.add(PayloadType::certificate_request, std::move(request));
 }
 
-void add_signature_hashes(const Candidates& connections, Message& message) {
-  if (std::ranges::none_of(connections, [](const auto& one) { return is_signature(one->remote_auth); })) return;
+void add_signature_hashes(SessionCore& core, const Candidates& connections, Message& message) {
+  core.said_hashes = std::ranges::any_of(
+      connections, [](const auto& one) { return is_signature(one->remote_auth) || is_signature(one->local_auth); });
+  if (!core.said_hashes) return;
   OctetWriter out;
   for (const HashAlgorithm one : accepted_hashes) out.u16(static_cast<std::uint16_t>(one));
   message.add_notify(NotifyType::signature_hash_algorithms, out.take());

@@ -70,7 +70,7 @@ void send_init(SessionCore& core, InitSent& state, Time now) {
   message.add(PayloadType::ke, KePayload{state.dh.group(), octets(state.dh.public_value())});
   message.add(PayloadType::nonce, NoncePayload{state.nonce});
   add_nat_detection(core, message, core.local, core.remote, core.connection->force_encapsulation);
-  add_signature_hashes({core.connection}, message);
+  add_signature_hashes(core, {core.connection}, message);
   offer_in_init(message, core.connection->options);
   offer_ppk(*core.connection, message);
   offer_redirect(core, message);
@@ -214,7 +214,7 @@ Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagr
   add_certificate_requests(core, between, reply);
   answer_ppk(core, between, request, reply);
   note_signature_hashes(core, request);
-  if (!core.peer_hashes.empty()) add_signature_hashes(between, reply);
+  if (!core.peer_hashes.empty()) add_signature_hashes(core, between, reply);
   note_nat(core, nat);
   const ProtocolOptions options = common_options(between);
   note_init_offer(core, request, options);

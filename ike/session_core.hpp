@@ -181,6 +181,7 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::shared_ptr<struct EapExchange> eap;  // under way (exchange_eap.cpp)
   std::vector<std::uint16_t> peer_hashes;   // its SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4)
   std::optional<Time> credentials_end;      // of the certificate that ends first (R43-01)
+  bool said_hashes = false;                 // and whether we sent ours
   std::shared_ptr<PkiWait> waiting;         // an answer of postern-pki (below)
   std::uint64_t next_ticket = 1;
 

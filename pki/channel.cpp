@@ -18,6 +18,7 @@ void fields(C& c, T& v) {
 template <class C, FieldsOf<ValidateQuestion> T>
 void fields(C& c, T& v) {
   c(v.identity_type), c(v.identity), c(v.certificates), c(v.method), c(v.auth), c(v.message), c(v.rules);
+  c(v.own_hashes), c(v.peer_said_hashes);
 }
 template <class C, FieldsOf<Refusal> T>
 void fields(C& c, T& v) {

@@ -63,6 +63,8 @@ struct ValidateQuestion {
   Octets auth;     // the AUTH payload's data
   Octets message;  // what it signs
   std::vector<TrustRule> rules;
+  std::vector<std::uint16_t> own_hashes;  // of our SIGNATURE_HASH_ALGORITHMS; empty: we said none, RFC 7427 §4
+  bool peer_said_hashes = false;          // and whether the peer sent its own
 };
 
 // One step of a TLS handshake of EAP-TLS (RFC 5216, RFC 9190), which runs where the key is. `begins`: what there was

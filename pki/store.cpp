@@ -142,7 +142,36 @@ Result<Claim, Refusal> claim_of_rfc7427(Bytes auth) {
   return Claim{*scheme, signature};
 }
 
+// RFC 7427 §3: its method is for two ends that have both said SIGNATURE_HASH_ALGORITHMS, and of those no other is
+// taken.
+std::optional<Refusal> method_problem(const ValidateQuestion& question) {
+  const bool both_said = question.peer_said_hashes && !question.own_hashes.empty();
+  if (both_said == (question.method == signature_method)) return std::nullopt;
+  Refusal out{RefusalKind::algorithm, {}, {}, {}, "report it to who makes the peer, with a capture"};
+  out.summary =
+      both_said ? fmt::format("the peer signs by the old method {} though both ends know RFC 7427's", question.method)
+                : "the peer signs by RFC 7427's method, which was not agreed on";
+  out.detail =
+      fmt::format("SIGNATURE_HASH_ALGORITHMS: {} by us, {} by the peer",
+                  question.own_hashes.empty() ? "not sent" : "sent", question.peer_said_hashes ? "sent" : "not sent");
+  return out;
+}
+
+// RFC 7427 §4: signed with one of the hashes that we said.
+std::optional<Refusal> hash_problem(const ValidateQuestion& question, const SignatureScheme& scheme) {
+  if (question.method != signature_method) return std::nullopt;
+  if (std::ranges::find(question.own_hashes, static_cast<std::uint16_t>(scheme.hash)) != question.own_hashes.end())
+    return std::nullopt;
+  return Refusal{RefusalKind::algorithm,
+                 {},
+                 "the peer signs with a hash that we did not say we take",
+                 fmt::format("the signature is {}; our SIGNATURE_HASH_ALGORITHMS: {}", text(scheme),
+                             hash_words(question.own_hashes)),
+                 "let the peer sign with SHA-2, or by Ed25519"};
+}
+
 Result<Claim, Refusal> claim_of(const ValidateQuestion& question, const Certificate& leaf) {
+  if (auto problem = method_problem(question)) return std::unexpected(std::move(*problem));
   const Bytes auth = question.auth;
   switch (question.method) {
     case signature_method: return claim_of_rfc7427(auth);
@@ -293,10 +322,10 @@ std::optional<Refusal> Store::verdict(const TrustRule& rule, const ValidateQuest
   if (const auto path = crypto::check_path(leaf, std::span(chain).subspan(1), anchors, now); !path)
     return refusal_of(path.error());
   if (const auto usage = crypto::check_usage(leaf); !usage) return refusal_of(usage.error());
-  if (auto problem = identity_problem(question, leaf)) return problem;
   const bool mapped = std::ranges::any_of(maps_, [&](const CertificateMap& map) {
     return std::ranges::find(rule.maps, map.name) != rule.maps.end() && matches(map, leaf);
   });
+  if (auto problem = identity_problem(question, leaf, mapped)) return problem;
   if (!rule.identity_matches && !mapped)
     return Refusal{RefusalKind::no_map, leaf.subject(), "matches no certificate map of the profile",
                    fmt::format("subject {}, issuer {}; maps: {}", leaf.subject(), leaf.issuer(), joined(rule.maps)),
@@ -310,6 +339,7 @@ Answer Store::answer(const ValidateQuestion& question, std::int64_t now) const {
   const Certificate& leaf = chain->front();
   const auto claim = claim_of(question, leaf);
   if (!claim) return claim.error();
+  if (auto problem = hash_problem(question, claim->scheme)) return *std::move(problem);
   Validated out;
   for (const TrustRule& rule : question.rules)
     out.verdicts.push_back(verdict(rule, question, *chain, claim->scheme, now));
@@ -325,7 +355,6 @@ Answer Store::answer(const ValidateQuestion& question, std::int64_t now) const {
   out.algorithm = text(claim->scheme);
   return out;
 }
-  if (auto problem = identity_problem(question, leaf, mapped)) return problem;
 
 Trustpoint make_trustpoint(const TrustpointTexts& texts, std::optional<Result<crypto::PrivateKey>> key) {
   Trustpoint out;

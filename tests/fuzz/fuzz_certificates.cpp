@@ -49,6 +49,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   question.auth = block(in);
   question.identity = block(in);
   question.message = {std::byte{1}, std::byte{2}};
+  question.peer_said_hashes = question.method == 14;
+  if (question.peer_said_hashes) question.own_hashes = {1, 2, 3, 4, 5};
   question.rules = {{{"CA"}, SignatureKind::any, true, {}, false}, {{"CA"}, SignatureKind::rsa, false, {"MAP"}, true}};
   while (in.remaining() > 0 && question.certificates.size() < 20) {
     Octets body = block(in);

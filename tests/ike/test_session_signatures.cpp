@@ -28,7 +28,28 @@ TEST_CASE("both ends sign, and wait for it") {
   CHECK(lab.notary[1].signs[0].peer_hashes == std::vector<std::uint16_t>{2, 3, 4, 5});
 }
 
-TEST_CASE("one end signs, the other has a key") {
+TEST_CASE("RFC 7427 §3: what was said about hashes goes with each question; who heard nothing signs the old way") {
+  SignedLab lab;
+  lab.start(0);
+  lab.settle_all();
+  for (const Notary& one : lab.notary) {
+    REQUIRE(one.checks.size() == 1);
+    CHECK(one.checks[0].own_hashes == std::vector<std::uint16_t>{2, 3, 4, 5});
+    CHECK(one.checks[0].peer_said_hashes);
+  }
+  // A responder that says nothing, because it neither signs nor checks.
+  SignedLab old;
+  lab::Lab::edit(old.b, [](Connection& c) {
+    c.local_auth = c.remote_auth = AuthKind::psk;
+    c.local_key = c.remote_key = lab::secret("shared by both");
+  });
+  old.start(0);
+  old.settle();
+  REQUIRE(old.a.asked.size() == 1);
+  CHECK(std::get<pki::SignQuestion>(old.a.asked[0].question).peer_hashes.empty());
+}
+
+TEST_CASE("one end signs, the other has a key: both say their hashes, for its method is the new one (RFC 7427 §3)") {
   SignedLab lab;
   lab::Lab::edit(lab.a, [](Connection& c) {
     c.remote_auth = AuthKind::psk;
@@ -43,6 +64,9 @@ TEST_CASE("one end signs, the other has a key") {
   lab.start(0);
   lab.settle_all();
   lab.check_whole();
+  CHECK(lab.notary[0].signs.at(0).peer_hashes == std::vector<std::uint16_t>{2, 3, 4, 5});
+  CHECK(lab.notary[1].checks.at(0).own_hashes == std::vector<std::uint16_t>{2, 3, 4, 5});
+  CHECK(lab.notary[1].checks.at(0).peer_said_hashes);
   CHECK(lab.a.established().view(lab.now).remote_auth == "PSK");
   CHECK(lab.b.established().view(lab.now).remote_auth == "Digital Signature");
 }

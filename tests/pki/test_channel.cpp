@@ -19,6 +19,8 @@ Frame example() {
   question.message = some(1000);
   question.rules = {{{"TP", "OTHER"}, SignatureKind::rsa, true, {"MAP"}, false},
                     {{"TP"}, SignatureKind::any, false, {}, true}};
+  question.own_hashes = {2, 5};
+  question.peer_said_hashes = true;
   return {7, question};
 }
 
@@ -39,6 +41,8 @@ TEST_CASE("a question goes over the channel whole") {
   CHECK(question.rules[0].kind == SignatureKind::rsa);
   CHECK(question.rules[0].identity_matches);
   CHECK(question.rules[1].allow_sha1);
+  CHECK(question.own_hashes == sent.own_hashes);
+  CHECK(question.peer_said_hashes);
 }
 
 TEST_CASE("answers and facts go over the channel whole") {

@@ -54,9 +54,12 @@ Signed signed_by(const Store& of, SignQuestion question) {
   return std::get<Signed>(answer);
 }
 
+// Of a peer that speaks RFC 7427 where it signed so, and else does not.
 ValidateQuestion claim_of(const Signed& made, TrustRule rule = {{"VERIFY"}, SignatureKind::any, true, {}, false}) {
+  const bool both_said = made.method == 14;
   return {2,         octets("gw.example.org"),      made.certificates, made.method,
-          made.data, octets("what both ends said"), {std::move(rule)}};
+          made.data, octets("what both ends said"), {std::move(rule)}, both_said ? sha2 : std::vector<std::uint16_t>(),
+          both_said};
 }
 
 // The one verdict's refusal, or that of the whole; nothing: believed.
@@ -108,6 +111,54 @@ TEST_CASE("every kind of signature verifies, and not over another message") {
     claim.auth.back() ^= std::byte{1};
     CHECK(refusal_of(all, claim)->kind == RefusalKind::bad_signature);
   }
+}
+
+TEST_CASE(
+    "RFC 7427 §3: two that both said SIGNATURE_HASH_ALGORITHMS use its method and no other, any others an old one") {
+  const Store all = store();
+  for (const char* const key : {"RSA", "EC256", "EC384", "EC521"}) {
+    CAPTURE(key);
+    for (const bool by_new : {true, false}) {
+      CAPTURE(by_new);
+      const Signed made =
+          signed_by(all, {key, SignatureKind::any, {}, by_new ? sha2 : std::vector<std::uint16_t>(), false, false});
+      REQUIRE((made.method == 14) == by_new);
+      for (const bool we_said : {true, false})
+        for (const bool peer_said : {true, false}) {
+          CAPTURE(we_said);
+          CAPTURE(peer_said);
+          ValidateQuestion claim = claim_of(made);
+          claim.own_hashes = we_said ? sha2 : std::vector<std::uint16_t>();
+          claim.peer_said_hashes = peer_said;
+          const auto refusal = refusal_of(all, claim);
+          if (by_new == (we_said && peer_said)) {
+            CHECK_FALSE(refusal);
+          } else {
+            REQUIRE(refusal);
+            CHECK(refusal->kind == RefusalKind::algorithm);
+            CHECK(refusal->detail.find(we_said ? "sent by us" : "not sent by us") != std::string::npos);
+          }
+        }
+    }
+  }
+}
+
+TEST_CASE("RFC 7427 §4: a hash that we did not say is refused, whatever else is allowed") {
+  const Store all = store();
+  for (const std::uint16_t hash : std::initializer_list<std::uint16_t>{2, 3, 4}) {
+    ValidateQuestion claim = claim_of(signed_by(all, {"RSA", SignatureKind::any, {}, {hash}, false, false}));
+    claim.rules[0].allow_sha1 = true;
+    CHECK_FALSE(refusal_of(all, claim));
+    std::erase(claim.own_hashes, hash);
+    const auto refusal = refusal_of(all, claim);
+    REQUIRE(refusal);
+    CHECK(refusal->kind == RefusalKind::algorithm);
+    CHECK(refusal->summary.find("did not say") != std::string::npos);
+  }
+  ValidateQuestion ed25519 = claim_of(signed_by(all, {"ED", SignatureKind::any, {}, sha2, false, false}));
+  CHECK_FALSE(refusal_of(all, ed25519));
+  ed25519.own_hashes = {2, 3, 4};
+  CHECK(refusal_of(all, ed25519)->kind == RefusalKind::algorithm);
 }
 
 TEST_CASE("we do not sign with what we have not, or what the peer cannot check") {
@@ -213,6 +264,35 @@ TEST_CASE("each check that a peer can fail") {
     CHECK(kind(claim_of(good, {{"VERIFY"}, SignatureKind::any, false, {"UNKNOWN"}, false})) == RefusalKind::no_map);
     CHECK(kind(claim_of(good, {{"VERIFY"}, SignatureKind::any, false, {}, false})) == RefusalKind::no_map);
   }
+  SUBCASE("a key id is in no certificate: a map that matches says whose it is (RFC 7296 §4)") {
+    struct Row {
+      bool identity_matches;
+      std::vector<std::string> maps;
+      std::optional<RefusalKind> refused;
+    };
+    const Row rows[] = {{false, {"GATEWAYS"}, {}},
+                        {true, {"GATEWAYS"}, {}},
+                        {true, {"UNKNOWN", "NOBODY"}, {}},
+                        {true, {}, RefusalKind::identity},
+                        {true, {"UNKNOWN"}, RefusalKind::identity},
+                        {false, {}, RefusalKind::identity}};
+    for (const Row& row : rows) {
+      CAPTURE(row.identity_matches);
+      CAPTURE(row.maps.size());
+      ValidateQuestion claim = claim_of(good, {{"VERIFY"}, SignatureKind::any, row.identity_matches, row.maps, false});
+      claim.identity_type = 11;
+      claim.identity = {std::byte{0}, std::byte{0xff}, std::byte{7}};
+      const auto refusal = refusal_of(all, claim);
+      CHECK((refusal ? std::optional(refusal->kind) : std::nullopt) == row.refused);
+      if (refusal) CHECK(refusal->remedy.find("certificate map") != std::string::npos);
+    }
+    // Of other identities a map takes nothing away: they are in the certificate or refused.
+    ValidateQuestion other = claim_of(good, {{"VERIFY"}, SignatureKind::any, true, {"GATEWAYS"}, false});
+    other.identity = octets("somebody.example.org");
+    CHECK(kind(other) == RefusalKind::identity);
+    other.identity_type = 3;
+    CHECK(kind(other) == RefusalKind::identity);
+  }
   SUBCASE("a key of another kind, a forbidden hash, unknown algorithms and methods") {
     CHECK(kind(claim_of(good, {{"VERIFY"}, SignatureKind::rsa, true, {}, false})) == RefusalKind::algorithm);
     const Signed sha1 = signed_by(all, {"RSA", SignatureKind::any, {}, {}, true, false});
@@ -224,6 +304,8 @@ TEST_CASE("each check that a peer can fail") {
       claim.method = method;
       CHECK(kind(claim) == RefusalKind::algorithm);
     }
+    claim = claim_of(signed_by(all, {"EC256", SignatureKind::any, {}, {}, false, false}));
+    CHECK_FALSE(refusal_of(all, claim));
     claim.method = 10;  // of P-384
     CHECK(kind(claim) == RefusalKind::algorithm);
   }
@@ -264,35 +346,6 @@ TEST_CASE("facts: hashes of the CAs' keys, and the subject of what signs") {
   CHECK(facts[0].authorities.size() == 20);
   CHECK_FALSE(facts[0].subject.empty());
   CHECK(facts[7].subject.empty());
-  SUBCASE("a key id is in no certificate: a map that matches says whose it is (RFC 7296 §4)") {
-    struct Row {
-      bool identity_matches;
-      std::vector<std::string> maps;
-      std::optional<RefusalKind> refused;
-    };
-    const Row rows[] = {{false, {"GATEWAYS"}, {}},
-                        {true, {"GATEWAYS"}, {}},
-                        {true, {"UNKNOWN", "NOBODY"}, {}},
-                        {true, {}, RefusalKind::identity},
-                        {true, {"UNKNOWN"}, RefusalKind::identity},
-                        {false, {}, RefusalKind::identity}};
-    for (const Row& row : rows) {
-      CAPTURE(row.identity_matches);
-      CAPTURE(row.maps.size());
-      ValidateQuestion claim = claim_of(good, {{"VERIFY"}, SignatureKind::any, row.identity_matches, row.maps, false});
-      claim.identity_type = 11;
-      claim.identity = {std::byte{0}, std::byte{0xff}, std::byte{7}};
-      const auto refusal = refusal_of(all, claim);
-      CHECK((refusal ? std::optional(refusal->kind) : std::nullopt) == row.refused);
-      if (refusal) CHECK(refusal->remedy.find("certificate map") != std::string::npos);
-    }
-    // Of other identities a map takes nothing away: they are in the certificate or refused.
-    ValidateQuestion other = claim_of(good, {{"VERIFY"}, SignatureKind::any, true, {"GATEWAYS"}, false});
-    other.identity = octets("somebody.example.org");
-    CHECK(kind(other) == RefusalKind::identity);
-    other.identity_type = 3;
-    CHECK(kind(other) == RefusalKind::identity);
-  }
   CHECK(facts[8].authorities != facts[7].authorities);
 }
 

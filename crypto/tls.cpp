@@ -54,7 +54,7 @@ struct TlsEnd::Inside {
   std::unique_ptr<SSL, FreeTls> connection;
   BIO *in = nullptr, *out = nullptr;  // the connection's
   std::string refusal;
-  bool shaken = false, finished = false;
+  bool believed = false, shaken = false, finished = false;
 };
 
 namespace {
@@ -73,18 +73,25 @@ std::string judged(const TlsEnd::Inside& inside, X509_STORE_CTX* store) {
 int on_certificate(X509_STORE_CTX* store, void* of) {
   auto& inside = *static_cast<TlsEnd::Inside*>(of);
   inside.refusal = judged(inside, store);
-  if (inside.refusal.empty()) return 1;
+  inside.believed = inside.refusal.empty();
+  if (inside.believed) return 1;
   X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_UNTRUSTED);
   return 0;
+}
+
+// A session of before would be gone on with without its certificate (RFC 5216 §2.1.2, RFC 9190 §5.7): none is kept,
+// none is given to the peer, and none is taken from it.
+void remember_nothing(SSL_CTX* context) {
+  SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
 }
 
 bool set_limits(SSL_CTX* context, TlsEnd::Newest newest) {
   const int last = newest == TlsEnd::Newest::tls12 ? TLS1_2_VERSION : TLS1_3_VERSION;
   // A server without RFC 5746, as strongSwan is, will do: what an attacker could put in front of a handshake by having
   // it taken for a renegotiation is data, and EAP-TLS has none.
-  SSL_CTX_set_options(
-      context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_LEGACY_SERVER_CONNECT);
-  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_LEGACY_SERVER_CONNECT);
+  remember_nothing(context);
   SSL_CTX_set_max_cert_list(context, max_certificates_bytes);
   return SSL_CTX_set_num_tickets(context, 0) == 1 && SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
          SSL_CTX_set_max_proto_version(context, last) == 1 && SSL_CTX_set_cipher_list(context, tls_ciphers) == 1;
@@ -152,6 +159,11 @@ State went_on(TlsEnd::Inside& inside) {
     const int code = SSL_do_handshake(connection);
     if (code != 1) return SSL_get_error(connection, code) == SSL_ERROR_WANT_READ ? State::more : State::failed;
     inside.shaken = true;
+    // Whatever TLS came to: without a certificate that was looked at in this handshake it is nothing.
+    if (SSL_session_reused(connection) != 0 || !inside.believed) {
+      inside.refusal = "a handshake without the peer's certificate";
+      return State::failed;
+    }
   }
   return commitment(connection, inside.setup.server);
 }

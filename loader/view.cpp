@@ -136,6 +136,7 @@ DeviceView& device_of_row(const ViewSources& from, NodeView& view, std::uint32_t
   device.name = ifindex == 0 ? "sockets" : in_vrf ? "sockets " + vrf->name : "gone-" + std::to_string(ifindex);
   device.role = ifindex == 0 || in_vrf ? "sockets" : "gone";
   device.xdp_mode = "none";
+  if (device.role == "gone") add_verdicts(from, device);
   return view.devices.emplace_back(std::move(device));
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 interrupted = threading.Event()
-PATIENCE = 60  # seconds in which an interrupted process removes its labs
+PATIENCE = 120  # seconds in which an interrupted process removes its labs
 
 
 def pytest_configure(config):

@@ -156,7 +156,7 @@ class Runner:
             except subprocess.TimeoutExpired:
                 process.terminate()  # pytest cleans its labs up
                 try:
-                    process.wait(30)
+                    process.wait(150)  # longer than tests/conftest.py's PATIENCE
                 except subprocess.TimeoutExpired:
                     process.kill()
                 log.write(f"took longer than {limit} s\n".encode())

@@ -132,6 +132,7 @@ def test_interface_vanishes_and_returns(pair, scratch):
         traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
 
 
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
 def test_hung_worker_is_replaced(pair, scratch):
     """It lives and does nothing: found out, replaced, nothing in clear meanwhile, and no sequence number used twice."""
     hung = pair.left.worker_pid()

@@ -31,8 +31,8 @@ def _queues(view: dict, *roles: str) -> list[dict]:
     return [queue for device in view["devices"] if not roles or device["role"] in roles for queue in device["queues"]]
 
 
-def _verdicts(view: dict, hook: str, verdict: str) -> int:
-    return sum(device["verdicts"][hook][verdict] for device in view["devices"])
+def _verdicts(view: dict, hook: str, verdict: str, but: str = "") -> int:
+    return sum(device["verdicts"][hook][verdict] for device in view["devices"] if device["role"] != but)
 
 
 def equations(view: dict) -> dict[str, tuple[int, int]]:
@@ -44,7 +44,7 @@ def equations(view: dict) -> dict[str, tuple[int, int]]:
     steer, tunnels = ([device for device in view["devices"] if device["role"] == role] for role in ("steer", "tunnel"))
     return {
         "worker": (worker_in, worker_out + sum(row["worker"] for row in view["drops"])),
-        "XDP": (_verdicts(view, "xdp_ingress", "to_worker"),
+        "XDP": (_verdicts(view, "xdp_ingress", "to_worker", but="gone"),
                 sum(queue["rx_packets"] for queue in xsk)),
         "TC": (_verdicts(view, "tc_egress", "to_steer"),
                sum(queue["rx_packets"] for queue in _queues(view, "steer")) + sum(one["kernel"]["tx_dropped"] for one in steer)),

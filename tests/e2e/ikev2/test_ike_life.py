@@ -284,6 +284,7 @@ def test_posternd_killed_and_started(world):
     assert world.ping(count=1, wait=5) == 1
 
 
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
 def test_worker_killed(world):
     """Its successor has the keys of what IKE negotiated; sequence numbers go on."""
     established(world)

@@ -58,7 +58,9 @@ void dispatch_request(SessionCore& core, const Message& request, const Endpoint&
   switch (request.header.exchange) {
     case ExchangeType::ike_auth: return on_auth_request(core, request, now);
     case ExchangeType::create_child_sa: return on_create_child_request(core, request, now);
-    case ExchangeType::informational: return on_informational_request(core, request, local, remote, now);
+    case ExchangeType::informational:
+      if (core.connection == nullptr) break;  // §1.4: before IKE_AUTH, which says whom we talk to, there is none
+      return on_informational_request(core, request, local, remote, now);
     case ExchangeType::ike_sa_init: break;
   }
   core.refuse(request, NotifyType::invalid_syntax);

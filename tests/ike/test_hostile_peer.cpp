@@ -137,6 +137,13 @@ const Row in_auth[] = {
      refused(NotifyType::unsupported_critical_payload)},
     {"CREATE_CHILD_SA before IKE_AUTH", [](ScriptedPeer& p) { return p.sealed(p.child_request()); },
      refused(NotifyType::temporary_failure)},
+    {"INFORMATIONAL before IKE_AUTH",
+     [](ScriptedPeer& p) {
+       Message m{p.header(ExchangeType::informational), {}};
+       m.add(PayloadType::delete_, DeletePayload{ProtocolId::esp, {0xa0a0a0a0}});
+       return p.sealed(m);
+     },
+     refused(NotifyType::invalid_syntax)},
     {"message id 2 before 1",
      [](ScriptedPeer& p) {
        p.next_id = 2;
@@ -152,6 +159,13 @@ const Row in_auth[] = {
      silent},
     {"unprotected", [](ScriptedPeer& p) { return encode_message(p.auth_request()); }, silent},
 };
+
+// Of its only child.
+Message rekey_request(ScriptedPeer& p) {
+  Message request = p.child_request();
+  request.add_notify(NotifyType::rekey_sa, {}, ProtocolId::esp, Octets(4, std::byte{0xa0}));
+  return request;
+}
 
 Octets delete_of(ScriptedPeer& p, std::uint32_t spi) {
   Message m{p.header(ExchangeType::informational), {}};
@@ -272,6 +286,27 @@ const Row in_established[] = {
        return p.sealed(m);
      },
      refused(NotifyType::child_sa_not_found)},
+    {"IKE-48: a rekey of its child for other selectors",
+     [](ScriptedPeer& p) {
+       Message m = rekey_request(p);
+       body<TsPayload>(m, PayloadType::ts_responder).selectors = {selector_of(*Prefix::parse("10.99.0.0/16"))};
+       return p.sealed(m);
+     },
+     refused(NotifyType::ts_unacceptable)},
+    {"IKE-48: a rekey of its child for a part of what that carries",
+     [](ScriptedPeer& p) {
+       Message m = rekey_request(p);
+       body<TsPayload>(m, PayloadType::ts_responder).selectors = {selector_of(*Prefix::parse("10.2.0.0/17"))};
+       return p.sealed(m);
+     },
+     refused(NotifyType::ts_unacceptable)},
+    {"IKE-48: a rekey of its child for one of its protocols",
+     [](ScriptedPeer& p) {
+       Message m = rekey_request(p);
+       body<TsPayload>(m, PayloadType::ts_initiator).selectors.front().protocol = 6;
+       return p.sealed(m);
+     },
+     refused(NotifyType::ts_unacceptable)},
     {"a rekey of the IKE SA without a key exchange",
      [](ScriptedPeer& p) {
        Message m{p.header(ExchangeType::create_child_sa), {}};

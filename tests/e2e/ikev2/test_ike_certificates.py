@@ -74,30 +74,48 @@ def test_different_methods_each_way(world, by):
     assert methods(world) == ("PSK", "ECDSA with SHA-256")
 
 
-IDENTITIES = [("fqdn", THEIRS, THEIRS), ("email", "right@example.org", "right@example.org"), ("address", lab.OUT4[2], lab.OUT4[2]),
-              ("dn", "O=Postern Test, CN=right", "any")]
+IDENTITIES = [  # kind, what the peer calls itself, what we take, what we call ourselves: None is the certificate's subject
+    ("fqdn", THEIRS, THEIRS, OURS), ("email", "right@example.org", "right@example.org", "left@example.org"),
+    ("address", lab.OUT4[2], lab.OUT4[2], lab.OUT4[1]), ("dn", "O=Postern Test, CN=right", "any", None)]
 
 
 @BOTH
-@pytest.mark.parametrize("kind,said,accepted", IDENTITIES, ids=[row[0] for row in IDENTITIES])
-def test_identities(world, by, kind, said, accepted):
+@pytest.mark.parametrize("kind,said,accepted,ours", IDENTITIES, ids=[row[0] for row in IDENTITIES])
+def test_identities(world, by, kind, said, accepted, ours):
+    """Of both ends, each proved by its certificate; strongSwan wants ours to be that and no other."""
     theirs = world.ca.issue("right", [THEIRS, "right@example.org", lab.OUT4[2]])
-    profile = {"identity_local": "dn"} if kind == "dn" else {}
-    ours = "O=Postern Test, CN=left" if kind == "dn" else OURS
-    world.configure(remote_id=accepted, profile=profile, **({"local_id": None} if kind == "dn" else {}),
-                    swan=world.swan_ends(theirs, local_id=said, remote_id=ours))
+    world.configure(remote_id=accepted, profile={} if ours else {"identity_local": "dn"}, local_id=ours,
+                    swan=world.swan_ends(theirs, local_id=said, remote_id=ours or "O=Postern Test, CN=left"))
     world.up(by)
     world.ping_both()
+    assert methods(world) == ("ECDSA with SHA-256",) * 2
+    assert world.peer.established()[0]["remote-id"] == (ours or "O=Postern Test, CN=left")
 
 
 @BOTH
-def test_intermediate_ca_is_sent_both_ways(world, by):
-    between = pki.Authority("Intermediate", world.ca)
-    theirs, ours = between.issue("right", [THEIRS]), between.issue("left", [OURS])
-    swan = world.swan_ends(theirs)
-    swan["more"]["local"]["certs"] = [theirs.pem]
-    world.peer._vici.request("load-cert", {"type": "X509", "flag": "CA", "data": between.pem})
-    world.configure(own=ours, chain=[between], swan=swan)
+@pytest.mark.parametrize("ours", ["third@example.org", lab.OUT4[2]], ids=["email", "address"])
+def test_an_identity_of_ours_that_is_not_in_our_certificate(world, by, ours):
+    """strongSwan does not believe it."""
+    world.configure(local_id=ours, swan=world.swan_ends(world.ca.issue("right", [THEIRS]), remote_id=ours))
+    if by == "postern":
+        assert world.ping(count=1, wait=2) == 0
+    else:
+        assert world.peer.initiate("net", check=False) is False
+    wait_until(lambda: not ike_sas(world.left) and not world.peer.established(), 8, "nothing stays")
+    world.left.postern("clear", "crypto", "session")
+
+
+@BOTH
+@pytest.mark.parametrize("depth", [1, 3])
+def test_intermediate_cas_are_sent_both_ways(world, by, depth):
+    """RFC 7296 3.6: four certificates, of which the other end has none."""
+    chain, issuer = [], world.ca
+    for number in range(depth):
+        issuer = pki.Authority(f"Intermediate {depth}-{number}-{by}", issuer)
+        chain.insert(0, issuer)
+        world.peer._vici.request("load-cert", {"type": "X509", "flag": "CA", "data": issuer.pem})
+    theirs, ours = issuer.issue("right", [THEIRS]), issuer.issue("left", [OURS])
+    world.configure(own=ours, chain=chain, swan=world.swan_ends(theirs))
     world.up(by)
     world.ping_both()
 
@@ -122,10 +140,6 @@ def other_ca(world):
     return pki.Authority("Another CA").issue("right", [THEIRS])
 
 
-def constrained(world):
-    return pki.Authority("Narrow CA", world.ca, permitted=["elsewhere.example"]).issue("right", [THEIRS])
-
-
 NEGATIVES = [  # what, the peer's certificate, failure, words of the summary, words of the detail
     ("wrong CA", other_ca, "certificate", "no trusted certificate of its issuer", "Another CA"),
     ("expired", lambda w: w.ca.issue("right", [THEIRS], start=pki.NOW - 30 * pki.DAY, end=pki.NOW - 3 * pki.DAY), "certificate",
@@ -137,34 +151,33 @@ NEGATIVES = [  # what, the peer's certificate, failure, words of the summary, wo
 ]
 
 
+@BOTH
 @pytest.mark.parametrize("what,make,failure,summary,detail", NEGATIVES, ids=[row[0].replace(" ", "-") for row in NEGATIVES])
-def test_what_is_not_believed(world, what, make, failure, summary, detail):
-    """The peer begins: strongSwan does not check its own certificate before it sends it."""
+def test_what_is_not_believed(world, by, what, make, failure, summary, detail):
+    """In either role: strongSwan does not check its own certificate before it sends it."""
     theirs = make(world)
     world.configure(swan=world.swan_ends(theirs))
-    row = refused(world, "strongswan", failure)
+    row = refused(world, by, failure)
     assert summary in row["summary"] and "right" in row["summary"] and detail in row["differs"], row
     assert row["remedy"]
 
 
-def test_what_an_initiator_does_not_believe(world):
-    theirs = other_ca(world)
-    world.configure(swan=world.swan_ends(theirs))
-    row = refused(world, "postern", "certificate")
-    assert "Another CA" in row["differs"]
-    # The same lab with the cause removed.
+@BOTH
+def test_what_was_not_believed_is_without_its_fault(world, by):
+    """The same lab with the cause removed."""
     world.configure(swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
-    world.up("postern")
+    world.up(by)
     world.ping_both()
 
 
-def test_name_constraints(world):
+@BOTH
+def test_name_constraints(world, by):
     """The intermediate CA may give away names below elsewhere.example alone."""
     narrow = pki.Authority("Narrow CA", world.ca, permitted=["elsewhere.example"])
     theirs = narrow.issue("right", [THEIRS])
     world.peer._vici.request("load-cert", {"type": "X509", "flag": "CA", "data": narrow.pem})
     world.configure(swan=world.swan_ends(theirs))
-    row = refused(world, "strongswan", "certificate")
+    row = refused(world, by, "certificate")
     assert "name constraints" in row["summary"], row
 
 

@@ -179,13 +179,15 @@ def test_invalid_ke_and_another_try(world, by):
     assert first.spis[0] == second.spis[0], "the same IKE SA tries again"
 
 
-def half_open(message, where, address: str) -> None:
-    """The same IKE_SA_INIT request with another SPI: the responder keeps a half-open IKE SA for it."""
+def half_open(message, where, source: str, address: str) -> None:
+    """The same IKE_SA_INIT request with another SPI: the responder keeps a half-open IKE SA for it, and answers."""
     import secrets
     import socket
     with where.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-        out.bind((lab.OUT4[1], 0))
+        out.settimeout(5)
+        out.bind((source, 0))
         out.sendto(secrets.token_bytes(8) + message.data[8:], (address, 500))
+        out.recv(65535)
 
 
 def test_cookie_is_returned(scratch):
@@ -197,7 +199,7 @@ def test_cookie_is_returned(scratch):
             request = ike_wire.read(capture.frames()).exchanges(SA_INIT)[0]
         assert COOKIE not in request.notifies()
         made.down()
-        half_open(request, made.n1, lab.OUT4[2])
+        half_open(request, made.n1, lab.OUT4[1], lab.OUT4[2])
         wait_until(lambda: any(sa["state"] == "CONNECTING" for sa in made.peer.sas()), 5, "strongSwan has a half-open SA")
         with made.capture("udp") as capture:
             assert made.ping(count=1, wait=5) == 1
@@ -206,3 +208,27 @@ def test_cookie_is_returned(scratch):
         first, second = wire.exchanges(SA_INIT)
         assert second.payloads()[0][1][4:] == demand.notifies()[COOKIE], "the first payload is the cookie as it came"
         assert second.payloads()[1:] == first.payloads(), "and nothing else changed"
+
+
+def test_cookie_is_demanded(scratch):
+    """The other way round: of an address with eight half-open IKE SAs a cookie is demanded, which strongSwan gives back."""
+    with SwanLab(scratch, flows=("map4",)) as made:
+        made.peer.load(made.connection(2))
+
+        def setup() -> ike_wire.Wire:
+            with made.capture("udp") as capture:
+                made.up("strongswan")
+                return ike_wire.read(capture.frames())
+
+        before = setup()
+        (request,), (answer,) = before.exchanges(SA_INIT), before.exchanges(SA_INIT, response=True)
+        assert COOKIE not in answer.notifies()
+        made.down()
+        for _ in range(8):
+            half_open(request, made.n2, lab.OUT4[2], lab.OUT4[1])
+        wire = setup()
+        demand, accepted = wire.exchanges(SA_INIT, response=True)
+        first, second = wire.exchanges(SA_INIT)
+        assert list(demand.notifies()) == [COOKIE] and demand.spis[1] == "00" * 8, "nothing is kept for it"
+        assert second.payloads()[0][1][4:] == demand.notifies()[COOKIE] and COOKIE not in accepted.notifies()
+        made.ping_both()

@@ -34,6 +34,7 @@ namespace postern::cli {
 [[nodiscard]] std::string render_pki_certificates(const nlohmann::json& data);
 [[nodiscard]] std::string render_pki_trustpoints(const nlohmann::json& data);
 [[nodiscard]] std::string render_clear_session(const nlohmann::json& data);
+[[nodiscard]] std::string render_redirect(const nlohmann::json& data);
 [[nodiscard]] std::string render_rekey(const nlohmann::json& data);
 [[nodiscard]] std::string render_connect(const nlohmann::json& data);
 [[nodiscard]] std::string render_debug(const nlohmann::json& data);

@@ -50,6 +50,10 @@ std::string render_clear_session(const json& data) {
 std::string render_rekey(const json& data) {
   return fmt::format("rekey of {} begun\n", plural(number(data, "rekeyed"), "IKE SA"));
 }
+std::string render_redirect(const json& data) {
+  return fmt::format("{} of {} sent to {}\n", number(data, "redirected"), plural(number(data, "matched"), "session"),
+                     text(data, "to"));
+}
 std::string render_connect(const json& data) {
   const auto started = number(data, "started"), all = number(data, "connections");
   if (started == 0) return fmt::format("{} {} up\n", plural(all, "connection"), all == 1 ? "is" : "are");

@@ -86,6 +86,10 @@ std::string long_lines(const json& sa, std::uint64_t session) {
       std::string("      Disconnect Revoked Peer: ") + (flag(sa, "disconnect_revoked") ? "Enabled" : "Disabled") + "\n";
   out += configuration_lines(sa);
   if (flag(sa, "ppk")) out += "      Quantum-safe Encryption using Manual PPK\n";
+  if (const auto redirect = sa.find("redirect"); redirect != sa.end() && redirect->is_object()) {
+    if (!text(*redirect, "from").empty()) out += "      Redirected from: " + text(*redirect, "from") + "\n";
+    if (!text(*redirect, "to").empty()) out += "      Redirected to: " + text(*redirect, "to") + "\n";
+  }
   out += fmt::format("      Initiator of SA : {}\n", text(sa, "role") == "initiator" ? "Yes" : "No");
   return out;
 }

@@ -20,6 +20,7 @@ constexpr std::array<std::string_view, 5> clear_keywords = {"entry", "interface"
 constexpr std::array<std::string_view, 2> session_keywords = {"interface", "peer"};
 constexpr std::array<std::string_view, 1> peer_keyword = {"peer"};
 constexpr std::array<std::string_view, 3> clear_session_keywords = {"interface", "map", "peer"};
+constexpr std::array<std::string_view, 4> redirect_keywords = {"interface", "map", "peer", "to"};
 constexpr std::array<std::string_view, 4> connect_keywords = {"interface", "map", "peer", "sequence"};
 
 const std::array all_commands = {
@@ -82,6 +83,8 @@ const std::array all_commands = {
             "negotiate now, without waiting for traffic"},
     Command{"crypto session rekey", "", clear_session_keywords, Action::ask, render_rekey,
             "fresh keys for IKE SAs now; their child SAs go on"},
+    Command{"crypto session redirect", "", redirect_keywords, Action::ask, render_redirect,
+            "send peers that follow to another gateway (RFC 5685)"},
     Command{"debug crypto ikev2", "", {}, Action::ask, render_debug, "every message and retransmission in the log"},
     Command{"no debug crypto ikev2", "", {}, Action::ask, render_debug, "end debug crypto ikev2"},
     Command{"undebug all", "", {}, Action::ask, render_debug, "end all debugging"},

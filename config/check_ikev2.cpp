@@ -150,6 +150,18 @@ void check_key_source(Check& check, const Ikev2Profile& profile, const char* sid
     check.report.error(here, "has no key, and the profile names no keyring", "key here, or keyring in the profile");
 }
 
+// RFC 5685: who is sent to this node comes back for ever.
+void check_redirect(Check& check, const Ikev2Profile& profile, const std::string& path) {
+  if (!profile.redirect.gateway) return;
+  const auto to = IpAddress::parse(profile.redirect.gateway->to);
+  for (const Interface& interface : check.document.interfaces)
+    for (const Prefix& own : interface.addresses)
+      if (to && own.address == *to)
+        check.report.error(path + "/redirect/gateway/to",
+                           fmt::format("{} is an address of this node, at {}", to->text(), interface.name),
+                           "another gateway");
+}
+
 void check_profile(Check& check, std::size_t i) {
   const Ikev2Profile& profile = check.document.ikev2.profiles[i];
   const std::string path = at("/ikev2/profiles/{}", i);
@@ -158,6 +170,7 @@ void check_profile(Check& check, std::size_t i) {
     check.report.error(path + "/keyring", fmt::format("keyring {} does not exist", quoted(path, *profile.keyring)),
                        names_of(check.document.ikev2.keyrings));
   check_trustpoints_of(check, profile, path);
+  check_redirect(check, profile, path);
   check_key_source(check, profile, "local", path);
   check_key_source(check, profile, "remote", path);
   check_strength(check, profile.local_key, path + "/authentication/local/key");

@@ -331,6 +331,24 @@ Childless childless_of(const std::string& text) {
   return Childless::allow;
 }
 
+RedirectProfile convert_redirect(const json& in, const std::string& path, Conversion& conversion) {
+  RedirectProfile out;
+  out.follow = in.value("follow", false);
+  if (!in.contains("gateway")) return out;
+  const json& gateway = in["gateway"];
+  const std::string here = path + "/gateway/to", to = gateway["to"];
+  RedirectGateway& of = out.gateway.emplace();
+  const Peer target = conversion.keep(parse_peer(to), here, to);
+  of.to = target.is_name() ? target.name : target.address.text();
+  if (!target.is_name() && (target.address.is_unspecified() || target.address.is_multicast()) &&
+      !conversion.report.failed_at(here))
+    conversion.report.error(here, quoted(here, to) + " is no address of a gateway",
+                            "another gateway's address or name");
+  of.when = gateway.value("when", "init") == std::string("auth") ? RedirectWhen::auth : RedirectWhen::init;
+  of.above = gateway.value("above", 0U);
+  return out;
+}
+
 Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd& dpd, Conversion& conversion) {
   Ikev2Profile out;
   const json& match = in["match"];
@@ -361,6 +379,7 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   out.dpd = convert_dpd(in, dpd);
   out.force_encapsulation = in.value("nat_force_encap", false);
   out.childless = childless_of(in.value("childless", "allow"));
+  if (in.contains("redirect")) out.redirect = convert_redirect(in["redirect"], path + "/redirect", conversion);
   if (in.contains("configuration"))
     out.configuration = convert_configuration(in["configuration"], path + "/configuration", conversion);
   return out;
@@ -385,6 +404,8 @@ const char* word(Childless childless) {
   }
   return "force";
 }
+
+const char* word(RedirectWhen when) { return when == RedirectWhen::auth ? "auth" : "init"; }
 
 Secret convert_pre_shared_key(const json& value, const std::string& path, Conversion& conversion) {
   if (value.is_string()) return conversion.keep(parse_pre_shared_key(value.get_ref<const std::string&>()), path);
@@ -418,6 +439,12 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
   out.options.window = in.value("window", out.options.window);
   out.options.max_selectors = in.value("max_selectors", out.options.max_selectors);
   out.options.mobike = in.value("mobike", out.options.mobike);
+  if (const auto redirect = in.find("redirect"); redirect != in.end()) {
+    RedirectLimits& limits = out.options.redirect;
+    limits.most = redirect->value("max_redirects", limits.most);
+    limits.period_s = redirect->value("loop_period", limits.period_s);
+    limits.leave_s = redirect->value("leave_within", limits.leave_s);
+  }
   out.options.crash_detection = in.value("quick_crash_detection", out.options.crash_detection);
   out.dpd = convert_dpd(in, {});
   for (const json& proposal : list_of(in, "proposals"))

@@ -105,6 +105,26 @@ struct ClientConfiguration {
 enum class Childless : std::uint8_t { never, allow, prefer, force };
 [[nodiscard]] const char* word(Childless childless);
 
+// RFC 5685: whether we let a gateway send us elsewhere, and as a gateway in which exchange peers are sent elsewhere.
+enum class RedirectWhen : std::uint8_t { init, auth };
+[[nodiscard]] const char* word(RedirectWhen when);
+struct RedirectGateway {
+  std::string to;  // an address, or a host name in lower case
+  RedirectWhen when = RedirectWhen::init;
+  std::uint32_t above = 0;
+  bool operator==(const RedirectGateway&) const = default;
+};
+struct RedirectProfile {
+  bool follow = false;
+  std::optional<RedirectGateway> gateway;
+  bool operator==(const RedirectProfile&) const = default;
+};
+// For all peers.
+struct RedirectLimits {
+  std::uint32_t most = 5, period_s = 300, leave_s = 60;
+  bool operator==(const RedirectLimits&) const = default;
+};
+
 // EAP: of our end when it begins, and of a peer that begins.
 enum class EapMethodWord : std::uint8_t { mschapv2, md5, tls };
 [[nodiscard]] const char* word(EapMethodWord method);
@@ -143,6 +163,7 @@ struct Ikev2Profile {
   Dpd dpd;  // the section's default filled in
   bool force_encapsulation = false;
   Childless childless = Childless::allow;
+  RedirectProfile redirect;
   std::optional<ClientConfiguration> configuration;
   bool operator==(const Ikev2Profile&) const = default;
 };
@@ -154,6 +175,7 @@ struct Ikev2Options {
   std::uint16_t max_selectors = 16;
   bool mobike = true;
   bool crash_detection = true;
+  RedirectLimits redirect;
   bool operator==(const Ikev2Options&) const = default;
 };
 

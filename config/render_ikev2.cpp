@@ -144,6 +144,13 @@ json render_configuration(const ClientConfiguration& in) {
   return out;
 }
 
+json render_redirect(const RedirectProfile& redirect) {
+  json out = {{"follow", redirect.follow}};
+  if (const auto& gateway = redirect.gateway)
+    out["gateway"] = {{"to", gateway->to}, {"when", word(gateway->when)}, {"above", gateway->above}};
+  return out;
+}
+
 json render_profile(const Ikev2Profile& profile) {
   json match = render_scope(profile.match);
   if (!profile.match_certificate.empty()) match["certificate"] = profile.match_certificate;
@@ -155,7 +162,8 @@ json render_profile(const Ikev2Profile& profile) {
               {"lifetime", profile.lifetime_s},
               {"dpd", render_dpd(profile.dpd)},
               {"nat_force_encap", profile.force_encapsulation},
-              {"childless", word(profile.childless)}};
+              {"childless", word(profile.childless)},
+              {"redirect", render_redirect(profile.redirect)}};
   if (profile.configuration) out["configuration"] = render_configuration(*profile.configuration);
   if (profile.local_identity) out["identity_local"] = render_identity(*profile.local_identity);
   if (profile.keyring) out["keyring"] = *profile.keyring;
@@ -206,6 +214,10 @@ json render_ikev2(const Ikev2& ikev2) {
           {"max_selectors", ikev2.options.max_selectors},
           {"mobike", ikev2.options.mobike},
           {"quick_crash_detection", ikev2.options.crash_detection},
+          {"redirect",
+           {{"max_redirects", ikev2.options.redirect.most},
+            {"loop_period", ikev2.options.redirect.period_s},
+            {"leave_within", ikev2.options.redirect.leave_s}}},
           {"dpd", render_dpd(ikev2.dpd)},
           {"proposals", list(ikev2.proposals, &render_proposal)},
           {"policies", list(ikev2.policies, &render_policy)},

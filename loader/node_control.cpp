@@ -26,7 +26,8 @@ Result<CaptureSide> side_of(const json& args) {
 bool is_for_ike(const std::string& said) {
   return said.starts_with("show crypto ikev2") || said.starts_with("show crypto isakmp") || said == "show ike" ||
          said == "clear crypto session" || said == "crypto session connect" || said == "crypto session rekey" ||
-         said == "debug crypto ikev2" || said == "no debug crypto ikev2" || said == "undebug all";
+         said == "crypto session redirect" || said == "debug crypto ikev2" || said == "no debug crypto ikev2" ||
+         said == "undebug all";
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// postern-resolver's side of a node: started once the document has a peer by name.
+// postern-resolver's side of a node: started once the document has a peer by name, or may be sent to one (RFC 5685).
 #include <algorithm>
 
 #include "loader/node.hpp"
@@ -7,6 +7,8 @@ namespace postern::loader {
 namespace {
 
 bool has_names(const config::Document& document) {
+  if (std::ranges::any_of(document.ikev2.profiles, [](const auto& profile) { return profile.redirect.follow; }))
+    return true;
   return std::ranges::any_of(document.crypto_maps, [](const config::CryptoMap& map) {
     return std::ranges::any_of(map.entries, [](const config::MapEntry& entry) {
       return std::ranges::any_of(entry.peers, &config::Peer::is_name);

@@ -150,6 +150,7 @@ class IkePlanner {
     out.nat_keepalive_s = document_.ikev2.nat_keepalive_s;
     out.force_encapsulation = profile.force_encapsulation;
     out.childless = childless_of(profile.childless);
+    out.redirect = redirect_of(profile.redirect, document_.ikev2.options.redirect);
     out.options = options_of(document_.ikev2.options);
     if (const auto& told = profile.configuration)
       out.configuration = {told->pools, told->dns, told->subnets, told->banner, told->required};

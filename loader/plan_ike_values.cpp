@@ -73,6 +73,15 @@ ike::EspProposal esp_proposal_of(const config::TransformSet& set, bool extended)
   return {{crypto::Cipher::none, 0, set.ah}, extended, ike::ProtocolId::ah};
 }
 
+ike::RedirectPolicy redirect_of(const config::RedirectProfile& in, const config::RedirectLimits& limits) {
+  ike::RedirectPolicy out{in.follow, limits.most, limits.period_s, limits.leave_s, ike::RedirectWhen::never, {}, 0};
+  if (!in.gateway) return out;
+  out.when = in.gateway->when == config::RedirectWhen::auth ? ike::RedirectWhen::auth : ike::RedirectWhen::init;
+  out.to = in.gateway->to;
+  out.above = in.gateway->above;
+  return out;
+}
+
 ike::ProtocolOptions options_of(const config::Ikev2Options& in) {
   return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike, in.crash_detection};
 }

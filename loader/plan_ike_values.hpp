@@ -21,6 +21,7 @@ namespace postern::loader {
 [[nodiscard]] std::vector<ike::EapType> eap_types_of(const std::vector<config::EapMethodWord>& methods);
 [[nodiscard]] ike::Dpd dpd_of(const config::Dpd& in);
 [[nodiscard]] ike::EspProposal esp_proposal_of(const config::TransformSet& set, bool extended);
+[[nodiscard]] ike::RedirectPolicy redirect_of(const config::RedirectProfile& in, const config::RedirectLimits& limits);
 [[nodiscard]] ike::ProtocolOptions options_of(const config::Ikev2Options& in);
 [[nodiscard]] ike::Initiate initiate_of(config::Initiate in);
 

@@ -262,6 +262,8 @@ TEST_CASE("answers of commands") {
   CHECK(render_connect({{"connections", 2}, {"started", 1}}).starts_with("1 of 2 connections started"));
   CHECK(render_connect({{"connections", 1}, {"started", 0}}) == "1 connection is up\n");
   CHECK(render_rekey({{"rekeyed", 2}}) == "rekey of 2 IKE SAs begun\n");
+  CHECK(render_redirect({{"to", "gw2.example"}, {"matched", 3}, {"redirected", 2}}) ==
+        "2 of 3 sessions sent to gw2.example\n");
   CHECK(render_debug({{"debug", true}}) == "IKEv2 debugging is on\n");
   CHECK(render_debug({{"debug", false}}) == "IKEv2 debugging is off\n");
 }

@@ -66,6 +66,7 @@ TEST_CASE("abbreviations mean their full form") {
       {"sh cry ik d", "show crypto ikev2 diagnose"},
       {"cry ses con peer 192.0.2.2", "crypto session connect"},
       {"cry ses rek peer 192.0.2.2", "crypto session rekey"},
+      {"cry ses red to 192.0.2.3 peer 192.0.2.2", "crypto session redirect"},
       {"deb cry ik", "debug crypto ikev2"},
       {"no deb c i", "no debug crypto ikev2"},
       {"und all", "undebug all"},

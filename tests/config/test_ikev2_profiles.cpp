@@ -89,6 +89,36 @@ TEST_CASE("ikev2 names: each once, and what is referred to exists") {
   check_refused(ike_with("/ikev2/max_selectors", 65), "/ikev2/max_selectors", "64");
 }
 
+TEST_CASE("RFC 5685: redirects of a profile, off unless it says so, and their limits") {
+  const std::string place = "/ikev2/profiles/0/redirect";
+  const auto with = [&](const char* text) { return ike_with(place.c_str(), json::parse(text)); };
+  CHECK(loaded(ike()).ikev2.profiles[0].redirect == RedirectProfile{});
+  CHECK_FALSE(loaded(ike()).ikev2.profiles[0].redirect.follow);
+  const Document made =
+      loaded(with(R"({"follow": true, "gateway": {"to": "Gw2.Example.", "when": "auth", "above": 500}})"));
+  CHECK(made.ikev2.profiles[0].redirect.follow);
+  CHECK(made.ikev2.profiles[0].redirect.gateway == RedirectGateway{"gw2.example", RedirectWhen::auth, 500});
+  const auto plain = loaded(with(R"({"gateway": {"to": "203.0.113.77"}})")).ikev2.profiles[0].redirect.gateway;
+  CHECK(plain == RedirectGateway{"203.0.113.77", RedirectWhen::init, 0});
+  check_refused(with(R"({"gateway": {}})"), place + "/gateway/to", "is missing");
+  check_refused(with(R"({"gateway": {"to": "not a host"}})"), place + "/gateway/to", "host name");
+  check_refused(with(R"({"gateway": {"to": "0.0.0.0"}})"), place + "/gateway/to", "no address of a gateway");
+  check_refused(with(R"({"gateway": {"to": "224.0.0.5"}})"), place + "/gateway/to", "no address of a gateway");
+  check_refused(with(R"({"gateway": {"to": "203.0.113.77", "when": "later"}})"), place + "/gateway/when", "init");
+  check_refused(with(R"({"follow": "yes"})"), place + "/follow", "boolean");
+  const Document own = loaded(ike());
+  const std::string ours = own.interfaces.at(0).addresses.at(0).address.text();
+  check_refused(with((R"({"gateway": {"to": ")" + ours + R"("}})").c_str()), place + "/gateway/to",
+                "an address of this node");
+  const auto limits = [](const char* text) { return ike_with("/ikev2/redirect", json::parse(text)); };
+  CHECK(loaded(limits("{}")).ikev2.options.redirect == RedirectLimits{5, 300, 60});
+  CHECK(loaded(limits(R"({"max_redirects": 2, "loop_period": 60, "leave_within": 10})")).ikev2.options.redirect ==
+        RedirectLimits{2, 60, 10});
+  check_refused(limits(R"({"max_redirects": 0})"), "/ikev2/redirect/max_redirects", "1");
+  check_refused(limits(R"({"loop_period": 9})"), "/ikev2/redirect/loop_period", "10");
+  check_refused(limits(R"({"leave_within": 4})"), "/ikev2/redirect/leave_within", "5");
+}
+
 TEST_CASE("RFC 8784: a PPK has an id and a key, and is shown without it") {
   const std::string place = "/ikev2/keyrings/0/peers/0/ppk";
   const auto with = [&](const char* text) { return ike_with(place.c_str(), json::parse(text)); };

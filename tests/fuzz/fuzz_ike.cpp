@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "ike/gateway_identity.hpp"
 #include "ike/message.hpp"
 #include "ike/negotiate.hpp"
 #include "ike/payload_rules.hpp"
@@ -95,6 +96,19 @@ void check_narrowing(const Target& target, std::span<const Selector> offered) {
   }
 }
 
+// RFC 5685 §9: with the data's own end for a nonce, so that one fits.
+void check_gateway(const NotifyPayload& notify) {
+  const Bytes data = notify.data;
+  for (const std::size_t behind : {std::size_t{0}, std::size_t{16}, std::size_t{32}}) {
+    const Bytes nonce = data.last(std::min(behind, data.size()));
+    const auto gateway = decode_gateway(data, nonce);
+    if (!gateway) continue;
+    require(gateway->address.has_value() == gateway->name.empty());
+    require(*decode_gateway(encode_gateway(*gateway, nonce), nonce) == *gateway);
+    require(GatewayIdentity::parse(gateway->text()) == *gateway);
+  }
+}
+
 void check(const Target& target, const Message& message) {
   check_round_trip(message);
   (void)broken_rule(message);
@@ -104,6 +118,7 @@ void check(const Target& target, const Message& message) {
     if (const auto* sa = std::get_if<SaPayload>(&payload.body))
       check_negotiation(target, *sa, ke == nullptr ? DhGroup::none : ke->group);
     if (const auto* ts = std::get_if<TsPayload>(&payload.body)) check_narrowing(target, ts->selectors);
+    if (const auto* notify = std::get_if<NotifyPayload>(&payload.body)) check_gateway(*notify);
   }
 }
 

@@ -94,6 +94,7 @@ Connection connection(const std::string& name, std::string_view key) {
                       {"any", secret("any ppk"), true}}};
   out.ppk = {"a ppk's id", secret("a ppk that nobody guesses"), true};
   out.childless = Childless::prefer;
+  out.redirect = {true, 3, 600, 30, RedirectWhen::auth, "gw2.example", 500};
   out.template_name = "192.0.2.1 any PR";
   return out;
 }

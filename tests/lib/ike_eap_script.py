@@ -5,17 +5,11 @@ import hmac
 import ipaddress
 import os
 import pathlib
-import socket
 import ssl
 import struct
 import time
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from ike_script import (AUTH, AUTH_PAYLOAD, ESP, ICV, IDI, IDR, IKE, KE, NONCE, SA_INIT, SK, TSI, TSR, ScriptedResponder, address_id, body, chain,
-                        notify, opened, prf, prf_plus, proposal, unchain)
+from ike_script import AUTH, AUTH_PAYLOAD, ESP, IDI, IDR, TSI, TSR, ScriptedInitiator, ScriptedResponder, address_id, body, notify, prf, proposal
 from netns import Namespace
 
 EAP, EAP_TLS, EAP_ONLY = 48, 13, 16417
@@ -178,52 +172,13 @@ def selectors(network: str) -> bytes:
     return struct.pack("!BBHBBHHH", 1, 0, 0, 7, 0, 16, 0, 65535) + one[0].packed + one[-1].packed
 
 
-class EapTlsInitiator(Fragments):
+class EapTlsInitiator(Fragments, ScriptedInitiator):
     """The user; the node under test is the server. `identity`: an FQDN."""
 
     def __init__(self, namespace: Namespace, address: str, node: str, identity: str, networks: tuple[str, str], tls: TlsEnd):
-        self.tls, self.node, self.networks, self.next_id, self.ended = tls, node, networks, 0, None
+        super().__init__(namespace, address, node)
+        self.tls, self.networks, self.ended = tls, networks, None
         self.own = b"\x02\0\0\0" + identity.encode()
-        self.socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((address, 500))
-        self.socket.settimeout(8)
-
-    def __enter__(self) -> "EapTlsInitiator":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.socket.close()
-
-    def asked(self, data: bytes) -> bytes:
-        self.socket.sendto(data, (self.node, 500))
-        while True:
-            answer = self.socket.recv(65535)
-            if answer[18] == data[18] and answer[19] & 0x20 and answer[20:24] == data[20:24]:
-                return answer
-
-    def begin(self, extra: list[tuple[int, bytes]] = ()) -> None:
-        own, self.nonce_i, self.spi_i = X25519PrivateKey.generate(), os.urandom(32), os.urandom(8)
-        public = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        kind, clear = chain([proposal(IKE, b"", [(1, 12, 128), (2, 5, 0), (3, 12, 0), (4, 31, 0)]),
-                             (KE, struct.pack("!HH", 31, 0) + public), (NONCE, self.nonce_i), *extra])
-        self.init = self.spi_i + bytes(8) + struct.pack("!BBBBII", kind, 0x20, SA_INIT, 0x08, 0, 28 + len(clear)) + clear
-        self.response = self.asked(self.init)
-        self.spi_r, said = self.response[8:16], unchain(self.response[16], self.response[28:])
-        self.nonce_r, shared = body(said, NONCE), own.exchange(X25519PublicKey.from_public_bytes(body(said, KE)[4:]))
-        material = prf_plus(prf(self.nonce_i + self.nonce_r, shared), self.nonce_i + self.nonce_r + self.spi_i + self.spi_r, 5 * 32 + 2 * 16)
-        self.ai, self.ar, self.ei, self.er, self.pi, self.pr = (
-            material[a:b] for a, b in ((32, 64), (64, 96), (96, 112), (112, 128), (128, 160), (160, 192)))
-
-    def exchange(self, payloads: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        self.next_id += 1
-        kind, clear = chain(payloads)
-        clear += bytes(15 - len(clear) % 16) + bytes([15 - len(clear) % 16])
-        iv = os.urandom(16)
-        encryptor = Cipher(algorithms.AES(self.ei), modes.CBC(iv)).encryptor()
-        inside = iv + encryptor.update(clear) + encryptor.finalize()
-        size = 4 + len(inside) + ICV
-        head = self.spi_i + self.spi_r + struct.pack("!BBBBIIBBH", SK, 0x20, AUTH, 0x08, self.next_id, 28 + size, kind, 0, size)
-        return opened(self.asked(head + inside + prf(self.ai, head, inside)[:ICV]), self.er, self.ar)
 
     def eap(self, payloads: list[tuple[int, bytes]]) -> bytes:
         """The EAP packet that comes back; its number is kept."""

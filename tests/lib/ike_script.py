@@ -1,6 +1,6 @@
-"""A responder of IKEv2 that says what a test wants, for what strongSwan cannot say. Made of the RFC and Python's cryptography alone.
+"""Either end of IKEv2, saying what a test wants, for what strongSwan cannot say. Made of the RFC and Python's cryptography alone.
 
-It speaks one suite (aes128-sha256-x25519, shared key) from one socket on port 500, without NAT detection, and has no data plane.
+They speak one suite (aes128-sha256-x25519, shared key) from one socket on port 500, without NAT detection, and have no data plane.
 """
 import hashlib
 import hmac
@@ -207,4 +207,65 @@ class ScriptedResponder:
         if child:
             made += self.child(said, tsi, tsr)
         self.send(self.seal(AUTH, 1, made + list(extra)))
+        return said
+
+
+class ScriptedInitiator:
+    """At `address` in `namespace`; `node` is the address of the node under test, which answers."""
+
+    def __init__(self, namespace: Namespace, address: str, node: str, psk: str = ""):
+        self.address, self.node, self.psk, self.next_id = address, node, psk.encode(), 0
+        self.socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind((address, 500))
+        self.socket.settimeout(8)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.socket.close()
+
+    def asked(self, data: bytes) -> bytes:
+        """The answer."""
+        self.socket.sendto(data, (self.node, 500))
+        while True:
+            answer = self.socket.recv(65535)
+            if answer[18] == data[18] and answer[19] & 0x20 and answer[20:24] == data[20:24]:
+                return answer
+
+    def begin(self, extra: list[tuple[int, bytes]] = ()) -> list[tuple[int, bytes]]:
+        """IKE_SA_INIT: what the answer says, and keys where it is more than a notify."""
+        own, self.nonce_i, self.spi_i = X25519PrivateKey.generate(), os.urandom(32), os.urandom(8)
+        public = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        kind, clear = chain([proposal(IKE, b"", [(1, 12, 128), (2, 5, 0), (3, 12, 0), (4, 31, 0)]),
+                             (KE, struct.pack("!HH", 31, 0) + public), (NONCE, self.nonce_i), *extra])
+        self.init = self.spi_i + bytes(8) + struct.pack("!BBBBII", kind, 0x20, SA_INIT, 0x08, 0, 28 + len(clear)) + clear
+        self.response = self.asked(self.init)
+        self.spi_r, said = self.response[8:16], unchain(self.response[16], self.response[28:])
+        if all(one == NOTIFY for one, _ in said):
+            return said
+        self.nonce_r, shared = body(said, NONCE), own.exchange(X25519PublicKey.from_public_bytes(body(said, KE)[4:]))
+        material = prf_plus(prf(self.nonce_i + self.nonce_r, shared), self.nonce_i + self.nonce_r + self.spi_i + self.spi_r, 5 * 32 + 2 * 16)
+        self.ai, self.ar, self.ei, self.er, self.pi, self.pr = (
+            material[a:b] for a, b in ((32, 64), (64, 96), (96, 112), (112, 128), (128, 160), (160, 192)))
+        return said
+
+    def exchange(self, payloads: list[tuple[int, bytes]], of: int = AUTH) -> list[tuple[int, bytes]]:
+        self.next_id += 1
+        kind, clear = chain(payloads)
+        clear += bytes(15 - len(clear) % 16) + bytes([15 - len(clear) % 16])
+        iv = os.urandom(16)
+        encryptor = Cipher(algorithms.AES(self.ei), modes.CBC(iv)).encryptor()
+        inside = iv + encryptor.update(clear) + encryptor.finalize()
+        size = 4 + len(inside) + ICV
+        head = self.spi_i + self.spi_r + struct.pack("!BBBBIIBBH", SK, 0x20, of, 0x08, self.next_id, 28 + size, kind, 0, size)
+        return opened(self.asked(head + inside + prf(self.ai, head, inside)[:ICV]), self.er, self.ar)
+
+    def authenticate(self, tsi: bytes, tsr: bytes) -> list[tuple[int, bytes]]:
+        """IKE_AUTH by the shared key, of addresses: what the answer says; its AUTH is checked."""
+        own, padded = address_id(self.address), prf(self.psk, b"Key Pad for IKEv2")
+        said = self.exchange([(IDI, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.init, self.nonce_r, prf(self.pi, own))),
+                              proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, tsi), (TSR, tsr)])
+        assert body(said, AUTH_PAYLOAD) == b"\x02\0\0\0" + prf(padded, self.response, self.nonce_i, prf(self.pr, body(said, IDR)))
         return said

@@ -32,6 +32,7 @@ PERTURBED = {"worker": ("balance", "made"), "XDP": ("devices", 0, "verdicts", "x
 class PageNode:
     """What the watch wants to know of a node, with a page that the test writes."""
     name = "page"
+    read_before: dict = {}
 
     def __init__(self):
         self.process, self.view = self, copy.deepcopy(PAGE)

@@ -35,8 +35,9 @@ def _verdicts(view: dict, hook: str, verdict: str, but: str = "") -> int:
     return sum(device["verdicts"][hook][verdict] for device in view["devices"] if device["role"] != but)
 
 
-def equations(view: dict) -> dict[str, tuple[int, int]]:
-    """Name to (left side, right side)."""
+def equations(view: dict, read_before: dict[str, int] | None = None) -> dict[str, tuple[int, int]]:
+    """Name to (left side, right side). `read_before`: what an earlier life of the node had read from its tunnel interfaces, which outlive a stop
+    with the kernel's counters and without the node's (Node.read_before)."""
     given = view["balance"]
     worker_in = sum(queue["rx_packets"] for queue in _queues(view)) + given["split"] + given["made"]
     worker_out = sum(queue["tx_packets"] for queue in _queues(view)) + given["merged"] + given["held"]
@@ -48,7 +49,7 @@ def equations(view: dict) -> dict[str, tuple[int, int]]:
                 sum(queue["rx_packets"] for queue in xsk)),
         "TC": (_verdicts(view, "tc_egress", "to_steer"),
                sum(queue["rx_packets"] for queue in _queues(view, "steer")) + sum(one["kernel"]["tx_dropped"] for one in steer)),
-        "TUN": (sum(one["kernel"]["tx_packets"] for one in tunnels), sum(queue["rx_packets"] for queue in _queues(view, "tunnel"))),
+        "TUN": (sum(one["kernel"]["tx_packets"] - (read_before or {}).get(one["name"], 0) for one in tunnels), sum(queue["rx_packets"] for queue in _queues(view, "tunnel"))),
     }
 
 
@@ -59,13 +60,13 @@ def tunnel_fate(view: dict, name: str) -> collections.Counter:
                                qdisc=device["kernel"]["qdisc_drops"])
 
 
-def wrong(view: dict) -> dict[str, tuple[int, int]]:
-    return {name: sides for name, sides in equations(view).items() if sides[0] != sides[1]}
+def wrong(view: dict, read_before: dict[str, int] | None = None) -> dict[str, tuple[int, int]]:
+    return {name: sides for name, sides in equations(view, read_before).items() if sides[0] != sides[1]}
 
 
 def excess(node: Node) -> dict[str, int]:
     """Left side minus right side of each equation."""
-    return {name: left - right for name, (left, right) in equations(node.dataplane()).items()}
+    return {name: left - right for name, (left, right) in equations(node.dataplane(), node.read_before).items()}
 
 
 def settled_excess(node: Node) -> dict[str, int]:
@@ -86,7 +87,7 @@ def assert_balanced(*nodes: Node, since: dict[str, int] | None = None, seconds: 
             wait_until(lambda: (now := excess(node)) == since or not any(now.values()), seconds, "balance")
         except AssertionError:
             view = node.dataplane()
-            raise AssertionError(f"{node.name}: packets do not balance: {wrong(view)}; before {since}; drops {dict(_drops(view))}; "
+            raise AssertionError(f"{node.name}: packets do not balance: {wrong(view, node.read_before)}; before {since}; drops {dict(_drops(view))}; "
                                  f"{view['balance']}") from None
 
 

@@ -56,9 +56,10 @@ def test_packets_balance_on_61(outcome):
 
 
 def test_fallbacks_are_in_use(outcome):
-    """Multishot read came with 6.7: on this kernel the worker reads otherwise, and says so."""
+    """Multishot read came with 6.7: on this kernel the worker reads otherwise, and says so; by io_uring all the same."""
     view = outcome.data["dataplane"]
     assert view["kernel"].startswith("6.1.")
+    assert view["worker"]["io_uring"] is True
     assert view["worker"]["multishot_read"] is False
 
 

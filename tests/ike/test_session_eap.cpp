@@ -363,4 +363,25 @@ TEST_CASE("who has not said that EAP will do is not answered by EAP alone") {
   CHECK_FALSE(intruder.lives());
 }
 
+TEST_CASE("RFC 5685 §6: a peer that comes by EAP is sent away in the last answer, and not before") {
+  for (const bool right : {true, false}) {
+    CAPTURE(right);
+    EapSessionLab lab({EapType::mschapv2}, {EapType::mschapv2}, "alice", right ? "her password" : "a guess");
+    lab.edit(lab.a, [](Connection& c) { c.redirect.follow = true; });
+    lab.edit(lab.b, [](Connection& c) {
+      c.redirect.when = RedirectWhen::auth;
+      c.redirect.to = "192.0.2.7";
+    });
+    lab.b.surroundings.is_full = [](const Connection&) { return true; };
+    lab.go();
+    CHECK(lab.b.count(EventKind::redirected) == (right ? 1 : 0));
+    CHECK(lab.a.count(EventKind::ike_up) == (right ? 1 : 0));
+    CHECK(lab.a.failures.empty() == right);
+    CHECK(lab.a.live().empty());
+    CHECK(lab.b.live().empty());
+    CHECK(lab.a.spis.empty());
+    CHECK(lab.a.count(SessionPhase::closed) == lab.a.sessions.size());
+  }
+}
+
 }  // namespace postern::ike

@@ -311,6 +311,18 @@ Actions Session::delete_child(ChildId id, Time now) {
   return done(*core_, now);
 }
 
+// RFC 7296 §2.8: where the peer would not rekey it, the IKE SA goes. Without an attempt, the child alone: it comes
+// again with traffic.
+Actions Session::on_hard_expiry(ChildId id, Time now) {
+  const Child* const one = core_->child(id);
+  if (one == nullptr || one->closing || one->remove_at || is_being_rekeyed(*core_, id)) return done(*core_, now);
+  if (one->rekey_tried && !one->replaced && core_->established())
+    child_is_over(*core_, id, now);
+  else
+    core_->add_task({TaskKind::delete_child, {}, id, now, 0});
+  return done(*core_, now);
+}
+
 Actions Session::rekey(Time now) {
   if (core_->established()) core_->add_task({TaskKind::rekey_ike, {}, {}, now, 0});
   return done(*core_, now);

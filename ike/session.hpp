@@ -141,6 +141,8 @@ class Session {
   [[nodiscard]] Actions want_child(const std::string& name, Time now);  // has no effect when it exists or is on its way
   [[nodiscard]] Actions rekey_child(ChildId id, Time now);              // soft lifetime, sequence nearly exhausted
   [[nodiscard]] Actions delete_child(ChildId id, Time now);
+  // Its volume is used up: the data plane drops its packets. Where a rekey is on its way the successor is near.
+  [[nodiscard]] Actions on_hard_expiry(ChildId id, Time now);
   [[nodiscard]] Actions rekey(Time now);
   [[nodiscard]] Actions close(Time now, bool tell_peer = true);
 

@@ -285,10 +285,13 @@ void SessionCore::drop_children(const std::string& why, bool forget) {
     tell_child(EventKind::child_down, one, why);
     emit(RemoveChild{one.id});
     free_numbers_of(*this, one);
-    if (!forget && !one.remove_at && std::ranges::find(wanted, one.policy.name) == wanted.end())
-      wanted.push_back(one.policy.name);
+    if (!forget && !one.remove_at) want_again(one.policy.name);
   }
   children.clear();
+}
+
+void SessionCore::want_again(const std::string& child_name) {
+  if (std::ranges::find(wanted, child_name) == wanted.end()) wanted.push_back(child_name);
 }
 
 Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }

@@ -37,6 +37,70 @@ TEST_CASE("session: a child that cannot be rekeyed carries traffic to its end, a
   CHECK(lab.a.live().empty());
   CHECK(lab.b.live().empty());
   CHECK(lab.a.outbound.empty());
+  // RFC 7296 §2.8: "an implementation MUST close the IKE SA and any associated Child SAs and then MAY start new ones".
+  for (const auto* const at : {&lab.a, &lab.b}) CHECK(at->count(SessionPhase::established) == 0);
+  const auto& first = lab.a.closed.empty() ? lab.b.closed : lab.a.closed;
+  REQUIRE_FALSE(first.empty());
+  CHECK(first.front().retry);
+  CHECK(first.front().wanted_children == std::vector<std::string>{"one"});
+}
+
+TEST_CASE("session: of two children the one that cannot be rekeyed takes the other with it; both are wanted again") {
+  Lab lab;
+  lab.flow("two", 2, "10.11.0.0/16", "10.12.0.0/16");
+  lab.edit_both([](Connection& c) { c.children[0].lifetime_s = 120; });
+  lab.start(0);
+  lab.settle();
+  lab.check_whole(2);
+  Lab::edit(lab.b, [](Connection& c) {
+    c.children[0].proposals = {{{crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha256_128}, false}};
+  });
+  lab.traffic = false;
+  lab.run(140s);
+  CHECK(lab.a.live().empty());
+  CHECK(lab.b.live().empty());
+  for (const auto* const at : {&lab.a, &lab.b}) CHECK(at->count(SessionPhase::established) == 0);
+  const auto& first = lab.a.closed.empty() ? lab.b.closed : lab.a.closed;
+  REQUIRE_FALSE(first.empty());
+  CHECK(first.front().wanted_children.size() == 2);
+}
+
+TEST_CASE(
+    "session: a child whose volume is over goes alone, unless the peer would not rekey it: then the IKE SA goes") {
+  for (const bool refused : {false, true}) {
+    CAPTURE(refused);
+    Lab lab;
+    lab.start(0);
+    lab.settle();
+    const ChildId one = lab.a.outbound.at(1);
+    if (refused) {
+      Lab::edit(lab.b, [](Connection& c) {
+        c.children[0].proposals = {{{crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha256_128}, false}};
+      });
+      lab.perform(0, lab.a.established().rekey_child(one, lab.now));
+      lab.settle();
+      REQUIRE_FALSE(lab.a.failures.empty());
+    }
+    lab.perform(0, lab.a.established().on_hard_expiry(one, lab.now));
+    lab.run(1s);
+    CHECK(lab.a.live().empty());
+    CHECK(lab.b.live().empty());
+    CHECK(lab.a.count(SessionPhase::established) == (refused ? 0 : 1));
+    CHECK(lab.a.closed.size() == (refused ? 1 : 0));
+    if (refused) CHECK(lab.a.closed.at(0).wanted_children == std::vector<std::string>{"one"});
+  }
+}
+
+TEST_CASE("session: a child whose volume is over waits for the rekey that is on its way") {
+  Lab lab;
+  lab.start(0);
+  lab.settle();
+  const ChildId one = lab.a.outbound.at(1);
+  lab.perform(0, lab.a.established().rekey_child(one, lab.now));
+  lab.perform(0, lab.a.established().on_hard_expiry(one, lab.now));
+  lab.run(30s);
+  lab.check_whole();
+  CHECK(lab.a.outbound.at(1) != one);
 }
 
 TEST_CASE("session: PFS makes a key exchange of its own, and is demanded") {

@@ -113,7 +113,8 @@ void on_next_request(SessionCore& core, const Header& header, Bytes datagram, co
   core.traffic_unanswered = false;
   follow_float(core, local, remote);
   if (core.follows_messages()) peer_is_at(core, remote);
-  ++core.next_expected;
+  core.use_message_id(core.next_expected, now);
+  if (core.in<Gone>() != nullptr) return;
   core.last_request = fragment_number(datagram) ? core.requests_in.first_datagram() : octets(datagram);
   core.asked_local = local;
   core.asked_remote = remote;

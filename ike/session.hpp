@@ -107,6 +107,8 @@ struct Lifetimes {  // patience of one session, the same for all; tests shorten 
   Duration old_child_linger = std::chrono::seconds(10);  // inbound SA after its successor carries traffic
   Duration closing = std::chrono::seconds(10);
   Duration pki = std::chrono::seconds(20);  // for one answer of postern-pki
+  // RFC 7296 §2.2: message ids of either end, which do not wrap: before the last the IKE SA is rekeyed, or closed.
+  std::uint32_t message_ids = 0xffffffff;
 };
 
 class Session {

@@ -241,6 +241,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   void send_response(const Message& to, Message message);
   [[nodiscard]] Message answer(const Message& to) const;
   void refuse(const Message& to, NotifyType why, Octets data = {});
+  // RFC 7296 §2.2: a message id of ours or of the peer's, `next`, has been used.
+  void use_message_id(std::uint32_t& next, Time now);
   void await_answer(std::uint32_t id, Datagrams datagrams, Time now, Pending about = Nothing{}, Duration every = {},
                     std::uint32_t tries = 0);
   // RFC 7296 §2.3: of the peer's window, and within what the document says of ours.
@@ -343,6 +345,9 @@ void answer_configuration(const Message& request, Message& reply);
 // False: it is refused.
 [[nodiscard]] bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local,
                                  const Endpoint& remote, Message& reply);
+
+// §3.9: NO_NATS_ALLOWED, and the message that holds it came by another path than its sender sees.
+[[nodiscard]] bool meets_forbidden_nat(const Message& request, const Endpoint& local, const Endpoint& remote);
 
 // crash_detection.cpp: RFC 6290. Our token for this IKE SA goes with what authenticates us, or makes its successor.
 [[nodiscard]] bool gives_crash_tokens(const SessionCore& core);

@@ -141,6 +141,26 @@ void start_lifetimes(SessionCore& core, Time now) {
   core.enter(Established{now, now + core.rekey_after(whole, core.initiator), now + whole});
 }
 
+// RFC 4555 §3.9: who says that there is no NAT on the path, and is seen from another place, gets no IKE SA.
+bool refuses_nat(const SessionCore& core, const Candidates& between, const Message& request) {
+  return request.notify(NotifyType::mobike_supported) != nullptr &&
+         std::ranges::any_of(between, [](const auto& one) { return one->options.mobike; }) &&
+         meets_forbidden_nat(request, core.asked_local, core.asked_remote);
+}
+
+void refuse_nat(SessionCore& core, const Message& request) {
+  const std::string seen = fmt::format("{} port {}", core.asked_remote.address.text(), core.asked_remote.port);
+  core.attempt_failed({FailureKind::refused,
+                       "the peer allows no NAT, and there is one",
+                       {},
+                       {},
+                       "the peer is seen at " + seen + ", which is not where it sees itself",
+                       "take the NAT off the path, or allow NAT traversal at the peer",
+                       false});
+  core.refuse(request, NotifyType::unexpected_nat_detected);
+  core.close_now("the peer allows no NAT", false);
+}
+
 bool brings_child(const Message& message) { return message.find<SaPayload>(PayloadType::sa) != nullptr; }
 
 // The first child, which the request to authenticate brings along; without its payloads there is none (RFC 6023).
@@ -350,6 +370,7 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   const IdPayload& id = *request.find<IdPayload>(PayloadType::id_initiator);
   auto between = candidates(core, identity_of(id), request.find<IdPayload>(PayloadType::id_responder));
   if (!between) return refuse_authentication(core, request, between.error());
+  if (refuses_nat(core, *between, request)) return refuse_nat(core, request);
   Message claim = request;
   if (auto chosen = choose_ppk(core, *between, claim); !chosen)
     return refuse_authentication(core, request, std::move(chosen.error()));

@@ -119,8 +119,9 @@ void start_make_child(SessionCore& core, const Task& task, Time now) {
 }
 
 void start_rekey_child(SessionCore& core, const Task& task, Time now) {
-  const Child* const old = core.child(task.id);
+  Child* const old = core.child(task.id);
   if (old == nullptr || old->closing || old->replaced || old->remove_at) return;
+  old->rekey_tried = true;
   const auto connection = current(core);
   const ChildPolicy* const policy = connection->child(old->policy.name);
   auto attempt = begin_child(core, policy != nullptr ? *policy : old->policy, false, old->suite.group);

@@ -61,6 +61,14 @@ bool deletes_ike(const Message& message) {
   });
 }
 
+Failure early() {
+  Failure out;
+  out.kind = FailureKind::invalid_syntax;
+  out.summary = "the peer begins INFORMATIONAL before it is authenticated";
+  out.remedy = "nothing to configure: report it to who makes the peer, with a capture";
+  return out;
+}
+
 }  // namespace
 
 void start_delete_child(SessionCore& core, const Task& task, Time now) {
@@ -93,6 +101,14 @@ void start_probe(SessionCore& core, Time now) {
 
 void on_informational_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
                               Time now) {
+  // §1.4: not before the initial exchanges are over, but for a peer that does not believe us within EAP (§2.21.2).
+  // Before IKE_AUTH it is nobody yet.
+  const bool ends_it = request.error() != nullptr || deletes_ike(request);
+  if (core.in<InitAnswered>() != nullptr && (core.connection == nullptr || !ends_it)) {
+    core.attempt_failed(early());
+    core.refuse(request, NotifyType::invalid_syntax);
+    return core.close_now("the peer begins INFORMATIONAL before it is authenticated", false);
+  }
   Message reply = core.answer(request);
   if (!answer_mobike(core, request, local, remote, reply)) return core.send_response(request, std::move(reply));
   if (deletes_ike(request)) {

@@ -293,15 +293,8 @@ void Manager::on_soft_expiry(ChildId id, Time now) {
   with_child(id, now, [&](Session& session) { return session.rekey_child(id, now); });
 }
 
-// The data plane drops its packets by now. Where a rekey is on its way the successor is near; else it goes, and comes
-// again with traffic.
 void Manager::on_hard_expiry(ChildId id, Time now) {
-  with_child(id, now, [&](Session& session) -> Actions {
-    const auto children = session.view(now).children;
-    const auto known = std::ranges::find(children, id, &ChildView::id);
-    if (known == children.end() || known->rekeying) return {};
-    return session.delete_child(id, now);
-  });
+  with_child(id, now, [&](Session& session) { return session.on_hard_expiry(id, now); });
 }
 
 void Manager::on_idle(ChildId id, Time now) {

@@ -236,7 +236,7 @@ class Manager {
   void refuse_stranger(const Datagram& datagram, const Header& header, Time now);
   void refuse_version(const Datagram& datagram, Time now);
   void answer_unknown_spi(const Datagram& datagram, const Header& header, Time now);
-  void show_crash_tokens(const Datagram& datagram, const Header& header, Message& answer);
+  void show_crash_tokens(const Header& header, Message& answer);
   void answer(const Datagram& datagram, const Message& message);
   void ignored(const Datagram& datagram, std::string why);
 

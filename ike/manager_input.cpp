@@ -166,21 +166,23 @@ void Manager::refuse_version(const Datagram& datagram, Time now) {
   answer(datagram, message);
 }
 
-// RFC 7296 §2.21.4: outside an IKE SA that we know only a request may be answered, without protection.
+// RFC 7296 §2.21.4: outside an IKE SA that we know only a request may be answered, without protection. §1.5: it is an
+// encrypted one, of an IKE SA that there was. What comes without protection is no exchange, as the one-way INVALID_SPI,
+// whose SPIs are zero or random: two that answered each other's would never end.
 void Manager::answer_unknown_spi(const Datagram& datagram, const Header& header, Time now) {
   ignored(datagram, fmt::format("{} {} for an IKE SA that is not here", text(header.exchange),
                                 header.response ? "response" : "request"));
-  if (header.response || !unprotected_answers_.take(now)) return;
+  const bool of_an_ike_sa = header.initiator_spi != 0 && header.responder_spi != 0 && is_protected(datagram.bytes);
+  if (header.response || !of_an_ike_sa || !unprotected_answers_.take(now)) return;
   Message message{response_to(header), {}};
   message.add_notify(NotifyType::invalid_ike_spi);
-  show_crash_tokens(datagram, header, message);
+  show_crash_tokens(header, message);
   answer(datagram, message);
 }
 
 // RFC 6290 §4.5: to who seems to have an IKE SA with us that is not here. Of one that is here the token is never shown,
 // also not to somebody who takes its SPIs with the other end's flag I.
-void Manager::show_crash_tokens(const Datagram& datagram, const Header& header, Message& answer) {
-  if (header.initiator_spi == 0 || header.responder_spi == 0 || !is_protected(datagram.bytes)) return;
+void Manager::show_crash_tokens(const Header& header, Message& answer) {
   if (find(header.initiator_spi) != nullptr || find(header.responder_spi) != nullptr) return;
   if (std::ranges::none_of(policy_->connections, [](const auto& one) { return one->options.crash_detection; })) return;
   for (Octets& token : crash_tokens_.tokens(header.initiator_spi, header.responder_spi))

@@ -41,6 +41,11 @@ Failure refused_to_move(const NotifyPayload& error, const Endpoint& local) {
 
 }  // namespace
 
+bool meets_forbidden_nat(const Message& request, const Endpoint& local, const Endpoint& remote) {
+  const auto* const forbidden = request.notify(NotifyType::no_nats_allowed);
+  return forbidden != nullptr && !fits_no_nats(*forbidden, local, remote);
+}
+
 bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
                    Message& reply) {
   if (!core.mobike || !core.established()) return true;
@@ -54,9 +59,7 @@ bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& lo
   const bool update = request.notify(NotifyType::update_sa_addresses) != nullptr;
   if (update && core.began)
     return refuse(NotifyType::invalid_syntax);  // §3.5: only who began the first IKE SA moves it
-  if (const auto* const no_nats = request.notify(NotifyType::no_nats_allowed);
-      no_nats != nullptr && !fits_no_nats(*no_nats, local, remote))
-    return refuse(NotifyType::unexpected_nat_detected);
+  if (meets_forbidden_nat(request, local, remote)) return refuse(NotifyType::unexpected_nat_detected);
   const NatSeen nat = detect_nat(core, request, local, remote);
   if (nat.told) add_nat_detection(core, reply, local, remote, core.connection->force_encapsulation);
   if (!update) return true;

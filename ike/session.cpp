@@ -58,9 +58,7 @@ void dispatch_request(SessionCore& core, const Message& request, const Endpoint&
   switch (request.header.exchange) {
     case ExchangeType::ike_auth: return on_auth_request(core, request, now);
     case ExchangeType::create_child_sa: return on_create_child_request(core, request, now);
-    case ExchangeType::informational:
-      if (core.connection == nullptr) break;  // §1.4: before IKE_AUTH, which says whom we talk to, there is none
-      return on_informational_request(core, request, local, remote, now);
+    case ExchangeType::informational: return on_informational_request(core, request, local, remote, now);
     case ExchangeType::ike_sa_init: break;
   }
   core.refuse(request, NotifyType::invalid_syntax);
@@ -115,7 +113,8 @@ void on_next_request(SessionCore& core, const Header& header, Bytes datagram, co
   core.traffic_unanswered = false;
   follow_float(core, local, remote);
   if (core.follows_messages()) peer_is_at(core, remote);
-  ++core.next_expected;
+  core.use_message_id(core.next_expected, now);
+  if (core.in<Gone>() != nullptr) return;
   core.last_request = fragment_number(datagram) ? core.requests_in.first_datagram() : octets(datagram);
   core.asked_local = local;
   core.asked_remote = remote;
@@ -314,6 +313,18 @@ Actions Session::rekey_child(ChildId id, Time now) {
 
 Actions Session::delete_child(ChildId id, Time now) {
   if (core_->child(id) != nullptr) core_->add_task({TaskKind::delete_child, {}, id, now, 0});
+  return done(*core_, now);
+}
+
+// RFC 7296 §2.8: where the peer would not rekey it, the IKE SA goes. Without an attempt, the child alone: it comes
+// again with traffic.
+Actions Session::on_hard_expiry(ChildId id, Time now) {
+  const Child* const one = core_->child(id);
+  if (one == nullptr || one->closing || one->remove_at || is_being_rekeyed(*core_, id)) return done(*core_, now);
+  if (one->rekey_tried && !one->replaced && core_->established())
+    child_is_over(*core_, id, now);
+  else
+    core_->add_task({TaskKind::delete_child, {}, id, now, 0});
   return done(*core_, now);
 }
 

@@ -113,6 +113,8 @@ struct Lifetimes {  // patience of one session, the same for all; tests shorten 
   Duration old_child_linger = std::chrono::seconds(10);  // inbound SA after its successor carries traffic
   Duration closing = std::chrono::seconds(10);
   Duration pki = std::chrono::seconds(20);  // for one answer of postern-pki
+  // RFC 7296 §2.2: message ids of either end, which do not wrap: before the last the IKE SA is rekeyed, or closed.
+  std::uint32_t message_ids = 0xffffffff;
 };
 
 class Session {
@@ -148,6 +150,8 @@ class Session {
   [[nodiscard]] Actions want_child(const std::string& name, Time now);  // has no effect when it exists or is on its way
   [[nodiscard]] Actions rekey_child(ChildId id, Time now);              // soft lifetime, sequence nearly exhausted
   [[nodiscard]] Actions delete_child(ChildId id, Time now);
+  // Its volume is used up: the data plane drops its packets. Where a rekey is on its way the successor is near.
+  [[nodiscard]] Actions on_hard_expiry(ChildId id, Time now);
   [[nodiscard]] Actions rekey(Time now);
   // RFC 5685 §5: the peer is sent to another gateway, where it has said that it would go.
   [[nodiscard]] Actions redirect(const GatewayIdentity& to, Time now);

@@ -140,9 +140,21 @@ void SessionCore::send_request(Message message, Time now, Pending about, Duratio
     setup.surroundings->free_spi(attempt->spi_in);
   if (!sealed) return close_now("cannot seal a request: " + sealed.error().message(), false);
   tell(EventKind::trace, "sent " + describe(message));
-  ++next_request;
   transmit(*sealed);
   await_answer(message.header.message_id, std::move(*sealed), now, std::move(about), every, tries);
+  use_message_id(next_request, now);
+}
+
+// Whose ids they are rekeys first. A successor that cannot be made leaves room for an orderly end.
+void SessionCore::use_message_id(std::uint32_t& next, Time now) {
+  const std::uint32_t all = setup.lifetimes.message_ids;
+  if (++next >= all) return close_now("no message id is left", true);
+  if (!established() || superseded) return;
+  if (next == all - all / (&next == &next_request ? 4 : 8)) add_task({TaskKind::rekey_ike, {}, {}, now, 0});
+  if (next == all - all / 16) {
+    for (const Child& one : children) want_again(one.policy.name);
+    add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  }
 }
 
 void SessionCore::send_response(const Message& to, Message message) {
@@ -287,10 +299,13 @@ void SessionCore::drop_children(const std::string& why, bool forget) {
     tell_child(EventKind::child_down, one, why);
     emit(RemoveChild{one.id});
     free_numbers_of(*this, one);
-    if (!forget && !one.remove_at && std::ranges::find(wanted, one.policy.name) == wanted.end())
-      wanted.push_back(one.policy.name);
+    if (!forget && !one.remove_at) want_again(one.policy.name);
   }
   children.clear();
+}
+
+void SessionCore::want_again(const std::string& child_name) {
+  if (std::ranges::find(wanted, child_name) == wanted.end()) wanted.push_back(child_name);
 }
 
 Octets octets(Bytes bytes) { return {bytes.begin(), bytes.end()}; }

@@ -125,6 +125,7 @@ struct Child {
   bool outbound = true;                // the flow is bound to it
   bool replaced = false;               // the peer rekeyed it, and will delete it
   bool closing = false;                // our DELETE for it is queued or out
+  bool rekey_tried = false;            // we asked for a successor
   std::optional<ChildId> predecessor;  // that we switch from once the peer uses this one
   std::optional<Time> remove_at;       // superseded and deleted with the peer: inbound lingers until then
 };
@@ -180,8 +181,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::string local_auth, remote_auth, remote_subject, eap_identity;
   std::shared_ptr<struct EapExchange> eap;  // under way (exchange_eap.cpp)
   std::vector<std::uint16_t> peer_hashes;   // its SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4)
-  std::optional<Time> credentials_end;      // of the certificate that ends first (R43-01)
   bool said_hashes = false;                 // and whether we sent ours
+  std::optional<Time> credentials_end;      // of the certificate that ends first (R43-01)
   std::shared_ptr<PkiWait> waiting;         // an answer of postern-pki (below)
   std::uint64_t next_ticket = 1;
 
@@ -268,6 +269,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   void send_response(const Message& to, Message message);
   [[nodiscard]] Message answer(const Message& to) const;
   void refuse(const Message& to, NotifyType why, Octets data = {});
+  // RFC 7296 §2.2: a message id of ours or of the peer's, `next`, has been used.
+  void use_message_id(std::uint32_t& next, Time now);
   void await_answer(std::uint32_t id, Datagrams datagrams, Time now, Pending about = Nothing{}, Duration every = {},
                     std::uint32_t tries = 0);
   // RFC 7296 §2.3: of the peer's window, and within what the document says of ours.
@@ -286,6 +289,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   [[nodiscard]] Child* child_by_spi_out(ProtocolId protocol, std::uint32_t spi);
   [[nodiscard]] bool has_child(std::string_view name) const;
   void remove_child(ChildId id, std::string why);
+  // The session that follows on this one makes it.
+  void want_again(const std::string& child_name);
   // All of them; their names become wanted, unless `forget`.
   void drop_children(const std::string& why, bool forget);
 
@@ -375,6 +380,9 @@ void on_update_answered(SessionCore& core, const Message& response, const Updati
 [[nodiscard]] bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local,
                                  const Endpoint& remote, Message& reply);
 
+// §3.9: NO_NATS_ALLOWED, and the message that holds it came by another path than its sender sees.
+[[nodiscard]] bool meets_forbidden_nat(const Message& request, const Endpoint& local, const Endpoint& remote);
+
 // crash_detection.cpp: RFC 6290. Our token for this IKE SA goes with what authenticates us, or makes its successor.
 [[nodiscard]] bool gives_crash_tokens(const SessionCore& core);
 void add_crash_token(const SessionCore& core, Message& message);
@@ -422,6 +430,8 @@ void say_ppk(const SessionCore& core, const AuthSent& state, Message& request);
 
 // session_timers.cpp
 void run_timers(SessionCore& core, Time now);
+// RFC 7296 §2.8: what has expired without a successor takes the IKE SA with it; its flow is wanted again.
+void child_is_over(SessionCore& core, ChildId id, Time now);
 [[nodiscard]] std::optional<Time> earliest_timer(const SessionCore& core);
 
 // exchange_init.cpp

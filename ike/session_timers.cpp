@@ -61,23 +61,30 @@ void switch_late(SessionCore& core, Time now) {
   }
 }
 
+// One that the peer rekeyed, and did not delete as it should have.
+void drop_replaced(SessionCore& core, Child& one, Time now) {
+  core.add_task({TaskKind::delete_child, {}, one.id, now, 0});
+  one.closing = true;
+}
+
 void child_timers(SessionCore& core, Time now) {
   switch_late(core, now);
-  std::vector<ChildId> gone;
+  std::vector<ChildId> gone, over;
   for (Child& one : core.children) {
     if (one.remove_at && *one.remove_at <= now) gone.push_back(one.id);
     if (one.remove_at || one.closing || !core.established()) continue;
     if (one.replaced) one.rekey_at = one.die_at;
-    if (one.die_at <= now) {
-      core.add_task({TaskKind::delete_child, {}, one.id, now, 0});
-      core.add_task({TaskKind::make_child, one.policy.name, {}, now, 0});
-      one.closing = true;
+    if (one.die_at <= now && one.replaced) {
+      drop_replaced(core, one, now);
+    } else if (one.die_at <= now) {
+      over.push_back(one.id);
     } else if (one.rekey_at <= now) {
       one.rekey_at = one.die_at;
       core.add_task({TaskKind::rekey_child, {}, one.id, now, 0});
     }
   }
   for (const ChildId id : gone) core.remove_child(id, "replaced");
+  for (const ChildId id : over) child_is_over(core, id, now);
 }
 
 bool liveness_due(const SessionCore& core, Time now) {
@@ -115,6 +122,15 @@ void established_timers(SessionCore& core, Time now) {
 }
 
 }  // namespace
+
+// §2.8: "an implementation MUST close the IKE SA and any associated Child SAs and then MAY start new ones".
+void child_is_over(SessionCore& core, ChildId id, Time now) {
+  const Child* const one = core.child(id);
+  if (one == nullptr) return;
+  core.want_again(one->policy.name);
+  core.remove_child(id, "its lifetime is over, and it could not be rekeyed");
+  core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+}
 
 void run_timers(SessionCore& core, Time now) {
   retransmit(core, now);

@@ -139,6 +139,7 @@ struct Lab {
   std::vector<Datagram> wire;
   std::size_t sent = 0;
   std::function<Fate(const Datagram&)> network = [](const Datagram&) { return Fate{}; };
+  Lifetimes lifetimes;
   bool traffic = true;  // flows carry packets: what one sends, the other must be able to open
 
   Lab() {
@@ -165,7 +166,7 @@ struct Lab {
 
   void start(std::size_t index) {
     End& from = end(index);
-    Session::Setup setup{&from.surroundings, {from.own, 500}, {end(1 - index).own, 500}, 0, false, {}};
+    Session::Setup setup{&from.surroundings, {from.own, 500}, {end(1 - index).own, 500}, 0, false, lifetimes};
     from.sessions.push_back(Session::initiator(setup, from.connections.front(), {}));
     perform(index, from.sessions.back()->initiate(now));
   }
@@ -217,7 +218,7 @@ struct Lab {
       return perform(index, session->on_datagram(one.bytes, local, remote, now));
     }
     if (header->exchange != ExchangeType::ike_sa_init || header->response) return;
-    to.sessions.push_back(Session::responder({&to.surroundings, local, remote, 0, false, {}}));
+    to.sessions.push_back(Session::responder({&to.surroundings, local, remote, 0, false, lifetimes}));
     Session& fresh = *to.sessions.back();
     perform(index, fresh.on_datagram(one.bytes, local, remote, now));
   }

@@ -58,6 +58,25 @@ void check(ScriptedPeer& peer, const Row& row, SessionPhase alive) {
   CHECK(peer.lab.b.spis.size() == peer.lab.b.live().size());  // nothing leaks
 }
 
+Octets delete_of(ScriptedPeer& p, std::uint32_t spi) {
+  Message m{p.header(ExchangeType::informational), {}};
+  m.add(PayloadType::delete_, DeletePayload{ProtocolId::esp, {spi}});
+  return p.sealed(m);
+}
+
+// A rekey of the IKE SA whose key exchange is of `group`.
+Octets rekey_by_group(ScriptedPeer& p, std::uint16_t group) {
+  Message m{p.header(ExchangeType::create_child_sa), {}};
+  SaPayload offer = offer_ike(std::vector{ike_proposal()}, Octets(8, std::byte{9}));
+  for (Proposal& one : offer.proposals)
+    for (Transform& transform : one.transforms)
+      if (transform.type == TransformType::key_exchange) transform.id = group;
+  m.add(PayloadType::sa, offer);
+  m.add(PayloadType::nonce, NoncePayload{Octets(32, std::byte{3})});
+  m.add(PayloadType::ke, KePayload{crypto::DhGroup{group}, Octets(32, std::byte{4})});
+  return p.sealed(m);
+}
+
 const Row in_auth[] = {
     {"no AUTH, which asks for EAP",
      [](ScriptedPeer& p) {
@@ -137,13 +156,18 @@ const Row in_auth[] = {
      refused(NotifyType::unsupported_critical_payload)},
     {"CREATE_CHILD_SA before IKE_AUTH", [](ScriptedPeer& p) { return p.sealed(p.child_request()); },
      refused(NotifyType::temporary_failure)},
-    {"INFORMATIONAL before IKE_AUTH",
+    {"INFORMATIONAL before IKE_AUTH (§1.4)",
+     [](ScriptedPeer& p) { return p.sealed({p.header(ExchangeType::informational), {}}); },
+     closed(NotifyType::invalid_syntax)},
+    {"a status notify before IKE_AUTH (§1.4)",
      [](ScriptedPeer& p) {
        Message m{p.header(ExchangeType::informational), {}};
-       m.add(PayloadType::delete_, DeletePayload{ProtocolId::esp, {0xa0a0a0a0}});
+       m.add_notify(NotifyType::initial_contact);
        return p.sealed(m);
      },
-     refused(NotifyType::invalid_syntax)},
+     closed(NotifyType::invalid_syntax)},
+    {"a delete of a child before IKE_AUTH (§1.4)", [](ScriptedPeer& p) { return delete_of(p, 0xa0a0a0a0); },
+     closed(NotifyType::invalid_syntax)},
     {"message id 2 before 1",
      [](ScriptedPeer& p) {
        p.next_id = 2;
@@ -165,12 +189,6 @@ Message rekey_request(ScriptedPeer& p) {
   Message request = p.child_request();
   request.add_notify(NotifyType::rekey_sa, {}, ProtocolId::esp, Octets(4, std::byte{0xa0}));
   return request;
-}
-
-Octets delete_of(ScriptedPeer& p, std::uint32_t spi) {
-  Message m{p.header(ExchangeType::informational), {}};
-  m.add(PayloadType::delete_, DeletePayload{ProtocolId::esp, {spi}});
-  return p.sealed(m);
 }
 
 const Row in_established[] = {
@@ -324,6 +342,8 @@ const Row in_established[] = {
        return p.sealed(m);
      },
      refused(NotifyType::invalid_syntax)},
+    {"a rekey of the IKE SA with group NONE (§2.18)", [](ScriptedPeer& p) { return rekey_by_group(p, 0); },
+     refused(NotifyType::no_proposal_chosen)},
     {"a delete of an SPI that is not its own", [](ScriptedPeer& p) { return delete_of(p, 0x12345678); }, empty},
     {"a delete with a count that is not its list's",
      [](ScriptedPeer& p) {

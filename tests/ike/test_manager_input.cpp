@@ -27,6 +27,27 @@ Octets informational(std::uint64_t spi_i, std::uint64_t spi_r, bool from_initiat
   return encode_message({{spi_i, spi_r, ExchangeType::informational, from_initiator, response, 5}, {}});
 }
 
+// As of an IKE SA: an Encrypted payload that nobody here can open.
+Octets sealed_informational(std::uint64_t spi_i, std::uint64_t spi_r, bool from_initiator, bool response) {
+  Octets out = informational(spi_i, spi_r, from_initiator, response);
+  out[16] = static_cast<std::byte>(PayloadType::encrypted);
+  const Octets body(36, std::byte{0x5a});
+  OctetWriter payload;
+  payload.u8(0), payload.u8(0), payload.u16(static_cast<std::uint16_t>(4 + body.size()));
+  payload.bytes(body);
+  const Octets bytes = payload.take();
+  out.insert(out.end(), bytes.begin(), bytes.end());
+  store_be32(out.data() + 24, static_cast<std::uint32_t>(out.size()));
+  return out;
+}
+
+// RFC 7296 §1.5: what a node may say about an ESP packet of an SPI that it does not know, where it has no IKE SA.
+Octets one_way_invalid_spi(std::uint64_t spi_i, std::uint64_t spi_r) {
+  Message message{{spi_i, spi_r, ExchangeType::informational, true, false, 0}, {}};
+  message.add_notify(NotifyType{11}, Octets{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4}});
+  return encode_message(message);
+}
+
 struct Stranger {
   Lab lab;
   explicit Stranger(ManagerLimits limits = {}) : lab(limits) { lab.policies(); }
@@ -65,19 +86,36 @@ TEST_CASE("IKE_SA_INIT: one session for a request and its retransmissions, anoth
 
 TEST_CASE("an unknown SPI: a request is answered INVALID_IKE_SPI with its own numbers, a response never") {
   Stranger peer;
-  const auto answers = peer.say(informational(0x11, 0x22, true, false));
+  const auto answers = peer.say(sealed_informational(0x11, 0x22, true, false));
   REQUIRE(answers.size() == 1);
   CHECK(answers[0].header == Header{0x11, 0x22, ExchangeType::informational, false, true, 5});
   CHECK(answers[0].notify(NotifyType::invalid_ike_spi) != nullptr);
-  const auto other_side = peer.say(informational(0x11, 0x22, false, false));
+  const auto other_side = peer.say(sealed_informational(0x11, 0x22, false, false));
   REQUIRE(other_side.size() == 1);
   CHECK(other_side[0].header.from_initiator);
-  CHECK(peer.say(informational(0x11, 0x22, true, true)).empty());
-  CHECK(peer.say(informational(0x11, 0x22, false, true)).empty());
+  CHECK(peer.say(sealed_informational(0x11, 0x22, true, true)).empty());
+  CHECK(peer.say(sealed_informational(0x11, 0x22, false, true)).empty());
   std::size_t answered = 0;
-  for (int i = 0; i < 200; ++i) answered += peer.say(informational(0x11, 0x22, true, false)).size();
+  for (int i = 0; i < 200; ++i) answered += peer.say(sealed_informational(0x11, 0x22, true, false)).size();
   CHECK(answered < 25);
   CHECK(answered > 0);
+}
+
+TEST_CASE("RFC 7296 §1.5: what comes without protection and begins no IKE SA is never answered") {
+  Stranger peer;
+  for (const auto& [i, r] : {std::pair<std::uint64_t, std::uint64_t>{0, 0}, {0x1234, 0x5678}, {0x1234, 0}, {0, 0x5678}})
+    for (int times = 0; times < 3; ++times) CHECK(peer.say(one_way_invalid_spi(i, r)).empty());
+  // Nor what looks like a request of an IKE SA, and is not encrypted.
+  for (const auto exchange : {ExchangeType::ike_sa_init, ExchangeType::ike_auth, ExchangeType::create_child_sa,
+                              ExchangeType::informational, ExchangeType{99}})
+    for (const bool from_initiator : {true, false})
+      CHECK(peer.say(encode_message({{0x11, 0x22, exchange, from_initiator, false, 1}, {}})).empty());
+  // An SPI of zero is no IKE SA's, encrypted or not.
+  CHECK(peer.say(sealed_informational(0, 0, true, false)).empty());
+  CHECK(peer.say(sealed_informational(0, 0x22, true, false)).empty());
+  CHECK(peer.say(sealed_informational(0x11, 0, true, false)).empty());
+  CHECK(peer.lab.b.manager->size() == 0);
+  CHECK(peer.say(sealed_informational(0x11, 0x22, true, false)).size() == 1);
 }
 
 TEST_CASE(

@@ -57,6 +57,7 @@ TEST_CASE("negotiate: which IKE proposals agree") {
       {"another group", {encr(12, 128), integ(12), prf(5), group(15)}, no_common_proposal},
       {"no group", {encr(12, 128), integ(12), prf(5)}, no_common_proposal},
       {"group NONE", {encr(12, 128), integ(12), prf(5), group(0)}, no_common_proposal},
+      {"group NONE beside one of ours", {encr(12, 128), integ(12), prf(5), group(0), group(14)}, {}},
       {"ESN, which is not IKE's", {encr(12, 128), integ(12), prf(5), group(14), esn(0)}, no_common_proposal},
       {"a transform type that we do not know (3.3.6)",
        {encr(12, 128), integ(12), prf(5), group(14), wire(TransformType{6}, 35)},

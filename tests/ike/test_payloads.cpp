@@ -200,6 +200,10 @@ TEST_CASE("payloads: notify (RFC 7296 3.10)") {
       {"of 15 bytes", "00 00 4023" + repeated("01", 15), bad_value},
       {"of 128", "00 00 4023" + repeated("01", 128), {}},
       {"of 129", "00 00 4023" + repeated("01", 129), bad_value},
+      {"COOKIE2 of 8", "00 00 4011" + repeated("01", 8), {}},
+      {"of 64", "00 00 4011" + repeated("01", 64), {}},
+      {"COOKIE2 of 7", "00 00 4011" + repeated("01", 7), bad_value},
+      {"of 65", "00 00 4011" + repeated("01", 65), bad_value},
   };
   check(PayloadType::notify, rows);
   const auto ignored = parse_payload(PayloadType::notify, octets("01 00 4007"));

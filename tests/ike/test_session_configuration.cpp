@@ -1,5 +1,6 @@
 // The configuration payload (RFC 7296 §2.19, §3.15): who asks is lent an address and told the rest, and is held to it.
 #include "ike/address_pool.hpp"
+#include "ike/session_core.hpp"
 #include "tests/ike/scripted_peer.hpp"
 
 using namespace postern;
@@ -142,6 +143,51 @@ TEST_CASE("§3.15: later, a set is acknowledged without being obeyed, and a ques
     ++peer.next_id;
   }
   CHECK(peer.lab.b.established().view(peer.lab.now).lent == std::vector{address("10.1.9.1")});
+}
+
+TEST_CASE("§2.20: our version is told to nobody: a question for it gets an empty reply") {
+  Asking peer;
+  (void)peer.asks({an_address, {ConfigType::application_version, {}}});
+  Message message{peer.header(ExchangeType::informational), {}};
+  message.add(PayloadType::configuration,
+              ConfigurationPayload{ConfigKind::request, {{ConfigType::application_version, {}}}});
+  const auto answers = peer.says(peer.sealed(message));
+  REQUIRE(answers.size() == 1);
+  const Message answer = peer.opened(answers[0]);
+  const auto* const reply = answer.find<ConfigurationPayload>(PayloadType::configuration);
+  REQUIRE(reply != nullptr);
+  CHECK(reply->kind == ConfigKind::reply);
+  CHECK(reply->attributes.empty());
+  CHECK(peer.lab.b.count(SessionPhase::established) == 1);
+
+  Asking first;
+  const Message in_auth = first.asks({an_address, {ConfigType::application_version, {}}});
+  REQUIRE(told(in_auth, ConfigType::ip4_address) != nullptr);
+  CHECK(told(in_auth, ConfigType::application_version) == nullptr);
+}
+
+TEST_CASE("§3.15.1: we ask for addresses, name servers and networks, and never for a netmask") {
+  SessionCore core({}, true);
+  Surroundings surroundings;
+  core.setup.surroundings = &surroundings;
+  Connection ours = connection("192.0.2.1", "192.0.2.2");
+  ours.children = {child_policy("one", 1, "0.0.0.0/0", "10.2.0.0/16")};
+  ours.children[0].ask = {*Prefix::parse("10.1.0.0/16"), *Prefix::parse("2001:db8::/64")};
+  core.connection = std::make_shared<const Connection>(ours);
+  Message request;
+  ask_for_configuration(core, request);
+  const auto* const asked = request.find<ConfigurationPayload>(PayloadType::configuration);
+  REQUIRE(asked != nullptr);
+  CHECK(asked->kind == ConfigKind::request);
+  CHECK(asked->attributes.size() == 6);
+  CHECK(std::ranges::count(asked->attributes, ConfigType::ip4_netmask, &ConfigAttribute::type) == 0);
+  CHECK(std::ranges::count(asked->attributes, ConfigType::ip4_address, &ConfigAttribute::type) == 1);
+  // Who wants no address asks for nothing.
+  ours.children[0].ask.clear();
+  core.connection = std::make_shared<const Connection>(ours);
+  Message none;
+  ask_for_configuration(core, none);
+  CHECK(none.payloads.empty());
 }
 
 TEST_CASE("§3.15.1: lengths of attributes") {

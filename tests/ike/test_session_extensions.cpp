@@ -328,12 +328,61 @@ TEST_CASE("RFC 4555: what is refused, and moves nothing") {
     CHECK(peer.asks(update, away).error() == nullptr);
     CHECK(peer.moves.size() == 1);
   }
+  SUBCASE("§4.2.5: a COOKIE2 that is too short or too long is none") {
+    for (const std::size_t bytes : {7, 65}) {
+      Moving peer;
+      Message update = peer.update();
+      update.add_notify(NotifyType::cookie2, Octets(bytes, std::byte{5}));
+      const Message answer = peer.asks(update, away);
+      CHECK(answer.notify(NotifyType::invalid_syntax) != nullptr);
+      CHECK(peer.moves.empty());
+      CHECK(peer.lab.b.count(SessionPhase::established) == 0);
+    }
+  }
   SUBCASE("a datagram that is not authentic") {
     Moving peer;
     Octets forged = peer.sealed(peer.update());
     forged.back() ^= std::byte{1};
     CHECK(peer.lab.b.established().on_datagram(forged, b_end, away, peer.lab.now).empty());
     CHECK(peer.lab.b.established().view(peer.lab.now).remote == home);
+  }
+}
+
+TEST_CASE("RFC 4555 §3.9: NO_NATS_ALLOWED in IKE_AUTH: no IKE SA where there is one, nor where it cannot be read") {
+  struct Row {
+    const char* what;
+    std::vector<int> seen;
+    bool mobike, both, made;
+  };
+  const std::vector<int> right = {192, 0, 2, 1, 192, 0, 2, 2, 1, 244, 1, 244};
+  const Row rows[] = {
+      {"there is none", right, true, true, true},
+      {"another source", {192, 0, 2, 9, 192, 0, 2, 2, 1, 244, 1, 244}, true, true, false},
+      {"another destination", {192, 0, 2, 1, 192, 0, 2, 9, 1, 244, 1, 244}, true, true, false},
+      {"another port", {192, 0, 2, 1, 192, 0, 2, 2, 1, 245, 1, 244}, true, true, false},
+      {"in another order", {192, 0, 2, 2, 192, 0, 2, 1, 1, 244, 1, 244}, true, true, false},
+      {"cut short", {192, 0, 2, 1}, true, true, false},
+      {"empty", {}, true, true, false},
+      {"of who does not do MOBIKE", {}, false, true, true},
+      {"to who does not do MOBIKE", {}, true, false, true},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    ScriptedPeer peer;
+    peer.mobike = row.mobike;
+    Lab::edit(peer.lab.b, [&](Connection& c) { c.options.mobike = row.both; });
+    peer.exchange_init();
+    Message request = peer.auth_request();
+    Octets seen;
+    for (const int byte : row.seen) seen.push_back(static_cast<std::byte>(byte));
+    request.add_notify(NotifyType::no_nats_allowed, seen);
+    const auto answers = peer.says(peer.sealed(request));
+    REQUIRE(answers.size() == 1);
+    const Message answer = peer.opened(answers[0]);
+    CHECK((answer.notify(NotifyType::unexpected_nat_detected) != nullptr) == !row.made);
+    CHECK(peer.lab.b.count(SessionPhase::established) == (row.made ? 1 : 0));
+    CHECK(peer.lab.b.live().size() == (row.made ? 1 : 0));
+    CHECK(peer.lab.b.failures.size() == (row.made ? 0 : 1));
   }
 }
 

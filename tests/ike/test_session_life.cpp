@@ -4,6 +4,7 @@
 namespace postern::ike {
 namespace {
 
+using lab::End;
 using lab::Fate;
 using lab::Lab;
 using namespace std::chrono_literals;
@@ -37,6 +38,112 @@ TEST_CASE("session: a child that cannot be rekeyed carries traffic to its end, a
   CHECK(lab.a.live().empty());
   CHECK(lab.b.live().empty());
   CHECK(lab.a.outbound.empty());
+  // RFC 7296 §2.8: "an implementation MUST close the IKE SA and any associated Child SAs and then MAY start new ones".
+  for (const auto* const at : {&lab.a, &lab.b}) CHECK(at->count(SessionPhase::established) == 0);
+  const auto& first = lab.a.closed.empty() ? lab.b.closed : lab.a.closed;
+  REQUIRE_FALSE(first.empty());
+  CHECK(first.front().retry);
+  CHECK(first.front().wanted_children == std::vector<std::string>{"one"});
+}
+
+TEST_CASE("session: of two children the one that cannot be rekeyed takes the other with it; both are wanted again") {
+  Lab lab;
+  lab.flow("two", 2, "10.11.0.0/16", "10.12.0.0/16");
+  lab.edit_both([](Connection& c) { c.children[0].lifetime_s = 120; });
+  lab.start(0);
+  lab.settle();
+  lab.check_whole(2);
+  Lab::edit(lab.b, [](Connection& c) {
+    c.children[0].proposals = {{{crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha256_128}, false}};
+  });
+  lab.traffic = false;
+  lab.run(140s);
+  CHECK(lab.a.live().empty());
+  CHECK(lab.b.live().empty());
+  for (const auto* const at : {&lab.a, &lab.b}) CHECK(at->count(SessionPhase::established) == 0);
+  const auto& first = lab.a.closed.empty() ? lab.b.closed : lab.a.closed;
+  REQUIRE_FALSE(first.empty());
+  CHECK(first.front().wanted_children.size() == 2);
+}
+
+TEST_CASE(
+    "session: a child whose volume is over goes alone, unless the peer would not rekey it: then the IKE SA goes") {
+  for (const bool refused : {false, true}) {
+    CAPTURE(refused);
+    Lab lab;
+    lab.start(0);
+    lab.settle();
+    const ChildId one = lab.a.outbound.at(1);
+    if (refused) {
+      Lab::edit(lab.b, [](Connection& c) {
+        c.children[0].proposals = {{{crypto::Cipher::aes_cbc, 256, crypto::Integrity::hmac_sha256_128}, false}};
+      });
+      lab.perform(0, lab.a.established().rekey_child(one, lab.now));
+      lab.settle();
+      REQUIRE_FALSE(lab.a.failures.empty());
+    }
+    lab.perform(0, lab.a.established().on_hard_expiry(one, lab.now));
+    lab.run(1s);
+    CHECK(lab.a.live().empty());
+    CHECK(lab.b.live().empty());
+    CHECK(lab.a.count(SessionPhase::established) == (refused ? 0 : 1));
+    CHECK(lab.a.closed.size() == (refused ? 1 : 0));
+    if (refused) CHECK(lab.a.closed.at(0).wanted_children == std::vector<std::string>{"one"});
+  }
+}
+
+TEST_CASE("session: a child whose volume is over waits for the rekey that is on its way") {
+  Lab lab;
+  lab.start(0);
+  lab.settle();
+  const ChildId one = lab.a.outbound.at(1);
+  lab.perform(0, lab.a.established().rekey_child(one, lab.now));
+  lab.perform(0, lab.a.established().on_hard_expiry(one, lab.now));
+  lab.run(30s);
+  lab.check_whole();
+  CHECK(lab.a.outbound.at(1) != one);
+}
+
+TEST_CASE("RFC 7296 §2.2: message ids do not wrap: the IKE SA is rekeyed before, and closed where it cannot be") {
+  const auto ask = [](Lab& lab, std::size_t who, int times) {
+    for (int i = 0; i < times && lab.end(who).count(SessionPhase::established) == 1; ++i) {
+      Session& session = lab.end(who).established();
+      if (lab.end(who).live().empty()) return;
+      lab.perform(who, session.rekey_child(lab.end(who).live().back()->id, lab.now));
+      lab.run(11s);
+    }
+  };
+  for (const std::size_t who : {0, 1}) {
+    CAPTURE(who);
+    Lab lab;
+    lab.lifetimes.message_ids = 64;
+    lab.start(0);
+    lab.settle();
+    ask(lab, who, 60);  // two requests each
+    CHECK(lab.a.count(EventKind::ike_rekeyed) >= 2);
+    CHECK(lab.a.closed.size() == lab.a.sessions.size() - 1);
+    lab.check_whole();
+    for (const End* const at : {&lab.a, &lab.b}) CHECK(at->established().view(lab.now).next_request < 60);
+  }
+  // A peer that takes no new IKE SA: the old one is closed before its ids are used up, and wanted again.
+  Lab lab;
+  lab.lifetimes.message_ids = 64;
+  lab.start(0);
+  lab.settle();
+  Lab::edit(lab.b, [](Connection& c) { c.proposals = {lab::ike_proposal({crypto::DhGroup::ecp384})}; });
+  std::uint32_t highest = 0;
+  lab.network = [&](const auto& one) {
+    if (const auto header = parse_header(one.bytes)) highest = std::max(highest, header->message_id);
+    return Fate{};
+  };
+  lab.traffic = false;
+  ask(lab, 0, 60);
+  CHECK(lab.a.count(SessionPhase::established) == 0);
+  CHECK(lab.a.live().empty());
+  CHECK(highest < 64);
+  REQUIRE_FALSE(lab.a.closed.empty());
+  CHECK(lab.a.closed.front().retry);
+  CHECK(lab.a.closed.front().wanted_children == std::vector<std::string>{"one"});
 }
 
 TEST_CASE("session: PFS makes a key exchange of its own, and is demanded") {

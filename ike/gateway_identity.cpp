@@ -7,7 +7,7 @@
 namespace postern::ike {
 namespace {
 
-// §9.1: IANA's "IKEv2 Gateway Identity Types".
+// §9.2: IANA's "IKEv2 Gateway Identity Types".
 enum class GatewayType : std::uint8_t { ipv4 = 1, ipv6 = 2, fqdn = 3 };
 
 constexpr std::size_t longest_name = 253, longest_label = 63;

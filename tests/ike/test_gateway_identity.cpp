@@ -28,7 +28,7 @@ std::string error_of(const Octets& bytes, Bytes nonce = {}) {
 
 }  // namespace
 
-TEST_CASE("RFC 5685 §9.1: the three kinds of identity, there and back, with a nonce and without") {
+TEST_CASE("RFC 5685 §9.2: the three kinds of identity, there and back, with a nonce and without") {
   const Octets nonce(32, std::byte{7});
   for (const char* const text : {"192.0.2.7", "2001:db8::7", "gw2.example.net"}) {
     CAPTURE(text);
@@ -46,7 +46,7 @@ TEST_CASE("RFC 5685 §9.1: the three kinds of identity, there and back, with a n
   CHECK(decode_gateway(data(3, 9, "Gw.Local."))->text() == "gw.local");
 }
 
-TEST_CASE("RFC 5685 §9.1: other types, lengths and names are none") {
+TEST_CASE("RFC 5685 §9.2: other types, lengths and names are none") {
   CHECK(error_of({}) == "shorter than its lengths say");
   CHECK(error_of(data(1, 5, "abcd")) == "shorter than its lengths say");
   CHECK(error_of(data(0, 4, "abcd")) == "an identity of type 0");

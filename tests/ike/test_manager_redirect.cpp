@@ -171,7 +171,7 @@ TEST_CASE("RFC 5685 §7: a loop ends after as many redirects as are allowed, and
   }
 }
 
-TEST_CASE("RFC 5685 §9.1: the name of a gateway is asked for; one of nobody fails, with its reason and a pause") {
+TEST_CASE("RFC 5685 §9.2: the name of a gateway is asked for; one of nobody fails, with its reason and a pause") {
   Gateways lab;
   lab.sends(address_b, "Gw2.example.", RedirectWhen::init).begin();
   const PeerName name{"gw2.example", Family::v4};

@@ -199,6 +199,16 @@ struct User {
   std::string name, path, profile_path;  // for messages: "M1 10", "/crypto_maps/0/entries/0", where it names a profile
 };
 
+// The peer's block has a PPK and no key. (A key whose file cannot be read is empty too.)
+bool has_ppk_alone(const Check& check, const Ikev2Profile& profile, const IpAddress& remote) {
+  const auto& keyrings = check.document.ikev2.keyrings;
+  const auto i = index_of(keyrings, *profile.keyring);
+  const KeyringPeer* const peer = i ? peer_for(keyrings[*i], profile, remote) : nullptr;
+  if (peer == nullptr) return false;
+  const std::string path = at("/ikev2/keyrings/{}/peers/{}/pre_shared_key", *i, peer - keyrings[*i].peers.data());
+  return !check.source.contains(nlohmann::json::json_pointer(path));
+}
+
 // A profile, with a key for this peer; reported where it is missing. nullptr: there is none.
 const Ikev2Profile* check_user(Check& check, const User& user, const Ikev2Profile* profile, const Ikev2Ends& ends) {
   if (!check.document.ikev2.enabled) {
@@ -218,8 +228,10 @@ const Ikev2Profile* check_user(Check& check, const User& user, const Ikev2Profil
       !profile->keyring || find_named(check.document.ikev2.keyrings, *profile->keyring) != nullptr;
   const bool needs_local = profile->local_method == AuthMethodWord::pre_share,
              needs_remote = profile->remote_method == AuthMethodWord::pre_share;
-  if (keyring_known && profile->keyring &&
-      ((needs_local && keys.local == nullptr) || (needs_remote && keys.remote == nullptr)))
+  const auto lacks = [&](const Secret* key) {
+    return key == nullptr || (key->empty() && has_ppk_alone(check, *profile, ends.remote));
+  };
+  if (keyring_known && profile->keyring && ((needs_local && lacks(keys.local)) || (needs_remote && lacks(keys.remote))))
     check.report.error(user.profile_path,
                        fmt::format("keyring {} of IKEv2 profile {} has no key for peer {}", *profile->keyring,
                                    profile->name, ends.remote.text()),

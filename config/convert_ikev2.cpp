@@ -255,7 +255,10 @@ KeyringPeer convert_peer(const json& in, const std::string& path, Conversion& co
   }
   if (const auto identity = in.find("identity"); identity != in.end())
     out.identity = convert_identity(*identity, path + "/identity", false, conversion);
-  convert_keys(in["pre_shared_key"], path + "/pre_shared_key", out, conversion);
+  if (const auto keys = in.find("pre_shared_key"); keys != in.end())
+    convert_keys(*keys, path + "/pre_shared_key", out, conversion);
+  else if (!in.contains("ppk"))
+    conversion.report.error(path, "has neither pre_shared_key nor ppk", "pre_shared_key, ppk");
   if (const auto ppk = in.find("ppk"); ppk != in.end())
     out.ppk = Ppk{(*ppk)["id"], convert_pre_shared_key((*ppk)["key"], path + "/ppk/key", conversion),
                   ppk->value("required", true)};

@@ -67,7 +67,7 @@ struct KeyringPeer {
   std::string name;
   std::optional<Prefix> address;
   std::optional<IdentityRule> identity;  // never `any`
-  Secret local_key, remote_key;          // the same, if the document has one key
+  Secret local_key, remote_key;          // the same, if the document has one key; empty, if it has a PPK alone
   std::optional<Ppk> ppk;
   bool operator==(const KeyringPeer&) const = default;
 };

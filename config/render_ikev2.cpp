@@ -71,7 +71,8 @@ json render_policy(const Ikev2Policy& policy) {
 }
 
 json render_peer(const KeyringPeer& peer) {
-  json out = {{"name", peer.name}, {"pre_shared_key", masked_secret}};
+  json out = {{"name", peer.name}};
+  if (!peer.ppk || !peer.local_key.empty()) out["pre_shared_key"] = masked_secret;
   if (!(peer.local_key == peer.remote_key))
     out["pre_shared_key"] = {{"local", masked_secret}, {"remote", masked_secret}};
   if (peer.address) {

@@ -104,9 +104,8 @@ class IkePlanner {
   // A peer by name gets its key when it has an address.
   void add_named(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
                  std::vector<ike::ChildPolicy> children) {
-    const bool by_key = !is_signature(profile.local_method) || !is_signature(profile.remote_method);
-    auto keys = by_key ? peer_keys(profile, ends.remote.family()) : std::vector<ike::PeerKey>();
-    if (by_key && keys.empty()) {
+    auto keys = peer_keys(profile, ends.remote.family());
+    if (keys.empty()) {
       out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peer " + ends.remote_name);
       return;
     }
@@ -281,24 +280,27 @@ class IkePlanner {
     std::vector<ike::PeerKey> hosts, networks, named;
     const auto* const keyring =
         profile.keyring ? config::find_named(document_.ikev2.keyrings, *profile.keyring) : nullptr;
-    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const Secret* local, const Secret* theirs,
-                         const std::optional<config::Ppk>& ppk) {
-      const Secret& own = profile.local_key.empty() ? *local : profile.local_key;
-      const Secret& other = profile.remote_key.empty() ? *theirs : profile.remote_key;
-      if (!own.empty() && !other.empty()) to.push_back({remote, own, other, ppk_of(ppk ? &*ppk : nullptr)});
+    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const config::KeyringPeer& peer) {
+      ike::PeerKey key{remote, {}, {}, ppk_of(peer.ppk ? &*peer.ppk : nullptr)};
+      if (needs_key(profile.local_method)) key.local_key = either(profile.local_key, peer.local_key);
+      if (needs_key(profile.remote_method)) key.remote_key = either(profile.remote_key, peer.remote_key);
+      if (whole(profile, key)) to.push_back(std::move(key));
     };
-    // Who comes by EAP is known by its name.
-    if (profile.eap_remote && !needs_key(profile.local_method)) return {{any, {}, {}, {}}};
-    if (!profile.local_key.empty() && !profile.remote_key.empty()) add(named, any, nullptr, nullptr, {});
-    if (keyring != nullptr && named.empty())
+    if (keyring != nullptr)
       for (const config::KeyringPeer& peer : keyring->peers) {
         if (peer.address && peer.address->family() == family)
-          add(*peer.address == Prefix::host(peer.address->address) ? hosts : networks, *peer.address, &peer.local_key,
-              &peer.remote_key, peer.ppk);
-        if (!peer.address && peer.identity) add(named, any, &peer.local_key, &peer.remote_key, peer.ppk);
+          add(*peer.address == Prefix::host(peer.address->address) ? hosts : networks, *peer.address, peer);
+        if (!peer.address && peer.identity) add(named, any, peer);
       }
+    // Who needs no key of the keyring: the profile has it, or the peer comes by EAP, and is known by its name then.
+    add(named, any, {});
     for (auto* const more : {&networks, &named}) std::ranges::move(*more, std::back_inserter(hosts));
     return hosts;
+  }
+  static const Secret& either(const Secret& own, const Secret& other) { return own.empty() ? other : own; }
+  static bool whole(const config::Ikev2Profile& profile, const ike::PeerKey& key) {
+    return !(needs_key(profile.local_method) && key.local_key.empty()) &&
+           !(needs_key(profile.remote_method) && key.remote_key.empty());
   }
 
   // One connection for each profile that peers may come by: its templates wait for them.
@@ -319,7 +321,8 @@ class IkePlanner {
 
   void add_templates(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
                      std::vector<ike::ChildPolicy> children) {
-    auto keys = peer_keys(profile, ends.remote.family());
+    const bool by_certificates = is_signature(profile.local_method) && is_signature(profile.remote_method);
+    auto keys = by_certificates ? std::vector<ike::PeerKey>() : peer_keys(profile, ends.remote.family());
     if (children.empty()) return;
     if (keys.empty()) {
       out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peers that are not known");

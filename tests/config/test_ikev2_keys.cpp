@@ -94,7 +94,7 @@ TEST_CASE("keys: text, hex, a file, one for each side") {
   check_refused(ike_with(at_key, {{"local", "only one side"}}), at_key, "neither one key nor two");
   check_refused(ike_with(at_key, {{"local", "********"}, {"remote", "the peer's key"}}), at_key + "/local", "masked");
   check_warned(ike_with(at_key, "secret"), at_key, "can be guessed");
-  check_refused(ike_without(peer, "pre_shared_key"), at_key, "is missing");
+  check_refused(ike_without(peer, "pre_shared_key"), peer, "neither pre_shared_key nor ppk");
 }
 
 TEST_CASE("no message holds a pre-shared key, and no rendered document") {

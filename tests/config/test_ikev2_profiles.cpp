@@ -137,6 +137,26 @@ TEST_CASE("RFC 8784: a PPK has an id and a key, and is shown without it") {
   check_refused(with(R"({"id": "one", "key": ""})"), place + "/key", "");
 }
 
+TEST_CASE("RFC 8784: a peer of a keyring may have a PPK alone, for who authenticates otherwise") {
+  const std::string peer = "/ikev2/keyrings/0/peers/0";
+  auto alone = ike_without(peer, "pre_shared_key");
+  check_refused(alone, peer, "neither pre_shared_key nor ppk");
+  alone["ikev2"]["keyrings"][0]["peers"][0]["ppk"] = {{"id", "one"}, {"key", "a key"}};
+  // Both sides of PR need a key, and it has none.
+  check_refused(alone, "/crypto_maps/0/entries/0/ikev2_profile", "has no key for peer 192.0.2.2");
+  for (const char* const side : {"local", "remote"})
+    alone["ikev2"]["profiles"][0]["authentication"][side]["key"] = "a key of the profile's";
+  const Document made = loaded(alone);
+  CHECK(made.ikev2.keyrings[0].peers[0].local_key.empty());
+  CHECK(made.ikev2.keyrings[0].peers[0].ppk->id == "one");
+  const json shown = render(made)["ikev2"]["keyrings"][0]["peers"][0];
+  CHECK_FALSE(shown.contains("pre_shared_key"));
+  CHECK(shown["ppk"]["key"] == masked_secret);
+  const KeyPair keys = keys_for(made.ikev2, made.ikev2.profiles[0], *IpAddress::parse("192.0.2.2"));
+  REQUIRE(keys.ppk != nullptr);
+  CHECK(text_of(*keys.local) == "a key of the profile's");
+}
+
 TEST_CASE("render and diff: the section comes back, keys masked, and changes have their names") {
   auto rich = ike();
   rich["ikev2"]["dpd"] = {{"mode", "periodic"}, {"interval", 20}, {"retry", 3}};

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+import traffic
 from certificate_lab import OURS, THEIRS, CertificateLab, CERTIFICATES, refused
 from ike_documents import diagnosis, ike_sas
 from ike_pairs import PosternPair
+from lab import host
 from strongswan import PLUGINS
 
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
@@ -32,13 +34,17 @@ class EapLab(CertificateLab):
         self.peer._vici.request("load-shared", {"id": "eap", "type": "EAP", "data": password, "owners": [name]})
 
     def user_comes(self, swan_methods: str = "eap-mschapv2", ours: list[str] | None = None, query: bool = True, users: dict | None = None,
-                   name: str = ALICE, password: str = PASSWORD, document: dict | None = None) -> None:
-        """strongSwan is the user, we have the certificate."""
+                   name: str = ALICE, password: str = PASSWORD, document: dict | None = None, pools: list[str] | None = None) -> None:
+        """strongSwan is the user, we have the certificate. With `pools` it asks for an address."""
         self.secret(name, password)
         users = {ALICE: PASSWORD, "bob": "another one"} if users is None else users
         swan = {"local_id": THEIRS, "remote_id": OURS, "more": {
             "local": {"auth": swan_methods, "id": THEIRS, "eap_id": name}, "remote": {"auth": "pubkey", "id": OURS, "cacerts": [self.ca.pem]}}}
+        if pools:
+            swan["local_ts"] = ["dynamic"]
+            swan["more"]["vips"] = ["0.0.0.0"]
         self.configure(swan=swan, eap_users=[{"name": each, "password": secret} for each, secret in users.items()], profile={
+            **({"configuration": {"pools": pools}} if pools else {}),
             "authentication": {"local": {"method": "signature"},
                                "remote": {"method": "eap", "eap": {"methods": ours or ["mschapv2", "md5"], "query_identity": query}}}},
             **(document or {}))
@@ -101,6 +107,21 @@ def test_without_a_question_the_ike_identity_names_the_user(world):
     world.user_comes(query=False, name=THEIRS, users={THEIRS: PASSWORD})
     world.up("strongswan")
     assert row(world)["eap_identity"] == THEIRS
+
+
+def test_a_user_is_lent_an_address(world):
+    """RFC 7296 2.19 behind 2.16: in the first message of the peer's, answered in the last one of ours. Who does not know the password
+    takes none from the pool."""
+    pools = ["10.2.77.4/30"]
+    world.user_comes(pools=pools, password="guessed")
+    assert world.peer.initiate("net", check=False) is False
+    world.left.postern("clear", "crypto", "session")
+    world.user_comes(pools=pools)
+    sa = world.up("strongswan")
+    assert sa["local-vips"] == ["10.2.77.5"] == row(world)["assigned"] and row(world)["eap_identity"] == ALICE
+    assert sa["child-sas"][0]["local-ts"] == ["10.2.77.5/32"]
+    assert traffic.ping(world.hA, "10.2.77.5", 3, source=host(1, "map4")) == 3
+    world.down()
 
 
 def test_users_come_by_a_dynamic_map(world):

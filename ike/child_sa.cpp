@@ -436,6 +436,24 @@ bool within(const std::vector<Selector>& answered, const std::vector<Selector>& 
   return !answered.empty() && std::ranges::all_of(answered, [&](const Selector& one) { return covers(offered, one); });
 }
 
+// Why an SA that the peer has made as it may is not what we need: then it is ours to delete.
+std::optional<Failure> not_as_needed(const ChildAttempt& attempt, bool transport, const TsPayload& tsi,
+                                     const TsPayload& tsr) {
+  if (attempt.policy.transport_required && !transport) {  // RFC 7296 §1.3.1
+    Failure why = child_failure(FailureKind::refused, "the peer declined transport mode, which we require", true);
+    why.remedy = "mode transport at the peer, or `transport` without `require` here";
+    return why;
+  }
+  // §2.9.2, IKE-48: a rekey does not narrow what is in use.
+  if (!attempt.replaces || (within(attempt.local, tsi.selectors) && within(attempt.remote, tsr.selectors)))
+    return std::nullopt;
+  Failure why = child_failure(FailureKind::selectors, "the peer's answer to a rekey holds less than the SA does", true);
+  why.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
+  why.accepted = fmt::format("{} <-> {}", listed(tsi.selectors), listed(tsr.selectors));
+  why.remedy = "the access lists of both ends must mirror each other";
+  return why;
+}
+
 }  // namespace
 
 Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, const ChildAnswer& with, Time now) {
@@ -470,24 +488,20 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
     if (!secret) return give_up(child_failure(FailureKind::invalid_syntax, secret.error().message(), true));
     shared.emplace(std::move(*secret));
   }
+  auto unwanted = not_as_needed(attempt, transport, *tsi, *tsr);
   auto made =
       install(core,
               {attempt.policy, chosen->suite, attempt.spi_in, chosen->peer_spi, tsi->selectors, tsr->selectors,
-               with.nonce_i, with.nonce_r, shared ? &*shared : nullptr, true,
-               with.outbound_now && (transport || !attempt.policy.transport_required), takes_tfc_padding(message),
-               transport, *cpi_out != 0 ? attempt.cpi_in : std::uint16_t{0}, *cpi_out},
+               with.nonce_i, with.nonce_r, shared ? &*shared : nullptr, true, with.outbound_now && !unwanted,
+               takes_tfc_padding(message), transport, *cpi_out != 0 ? attempt.cpi_in : std::uint16_t{0}, *cpi_out},
               now);
   if (!made) return give_up(child_failure(FailureKind::install_failed, made.error().message(), false));
   attempt.spi_in = 0;  // the child's now
   note_narrowing(core, attempt, message, *tsi, *tsr);
-  if (attempt.policy.transport_required && !transport) {  // RFC 7296 §1.3.1: then the SA is ours to delete
-    core.child(*made)->closing = true;
-    core.add_task({TaskKind::delete_child, {}, *made, now, 0});
-    Failure why = child_failure(FailureKind::refused, "the peer declined transport mode, which we require", true);
-    why.remedy = "mode transport at the peer, or `transport` without `require` here";
-    return std::unexpected(std::move(why));
-  }
-  return *made;
+  if (!unwanted) return *made;
+  core.child(*made)->closing = true;
+  core.add_task({TaskKind::delete_child, {}, *made, now, 0});
+  return std::unexpected(std::move(*unwanted));
 }
 
 }  // namespace postern::ike

@@ -189,7 +189,11 @@ void on_create_child_response(SessionCore& core, const Message& response, Pendin
   const Octets nonce_r = nonce != nullptr ? nonce->data : Octets();
   const bool lost = loses(attempt, nonce_r);
   const auto made = finish_child(core, attempt, {&response, attempt.nonce, nonce_r, false, !lost}, now);
-  if (!made) return core.attempt_failed(made.error(), attempt.policy.name);
+  if (!made) {
+    core.attempt_failed(made.error(), attempt.policy.name);
+    if (attempt.replaces) try_again(core, attempt, core.jittered(rekey_retry, 0.8, 1.2), now);
+    return;
+  }
   if (attempt.replaces) rekeyed(core, attempt, *made, lost, now);
 }
 

@@ -15,7 +15,8 @@ struct Crash {
   static constexpr Duration span = 300ms;
   Lab lab;
 
-  explicit Crash(bool at_a = true, bool at_b = true) {
+  explicit Crash(bool at_a = true, bool at_b = true, const std::function<void(Lab&)>& network = {}) {
+    if (network) network(lab);
     lab.a.key = secret("of A");
     lab.b.key = secret("of B");
     policies(at_a, at_b);
@@ -201,6 +202,44 @@ TEST_CASE("RFC 6290 §4.3: a rekeyed IKE SA has tokens of its own, of both ends"
       crash.ask(other);
       CHECK_FALSE(crash.knows(other));
     }
+}
+
+TEST_CASE("RFC 6290 §4.2, §4.3: each message with a token lost, doubled and late, of IKE_AUTH and of a rekey") {
+  enum class Trouble { lost, doubled, late };
+  const auto troubled = [](std::size_t victim, Trouble how) {
+    return [=](Lab& lab) {
+      lab.passes = [&lab, victim, how, seen = std::size_t{0},
+                    held = std::optional<Packet>()](const Packet& one) mutable {
+        if (held) lab.wire.push_back(std::exchange(held, std::nullopt).value());
+        if (seen++ != victim) return true;
+        if (how == Trouble::doubled) lab.wire.push_front(one);
+        if (how == Trouble::late) held = one;  // behind the next one
+        return how == Trouble::doubled;
+      };
+    };
+  };
+  for (const bool rekeyed : {false, true})
+    for (const bool b_is_lost : {true, false})
+      for (std::size_t victim = 0; victim < (rekeyed ? 6 : 4); ++victim)
+        for (const Trouble how : {Trouble::lost, Trouble::doubled, Trouble::late}) {
+          CAPTURE(rekeyed);
+          CAPTURE(b_is_lost);
+          CAPTURE(victim);
+          CAPTURE(static_cast<int>(how));
+          const auto network = troubled(victim, how);
+          Crash crash(true, true, rekeyed ? std::function<void(Lab&)>() : network);
+          if (rekeyed) {
+            network(crash.lab);
+            CHECK(crash.lab.a.manager->rekey({}, crash.lab.now).done == 1);
+            crash.lab.run(15s);
+          }
+          crash.lab.passes = [](const Packet&) { return true; };
+          crash.lab.check_up();
+          Node &lost = b_is_lost ? crash.lab.b : crash.lab.a, &other = b_is_lost ? crash.lab.a : crash.lab.b;
+          crash.restart(lost);
+          crash.ask(other);
+          CHECK_FALSE(crash.knows(other));
+        }
 }
 
 TEST_CASE("tokens: of keys and SPIs alone, and those of the policy before this one are still known") {

@@ -52,6 +52,7 @@ TEST_CASE("negotiate: which IKE proposals agree") {
       {"no integrity", {encr(12, 128), prf(5), group(14)}, no_common_proposal},
       {"integrity NONE", {encr(12, 128), integ(0), prf(5), group(14)}, no_common_proposal},
       {"another integrity", {encr(12, 128), integ(2), prf(5), group(14)}, no_common_proposal},
+      {"NULL, which encrypts nothing", {encr(11, {}), integ(12), prf(5), group(14)}, no_common_proposal},
       {"another PRF", {encr(12, 128), integ(12), prf(2), group(14)}, no_common_proposal},
       {"no PRF", {encr(12, 128), integ(12), group(14)}, no_common_proposal},
       {"another group", {encr(12, 128), integ(12), prf(5), group(15)}, no_common_proposal},

@@ -35,16 +35,18 @@ class EapLab(CertificateLab):
         self.peer._vici.request("load-shared", {"id": "eap", "type": "EAP", "data": password, "owners": [name]})
 
     def user_comes(self, swan_methods: str = "eap-mschapv2", ours: list[str] | None = None, query: bool = True, users: dict | None = None,
-                   name: str = ALICE, password: str = PASSWORD, document: dict | None = None, more: dict | None = None) -> None:
-        """strongSwan is the user, we have the certificate. `more`: of its connection."""
+                   name: str = ALICE, password: str = PASSWORD, document: dict | None = None, more: dict | None = None,
+                   pools: list[str] | None = None) -> None:
+        """strongSwan is the user, we have the certificate. `more`: of its connection. With `pools` it asks for an address."""
         self.secret(name, password)
+        document = {**(document or {}), **({"profile": {"configuration": {"pools": pools}}} if pools else {})}
         users = {ALICE: PASSWORD, "bob": "another one"} if users is None else users
         swan = {"local_id": THEIRS, "remote_id": OURS, "more": {
             "local": {"auth": swan_methods, "id": THEIRS, "eap_id": name}, "remote": {"auth": "pubkey", "id": OURS, "cacerts": [self.ca.pem]},
-            **(more or {})}}
+            **({"vips": ["0.0.0.0"]} if pools else {}), **(more or {})}, **({"local_ts": ["dynamic"]} if pools else {})}
         authentication = {"local": {"method": "signature"},
                           "remote": {"method": "eap", "eap": {"methods": ours or ["mschapv2", "md5"], "query_identity": query}}}
-        document = with_profile(document or {}, authentication)
+        document = with_profile(document, authentication)
         self.configure(swan=swan, eap_users=[{"name": each, "password": secret} for each, secret in users.items()], **document)
 
     def we_come(self, swan_method: str = "eap-mschapv2", ours: list[str] | None = None, name: str = ALICE, password: str = PASSWORD,

@@ -18,7 +18,7 @@ from netns import Namespace
 SA_INIT, AUTH, CREATE_CHILD, INFORMATIONAL = 34, 35, 36, 37
 SA, KE, IDI, IDR, AUTH_PAYLOAD, NONCE, NOTIFY, DELETE, TSI, TSR, SK, CP = 33, 34, 35, 36, 39, 40, 41, 42, 44, 45, 46, 47
 IKE, ESP = 1, 3
-INVALID_IKE_SPI, SINGLE_PAIR_REQUIRED = 4, 34
+INVALID_IKE_SPI, SINGLE_PAIR_REQUIRED, TS_UNACCEPTABLE, REKEY_SA = 4, 34, 38, 16393
 SET_WINDOW_SIZE, ADDITIONAL_TS_POSSIBLE = 16385, 16386
 REDIRECT_SUPPORTED, REDIRECT, REDIRECTED_FROM, QCD_TOKEN = 16406, 16407, 16408, 16419
 ICV = 16
@@ -57,6 +57,11 @@ def unchain(kind: int, data: bytes) -> list[tuple[int, bytes]]:
 
 def notify(kind: int, data: bytes = b"") -> tuple[int, bytes]:
     return NOTIFY, struct.pack("!BBH", 0, 0, kind) + data
+
+
+def rekey_of(spi: str) -> tuple[int, bytes]:
+    """`spi`: as shows print it, of the SA that the sender receives by."""
+    return NOTIFY, struct.pack("!BBHI", ESP, 4, REKEY_SA, int(spi, 16))
 
 
 def notifies(payloads: list[tuple[int, bytes]]) -> dict[int, bytes]:
@@ -108,6 +113,7 @@ class ScriptedResponder:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind((address, port))
         self.spi_i = self.spi_r = b""
+        self.next_request = 0
         self.peer: tuple[str, int] | None = None
 
     def __enter__(self) -> "ScriptedResponder":
@@ -187,13 +193,19 @@ class ScriptedResponder:
         return [proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, tsi or body(said, TSI)), (TSR, tsr or body(said, TSR))]
 
     def answer_child(self, extra: list[tuple[int, bytes]] = (), tsi: bytes | None = None, tsr: bytes | None = None,
-                     refused: int | None = None) -> list[tuple[int, bytes]]:
+                     refused: int | None = None, seconds: float = 8) -> list[tuple[int, bytes]]:
         """The next CREATE_CHILD_SA, without a key exchange: what it said."""
-        request = self.receive(CREATE_CHILD)
+        request = self.receive(CREATE_CHILD, seconds)
         said = self.open(request)
         made = [notify(refused)] if refused else [(NONCE, os.urandom(32)), *self.child(said, tsi, tsr)]
         self.send(self.seal(CREATE_CHILD, int.from_bytes(request[20:24], "big"), made + list(extra)))
         return said
+
+    def ask(self, exchange: int, payloads: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """A request of this end's, and what it is answered."""
+        self.send(self.seal(exchange, self.next_request, payloads, response=False))
+        self.next_request += 1
+        return self.open(self.receive(exchange, response=True))
 
     def answer_auth(self, extra: list[tuple[int, bytes]] = (), child: bool = True, check: bool = True, tsi: bytes | None = None,
                     tsr: bytes | None = None) -> list[tuple[int, bytes]]:

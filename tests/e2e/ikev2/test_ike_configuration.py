@@ -6,6 +6,7 @@ import pytest
 
 import traffic
 from ike_documents import children, diagnosis, ike_sas, wait_up
+from ike_lab import inside
 from ike_pairs import SwanLab
 from lab import host
 from many_lab import ManyLab, dynamic_document, flow_text, network, outer, temporary
@@ -59,6 +60,17 @@ def test_an_ipv6_address_of_the_pool(world):
     assert sa["child-sas"][0]["local-ts"] == ["2001:db8:2:0:77::1/128"]
     assert traffic.ping(world.hA, "2001:db8:2:0:77::1", 3, source=host(1, "map6")) == 3
     world.down()
+
+
+def test_an_address_of_each_family_in_one_request(world):
+    """Both are lent; the child of an IPv4 list is about the one that it permits. Of a pool of one family only that is lent."""
+    for pools, lent in (([POOL, POOL6], ["10.2.77.1", "2001:db8:2:0:77::1"]), ([POOL], ["10.2.77.1"])):
+        ask(world, {"pools": pools}, ["0.0.0.0", "::"])
+        sa = world.up("strongswan")
+        assert sorted(sa["local-vips"]) == lent == sorted(ike_sas(world.left)[0]["assigned"])
+        assert sa["child-sas"][0]["local-ts"] == ["10.2.77.1/32"]
+        assert traffic.ping(world.hA, "10.2.77.1", 2, source=host(1, "map4")) == 2
+        world.down()
 
 
 def test_the_address_outlives_a_rekey_of_either_end(world):
@@ -166,8 +178,9 @@ def asking(world, pool: str | None, accepted: str, family: int = 4) -> None:
     world.left.apply(document)
 
 
-def tunnel_addresses(world, family: int = 4) -> list[str]:
-    found = json.loads(world.n1.ip("-j", f"-{family}", "address", "show", "dev", f"Tunnel{0 if family == 4 else 1}", "scope", "global"))
+def tunnel_addresses(world, family: int = 4, name: str | None = None) -> list[str]:
+    name = name or f"Tunnel{0 if family == 4 else 1}"
+    found = json.loads(world.n1.ip("-j", f"-{family}", "address", "show", "dev", name, "scope", "global"))
     return [one["local"] for row in found for one in row.get("addr_info", []) if "local" in one]
 
 
@@ -194,6 +207,31 @@ def test_a_tunnel_gets_its_address_from_the_peer(tunnel, family):
     tunnel.peer.unload("net")
     tunnel.peer.terminate(ike="net")
     wait_until(lambda: tunnel_addresses(tunnel, family) == [], 8, "the address is gone")
+
+
+def test_a_tunnel_of_both_families_gets_an_address_of_each(tunnel):
+    """In one request and one answer, for one child SA."""
+    for name in list(tunnel.peer._loaded):
+        tunnel.peer.unload(name)
+    tunnel.down()
+    document = tunnel.document(flows=("tunnel4",))
+    document["tunnels"][0] |= {"mode": "ipsec dual-overlay", "negotiated_addresses": list(ACCEPTED.values()),
+                               "routes": [inside(2, "tunnel4"), inside(2, "tunnel6")]}
+    del document["tunnels"][0]["addresses"]
+    for family, addresses in LENT.items():
+        tunnel.peer._vici.request("load-pool", {f"both{family}": {"addrs": addresses}})
+    tunnel.peer.load(tunnel.connection(2, flow="tunnel4", local_ts=["0.0.0.0/0", "::/0"], remote_ts=["dynamic"], more={"pools": ["both4", "both6"]}))
+    tunnel.left.apply(document)
+    wait_up(tunnel.left)
+    lent = tunnel.peer.established("net")[0]["remote-vips"]
+    assert len(lent) == 2 and sorted(ike_sas(tunnel.left)[0]["configuration"]["addresses"]) == sorted(lent)
+    for family in (4, 6):
+        (address,) = tunnel_addresses(tunnel, family, "Tunnel0")
+        assert address in lent
+        traffic.ping_until(tunnel.n1, host(2, f"tunnel{family}"), 5, source=address)
+        assert traffic.ping(tunnel.n1, host(2, f"tunnel{family}"), 3, source=address) == 3
+    assert len(children(tunnel.left)) == 1
+    tunnel.peer.unload("net")
 
 
 @pytest.mark.parametrize("pool, accepted, words", ((None, ACCEPTED[4], "lends no address"), (LENT[4], "10.99.0.0/16", "an address that we do not take")))

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+import traffic
 from certificate_lab import OURS, THEIRS, refused
 from eap_lab import ALICE, PASSWORD, EapLab
 from ike_documents import diagnosis, ike_sas
 from ike_pairs import PosternPair
+from lab import host
 
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 METHODS = pytest.mark.parametrize("method,words", [("mschapv2", "EAP-MSCHAPv2"), ("md5", "EAP-MD5")], ids=["mschapv2", "md5"])
@@ -60,6 +62,21 @@ def test_without_a_question_the_ike_identity_names_the_user(world):
     world.user_comes(query=False, name=THEIRS, users={THEIRS: PASSWORD})
     world.up("strongswan")
     assert row(world)["eap_identity"] == THEIRS
+
+
+def test_a_user_is_lent_an_address(world):
+    """RFC 7296 2.19 behind 2.16: in the first message of the peer's, answered in the last one of ours. Who does not know the password
+    takes none from the pool."""
+    pools = ["10.2.77.4/30"]
+    world.user_comes(pools=pools, password="guessed")
+    assert world.peer.initiate("net", check=False) is False
+    world.left.postern("clear", "crypto", "session")
+    world.user_comes(pools=pools)
+    sa = world.up("strongswan")
+    assert sa["local-vips"] == ["10.2.77.5"] == row(world)["assigned"] and row(world)["eap_identity"] == ALICE
+    assert sa["child-sas"][0]["local-ts"] == ["10.2.77.5/32"]
+    assert traffic.ping(world.hA, "10.2.77.5", 3, source=host(1, "map4")) == 3
+    world.down()
 
 
 def test_users_come_by_a_dynamic_map(world):

@@ -220,12 +220,19 @@ def test_peer_restarted(world):
     world.ping_both()
 
 
-def test_dead_peer_is_detected(world):
-    """Periodic liveness checks, ten seconds of silence at least; traffic sets up anew once the peer is back."""
-    established(world, profile={"dpd": {"mode": "periodic", "interval": 10, "retry": 2}})
+@pytest.mark.parametrize("mode", ["periodic", "on-demand"])
+def test_dead_peer_is_detected(world, mode):
+    """IKE-42: ten seconds of silence at least, and on demand packets that nobody answers; traffic sets up anew once the peer is back."""
+    established(world, profile={"dpd": {"mode": mode, "interval": 10, "retry": 2}})
     before = spis(world)
     world.peer.kill()
-    wait_until(lambda: not children(world.left) or spis(world).isdisjoint(before), 45, "liveness gave up")
+
+    def given_up() -> bool:
+        if mode == "on-demand":
+            world.ping(count=1, wait=0.2)
+        return not children(world.left) or spis(world).isdisjoint(before)
+
+    wait_until(given_up, 45, "liveness gave up")
     world.peer.start()
     world.deep_buffers()
     traffic.ping_until(world.hA, lab.host(2, "map4"), 20)

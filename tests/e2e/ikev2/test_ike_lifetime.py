@@ -72,3 +72,22 @@ def test_hard_limit_stops_use_when_the_peer_does_not_rekey(world):
     ours = [len(frame) for frame in frames if bytes(frame)[42:46] != bytes(4) and bytes(frame)[26:30] == bytes([192, 0, 2, 1])]
     assert sum(ours) - len(ours) * (14 + 20 + 8 + 8 + 8 + 16 + 2) <= LIFETIME_KB * 1024 * 1.01, "inner bytes of one SA"
     assert_balanced(world.left)
+
+
+@pytest.mark.parametrize("kilobytes", [LIFETIME_KB, "disable"])
+def test_without_a_volume_lifetime_volume_rekeys_nothing(world, kilobytes):
+    """TS-61: three times the smallest lifetime, with it and without: rekeyed, or not at all."""
+    world.configure(esp="aes128gcm16", association={"lifetime_kilobytes": kilobytes})
+    world.up("postern")
+    first = {child["esp_spi_in"] for child in children(world.left)}
+    with world.capture("udp port 4500 and udp[8:4] = 0") as capture:
+        stream = world.stream(rate=3000, size=1200)
+        stream.more(3 * LIFETIME_KB * 1024 // 1200)
+        stream.finish()
+        wire = ike_wire.read(capture.frames())
+    rekeyed = [one for one in wire.exchanges(CREATE_CHILD) if one.source == lab.OUT4[1]]
+    if kilobytes == "disable":
+        assert not rekeyed and {child["esp_spi_in"] for child in children(world.left)} == first
+        world.ping_both()
+    else:
+        assert rekeyed and {child["esp_spi_in"] for child in children(world.left)}.isdisjoint(first)

@@ -244,6 +244,7 @@ SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1", "UBSAN_OPTIONS"
 MOST_UNSTEADY = 5  # more than that in one run is no accident
 # Seconds of each fuzzer in the normal run, and with --full: the longest for what anybody on the path, or at the keyboard, can send.
 FUZZERS = {"fuzz_esp": (60, 600), "fuzz_config": (60, 600), "fuzz_ike": (20, 600), "fuzz_eap": (20, 600), "fuzz_certificates": (20, 600),
+           "fuzz_configuration": (20, 600),
            "fuzz_ah": (20, 240), "fuzz_fragments": (20, 240), "fuzz_icmp": (20, 240), "fuzz_ipcomp": (20, 240), "fuzz_names": (20, 240),
            "fuzz_ios": (20, 240)}
 

@@ -134,6 +134,9 @@ class Libreswan(Foreign):
     def rekey_child(self) -> None:
         self.run("whack --name postern --rekey-ipsec")
 
+    def rekey_ike(self) -> None:
+        self.run("whack --name postern --rekey-ike")
+
 
 class WithCertificates:
     """Both ends have one of the same CA, of the kind KEYS; the other's is about THEM."""
@@ -164,6 +167,8 @@ class WithCertificates:
 
 
 class LibreswanCertificates(WithCertificates, Libreswan):
+    METHOD = "--rsasig"
+
     def __init__(self, scratch):
         self.make(scratch)
         super().__init__(scratch)
@@ -181,7 +186,11 @@ class LibreswanCertificates(WithCertificates, Libreswan):
         self.nss(root, "pk12util", "-i", archive, "-d", database, "-W", "")
 
     def ends(self) -> tuple[str, str, str]:
-        return "--rsasig", f"--id @{self.THEM} --cert right --sendcert always", f"--id @{self.US} --ca %same"
+        return self.METHOD, f"--id @{self.THEM} --cert right --sendcert always", f"--id @{self.US} --ca %same"
+
+
+class LibreswanEcdsa(LibreswanCertificates):
+    KEYS, METHOD = "ecdsa256", "--ecdsa"
 
 
 class OpenIked(Foreign):
@@ -256,7 +265,8 @@ class OpenIkedEcdsa(OpenIkedCertificates):
     KEYS = "ecdsa256"
 
 
-WORLDS = {"libreswan": Libreswan, "libreswan, certificates": LibreswanCertificates, "openiked": OpenIked,
+WORLDS = {"libreswan": Libreswan, "libreswan, certificates": LibreswanCertificates,
+          "libreswan, ECDSA certificates": LibreswanEcdsa, "openiked": OpenIked,
           "openiked, RSA certificates": OpenIkedCertificates, "openiked, ECDSA certificates": OpenIkedEcdsa}
 
 
@@ -302,6 +312,32 @@ def test_native_esp(world, by):
     wire.assert_protected(20)
     assert not any(in_udp for _, _, _, in_udp in wire.esp), "no NAT, so no UDP around it"
     assert wire.exchanges(SA_INIT) and wire.exchanges(CREATE_CHILD)
+
+
+def test_rekeys_the_other_way_round(world):
+    """The child by us, when its volume is used up, and the IKE SA by the other; packets pass before and after. OpenIKED rekeys IKE SAs by
+    their lifetime alone, which is hours."""
+    world.left.apply(world.document(association={"lifetime_kilobytes": 2560}))
+    world.left.postern("clear", "crypto", "session")
+    wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "nothing is left of what was before")
+    traffic.ping_until(world.hA, FAR, 40, source=NEAR)
+    with world.capture("udp") as capture:
+        before = {child["esp_spi_in"] for child in ike_documents.children(world.left)}
+        traffic.ping(world.hA, FAR, 1500, size=1300, source=NEAR, interval=0.002)
+        wait_until(lambda: before.isdisjoint({child["esp_spi_in"] for child in ike_documents.children(world.left)}), 20, "a new child SA")
+        assert traffic.ping(world.hA, FAR, 5, source=NEAR) == 5
+        asked = ike_wire.read(capture.frames(), gateways=(OURS, THEIRS)).exchanges(CREATE_CHILD)
+    assert OURS in {one.source for one in asked}
+    if isinstance(world, Libreswan):
+        with world.capture("udp") as capture:
+            old = ike_documents.ike_sas(world.left)[0]["local_spi"]
+            world.rekey_ike()
+            wait_until(lambda: [one["local_spi"] for one in ike_documents.ike_sas(world.left)] not in ([], [old]), 20, "a new IKE SA")
+            assert traffic.ping(world.hA, FAR, 5, source=NEAR) == 5
+            asked = ike_wire.read(capture.frames(), gateways=(OURS, THEIRS)).exchanges(CREATE_CHILD)
+        assert [one.source for one in asked] == [THEIRS]
+    world.end()
+    world.left.apply(world.document())
 
 
 @pytest.mark.parametrize("by", ["postern", "the other"])

@@ -97,6 +97,7 @@ def test_daemon_killed_and_adopted(pair, scratch):
     assert_balanced(pair.left, pair.right)
 
 
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
 def test_adopted_worker_is_watched(pair):
     """The new posternd is a full one: it notices when the worker it adopted dies."""
     worker = pair.left.worker_pid()

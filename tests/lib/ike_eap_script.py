@@ -9,7 +9,7 @@ import ssl
 import struct
 import time
 
-from ike_script import AUTH, AUTH_PAYLOAD, ESP, IDI, IDR, TSI, TSR, ScriptedInitiator, ScriptedResponder, address_id, body, notify, prf, proposal
+from ike_script import AUTH, AUTH_PAYLOAD, ESP, IDI, IDR, TSI, TSR, ScriptedInitiator, ScriptedResponder, address_id, body, notify, prf, prf_plus, proposal
 from netns import Namespace
 
 EAP, EAP_TLS, EAP_ONLY = 48, 13, 16417

@@ -113,7 +113,7 @@ class ScriptedResponder:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind((address, port))
         self.spi_i = self.spi_r = b""
-        self.next_request = 0
+        self.own_requests = 0
         self.peer: tuple[str, int] | None = None
 
     def __enter__(self) -> "ScriptedResponder":
@@ -203,8 +203,8 @@ class ScriptedResponder:
 
     def ask(self, exchange: int, payloads: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """A request of this end's, and what it is answered."""
-        self.send(self.seal(exchange, self.next_request, payloads, response=False))
-        self.next_request += 1
+        self.send(self.seal(exchange, self.own_requests, payloads, response=False))
+        self.own_requests += 1
         return self.open(self.receive(exchange, response=True))
 
     def answer_auth(self, extra: list[tuple[int, bytes]] = (), child: bool = True, check: bool = True, tsi: bytes | None = None,

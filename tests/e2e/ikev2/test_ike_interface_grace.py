@@ -46,6 +46,7 @@ class Grace(SwanLab):
     def up(self) -> set[str]:
         traffic.ping_until(self.hA, lab.host(2, "map4"), 20, source=lab.host(1, "map4"))
         assert len(spis := self.spis()) == 2
+        wait_until(lambda: len(self.theirs()) == 1, 10, "strongSwan has let go of what was rekeyed")
         return spis
 
     def theirs(self) -> list[tuple]:

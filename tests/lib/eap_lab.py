@@ -1,4 +1,6 @@
 """Labs in which one end comes by EAP: by a password (EapLab) or by TLS (EapTlsLab) with strongSwan, by TLS 1.3 with a script (Tls13Lab)."""
+import pytest
+
 import pki
 from certificate_lab import CERTIFICATES, OURS, THEIRS, CertificateLab
 from ike_documents import children, diagnosis, gateway_document, ike_sas
@@ -97,7 +99,8 @@ class EapTlsLab(CertificateLab):
             "local": {"method": "eap", "eap": {"methods": ["tls"], "identity": name}}, "remote": remote}))
 
 
-WAYS = ("md5", "mschapv2", "tls", "tls-alone")
+# Of methods that make a key and of those that make none, of EAP beside a certificate and of EAP alone one each; the others with --full.
+WAYS = ("md5", pytest.param("mschapv2", marks=pytest.mark.slow), pytest.param("tls", marks=pytest.mark.slow), "tls-alone")
 
 
 def lab_of(way: str, scratch) -> EapLab | EapTlsLab:

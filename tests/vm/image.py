@@ -10,7 +10,7 @@ from kernel import Kernel
 GUEST = pathlib.Path(__file__).resolve().parent / "guest"
 # busybox must not provide `ip` or `ping`: iproute2 knows xfrm and netns, iputils knows -M do. Whatever of it starts programs
 # prefers its applets to what PATH says, so sh is dash and nsenter util-linux's.
-APPLETS = """awk cat chmod cp cut date dd dmesg echo env false grep head hostname insmod kill ln ls mkdir mount mv poweroff ps
+APPLETS = """awk cat chmod cp cut date dd dmesg echo env false grep head hostname insmod kill ln ls mkdir mount mv od poweroff ps
              readlink rm sed seq sleep sort stat sync tail timeout touch tr true umount uname wc which""".split()
 TOOLS = ["/bin/dash", "/sbin/ip", "/bin/ping", "/usr/bin/nsenter"]
 

@@ -50,7 +50,8 @@ class SystemdImage(Image):
         self.add_text('sh /systemd </dev/null 2>&1\necho "@@ EXIT $?"\nsync\npoweroff -f\n', "run-scenario")
         self.add_text("[Unit]\nDescription=All\nRequires=basic.target\nAfter=basic.target\n", "etc/systemd/system/default.target")
         for unit, target in (("netup.service", "default.target"), ("scenario.service", "default.target"), ("posternd@N1.service", "default.target"),
-                             ("postern-guard@N1.service", "sysinit.target")):
+                             ("postern-guard@N1.service", "sysinit.target"), ("systemd-journald.service", "sysinit.target"),
+                             ("systemd-journald.socket", "sockets.target"), ("systemd-journald-dev-log.socket", "sockets.target")):
             wants = self.root / f"etc/systemd/system/{target}.wants"
             wants.mkdir(parents=True, exist_ok=True)
             template = unit.replace("N1", "")

@@ -17,7 +17,8 @@ CHECKS = ["the network is up before the node", "what policy does not protect pas
           "boot guard: nothing comes in in clear", "the guard came before the network", "the node comes after the network",
           "start returns when the node says that it is ready", "the status says running", "traffic flows",
           "posternd killed: the worker goes on and is adopted", "posternd killed: traffic flows", "all killed: another worker",
-          "all killed: traffic flows", "the peer counted no error", "hardening is in force", "stop", "stopped, not failed",
+          "all killed: traffic flows", "the peer counted no error", "hardening is in force",
+          "the journal has what the node said, and no key", "the same search finds keys that are there", "stop", "stopped, not failed",
           "stopped: nothing leaves in clear", "stopped: nothing comes in in clear"]
 
 

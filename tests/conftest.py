@@ -9,6 +9,8 @@ import time
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import safety  # noqa: E402
+
 interrupted = threading.Event()
 PATIENCE = 120  # seconds in which an interrupted process removes its labs
 
@@ -46,6 +48,14 @@ def pytest_collection_modifyitems(items):
         if marker := item.get_closest_marker("safety"):
             item.user_properties.append(("safety", marker.args[0] if marker.args else "no second try"))
     items.sort(key=lambda item: item.get_closest_marker("long") is None)  # the sort is stable
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """The report says of a test that met what may never happen (tests/lib/safety.py) the same as of one that is marked."""
+    if call.excinfo is not None and isinstance(call.excinfo.value, safety.Unsafe):
+        item.user_properties.append(("safety", call.excinfo.exconly()))
+    yield
 
 
 @pytest.fixture

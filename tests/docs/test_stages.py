@@ -67,13 +67,14 @@ def test_safety_has_no_second_try(runner):
 
 
 def test_the_report_tells_what_is_safety(tmp_path):
-    """By the marker, through tests/conftest.py and pytest's own report."""
+    """By the marker, or by what the test met, through tests/conftest.py and pytest's own report."""
     (tmp_path / "conftest.py").write_text(f"import sys; sys.path.insert(0, {str(TOP)!r}); from tests.conftest import *")
-    (tmp_path / "test_x.py").write_text("import pytest\n@pytest.mark.safety\ndef test_a(): assert 0\ndef test_b(): assert 0\n")
+    (tmp_path / "test_x.py").write_text("import pytest, safety\n@pytest.mark.safety\ndef test_a(): assert 0\ndef test_b(): assert 0\n"
+                                       "def test_c(): safety.never([7], 'clear packets')\ndef test_d(): safety.never([], 'clear packets')\n")
     report = tmp_path / "report.xml"
     subprocess.run(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, f"--junitxml={report}", tmp_path / "test_x.py"],
                    cwd=tmp_path, capture_output=True, timeout=60)
-    assert {name.rsplit(":", 1)[1]: again for name, again in stages.failed_in(report).items()} == {"test_a": False, "test_b": True}
+    assert {name.rsplit(":", 1)[1]: again for name, again in stages.failed_in(report).items()} == {"test_a": False, "test_b": True, "test_c": False}
 
 
 def test_leftovers_fail_the_run_and_are_named(monkeypatch, capsys):

@@ -7,6 +7,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 import lab
+import safety
 import traffic
 from balance import assert_balanced, settled_excess
 from capture import Capture
@@ -103,8 +104,8 @@ def test_an_interface_is_renamed_and_comes_back(pair, scratch):
         for flow in ("map4", "map6", "tunnel4"):
             traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
         found = Oracle(pair.flows.all()).examine(capture.frames())
-    assert not [one for one in found.clear if one.haslayer("IP") and one["IP"].dst.startswith("10.")], "nothing in clear"
-    assert not found.repeated, "no sequence number twice"
+    safety.never([one for one in found.clear if one.haslayer("IP") and one["IP"].dst.startswith("10.")], "clear packets")
+    safety.never(found.repeated, "sequence numbers used twice")
 
 
 def kernel_count(pair, verdict: int) -> int:

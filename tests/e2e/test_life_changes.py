@@ -125,7 +125,7 @@ def test_interface_vanishes_and_returns(pair, scratch):
         pair.w.ip("link", "set", "w1", "master", "br0")
         stream.finish()
         found = Oracle(pair.flows.all()).examine(capture.frames())
-    assert not found.clear, found.clear[0].summary()
+    found.assert_nothing_clear()
     numbers = [number for one in found.opened if (number := number_of(inner_payload(one.inner))) is not None]
     assert max(numbers) == 1999 and len(numbers) > 500, "it came back while the stream ran"
     for flow in FLOWS:

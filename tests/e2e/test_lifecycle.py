@@ -114,7 +114,7 @@ def nothing_clear(pair, scratch, flows=("map4", "map6", "tunnel4", "tunnel6")) -
         for flow in flows:
             assert traffic.ping(pair.hA, lab.host(2, flow), count=5, wait=1, source=lab.host(1, flow)) == 0
         found = Oracle(pair.flows.all()).examine(capture.frames())
-    assert not found.clear, found.clear[0].summary()
+    found.assert_nothing_clear()
 
 
 @pytest.mark.safety

@@ -13,6 +13,7 @@ from scapy.layers.inet import IP, UDP, ICMP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether  # noqa: F401  (PcapReader finds it by its link type once it is imported)
 
+import safety
 from netns import run
 from oracle import is_control
 
@@ -72,7 +73,7 @@ class IkeMessage:
 
 
 @dataclasses.dataclass
-class Wire:
+class Wire(safety.Watched):
     """`esp`: (source, destination, SPI, in UDP). `ah`: the same without the last. `clear`: IP packets that are none of what may be there."""
     ike: list[IkeMessage] = dataclasses.field(default_factory=list)
     esp: list[tuple[str, str, int, bool]] = dataclasses.field(default_factory=list)
@@ -90,8 +91,7 @@ class Wire:
         return {spi for _, _, spi, _ in self.esp}
 
     def assert_protected(self, least: int = 1) -> None:
-        assert not self.clear, f"{len(self.clear)} clear packets, first: {self.clear[0].summary()}"
-        assert not self.repeated, f"sequence numbers used twice: {self.repeated[:5]}"
+        self.assert_safe()
         assert len(self.esp) + len(self.ah) >= least, f"{len(self.esp)} ESP, {len(self.ah)} AH packets: the check saw no traffic"
 
 

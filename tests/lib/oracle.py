@@ -13,6 +13,7 @@ from scapy.layers.ipsec import ESP, IPSecIntegrityError, SecurityAssociation
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import PcapReader
 
+import safety
 from documents import SCAPY_AUTH, Sa
 
 conf.verb = 0
@@ -51,7 +52,7 @@ class Opened:
 
 
 @dataclasses.dataclass
-class Findings:
+class Findings(safety.Watched):
     """What a capture held. `repeated`: (spi, sequence) used more than once. `clear`: IP packets that are not ESP."""
     opened: list[Opened] = dataclasses.field(default_factory=list)
     clear: list = dataclasses.field(default_factory=list)
@@ -66,10 +67,9 @@ class Findings:
 
     def assert_protected(self) -> None:
         """Every IP packet was ESP that opened, and no sequence number was used twice."""
-        assert not self.clear, f"{len(self.clear)} clear packets, first: {self.clear[0].summary()}"
+        self.assert_safe()
         assert not self.unknown_spi, f"ESP with unknown SPIs {sorted(set(self.unknown_spi))}"
         assert not self.refused, f"{len(self.refused)} packets did not open: {self.refused[0]}"
-        assert not self.repeated, f"sequence numbers used twice: {self.repeated[:5]}"
 
 
 def is_control(packet) -> bool:

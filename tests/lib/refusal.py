@@ -1,6 +1,7 @@
 """An attempt that must not come up, and what the diagnosis says of it."""
 import ike_wire
 import lab
+import safety
 from ike_documents import children, diagnosis
 from netns import wait_until
 
@@ -28,7 +29,8 @@ def one_refused(world, by: str, failure: str) -> tuple[dict, ike_wire.Wire]:
         except AssertionError as error:
             raise AssertionError(f"{error}: {diagnosis(world.left)}\n{world.peer.log()[-2000:]}") from None
         wire = ike_wire.read(capture.frames())
-    assert not wire.esp and not wire.clear
+    wire.assert_nothing_clear()
+    safety.never(wire.esp, "ESP of an SA that must not be")
     assert not children(world.left) and not world.peer.children()
     row = next(one for one in diagnosis(world.left, lab.OUT4[2]) if one["failure"] == failure)
     assert row["role"] == ("initiator" if by == "postern" else "responder")

@@ -154,7 +154,8 @@ def test_our_address_changes(world):
     assert [after["child-sas"][0][key] for key in keys] == [before["child-sas"][0][key] for key in keys]
     assert [ike_documents.children(world.left)[0][key] for key in ("esp_spi_in", "esp_spi_out")] == [ours[key] for key in ("esp_spi_in", "esp_spi_out")]
     assert {source for source, _, _, _ in wire.esp} == {labs.OUT4[1], labs.OUT4[2], away} and not any(udp for _, _, _, udp in wire.esp)
-    assert not wire.clear and not wire.repeated and not wire.exchanges(SA_INIT) and not wire.exchanges(CREATE_CHILD)
+    wire.assert_safe()
+    assert not wire.exchanges(SA_INIT) and not wire.exchanges(CREATE_CHILD)
     balance.assert_balanced(world.left)
     world.peer.terminate(ike="net", seconds=30)
     wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "Postern's SA is deleted as well")

@@ -85,7 +85,7 @@ def test_a_peer_without_such_an_sa_gets_no_later_fragment(world):
         wait_until(lambda: any(row["failure"] == "selectors" for row in diagnosis(world.left)), 10, "the peer refused")
         wait_until(lambda: ike_wire.read(capture.frames()).esp, 5, "the first fragment")
         wire = ike_wire.read(capture.frames())
-    assert not wire.clear
+    wire.assert_nothing_clear()
     assert len(wire.esp) == 1
     assert len(children(world.left)) == 1
 

@@ -67,7 +67,7 @@ class Grace(SwanLab):
         with self.capture() as capture:
             yield found
             found.append(ike_wire.read(capture.frames(), (OUT4[1], OUT4[2])))
-        assert not found[0].clear, found[0].clear[0].summary()
+        found[0].assert_nothing_clear()
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,8 @@ def test_a_stream_over_a_failing_link(shared):
     assert received["distinct"] > 0.8 * sent["sent"] and received_back["distinct"] > 0.8 * sent_back["sent"], (received, received_back)
     assert seen["out1"].spis() == {int(spi, 16) for spi in spis} and len(seen["out1"].esp) > 1000
     for wire in seen.values():
-        assert not wire.ike and not wire.clear
+        wire.assert_nothing_clear()
+        assert not wire.ike
     fail_back(shared)
     up(shared)
     assert_balanced(shared.left)

@@ -61,7 +61,7 @@ class Roaming(SwanLab):
         with self.capture() as capture:
             yield found
             found.append(ike_wire.read(capture.frames(), (OUT4[1], AWAY, OUT4[2])))
-        assert not found[0].clear, found[0].clear[0].summary()
+        found[0].assert_nothing_clear()
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_more_selectors_than_are_taken(world):
     assert traffic.ping(world.hA, host(MOST - 1), 2, source=lab.host(1, "map4")) == 2
     with world.capture() as capture:
         assert traffic.ping(world.hA, host(MOST), 1, source=lab.host(1, "map4"), wait=1) == 0
-        assert not ike_wire.read(capture.frames()).clear
+        ike_wire.read(capture.frames()).assert_nothing_clear()
     world.down()
 
 

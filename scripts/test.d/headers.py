@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+ALONE = TOP / "build/headers"  # a source for each header that includes it
 ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "resolver", "loader", "ios", "cli")
 CHANNEL = ["worker/sa_channel.hpp", "worker/sa_state.hpp"]  # where ike, loader and worker meet
 TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp", "crypto/overhead.hpp"]  # of algorithms: they need no library
@@ -87,17 +88,18 @@ def package_flags() -> list[str]:
 
 
 def compiles_alone(name: str) -> str | None:
-    """The compiler's words, or None when it is content."""
+    """The compiler's words, or None when it is content. It makes an object that nobody needs: what ccache is to remember has to have one."""
     if name.startswith("bpf/"):  # libbpf asks its users to include the kernel's types first
-        words = ["clang-19", "--target=bpf", "-O2", "-std=gnu11", "-Wall", "-Werror", "-I/usr/include/x86_64-linux-gnu", "-include", "linux/bpf.h",
-                 "-x", "c"]
+        words, suffix = ["clang-19", "--target=bpf", "-O2", "-std=gnu11", "-I/usr/include/x86_64-linux-gnu", "-include", "linux/bpf.h"], "c"
     elif name.endswith(".h"):
-        words = ["clang-19", "-std=gnu11", "-Wall", "-Werror", "-x", "c"]
+        words, suffix = ["clang-19", "-std=gnu11"], "c"
     else:
-        words = ["g++", "-std=c++23", "-Wall", "-Wextra", "-Wconversion", "-Werror", *package_flags(), "-x", "c++"]
-    source = f'#include "{name}"\n#include "{name}"\n'
-    done = subprocess.run([*words, "-fsyntax-only", "-I", TOP, "-I", TOP / "build/release", "-"], cwd=TOP, input=source, text=True,
-                          capture_output=True)
+        words, suffix = ["g++", "-std=c++23", "-Wextra", "-Wconversion", *package_flags()], "cpp"
+    source = ALONE / f"{name}.{suffix}"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(f'#include "{name}"\n#include "{name}"\n')
+    done = subprocess.run(["ccache", *words, "-Wall", "-Werror", "-I", TOP, "-I", TOP / "build/release", "-c", source, "-o", f"{source}.o"],
+                          cwd=TOP, text=True, capture_output=True, env={**os.environ, "CCACHE_BASEDIR": str(TOP), "CCACHE_NOHASHDIR": "1"})
     return None if done.returncode == 0 else f"{name} does not compile alone:\n{done.stderr.strip()}"
 
 

@@ -66,21 +66,31 @@ const Ikev2Profile* profile_for(const Document& document, const Tunnel& tunnel, 
   return profile_for(document.ikev2, tunnel.ikev2_profile ? tunnel.ikev2_profile : inherited, ends);
 }
 
-const KeyringPeer* peer_for(const Keyring& keyring, const Ikev2Profile& profile, const IpAddress& remote) {
+const KeyringPeer* peer_at(const Keyring& keyring, const IpAddress& remote) {
   const auto first = [&](auto fits) -> const KeyringPeer* {
     const auto found = std::ranges::find_if(keyring.peers, fits);
     return found == keyring.peers.end() ? nullptr : &*found;
   };
   const Prefix host = Prefix::host(remote);
   if (const auto* const peer = first([&](const KeyringPeer& p) { return p.address == host; })) return peer;
-  if (const auto* const peer = first([&](const KeyringPeer& p) {
-        return p.address && p.address->family() == remote.family() && p.address->contains(remote);
-      }))
-    return peer;
   return first([&](const KeyringPeer& p) {
-    return p.identity && std::ranges::any_of(profile.match_remote,
-                                             [&](const IdentityRule& rule) { return accepts(rule, *p.identity); });
+    return p.address && p.address->family() == remote.family() && p.address->contains(remote);
   });
+}
+
+std::vector<const KeyringPeer*> peers_called(const Keyring& keyring, const Ikev2Profile& profile) {
+  std::vector<const KeyringPeer*> out;
+  for (const KeyringPeer& p : keyring.peers)
+    if (p.identity &&
+        std::ranges::any_of(profile.match_remote, [&](const IdentityRule& rule) { return accepts(rule, *p.identity); }))
+      out.push_back(&p);
+  return out;
+}
+
+const KeyringPeer* peer_for(const Keyring& keyring, const Ikev2Profile& profile, const IpAddress& remote) {
+  if (const auto* const peer = peer_at(keyring, remote)) return peer;
+  const auto called = peers_called(keyring, profile);
+  return called.empty() ? nullptr : called.front();
 }
 
 KeyPair keys_for(const Ikev2& ikev2, const Ikev2Profile& profile, const IpAddress& remote) {

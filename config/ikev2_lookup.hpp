@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "config/model.hpp"
 
@@ -32,7 +33,10 @@ struct Ikev2Ends {
 // Of a tunnel: its own, the IPsec profile's, by the rules.
 [[nodiscard]] const Ikev2Profile* profile_for(const Document& document, const Tunnel& tunnel, const Ikev2Ends& ends);
 
-// IKE-36: by host address, then by network, then by an identity that `profile` accepts; the first in the file of each.
+// IKE-36: by host address, then by network, the first in the file of each; where no address decides, those with an
+// identity that `profile` accepts, of which the one counts that the peer says it is. peer_for(): the first of all.
+[[nodiscard]] const KeyringPeer* peer_at(const Keyring& keyring, const IpAddress& remote);
+[[nodiscard]] std::vector<const KeyringPeer*> peers_called(const Keyring& keyring, const Ikev2Profile& profile);
 [[nodiscard]] const KeyringPeer* peer_for(const Keyring& keyring, const Ikev2Profile& profile, const IpAddress& remote);
 
 // The key that we prove and the one that the peer proves; nullptr: there is none.

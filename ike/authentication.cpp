@@ -7,6 +7,8 @@
 namespace postern::ike {
 namespace {
 
+constexpr std::int64_t shortest_auth_lifetime_s = 10;  // a peer that says less has us do nothing else
+
 constexpr HashAlgorithm accepted_hashes[] = {HashAlgorithm::sha256, HashAlgorithm::sha384, HashAlgorithm::sha512,
                                              HashAlgorithm::identity};
 
@@ -56,6 +58,26 @@ void end_at(SessionCore& core, std::int64_t valid_s, Time now) {
   core.credentials_end = core.credentials_end ? std::min(*core.credentials_end, end) : end;
 }
 
+void note_auth_lifetime(SessionCore& core, const Message& said, Time now) {
+  const auto* const notify = said.notify(NotifyType::auth_lifetime);
+  if (notify == nullptr || notify->data.size() != 4 || !core.began) return;
+  ByteReader in(notify->data);
+  end_at(core, std::max<std::int64_t>(in.u32(), shortest_auth_lifetime_s), now);
+  auto* const state = core.in<Established>();
+  if (state == nullptr || state->die_at <= *core.credentials_end) return;
+  state->die_at = *core.credentials_end;
+  state->rekey_at = std::min(state->rekey_at, now + core.rekey_after(state->die_at - now, core.initiator));
+}
+
+void add_auth_lifetime(const SessionCore& core, Message& reply, Time now) {
+  if (!core.credentials_end || core.connection->remote_auth != AuthKind::eap) return;
+  const auto left = std::chrono::duration_cast<std::chrono::seconds>(*core.credentials_end - now).count();
+  if (left >= core.connection->lifetime_s) return;
+  OctetWriter out;
+  out.u32(static_cast<std::uint32_t>(std::max<std::int64_t>(left, 0)));
+  reply.add_notify(NotifyType::auth_lifetime, out.take());
+}
+
 Result<Secret> auth_by_key(const SessionCore& core, const Secret& key, const SignedExchange& what, bool initiators,
                            const IdPayload& id) {
   return psk_auth(core.suite.prf, key, what.message, what.nonce, initiators ? core.keys.pi : core.keys.pr,
@@ -73,14 +95,28 @@ bool verifies(const SessionCore& core, const Secret& key, const SignedExchange& 
   return expected && equal_in_constant_time(expected->bytes(), auth.data);
 }
 
+// IKE-36: the profile would have the peer, its keyring does not know it.
+Failure no_key(const Identity& peer) {
+  Failure out;
+  out.kind = FailureKind::wrong_key;
+  out.summary = fmt::format("the keyring has no key for {}", peer.text());
+  out.remedy = "add a peer block with this identity, or the peer's address, to the keyring of the IKEv2 profile";
+  return out;
+}
+
 Result<Candidates, Failure> check_key(SessionCore& core, Candidates candidates, const SignedExchange& what,
                                       const IdPayload& id, const AuthPayload& auth) {
   const Identity peer{id.type, id.data};
   std::erase_if(candidates, [&](const auto& one) {
-    return one->remote_auth != AuthKind::psk || !matches_any(one->remote_identities, peer) ||
-           !verifies(core, one->remote_key, what, id, auth);
+    return one->remote_auth != AuthKind::psk || !matches_any(one->remote_identities, peer);
   });
-  if (candidates.empty()) return std::unexpected(wrong_key(peer, false));
+  const bool known =
+      std::ranges::any_of(candidates, [&](const auto& one) { return keys_with(*one, peer).has_value(); });
+  std::erase_if(candidates, [&](const auto& one) {
+    const auto keys = keys_with(*one, peer);
+    return !keys || !verifies(core, keys->remote, what, id, auth);
+  });
+  if (candidates.empty()) return std::unexpected(known ? wrong_key(peer, false) : no_key(peer));
   core.remote_auth = "PSK";
   return candidates;
 }
@@ -241,7 +277,8 @@ void prove(SessionCore& core, const Connection& connection, const SignedExchange
                                         false}),
                 now);
   if (is_signature(connection.local_auth)) return prove_by_signature(core, connection, what, own, std::move(then), now);
-  const auto auth = auth_by_key(core, connection.local_key, what, core.initiator, own);
+  const auto keys = core.remote_identity ? keys_with(connection, *core.remote_identity) : std::nullopt;
+  const auto auth = auth_by_key(core, keys ? keys->local : connection.local_key, what, core.initiator, own);
   if (!auth)
     return then(core, std::unexpected(Failure{FailureKind::credential, auth.error().message(), {}, {}, {}, {}, false}),
                 now);

@@ -19,8 +19,9 @@ std::vector<Secret> keys_of(const Policy& policy) {
   std::vector<Secret> out;
   for (const auto& connection : policy.connections) {
     for (const Secret* const key : {&connection->local_key, &connection->remote_key}) out.push_back(*key);
-    for (const PeerKey& peer : connection->peer_keys)
-      for (const Secret* const key : {&peer.local_key, &peer.remote_key}) out.push_back(*key);
+    for (const auto* const peers : {&connection->peer_keys, &connection->identity_keys})
+      for (const PeerKey& peer : *peers)
+        for (const Secret* const key : {&peer.local_key, &peer.remote_key}) out.push_back(*key);
   }
   std::ranges::sort(out, shorter_or_before);
   const auto same = std::ranges::unique(out);

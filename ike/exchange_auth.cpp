@@ -282,6 +282,7 @@ void conclude_as_responder(SessionCore& core, const Message& first, const InitAn
   established(core, now);
   note_auth_offer(core, first);
   offer_in_auth(core, reply);
+  add_auth_lifetime(core, reply, now);
   if (redirects_in_auth(core, reply, now)) return;
   const bool forced = core.connection->childless == Childless::force && brings_child(first);
   if (const auto refused = configure_peer(core, first, reply))
@@ -297,6 +298,7 @@ void conclude_as_initiator(SessionCore& core, const Message& response, const Ide
   AuthSent state = std::move(*core.in<AuthSent>());
   core.remote_identity = peer;
   note_auth_offer(core, response);
+  note_auth_lifetime(core, response, now);
   established(core, now);
   if (auto configured = take_configuration(core, response); !configured) {
     core.attempt_failed(std::move(configured.error()), state.child ? std::string_view(state.child->policy.name) : "");

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/authentication.hpp"
 #include "ike/exchange_eap.hpp"
 #include "ike/session_core.hpp"
 
@@ -127,6 +128,7 @@ void on_informational_request(SessionCore& core, const Message& request, const E
   }
   answer_configuration(request, reply);
   note_crash_token(core, request);
+  note_auth_lifetime(core, request, now);
   if (request.notify(NotifyType::set_window_size) != nullptr) offer_window(core, reply);
   note_window(core, request);
   const auto* const error = request.error();

@@ -93,6 +93,7 @@ constexpr Name<NotifyType> notifies[] = {
     {NotifyType::update_sa_addresses, "UPDATE_SA_ADDRESSES"},
     {NotifyType::cookie2, "COOKIE2"},
     {NotifyType::no_nats_allowed, "NO_NATS_ALLOWED"},
+    {NotifyType::auth_lifetime, "AUTH_LIFETIME"},
     {NotifyType::redirect_supported, "REDIRECT_SUPPORTED"},
     {NotifyType::redirect, "REDIRECT"},
     {NotifyType::redirected_from, "REDIRECTED_FROM"},

@@ -111,6 +111,7 @@ enum class NotifyType : std::uint16_t {
   update_sa_addresses = 16400,
   cookie2 = 16401,
   no_nats_allowed = 16402,
+  auth_lifetime = 16403,
   redirect_supported = 16406,
   redirect = 16407,
   redirected_from = 16408,

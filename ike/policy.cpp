@@ -38,6 +38,16 @@ const PeerKey* key_for(const Connection& from, const IpAddress& remote) {
   return found == from.peer_keys.end() ? nullptr : &*found;
 }
 
+void take_keys(const Connection& from, const PeerKey& first, Connection& to) {
+  to.local_key = first.local_key;
+  to.remote_key = first.remote_key;
+  to.ppk = first.ppk;
+  to.identity_keys.clear();
+  // Those by address stand before; behind is the key of whoever is not in the keyring, if the profile has one.
+  if (first.is_by_identity())
+    to.identity_keys.assign(from.peer_keys.begin() + (&first - from.peer_keys.data()), from.peer_keys.end());
+}
+
 std::shared_ptr<const Connection> made_of(const Connection& from, const IpAddress& remote) {
   const PeerKey* const key = key_for(from, remote);
   if (key == nullptr || from.local.family() != remote.family()) return nullptr;
@@ -47,9 +57,7 @@ std::shared_ptr<const Connection> made_of(const Connection& from, const IpAddres
   out->template_name = from.name;
   out->name += " of " + remote.text();
   out->remote = remote;
-  out->local_key = key->local_key;
-  out->remote_key = key->remote_key;
-  out->ppk = key->ppk;
+  take_keys(from, *key, *out);
   out->peer_keys.clear();
   std::erase_if(out->children, [&](const ChildPolicy& child) { return !may_use(child, remote); });
   return out;
@@ -67,9 +75,7 @@ std::shared_ptr<const Connection> at_address(const Connection& named, const IpAd
   out->home.reset();
   const bool by_certificates = is_signature(named.local_auth) && is_signature(named.remote_auth);
   if (const PeerKey* const key = key_for(named, remote)) {
-    out->local_key = key->local_key;
-    out->remote_key = key->remote_key;
-    out->ppk = key->ppk;
+    take_keys(named, *key, *out);
   } else if (!by_certificates) {
     return nullptr;
   }
@@ -105,6 +111,13 @@ std::vector<std::shared_ptr<const Connection>> connections_between(const Policy&
     }
   }
   return out;
+}
+
+std::optional<SharedKeys> keys_with(const Connection& connection, const Identity& peer) {
+  if (connection.identity_keys.empty()) return SharedKeys{connection.local_key, connection.remote_key, connection.ppk};
+  for (const PeerKey& one : connection.identity_keys)
+    if (matches(one.identity, peer)) return SharedKeys{one.local_key, one.remote_key, one.ppk};
+  return std::nullopt;
 }
 
 std::shared_ptr<const Connection> connection_now(const Policy& policy, const Connection& made) {

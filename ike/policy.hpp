@@ -133,11 +133,13 @@ struct Ppk {
   bool operator==(const Ppk&) const = default;
 };
 
-// DM-13: the key of peers whose address is not known beforehand.
+// The key of a peer at an address, or in a network (DM-13), or of one that calls itself so, from wherever (IKE-36).
 struct PeerKey {
   Prefix remote;
   Secret local_key, remote_key;
   Ppk ppk;
+  IdentityMatch identity = {};  // any: `remote` alone decides
+  [[nodiscard]] bool is_by_identity() const { return !std::holds_alternative<AnyIdentity>(identity); }
   bool operator==(const PeerKey&) const = default;
 };
 
@@ -159,6 +161,9 @@ struct Connection {
   Identity local_identity;
   std::vector<IdentityMatch> remote_identities;  // never empty, unless there are certificate maps
   Secret local_key, remote_key;                  // pre-shared, of the AUTH we send and of the one we check
+  // IKE-36: the keyring knows the peer by no address: the key is of who it says it is. Those above are the first one's,
+  // for an initiator, who proves itself before it knows.
+  std::vector<PeerKey> identity_keys;
   Ppk ppk;
 
   // Signatures, by postern-pki. A local identity of type DN without data is the subject of our certificate.
@@ -230,6 +235,13 @@ struct Policy {
 // document has it.
 [[nodiscard]] std::shared_ptr<const Connection> sent_to(const Connection& connection, const IpAddress& gateway);
 [[nodiscard]] std::shared_ptr<const Connection> sent_home(const Connection& connection);
+// IKE-36: what two ends share whose peer calls itself so; borrowed from `connection`. Nothing: the keyring has no key
+// for it.
+struct SharedKeys {
+  const Secret &local, &remote;
+  const Ppk& ppk;
+};
+[[nodiscard]] std::optional<SharedKeys> keys_with(const Connection& connection, const Identity& peer);
 // One that was made of a template before, as the policy makes it now; else the one of that name. nullptr: gone.
 [[nodiscard]] std::shared_ptr<const Connection> connection_now(const Policy& policy, const Connection& made);
 

@@ -186,6 +186,7 @@ void fields(Codec& codec, T& user) {
 template <class Codec, IsOneOf<PeerKey> T>
 void fields(Codec& codec, T& key) {
   codec("remote", key.remote);
+  codec("identity", key.identity);
   codec("local_key", key.local_key);
   codec("remote_key", key.remote_key);
   codec("ppk", key.ppk);
@@ -207,6 +208,7 @@ void fields(Codec& codec, T& connection) {
   codec("remote_identities", connection.remote_identities);
   codec("local_key", connection.local_key);
   codec("remote_key", connection.remote_key);
+  codec("identity_keys", connection.identity_keys);
   codec("ppk", connection.ppk);
   codec("local_auth", connection.local_auth);
   codec("remote_auth", connection.remote_auth);

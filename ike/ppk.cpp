@@ -19,6 +19,19 @@ std::optional<std::string> id_in(const NotifyPayload& notify) {
   return out;
 }
 
+bool has_ppk(const Connection& connection) {
+  return !connection.ppk.id.empty() ||
+         std::ranges::any_of(connection.identity_keys, [](const PeerKey& one) { return !one.ppk.id.empty(); });
+}
+
+// IKE-36: of who the peer says it is. (An initiator does not know yet, and uses the first one's.)
+const Ppk& ppk_with(const Connection& connection, const std::optional<Identity>& peer) {
+  static const Ppk none;
+  if (!peer) return connection.ppk;
+  const auto keys = keys_with(connection, *peer);
+  return keys ? keys->ppk : none;
+}
+
 Failure not_quantum_safe(std::string summary, bool by_peer) {
   Failure out;
   out.kind = FailureKind::wrong_key;
@@ -37,7 +50,7 @@ void offer_ppk(const Connection& connection, Message& message) {
 void answer_ppk(SessionCore& core, const std::vector<std::shared_ptr<const Connection>>& between,
                 const Message& request, Message& reply) {
   core.may_use_ppk = request.notify(NotifyType::use_ppk) != nullptr &&
-                     std::ranges::any_of(between, [](const auto& one) { return !one->ppk.id.empty(); });
+                     std::ranges::any_of(between, [](const auto& one) { return has_ppk(*one); });
   if (core.may_use_ppk) reply.add_notify(NotifyType::use_ppk);
 }
 
@@ -84,16 +97,19 @@ Result<void, Failure> choose_ppk(SessionCore& core, std::vector<std::shared_ptr<
   if (core.may_use_ppk && request.find<AuthPayload>(PayloadType::auth) == nullptr) return {};
   const auto* const named = core.may_use_ppk ? request.notify(NotifyType::ppk_identity) : nullptr;
   const auto id = named == nullptr ? std::nullopt : id_in(*named);
-  const auto known = std::ranges::find_if(candidates, [&](const auto& one) { return id && one->ppk.id == *id; });
+  const auto* const id_payload = request.find<IdPayload>(PayloadType::id_initiator);
+  const auto peer = id_payload ? std::optional(Identity{id_payload->type, id_payload->data}) : core.remote_identity;
+  const auto own = [&](const auto& one) -> const Ppk& { return ppk_with(*one, peer); };
+  const auto known = std::ranges::find_if(candidates, [&](const auto& one) { return id && own(one).id == *id; });
   if (known != candidates.end()) {
-    const Ppk ppk = (*known)->ppk;
-    std::erase_if(candidates, [&](const auto& one) { return one->ppk.id != ppk.id || !(one->ppk.key == ppk.key); });
+    const Ppk ppk = own(*known);
+    std::erase_if(candidates, [&](const auto& one) { return own(one).id != ppk.id || !(own(one).key == ppk.key); });
     if (const auto mixed = mix_in_ppk(core, ppk); !mixed)
       return std::unexpected(not_quantum_safe(mixed.error().message(), false));
     core.unmixed.reset();
     return {};
   }
-  std::erase_if(candidates, [](const auto& one) { return one->ppk.required; });
+  std::erase_if(candidates, [&](const auto& one) { return own(one).required; });
   if (candidates.empty())
     return std::unexpected(
         not_quantum_safe(id ? fmt::format("the peer names a PPK that its keyring does not have: {}", *id)

@@ -6,6 +6,7 @@
 
 #include "config/ikev2_lookup.hpp"
 #include "loader/plan_acl.hpp"
+#include "loader/plan_ike_keys.hpp"
 #include "loader/plan_ike_values.hpp"
 #include "loader/plan_sa.hpp"
 
@@ -104,7 +105,7 @@ class IkePlanner {
   // A peer by name gets its key when it has an address.
   void add_named(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
                  std::vector<ike::ChildPolicy> children) {
-    auto keys = peer_keys(profile, ends.remote.family());
+    auto keys = peer_keys(document_.ikev2, profile, ends.remote.family());
     if (keys.empty()) {
       out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peer " + ends.remote_name);
       return;
@@ -141,6 +142,7 @@ class IkePlanner {
     if (needs_key(profile.local_method)) out.local_key = *keys.local;
     if (needs_key(profile.remote_method)) out.remote_key = *keys.remote;
     out.ppk = ppk_of(keys.ppk);
+    if (ends.remote_name.empty()) out.identity_keys = identity_keys(document_.ikev2, profile, ends.remote);
     set_certificates(out, profile);
     if (const auto& eap = profile.eap_local) out.eap_peer = {eap_types_of(eap->methods), eap->identity, eap->password};
     if (const auto& eap = profile.eap_remote) out.eap_server = {eap_types_of(eap->methods), eap->query_identity};
@@ -274,35 +276,6 @@ class IkePlanner {
 
   // --- dynamic maps
 
-  // DM-13: by whom a peer is known that has no address yet, in the order of config::peer_for().
-  std::vector<ike::PeerKey> peer_keys(const config::Ikev2Profile& profile, Family family) const {
-    const Prefix any{family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
-    std::vector<ike::PeerKey> hosts, networks, named;
-    const auto* const keyring =
-        profile.keyring ? config::find_named(document_.ikev2.keyrings, *profile.keyring) : nullptr;
-    const auto add = [&](std::vector<ike::PeerKey>& to, const Prefix& remote, const config::KeyringPeer& peer) {
-      ike::PeerKey key{remote, {}, {}, ppk_of(peer.ppk ? &*peer.ppk : nullptr)};
-      if (needs_key(profile.local_method)) key.local_key = either(profile.local_key, peer.local_key);
-      if (needs_key(profile.remote_method)) key.remote_key = either(profile.remote_key, peer.remote_key);
-      if (whole(profile, key)) to.push_back(std::move(key));
-    };
-    if (keyring != nullptr)
-      for (const config::KeyringPeer& peer : keyring->peers) {
-        if (peer.address && peer.address->family() == family)
-          add(*peer.address == Prefix::host(peer.address->address) ? hosts : networks, *peer.address, peer);
-        if (!peer.address && peer.identity) add(named, any, peer);
-      }
-    // Who needs no key of the keyring: the profile has it, or the peer comes by EAP, and is known by its name then.
-    add(named, any, {});
-    for (auto* const more : {&networks, &named}) std::ranges::move(*more, std::back_inserter(hosts));
-    return hosts;
-  }
-  static const Secret& either(const Secret& own, const Secret& other) { return own.empty() ? other : own; }
-  static bool whole(const config::Ikev2Profile& profile, const ike::PeerKey& key) {
-    return !(needs_key(profile.local_method) && key.local_key.empty()) &&
-           !(needs_key(profile.remote_method) && key.remote_key.empty());
-  }
-
   // One connection for each profile that peers may come by: its templates wait for them.
   Result<void> add_dynamic(const Placement& at) {
     const auto* const dynamic = config::find_named(document_.dynamic_maps, *at.entry.dynamic);
@@ -322,7 +295,7 @@ class IkePlanner {
   void add_templates(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
                      std::vector<ike::ChildPolicy> children) {
     const bool by_certificates = is_signature(profile.local_method) && is_signature(profile.remote_method);
-    auto keys = by_certificates ? std::vector<ike::PeerKey>() : peer_keys(profile, ends.remote.family());
+    auto keys = by_certificates ? std::vector<ike::PeerKey>() : peer_keys(document_.ikev2, profile, ends.remote.family());
     if (children.empty()) return;
     if (keys.empty()) {
       out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peers that are not known");

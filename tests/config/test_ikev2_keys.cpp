@@ -40,6 +40,17 @@ TEST_CASE("IKE-36: the key by host address, then network, then identity; the fir
   CHECK(found("2001:db8::1") == "none");
   matching.match_remote = {{}};
   CHECK(found("2001:db8::1") == "named");
+  // Where no address decides, which one it is the peer says.
+  const auto called = [&] {
+    std::string out;
+    for (const KeyringPeer* const one : peers_called(keyring, matching)) out += one->name + " ";
+    return out;
+  };
+  CHECK(called() == "named other ");
+  matching.match_remote = {{IdentityKind::fqdn, {}, "GW2.example"}};
+  CHECK(called() == "other ");
+  CHECK(peer_at(keyring, *IpAddress::parse("192.0.2.2"))->name == "host");
+  CHECK(peer_at(keyring, *IpAddress::parse("2001:db8::1")) == nullptr);
 }
 
 TEST_CASE("IKE-36: peers of a keyring") {

@@ -92,6 +92,9 @@ Connection connection(const std::string& name, std::string_view key) {
                       secret("of any peer"),
                       secret("any peer's own"),
                       {"any", secret("any ppk"), true}}};
+  if (key == "first key")
+    out.identity_keys = {{*Prefix::parse("192.0.2.2/32"), secret("bob's"), secret("bob's own"), {}, out.local_identity},
+                         {*Prefix::parse("192.0.2.2/32"), secret("of the rest"), secret("of the rest"), {}}};
   out.ppk = {"a ppk's id", secret("a ppk that nobody guesses"), true};
   out.childless = Childless::prefer;
   out.redirect = {true, 3, 600, 30, RedirectWhen::auth, "gw2.example", 500};

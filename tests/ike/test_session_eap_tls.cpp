@@ -97,6 +97,20 @@ TEST_CASE("EAP-TLS: who sits between both ends has other keys than they: AUTH do
   lab.check_refused(FailureKind::wrong_key, FailureKind::wrong_key);
 }
 
+TEST_CASE("RFC 4478: a gateway tells a user whose certificate ends when to come again, and the user does") {
+  for (const bool ends : {true, false}) {
+    CAPTURE(ends);
+    TlsSessionLab lab;
+    if (ends) lab.tls[1].valid_s = 300;  // the gateway's view of both certificates; the user knows nothing of an end
+    lab.go();
+    lab.check_whole();
+    CHECK(lab.b.established().view(lab.now).lifetime == (ends ? 300s : 86400s));
+    CHECK(lab.a.established().view(lab.now).lifetime == (ends ? 300s : 86400s));
+    lab.run(290s);
+    CHECK((lab.a.reauthentications > 0) == ends);
+  }
+}
+
 TEST_CASE("EAP-TLS: a postern-pki that has no TLS, at either end") {
   for (const std::size_t who : {0U, 1U}) {
     CAPTURE(who);

@@ -116,3 +116,40 @@ TEST_CASE("RFC 8784: peers by certificate are not what a dynamic map takes, and 
   REQUIRE_FALSE(plan.missing.empty());
   CHECK(plan.missing.front().find("no key for peers that are not known") != std::string::npos);
 }
+
+TEST_CASE("IKE-36: where the keyring knows the peer by no address, the connection has the key of each identity") {
+  auto text = source();
+  text["ikev2"]["keyrings"][0]["peers"] = json::parse(R"([
+    {"name": "n2", "address": "198.51.100.2", "pre_shared_key": "key of an address"},
+    {"name": "bob", "identity": {"fqdn": "bob.example.org"}, "pre_shared_key": "key of bob"},
+    {"name": "eve", "identity": {"email": "eve@example.org"}, "pre_shared_key": "key of eve"}])");
+  text["ikev2"]["profiles"][0]["match"]["identity_remote"] = {{{"fqdn", "bob.example.org"}},
+                                                              {{"address", "0.0.0.0/0"}}};
+  text["ikev2"]["profiles"][0]["authentication"] =
+      json::parse(R"({"local": {"method": "pre-share"}, "remote": {"method": "pre-share"}})");
+  const auto first = [](const IkePlan& plan, const char* remote) {
+    const auto all = ike::connections_between(plan.policy, 0, ip("192.0.2.1"), ip(remote));
+    REQUIRE(all.size() == 1);
+    return all.front();
+  };
+  const auto key_of = [](const ike::Connection& one) {
+    const Bytes key = one.remote_key.bytes();
+    return std::string(reinterpret_cast<const char*>(key.data()), key.size());
+  };
+  for (const bool dynamic : {false, true}) {
+    const IkePlan plan = plan_of(dynamic ? by_dynamic_map(text) : text);
+    const auto here = first(plan, "192.0.2.2");
+    REQUIRE(here->identity_keys.size() == 1);  // eve is nobody whom the profile accepts
+    CHECK(ike::text(here->identity_keys.front().identity) == "bob.example.org");
+    CHECK(key_of(*here) == "key of bob");
+    if (dynamic) CHECK(first(plan, "198.51.100.2")->identity_keys.empty());
+    if (dynamic) CHECK(key_of(*first(plan, "198.51.100.2")) == "key of an address");
+  }
+  text["crypto_maps"][0]["entries"][0]["peer"] = "198.51.100.2";
+  CHECK(first(plan_of(text), "198.51.100.2")->identity_keys.empty());
+  // A key of the profile itself is everybody's.
+  text["ikev2"]["profiles"][0]["authentication"] = json::parse(
+      R"({"local": {"method": "pre-share", "key": "key of all"}, "remote": {"method": "pre-share", "key": "key of all"}})");
+  for (const ike::PeerKey& one : first(plan_of(by_dynamic_map(text)), "192.0.2.2")->identity_keys)
+    CHECK(one.remote_key == Secret::copy_of(as_bytes("key of all")));
+}

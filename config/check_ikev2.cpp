@@ -328,6 +328,9 @@ void check_ikev2(Check& check) {
   check_attached(check);
   for (std::size_t i = 0; i < ikev2.policies.size(); ++i) check_policy(check, i);
   for (std::size_t i = 0; i < ikev2.keyrings.size(); ++i) check_keyring(check, i);
+  refuse_twice<PeerDescription>(
+      check.report, ikev2.peer_descriptions, &PeerDescription::peer,
+      [](std::size_t i) { return at("/ikev2/peer_descriptions/{}/peer", i); }, "description of peer");
   for (std::size_t i = 0; i < ikev2.profiles.size(); ++i) check_profile(check, i);
   check_eap(check);
   check_ambiguous(check);

@@ -388,6 +388,15 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   return out;
 }
 
+PeerDescription convert_peer_description(const json& in, const std::string& path, Conversion& conversion) {
+  PeerDescription out{in["peer"], in["description"]};
+  if (const auto address = IpAddress::parse(out.peer))
+    out.peer = address->text();
+  else
+    out.peer = conversion.keep(parse_host_name(out.peer), path + "/peer", out.peer);
+  return out;
+}
+
 Keyring convert_keyring(const json& in, const std::string& path, Conversion& conversion) {
   Keyring out;
   out.name = in["name"];
@@ -469,6 +478,9 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
   for (const json& keyring : list_of(in, "keyrings"))
     out.keyrings.push_back(convert_keyring(keyring, at("/ikev2/keyrings/{}", out.keyrings.size()), conversion));
   out.eap_users = convert_eap_users(in, conversion);
+  for (const json& one : list_of(in, "peer_descriptions"))
+    out.peer_descriptions.push_back(
+        convert_peer_description(one, at("/ikev2/peer_descriptions/{}", out.peer_descriptions.size()), conversion));
   for (const json& profile : list_of(in, "profiles"))
     out.profiles.push_back(
         convert_profile(profile, at("/ikev2/profiles/{}", out.profiles.size()), out.dpd, conversion));

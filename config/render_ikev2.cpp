@@ -182,6 +182,8 @@ json list(const std::vector<T>& all, json (*render_one)(const T&)) {
   return out;
 }
 
+json render_description(const PeerDescription& one) { return {{"peer", one.peer}, {"description", one.text}}; }
+
 json render_keyring(const Keyring& keyring) {
   return {{"name", keyring.name}, {"peers", list(keyring.peers, &render_peer)}};
 }
@@ -224,6 +226,7 @@ json render_ikev2(const Ikev2& ikev2) {
           {"policies", list(ikev2.policies, &render_policy)},
           {"keyrings", list(ikev2.keyrings, &render_keyring)},
           {"eap_users", list(ikev2.eap_users, &render_user)},
+          {"peer_descriptions", list(ikev2.peer_descriptions, &render_description)},
           {"profiles", list(ikev2.profiles, &render_profile)}};
 }
 

@@ -383,6 +383,7 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   out.force_encapsulation = in.value("nat_force_encap", false);
   out.childless = childless_of(in.value("childless", "allow"));
   if (in.contains("redirect")) out.redirect = convert_redirect(in["redirect"], path + "/redirect", conversion);
+  out.suite_b = in.value("suite_b", false);
   if (in.contains("configuration"))
     out.configuration = convert_configuration(in["configuration"], path + "/configuration", conversion);
   return out;

@@ -171,6 +171,7 @@ struct Ikev2Profile {
   bool force_encapsulation = false;
   Childless childless = Childless::allow;
   RedirectProfile redirect;
+  bool suite_b = false;  // TS-43: a promise that check_suite_b.cpp holds the document to
   std::optional<ClientConfiguration> configuration;
   bool operator==(const Ikev2Profile&) const = default;
 };

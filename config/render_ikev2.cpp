@@ -170,6 +170,7 @@ json render_profile(const Ikev2Profile& profile) {
   if (profile.keyring) out["keyring"] = *profile.keyring;
   if (profile.sign_trustpoint || !profile.verify_trustpoints.empty())
     out["pki_trustpoints"] = render_trustpoints_of(profile);
+  if (profile.suite_b) out["suite_b"] = true;
   if (profile.allow_sha1) out["sha1_signatures"] = true;
   if (profile.rsa_pkcs1) out["rsa_padding"] = "pkcs1";
   return out;

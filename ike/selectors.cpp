@@ -201,4 +201,10 @@ std::string text(const Selector& selector) {
   return fmt::format("{}/{}/{}", addresses(selector), selector.protocol, ports(selector));
 }
 
+std::string listed(std::span<const Selector> selectors) {
+  std::string out;
+  for (const Selector& one : selectors) out += (out.empty() ? "" : ", ") + text(one);
+  return out;
+}
+
 }  // namespace postern::ike

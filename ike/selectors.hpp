@@ -42,5 +42,6 @@ namespace postern::ike {
 
 // "10.1.0.0/16", "10.1.0.5-10.1.0.9", with "/prot/port" in the guide's style when not any.
 [[nodiscard]] std::string text(const Selector& selector);
+[[nodiscard]] std::string listed(std::span<const Selector> selectors);
 
 }  // namespace postern::ike

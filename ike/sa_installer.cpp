@@ -61,12 +61,7 @@ void fill_common(SaParameters& p, const InstallChild& child, double jitter) {
   p.fvrf = child.connection->fvrf;
   p.ifindex = place.ifindex;
   p.inside_vrf = place.inside_vrf;
-  const SaEnds ends = ends_between(child.local_endpoint, child.remote_endpoint, child.udp_encapsulation);
-  p.local = ends.local;
-  p.remote = ends.remote;
-  p.udp_encapsulation = ends.udp_encapsulation;
-  p.local_port = ends.local_port;
-  p.remote_port = ends.remote_port;
+  put_ends(p, ends_between(child.local_endpoint, child.remote_endpoint, child.udp_encapsulation));
   p.path_mtu = place.path_mtu;
   p.hard_seconds = child.policy.lifetime_s;
   p.hard_bytes = child.policy.lifetime_bytes;

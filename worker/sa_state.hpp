@@ -201,6 +201,16 @@ static_assert(sizeof(SaSlot) <= 4096);
   return moves == 0 ? ends_of(slot.parameters) : slot.ends[moves % slot.ends.size()];
 }
 
+// Into what has the same fields: SaParameters, or a row that is told of an SA.
+template <class T>
+void put_ends(T& into, const SaEnds& ends) {
+  into.local = ends.local;
+  into.remote = ends.remote;
+  into.local_port = ends.local_port;
+  into.remote_port = ends.remote_port;
+  into.udp_encapsulation = ends.udp_encapsulation;
+}
+
 struct SaStateHeader {
   std::uint32_t magic;
   std::uint32_t version;

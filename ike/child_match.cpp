@@ -43,6 +43,16 @@ void keep_to_pair(ChildMatch& match, const ChildOffer& offer) {
   match.more_possible = true;
 }
 
+// RFC 7296 §2.9: what is agreed on is what the SA will hold. Of a rekey that would be what it holds already (§2.9.2),
+// wherever the peer names it.
+void make_fit(ChildMatch& match, const ChildOffer& offer, std::size_t most) {
+  const bool rekeys_whole = offer.replaces != nullptr && covers_old(match, *offer.replaces);
+  match.cut = cut_to_fit(match.local, match.remote, most, max_selectors);
+  if (!match.cut || !rekeys_whole) return;
+  match.local = offer.replaces->local;
+  match.remote = offer.replaces->remote;
+}
+
 // A child of its own for what the peer proposes: of a template always, of a per-host entry for less than the whole.
 ChildPolicy child_for(const SessionCore& core, const ChildMatch& match, bool whole) {
   if (!match.policy.dynamic && (!match.policy.per_host || whole)) return match.policy;
@@ -59,13 +69,10 @@ std::vector<ChildMatch> matches_of(const SessionCore& core, const Connection& co
     const bool derived = offer.replaces != nullptr && offer.replaces->policy.base == policy.name;
     const ChildPolicy& asked = derived ? offer.replaces->policy : policy;  // DM-19: what is there stays as it is
     if (asked.dynamic && !lies_inside(asked, offer.tsr->selectors, theirs)) continue;
-    const std::size_t most = connection.options.max_selectors;
     ChildMatch match{asked, narrow(that_suit(asked, offer.tsr->selectors), asked.local, max_wire_selectors),
                      narrow(that_suit(asked, theirs), asked.remote, max_wire_selectors)};
-    if (match.local.empty() || match.remote.empty()) continue;
-    match.cut = match.local.size() > most || match.remote.size() > most;
-    match.local.resize(std::min(match.local.size(), most));
-    match.remote.resize(std::min(match.remote.size(), most));
+    make_fit(match, offer, connection.options.max_selectors);
+    if (pair_count(match.local, match.remote) == 0) continue;
     if (asked.per_host_only && offer.replaces == nullptr) keep_to_pair(match, offer);
     const bool whole =
         !asked.per_host_only && same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);

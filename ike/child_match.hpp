@@ -10,7 +10,7 @@ namespace postern::ike {
 
 struct ChildMatch {
   ChildPolicy policy;                   // of the connection, or derived from one that is
-  std::vector<Selector> local, remote;
+  std::vector<Selector> local, remote;  // no more pairs than an SA holds
   unsigned rank = 0;
   bool cut = false;            // there were more selectors than we take
   bool more_possible = false;  // other flows take other parts of the offer

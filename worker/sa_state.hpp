@@ -21,9 +21,9 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 9;
+inline constexpr std::uint32_t sa_state_version = 10;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
-inline constexpr std::size_t max_selectors = 16;
+inline constexpr std::size_t max_selectors = 32;  // pairs, of one SA
 inline constexpr std::size_t max_replay_window = 4096;
 inline constexpr std::uint32_t min_dummy_interval_us = 40;  // 25,000 a second
 inline constexpr std::size_t max_cipher_key_bytes = 64;

@@ -33,6 +33,16 @@ void check_ikev2(Check& check);
 void check_eap(Check& check);
 // What entries and tunnels need of them: a profile, a key (SV-25, SV-29).
 void check_negotiated(Check& check);
+// TS-43: profiles that are labelled suite B; and what one is used with: the policy for the ends, sets and PFS.
+struct SuiteBUse {
+  std::string path;  // of the entry or tunnel
+  const std::vector<std::string>& sets;
+  std::string sets_path;
+  std::optional<crypto::DhGroup> pfs;
+  std::string pfs_path;
+};
+void check_suite_b(Check& check);
+void check_suite_b_use(Check& check, const SuiteBUse& use, const Ikev2Profile* profile, const struct Ikev2Ends& ends);
 // What crypto map entries of both types need of their lists.
 void check_list(Check& check, const CryptoMap& map, const MapEntry& entry, const std::string& path);
 // A list that a map binds, of either kind: family, masks, any to any. `acl` is the document's list of that index.

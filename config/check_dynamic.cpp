@@ -40,6 +40,9 @@ void check_template(Check& check, std::size_t i, std::size_t j) {
   check_negotiated_sets(check, entry.transform_sets, path + "/transform_sets");
   if (entry.ikev2_profile)
     need_named(check, check.document.ikev2.profiles, *entry.ikev2_profile, path + "/ikev2_profile", "IKEv2 profile");
+  if (entry.ikev2_profile)
+    check_suite_b_use(check, {path, entry.transform_sets, path + "/transform_sets", entry.pfs, path + "/pfs"},
+                      find_named(check.document.ikev2.profiles, *entry.ikev2_profile), {});
   check_template_list(check, map, entry, path);
   for (std::size_t k = 0; k < entry.peers.size(); ++k)
     if (entry.peers[k].is_unspecified() || entry.peers[k].is_multicast())

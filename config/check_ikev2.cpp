@@ -258,7 +258,13 @@ void check_entries(Check& check, std::size_t i) {
       for (const Peer& peer : entry.peers) {
         const Interface& local = local_end_of(check.document, map, interface);
         const Ikev2Ends ends{own_address(local.addresses, map.family), peer.address, interface.vrf, peer.name};
-        check_user(check, user, profile_for(check.document.ikev2, entry.ikev2_profile, ends), ends);
+        const auto* const profile =
+            check_user(check, user, profile_for(check.document.ikev2, entry.ikev2_profile, ends), ends);
+        const std::string owner = entry.profile ? path + "/profile" : path;
+        check_suite_b_use(check,
+                          {path, entry.transform_sets, entry.profile ? owner : path + "/transform_sets", entry.pfs,
+                           entry.profile ? owner : path + "/pfs"},
+                          profile, ends);
       }
     }
   }
@@ -304,6 +310,9 @@ void check_tunnels(Check& check) {
     const User user{tunnel.device(), path, path + "/protection/ikev2_profile"};
     const Ikev2Profile* const profile = check_user(check, user, profile_for(check.document, tunnel, ends), ends);
     if (profile == nullptr) continue;
+    const std::string protection = path + "/protection/profile";
+    if (const IpsecProfile* const of = find_named(check.document.profiles, tunnel.profile))
+      check_suite_b_use(check, {path, of->transform_sets, protection, of->pfs, protection}, profile, ends);
     const Key key{ends.local ? ends.local->text() : tunnel.source, ends.remote.text(), ends.fvrf.value_or(""),
                   profile->name};
     const auto [owner, fresh] = owners.emplace(key, tunnel.device());
@@ -328,8 +337,12 @@ void check_ikev2(Check& check) {
   check_attached(check);
   for (std::size_t i = 0; i < ikev2.policies.size(); ++i) check_policy(check, i);
   for (std::size_t i = 0; i < ikev2.keyrings.size(); ++i) check_keyring(check, i);
+  refuse_twice<PeerDescription>(
+      check.report, ikev2.peer_descriptions, &PeerDescription::peer,
+      [](std::size_t i) { return at("/ikev2/peer_descriptions/{}/peer", i); }, "description of peer");
   for (std::size_t i = 0; i < ikev2.profiles.size(); ++i) check_profile(check, i);
   check_eap(check);
+  check_suite_b(check);
   check_ambiguous(check);
   if (ikev2.nat_keepalive_s > 0 && ikev2.nat_keepalive_s < 5)
     check.report.error("/ikev2/nat_keepalive", fmt::format("{} is out of range", ikev2.nat_keepalive_s),

@@ -383,8 +383,18 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
   out.force_encapsulation = in.value("nat_force_encap", false);
   out.childless = childless_of(in.value("childless", "allow"));
   if (in.contains("redirect")) out.redirect = convert_redirect(in["redirect"], path + "/redirect", conversion);
+  out.suite_b = in.value("suite_b", false);
   if (in.contains("configuration"))
     out.configuration = convert_configuration(in["configuration"], path + "/configuration", conversion);
+  return out;
+}
+
+PeerDescription convert_peer_description(const json& in, const std::string& path, Conversion& conversion) {
+  PeerDescription out{in["peer"], in["description"]};
+  if (const auto address = IpAddress::parse(out.peer))
+    out.peer = address->text();
+  else
+    out.peer = conversion.keep(parse_host_name(out.peer), path + "/peer", out.peer);
   return out;
 }
 
@@ -469,6 +479,9 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
   for (const json& keyring : list_of(in, "keyrings"))
     out.keyrings.push_back(convert_keyring(keyring, at("/ikev2/keyrings/{}", out.keyrings.size()), conversion));
   out.eap_users = convert_eap_users(in, conversion);
+  for (const json& one : list_of(in, "peer_descriptions"))
+    out.peer_descriptions.push_back(
+        convert_peer_description(one, at("/ikev2/peer_descriptions/{}", out.peer_descriptions.size()), conversion));
   for (const json& profile : list_of(in, "profiles"))
     out.profiles.push_back(
         convert_profile(profile, at("/ikev2/profiles/{}", out.profiles.size()), out.dpd, conversion));

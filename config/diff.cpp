@@ -146,6 +146,9 @@ std::vector<Change> diff(const Document& before, const Document& after) {
   diff_list(before.ikev2.policies, after.ikev2.policies, "ikev2/policies", name, out, later);
   diff_list(before.ikev2.keyrings, after.ikev2.keyrings, "ikev2/keyrings", name, out, later);
   diff_list(before.ikev2.eap_users, after.ikev2.eap_users, "ikev2/eap_users", name, out, later);
+  diff_list(
+      before.ikev2.peer_descriptions, after.ikev2.peer_descriptions, "ikev2/peer_descriptions",
+      [](const PeerDescription& one) { return one.peer; }, out, soon);
   diff_list(before.ikev2.profiles, after.ikev2.profiles, "ikev2/profiles", name, out, later);
   diff_list(before.dynamic_maps, after.dynamic_maps, "dynamic_maps", name, out, later);
   diff_list(

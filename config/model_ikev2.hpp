@@ -77,6 +77,13 @@ struct Keyring {
   bool operator==(const Keyring&) const = default;
 };
 
+// IKE-58: what a person calls a peer. Printed, never interpreted.
+struct PeerDescription {
+  std::string peer;  // an address as IpAddress::text() writes it, or the name by which a crypto map names it
+  std::string text;  // any characters: whoever prints it escapes
+  bool operator==(const PeerDescription&) const = default;
+};
+
 enum class DpdMode : std::uint8_t { off, on_demand, periodic };
 struct Dpd {
   DpdMode mode = DpdMode::off;
@@ -164,6 +171,7 @@ struct Ikev2Profile {
   bool force_encapsulation = false;
   Childless childless = Childless::allow;
   RedirectProfile redirect;
+  bool suite_b = false;  // TS-43: a promise that check_suite_b.cpp holds the document to
   std::optional<ClientConfiguration> configuration;
   bool operator==(const Ikev2Profile&) const = default;
 };
@@ -188,6 +196,7 @@ struct Ikev2 {
   std::vector<Ikev2Policy> policies;
   std::vector<Keyring> keyrings;
   std::vector<EapUser> eap_users;
+  std::vector<PeerDescription> peer_descriptions;
   std::vector<Ikev2Profile> profiles;
   bool operator==(const Ikev2&) const = default;
 };

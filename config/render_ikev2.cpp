@@ -170,6 +170,7 @@ json render_profile(const Ikev2Profile& profile) {
   if (profile.keyring) out["keyring"] = *profile.keyring;
   if (profile.sign_trustpoint || !profile.verify_trustpoints.empty())
     out["pki_trustpoints"] = render_trustpoints_of(profile);
+  if (profile.suite_b) out["suite_b"] = true;
   if (profile.allow_sha1) out["sha1_signatures"] = true;
   if (profile.rsa_pkcs1) out["rsa_padding"] = "pkcs1";
   return out;
@@ -181,6 +182,8 @@ json list(const std::vector<T>& all, json (*render_one)(const T&)) {
   for (const T& one : all) out.push_back(render_one(one));
   return out;
 }
+
+json render_description(const PeerDescription& one) { return {{"peer", one.peer}, {"description", one.text}}; }
 
 json render_keyring(const Keyring& keyring) {
   return {{"name", keyring.name}, {"peers", list(keyring.peers, &render_peer)}};
@@ -224,6 +227,7 @@ json render_ikev2(const Ikev2& ikev2) {
           {"policies", list(ikev2.policies, &render_policy)},
           {"keyrings", list(ikev2.keyrings, &render_keyring)},
           {"eap_users", list(ikev2.eap_users, &render_user)},
+          {"peer_descriptions", list(ikev2.peer_descriptions, &render_description)},
           {"profiles", list(ikev2.profiles, &render_profile)}};
 }
 

@@ -3,18 +3,12 @@
 
 #include <fmt/format.h>
 
-#include "ike/derived_child.hpp"
+#include "ike/child_match.hpp"
 #include "ike/selectors.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
 namespace {
-
-std::string listed(std::span<const Selector> selectors) {
-  std::string out;
-  for (const Selector& one : selectors) out += (out.empty() ? "" : ", ") + text(one);
-  return out;
-}
 
 // What both ends agreed on, whoever began.
 struct Agreed {
@@ -90,87 +84,6 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   return core.children.back().id;
 }
 
-struct Match {
-  ChildPolicy policy;  // of the connection, or derived from one that is
-  std::vector<Selector> local, remote;
-  unsigned rank = 0;
-  bool cut = false;            // there were more selectors than we take
-  bool more_possible = false;  // other flows take other parts of the offer
-  bool too_wide = false;       // the flow is of pairs of hosts alone
-};
-
-// R43-02: an OPAQUE selector names packets without visible ports, which a flow for them takes; any other skips it and
-// goes on with the next, because an SA for it would hold nothing else.
-std::vector<Selector> that_suit(const ChildPolicy& policy, std::span<const Selector> offered) {
-  std::vector<Selector> out;
-  for (const Selector& one : offered)
-    if (is_opaque(one) == policy.later_fragments) out.push_back(one);
-  return out;
-}
-
-bool rekeys(const Connection& connection, const Child& old, const ChildPolicy& policy) {
-  return old.policy.name == policy.name ||
-         (old.policy.base == policy.name && connection.child(old.policy.name) == nullptr);
-}
-
-// Our own entry says that each pair of hosts has an SA (CM-09), and the peer's request is for more. An initiator that
-// was triggered by a packet puts that in front (RFC 7296 §2.9): then the pair is cut out, which is a narrowing.
-void keep_to_pair(Match& match, const ChildOffer& offer) {
-  const auto is_host = [](const Selector& one) { return one.first == one.last; };
-  const auto one_host = [&](const std::vector<Selector>& all) {
-    return std::ranges::all_of(all, [&](const Selector& one) { return is_host(one) && one.first == all[0].first; });
-  };
-  if (one_host(match.local) && one_host(match.remote)) return;
-  const Selector &ours = offer.tsr->selectors.front(), &theirs = offer.tsi->selectors.front();
-  auto local = narrow({&ours, 1}, match.local), remote = narrow({&theirs, 1}, match.remote);
-  match.too_wide = !is_host(ours) || !is_host(theirs) || local.empty() || remote.empty();
-  if (match.too_wide) return;
-  const auto to_host = [&](const std::vector<Selector>& all, const Selector& host) {
-    const Selector any{all[0].protocol, 0, 65535, host.first, host.last};
-    return narrow(all, {&any, 1});
-  };
-  match.local = to_host(match.local, ours);
-  match.remote = to_host(match.remote, theirs);
-  match.more_possible = true;
-}
-
-// A child of its own for what the peer proposes: of a template always, of a per-host entry for less than the whole.
-ChildPolicy child_for(const SessionCore& core, const Match& match, bool whole) {
-  if (!match.policy.dynamic && (!match.policy.per_host || whole)) return match.policy;
-  return derive(match.policy, match.local, match.remote, match.policy.dynamic ? core.remote_identity->text() : "");
-}
-
-// The flows of this peer that the offer fits (CM-16): those that it fits whole before those that it meets in part (a
-// tunnel takes anything, a map entry beside it does not mean that), and of either those first that have no SA yet. A
-// rekey is for the same flow.
-std::vector<Match> matches_of(const SessionCore& core, const Connection& connection, const ChildOffer& offer) {
-  std::vector<Match> out;
-  const std::vector<Selector> theirs = within_lent(core, offer.tsi->selectors);
-  for (const ChildPolicy& policy : connection.children) {
-    if (offer.replaces != nullptr && !rekeys(connection, *offer.replaces, policy)) continue;
-    const bool derived = offer.replaces != nullptr && offer.replaces->policy.base == policy.name;
-    const ChildPolicy& asked = derived ? offer.replaces->policy : policy;  // DM-19: what is there stays as it is
-    if (asked.dynamic && !lies_inside(asked, offer.tsr->selectors, theirs)) continue;
-    const std::size_t most = connection.options.max_selectors;
-    Match match{asked, narrow(that_suit(asked, offer.tsr->selectors), asked.local, max_wire_selectors),
-                narrow(that_suit(asked, theirs), asked.remote, max_wire_selectors)};
-    if (match.local.empty() || match.remote.empty()) continue;
-    match.cut = match.local.size() > most || match.remote.size() > most;
-    match.local.resize(std::min(match.local.size(), most));
-    match.remote.resize(std::min(match.remote.size(), most));
-    if (asked.per_host_only && offer.replaces == nullptr) keep_to_pair(match, offer);
-    const bool whole =
-        !asked.per_host_only && same(offer.tsr->selectors, policy.local) && same(offer.tsi->selectors, policy.remote);
-    if (offer.replaces == nullptr) match.policy = child_for(core, match, whole);
-    // Of templates the first by sequence (DM-01), however well it fits.
-    match.rank = policy.dynamic ? 0U : (whole ? 0U : 2U) + (core.has_child(policy.name) ? 1U : 0U);
-    const auto behind =
-        std::ranges::upper_bound(out, match.rank, {}, &Match::rank);  // in the policy's order where alike
-    out.insert(behind, std::move(match));
-  }
-  return out;
-}
-
 ChildRefusal refusal(NotifyType notify, FailureKind kind, std::string summary, std::string remedy) {
   ChildRefusal out;
   out.notify = notify;
@@ -196,16 +109,6 @@ ChildRefusal pairs_only(const ChildPolicy& policy) {
   return refusal(NotifyType::single_pair_required, FailureKind::selectors,
                  fmt::format("{}: the peer asks for more than one pair of hosts", policy.name),
                  "SAs of pairs of hosts at the peer, or an entry without per_host_only here");
-}
-
-// RFC 7296 §2.9: of an offer that several flows take a part of each, one SA takes one part.
-bool leaves_more(const Match& chosen, std::span<const Match> all) {
-  const auto within = [](const std::vector<Selector>& outer, const std::vector<Selector>& inner) {
-    return std::ranges::all_of(inner, [&](const Selector& one) { return covers(outer, one); });
-  };
-  return std::ranges::any_of(all, [&](const Match& one) {
-    return !one.too_wide && (!within(chosen.local, one.local) || !within(chosen.remote, one.remote));
-  });
 }
 
 ChildRefusal no_proposal(const SaPayload& offer, const ChildPolicy& policy) {
@@ -259,15 +162,7 @@ ChildRefusal internal(const Error& error) {
   return refusal(NotifyType::no_additional_sas, FailureKind::install_failed, error.message(), "");
 }
 
-// IKE-48: what a rekey leaves must be what there was.
-bool covers_old(const Match& match, const Child& old) {
-  const auto all = [](std::span<const Selector> outer, const std::vector<Selector>& inner) {
-    return std::ranges::all_of(inner, [&](const Selector& one) { return covers(outer, one); });
-  };
-  return all(match.local, old.local) && all(match.remote, old.remote);
-}
-
-Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const Match& match, const ChosenEsp& chosen,
+Result<ChildId> answer(SessionCore& core, const ChildOffer& offer, const ChildMatch& match, const ChosenEsp& chosen,
                        std::uint32_t spi, bool transport, Message& reply, Time now) {
   const bool compresses = match.policy.compression && offer.cpi != 0;
   std::optional<Secret> shared;
@@ -341,11 +236,11 @@ void add_child_payloads(Message& message, const ChildAttempt& attempt) {
 
 Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& offer, Message& reply, Time now) {
   const auto connection = current(core);
-  std::vector<Match> matches = matches_of(core, *connection, offer);
+  std::vector<ChildMatch> matches = matches_of(core, *connection, offer);
   if (matches.empty()) return std::unexpected(no_flow(*connection, offer));
   const auto ke_group = offer.ke != nullptr ? offer.ke->group : crypto::DhGroup::none;
   std::optional<ChildRefusal> why;
-  for (Match& match : matches) {
+  for (ChildMatch& match : matches) {
     if (offer.replaces != nullptr && !covers_old(match, *offer.replaces)) continue;
     if (match.too_wide) {
       if (!why) why = pairs_only(match.policy);

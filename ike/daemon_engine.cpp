@@ -5,6 +5,7 @@
 
 #include "base/log.hpp"
 #include "crypto/random.hpp"
+#include "ike/earliest.hpp"
 
 namespace postern::ike {
 namespace {
@@ -288,10 +289,7 @@ void Engine::on_time(Time now) {
 
 std::optional<Time> Engine::next_time() const {
   if (pki_.has_answers() || resolver_.has_answers()) return Time{};
-  std::optional<Time> out = manager_.next_timer();
-  for (const auto& other : {next_poll_, next_connect_, next_open_, next_pki_, next_resolver_})
-    if (other && (!out || *other < *out)) out = other;
-  return out;
+  return earliest({manager_.next_timer(), next_poll_, next_connect_, next_open_, next_pki_, next_resolver_});
 }
 
 // --- effects

@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 
 #include "ike/exchange_eap.hpp"
+#include "ike/mobike.hpp"
+#include "ike/redirect.hpp"
 #include "ike/selectors.hpp"
 #include "ike/session_core.hpp"
 

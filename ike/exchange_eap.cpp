@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ike/exchange_auth.hpp"
+#include "ike/redirect.hpp"
 
 namespace postern::ike {
 namespace {

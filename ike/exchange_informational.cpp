@@ -5,6 +5,8 @@
 
 #include "ike/authentication.hpp"
 #include "ike/exchange_eap.hpp"
+#include "ike/mobike.hpp"
+#include "ike/redirect.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {

@@ -5,6 +5,7 @@
 
 #include "ike/authentication.hpp"
 #include "ike/payload_rules.hpp"
+#include "ike/redirect.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {

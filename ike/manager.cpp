@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "ike/earliest.hpp"
 
 namespace postern::ike {
 
@@ -278,13 +279,11 @@ void Manager::on_timer(Time now) {
 }
 
 std::optional<Time> Manager::next_timer() const {
-  std::optional<Time> out;
-  if (!session_timers_.empty()) out = session_timers_.begin()->first;
-  if (move_at_ && (!out || *move_at_ < *out)) out = move_at_;
-  for (const PeerNames* const one : {&names_, &redirect_names_})
-    if (const auto at = one->next_timer(); at && (!out || *at < *out)) out = at;
-  if (!wish_timers_.empty() && (!out || wish_timers_.begin()->first < *out)) out = wish_timers_.begin()->first;
-  return out;
+  const auto first = [](const auto& timers) {
+    return timers.empty() ? std::nullopt : std::optional(timers.begin()->first);
+  };
+  return earliest(
+      {first(session_timers_), first(wish_timers_), move_at_, names_.next_timer(), redirect_names_.next_timer()});
 }
 
 // --- the data plane's word

@@ -110,9 +110,12 @@ void Manager::cover_rest(Key key, const PartlyCovered& news, Time now) {
   std::vector<std::string> names;
   const auto piece = [&](const std::optional<std::vector<Selector>>& local,
                          const std::optional<std::vector<Selector>>& remote) {
-    if (!local || !remote || local->empty() || remote->empty()) return;
-    if (auto name = derived_child(wish, base, {*local, *remote}, pieces_of_flow, now))
+    if (!local || !remote) return;
+    for (const auto& [ours_of_it, theirs_of_it] : in_parts(*local, *remote, max_selectors)) {
+      auto name = derived_child(wish, base, {ours_of_it, theirs_of_it}, pieces_of_flow, now);
+      if (!name) return;
       names.push_back(std::move(*name));
+    }
   };
   piece(ours, news.remote);
   piece(news.covered_local, theirs);

@@ -1,9 +1,9 @@
 // MOBIKE (RFC 4555): who began the first IKE SA moves, and takes its SAs along: we, or the peer.
+#include "ike/mobike.hpp"
+
 #include <algorithm>
 
 #include <fmt/format.h>
-
-#include "ike/session_core.hpp"
 
 namespace postern::ike {
 namespace {

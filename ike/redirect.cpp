@@ -1,7 +1,7 @@
 // RFC 5685: a gateway sends its clients to another one, in IKE_SA_INIT (§3), at the end of IKE_AUTH (§6) or later (§5).
-#include <fmt/format.h>
+#include "ike/redirect.hpp"
 
-#include "ike/session_core.hpp"
+#include <fmt/format.h>
 
 namespace postern::ike {
 namespace {

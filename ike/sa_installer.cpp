@@ -10,12 +10,6 @@
 namespace postern::ike {
 namespace {
 
-std::optional<std::uint8_t> common_protocol(std::uint8_t a, std::uint8_t b) {
-  if (a == b || b == 0) return a;
-  if (a == 0) return b;
-  return std::nullopt;
-}
-
 TrafficSelector reversed(const TrafficSelector& s) {
   return {s.destination_first,     s.destination_last,  s.source_first,     s.source_last, s.destination_port_first,
           s.destination_port_last, s.source_port_first, s.source_port_last, s.protocol};
@@ -61,12 +55,7 @@ void fill_common(SaParameters& p, const InstallChild& child, double jitter) {
   p.fvrf = child.connection->fvrf;
   p.ifindex = place.ifindex;
   p.inside_vrf = place.inside_vrf;
-  const SaEnds ends = ends_between(child.local_endpoint, child.remote_endpoint, child.udp_encapsulation);
-  p.local = ends.local;
-  p.remote = ends.remote;
-  p.udp_encapsulation = ends.udp_encapsulation;
-  p.local_port = ends.local_port;
-  p.remote_port = ends.remote_port;
+  put_ends(p, ends_between(child.local_endpoint, child.remote_endpoint, child.udp_encapsulation));
   p.path_mtu = place.path_mtu;
   p.hard_seconds = child.policy.lifetime_s;
   p.hard_bytes = child.policy.lifetime_bytes;
@@ -99,10 +88,9 @@ std::vector<TrafficSelector> pairs_of(const std::vector<Selector>& local, const 
   std::vector<TrafficSelector> out;
   for (const Selector& l : local)
     for (const Selector& r : remote) {
-      const auto protocol = common_protocol(l.protocol, r.protocol);
-      if (l.family() != r.family() || !protocol) continue;
-      out.push_back(
-          {l.first, l.last, r.first, r.last, l.first_port, l.last_port, r.first_port, r.last_port, *protocol});
+      if (!pair_up(l, r)) continue;
+      const std::uint8_t protocol = l.protocol == 0 ? r.protocol : l.protocol;
+      out.push_back({l.first, l.last, r.first, r.last, l.first_port, l.last_port, r.first_port, r.last_port, protocol});
     }
   return out;
 }

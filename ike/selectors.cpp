@@ -88,6 +88,11 @@ bool contains(const Selector& outer, const Selector& inner) {
   return common && *common == inner;
 }
 
+std::size_t partners(const Selector& one, std::span<const Selector> others) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(others, [&](const Selector& other) { return pair_up(one, other); }));
+}
+
 std::string addresses(const Selector& selector) {
   const unsigned bits = selector.family() == Family::v4 ? 32 : 128;
   for (unsigned length = 0; length <= bits; ++length) {
@@ -188,6 +193,69 @@ std::vector<Selector> narrow(std::span<const Selector> offered, std::span<const 
   return out;
 }
 
+bool pair_up(const Selector& local, const Selector& remote) {
+  return local.family() == remote.family() &&
+         (local.protocol == remote.protocol || local.protocol == 0 || remote.protocol == 0);
+}
+
+std::size_t pair_count(std::span<const Selector> local, std::span<const Selector> remote) {
+  std::size_t out = 0;
+  for (const Selector& one : local) out += partners(one, remote);
+  return out;
+}
+
+bool cut_to_fit(std::vector<Selector>& local, std::vector<Selector>& remote, std::size_t most, std::size_t most_pairs) {
+  if (local.size() <= most && remote.size() <= most && pair_count(local, remote) <= most_pairs) return false;
+  const auto alone = [](const std::vector<Selector>& others) {
+    return [&others](const Selector& one) { return partners(one, others) == 0; };
+  };
+  std::erase_if(local, alone(remote));
+  std::erase_if(remote, alone(local));
+  // The sides take turns, so that neither is cut more than it has to be.
+  std::size_t ours = 0, theirs = 0, pairs = 0;
+  const auto take = [&](const std::vector<Selector>& from, std::size_t& taken, std::span<const Selector> others) {
+    if (taken == std::min(from.size(), most)) return false;
+    const std::size_t more = partners(from[taken], others);
+    if (pairs + more > most_pairs) return false;
+    pairs += more;
+    ++taken;
+    return true;
+  };
+  for (bool more = true; more;) {
+    more = take(local, ours, std::span(remote).first(theirs));
+    more = take(remote, theirs, std::span(local).first(ours)) || more;
+  }
+  const bool cut = ours < local.size() || theirs < remote.size();
+  local.resize(ours);
+  remote.resize(theirs);
+  return cut;
+}
+
+std::vector<SelectorSides> in_parts(const std::vector<Selector>& local, const std::vector<Selector>& remote,
+                                    std::size_t most_pairs) {
+  std::vector<SelectorSides> out, left{{local, remote}};
+  while (!left.empty()) {
+    SelectorSides part = std::move(left.back());
+    left.pop_back();
+    const std::size_t pairs = pair_count(part.first, part.second);
+    if (pairs == 0) continue;
+    if (pairs <= most_pairs) {
+      out.push_back(std::move(part));
+      continue;
+    }
+    const bool halve_local = part.first.size() > part.second.size();
+    SelectorSides rest = part;
+    std::vector<Selector>&half = halve_local ? part.first : part.second,
+    &other = halve_local ? rest.first : rest.second;
+    const auto middle = static_cast<std::ptrdiff_t>(half.size() / 2);
+    half.erase(half.begin() + middle, half.end());
+    other.erase(other.begin(), other.begin() + middle);
+    left.push_back(std::move(rest));
+    left.push_back(std::move(part));
+  }
+  return out;
+}
+
 bool contains(const Selector& selector, const IpAddress& address, std::uint8_t protocol, std::uint16_t port) {
   if (address.family() != selector.family()) return false;
   if (selector.protocol != 0 && selector.protocol != protocol) return false;
@@ -199,6 +267,12 @@ std::string text(const Selector& selector) {
   const bool any_port = selector.first_port == 0 && selector.last_port == 65535;
   if (selector.protocol == 0 && any_port) return addresses(selector);
   return fmt::format("{}/{}/{}", addresses(selector), selector.protocol, ports(selector));
+}
+
+std::string listed(std::span<const Selector> selectors) {
+  std::string out;
+  for (const Selector& one : selectors) out += (out.empty() ? "" : ", ") + text(one);
+  return out;
 }
 
 }  // namespace postern::ike

@@ -31,6 +31,21 @@ namespace postern::ike {
 [[nodiscard]] std::vector<Selector> narrow(std::span<const Selector> offered, std::span<const Selector> allowed,
                                            std::size_t max = 16);
 
+// Whether some packet goes from one to the other. An SA holds such pairs, `max_selectors` of them at most
+// (worker/sa_state.hpp).
+[[nodiscard]] bool pair_up(const Selector& local, const Selector& remote);
+[[nodiscard]] std::size_t pair_count(std::span<const Selector> local, std::span<const Selector> remote);
+
+// Leaves whole selectors, the first ones of both sides, at most `most` of a side and `most_pairs` pairs. true: some
+// that make pairs had to go.
+[[nodiscard]] bool cut_to_fit(std::vector<Selector>& local, std::vector<Selector>& remote, std::size_t most,
+                              std::size_t most_pairs);
+
+// All pairs of these in parts of at most `most_pairs`, so that each fits an SA.
+using SelectorSides = std::pair<std::vector<Selector>, std::vector<Selector>>;
+[[nodiscard]] std::vector<SelectorSides> in_parts(const std::vector<Selector>& local,
+                                                  const std::vector<Selector>& remote, std::size_t most_pairs);
+
 // What of `from` no selector of `holes` holds, in pieces that do not overlap. Nothing: it is not said by selectors (all
 // protocols but one), or by more than `max`.
 [[nodiscard]] std::optional<std::vector<Selector>> without(std::span<const Selector> from,
@@ -42,5 +57,6 @@ namespace postern::ike {
 
 // "10.1.0.0/16", "10.1.0.5-10.1.0.9", with "/prot/port" in the guide's style when not any.
 [[nodiscard]] std::string text(const Selector& selector);
+[[nodiscard]] std::string listed(std::span<const Selector> selectors);
 
 }  // namespace postern::ike

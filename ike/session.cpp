@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ike/authentication.hpp"
+#include "ike/mobike.hpp"
 #include "ike/payload_rules.hpp"
 #include "ike/session_core.hpp"
 

@@ -4,6 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "ike/mobike.hpp"
+#include "ike/redirect.hpp"
+
 namespace postern::ike {
 namespace {
 

@@ -371,18 +371,6 @@ void drop_configuration(SessionCore& core);
 // In an INFORMATIONAL exchange.
 void answer_configuration(const Message& request, Message& reply);
 
-// mobike.cpp: RFC 4555 §3.5: we are there now, and tell the peer.
-void move_ourselves(SessionCore& core, const Endpoint& local, Time now);
-void start_update(SessionCore& core, Time now);
-void on_update_answered(SessionCore& core, const Message& response, const Updating& asked, Time now);
-// RFC 4555 §3.5, §3.7, §3.8: what an INFORMATIONAL request from there asks for, and its answer.
-// False: it is refused.
-[[nodiscard]] bool answer_mobike(SessionCore& core, const Message& request, const Endpoint& local,
-                                 const Endpoint& remote, Message& reply);
-
-// §3.9: NO_NATS_ALLOWED, and the message that holds it came by another path than its sender sees.
-[[nodiscard]] bool meets_forbidden_nat(const Message& request, const Endpoint& local, const Endpoint& remote);
-
 // crash_detection.cpp: RFC 6290. Our token for this IKE SA goes with what authenticates us, or makes its successor.
 [[nodiscard]] bool gives_crash_tokens(const SessionCore& core);
 void add_crash_token(const SessionCore& core, Message& message);
@@ -391,25 +379,6 @@ void note_crash_token(SessionCore& core, const Message& message);
 void start_tell_token(SessionCore& core, Time now);
 // §4.5: an answer that nobody protected. It ends the IKE SA when it shows the peer's token, and else changes nothing.
 void on_unprotected_answer(SessionCore& core, Bytes datagram);
-
-// redirect.cpp: RFC 5685. REDIRECT_SUPPORTED or REDIRECTED_FROM of an initiator that follows, and what a responder
-// keeps of it.
-void offer_redirect(SessionCore& core, Message& message);
-void note_redirect_offer(SessionCore& core, const Message& request);
-// REDIRECT in the answer to IKE_SA_INIT. True: it ends the session, or is not to be believed; nothing else of the
-// message counts.
-[[nodiscard]] bool on_init_redirect(SessionCore& core, const Message& response);
-// In an answer to IKE_AUTH of a gateway that has proved itself: where to, if anywhere; and going there, from IKE_AUTH
-// that is over, or from EAP's.
-[[nodiscard]] std::optional<GatewayIdentity> auth_redirect(SessionCore& core, const Message& response);
-void leave_after_auth(SessionCore& core, const GatewayIdentity& to, const Identity& peer, Time now);
-void leave_for(SessionCore& core, const GatewayIdentity& to, ExchangeType during);
-// In an INFORMATIONAL request, which has been answered.
-void on_late_redirect(SessionCore& core, const Message& request);
-// The gateway. True: the peer, which has proved itself, is sent away in `reply` and gets no child.
-[[nodiscard]] bool redirects_in_auth(SessionCore& core, Message& reply, Time now);
-void start_redirect(SessionCore& core, Time now);
-void redirect_answered(SessionCore& core, Time now);
 
 // ppk.cpp: RFC 8784. USE_PPK is said by an initiator that has one for its peer, and answered by who has any.
 void offer_ppk(const Connection& connection, Message& message);

@@ -9,6 +9,7 @@
 #include "loader/plan_acl.hpp"
 #include "loader/plan_sa.hpp"
 #include "loader/plan_stack.hpp"
+#include "loader/planner.hpp"
 #include "maps/counters.hpp"
 
 namespace postern::loader {
@@ -16,34 +17,6 @@ namespace {
 
 // IPv4 and IPv6 map sets of one interface are one policy; their entries must not be taken for each other's.
 constexpr std::uint32_t ipv6_entry_offset = 0x10000;
-// What stands at the place of a dynamic map: an entry of the policy for all that is temporary, and one for each
-// template, so that a deny of one does not end the others.
-constexpr std::uint32_t temporary_entry_offset = 0x20000;
-constexpr std::uint32_t no_ace_index = ~std::uint32_t{0};
-
-std::string text_of(const std::vector<config::PortRange>& ranges) {
-  std::string text;
-  for (const auto& range : ranges) text += " " + std::to_string(range.first) + "-" + std::to_string(range.last);
-  return text.empty() ? " any" : text;
-}
-
-// What tells the rule from others of the same 5-tuple.
-std::string options_text(const config::Ace& ace) {
-  std::string out;
-  for (const auto& range : icmp_ranges(ace)) out += fmt::format(" icmp {}-{}", range.first, range.last);
-  const auto traffic_class = ace.options.traffic_class();
-  if (traffic_class.mask != 0) out += fmt::format(" class {}/{}", traffic_class.mask, traffic_class.value);
-  if (ace.options.established) out += " established";
-  if (const auto& flags = ace.options.tcp_flags)
-    out += fmt::format(" flags {}/{} {}", flags->set, flags->clear, flags->all ? "all" : "any");
-  return out;
-}
-
-std::string ace_key(const config::Ace& ace) {
-  return std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
-         ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "") +
-         options_text(ace);
-}
 
 // Stable while the ACE says the same, wherever it stands in its list.
 std::string flow_key(const std::string& owner, const config::Ace& ace) { return "map " + owner + ": " + ace_key(ace); }
@@ -55,451 +28,242 @@ bool without_ethernet(const LinkFacts& link) {
   return std::ranges::find(kinds, link.kind) != kinds.end() || (link.kind == "tun" && link.mac == MacAddress{});
 }
 
-class Planner {
- public:
-  Planner(const config::Document& document, const Facts& facts, FlowBook& flows, const Temporaries& temporaries)
-      : document_(document), facts_(facts), flows_(flows), temporaries_(temporaries) {}
-
-  Result<Plan> make() {
-    POSTERN_CHECK(check_vrfs(document_, facts_, plan_.missing));
-    plan_.threads = planned_threads(document_, facts_);
-    for (const config::Interface& interface : document_.interfaces) POSTERN_CHECK(add_interface(interface));
-    for (const config::Tunnel& tunnel : document_.tunnels) POSTERN_CHECK(add_tunnel(tunnel));
-    std::erase_if(plan_.interfaces, [](const PlannedInterface& one) { return one.gone; });
-    for (PlannedInterface& interface : plan_.interfaces) interface.flags |= policy_flags(interface.rules);
-    POSTERN_CHECK(check_stacks(document_, facts_, plan_.interfaces));
-    add_ports(facts_, plan_.interfaces);
-    add_devices();
-    POSTERN_CHECK(check_spis());
-    flows_.keep_only(used_);
-    return std::move(plan_);
-  }
-
- private:
-  std::uint32_t new_flow(PlannedFlow flow, const std::string& key) {
-    std::string unique = key;
-    for (int copy = 2; used_.contains(unique); ++copy) unique = key + " #" + std::to_string(copy);
-    flow.key = unique;
-    flow.id = flows_.id_of(unique);
-    used_[unique] = flow.id;
-    plan_.flows.push_back(std::move(flow));
-    return plan_.flows.back().id;
-  }
-
-  PlannedInterface& interface_of(const LinkFacts& link, const std::optional<std::string>& vrf) {
-    for (PlannedInterface& known : plan_.interfaces)
-      if (known.name == link.name) return known;
-    PlannedInterface interface;
-    interface.name = link.name;
-    interface.ifindex = link.ifindex;
-    interface.mac = link.mac;
-    interface.vrf = table_of(document_, vrf);
-    interface.gone = link.gone;
-    return plan_.interfaces.emplace_back(std::move(interface));
-  }
-
-  Result<void> add_interface(const config::Interface& interface) {
-    const LinkFacts* const link = facts_.find(interface.name);
-    if (link == nullptr) {
-      plan_.missing.push_back("interface " + interface.name + " does not exist");
-      return {};
-    }
-    if (link->gone)
-      plan_.missing.push_back("interface " + interface.name + " does not exist: its SAs wait for it");
-    else if (!link->renamed.empty())
-      plan_.missing.push_back("interface " + interface.name + " has another name now: " + link->renamed);
-    else
-      plan_.links.push_back(interface.name);
-    if (interface.crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.crypto_map, 0));
-    if (interface.ipv6_crypto_map)
-      POSTERN_CHECK(add_map(interface, *link, *interface.ipv6_crypto_map, ipv6_entry_offset));
-    if (interface.inside && link->plain_side_af_xdp) interface_of(*link, interface.vrf).flags |= POSTERN_IF_INSIDE;
-    return {};
-  }
-
-  Result<void> add_map(const config::Interface& interface, const LinkFacts& link, const std::string& name,
-                       std::uint32_t entry_offset) {
-    const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
-    if (map == nullptr) return fail("interface " + interface.name + ": no crypto map \"" + name + "\"");
-    interface_of(link, interface.vrf).flags |= POSTERN_IF_OUTSIDE;
-    if (!link.gone && without_ethernet(link))
-      plan_.missing.push_back("interface " + interface.name + " has no Ethernet header: what crosses it is dropped");
-    const MapPlace place = place_of(document_, facts_, *map, link);
-    for (const config::MapEntry& entry : map->entries) {
-      if (entry.dynamic)
-        POSTERN_CHECK(add_dynamic({interface, link, *map, entry, place}, entry_offset));
-      else if (!entry.incomplete())
-        POSTERN_CHECK(add_entry({interface, link, *map, entry, place}, entry_offset));
-    }
-    return {};
-  }
-
-  // An entry of a map on one of its interfaces.
-  struct Placement {
-    const config::Interface& interface;
-    const LinkFacts& link;
-    const config::CryptoMap& map;
-    const config::MapEntry& entry;
-    const MapPlace& place;
-    [[nodiscard]] std::string key() const { return map.name + " " + std::to_string(entry.sequence) + " " + place.name; }
-  };
-
-  // The flow of the same rule on another interface that shares the map's SAs, or a new one.
-  std::uint32_t flow_of(const Placement& at, PlannedFlow flow, const std::string& key) {
-    flow.interface = at.place.interfaces;
-    flow.ifindex = at.place.ifindex;
-    if (!at.place.shared) return new_flow(std::move(flow), key);
-    const auto [known, fresh] = shared_.try_emplace({flow.sa_pair, flow.ace, flow.later_fragments}, 0U);
-    if (fresh) known->second = new_flow(std::move(flow), key);
-    return known->second;
-  }
-
-  // Rules with where they come from, before it is known which others stand in front of them.
-  using Placed = std::vector<std::pair<PolicyRule, PlannedInterface::RuleOrigin>>;
-  static void append(PlannedInterface& planned, Placed rules) {
-    for (auto& [rule, origin] : rules) {
-      planned.rules.push_back(std::move(rule));
-      planned.origins.push_back(std::move(origin));
-    }
-  }
-
-  // The permits of what has been derived from `base`, before its own; each with a flow to be shown.
-  Result<void> add_temporaries(const PlannedFlow& base, std::uint32_t entry, Placed& rules) {
-    for (const TemporaryEntry* const one : temporaries_of_base(temporaries_, base.id)) {
-      POSTERN_TRY(permits, rules_of(*one));
-      for (PolicyRule& rule : permits) {
-        rule.entry = entry;
-        rule.name = base.key + " for " + one->peer.text();
-        rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{base.map, base.sequence, "", 0});
-      }
-      if (!temporary_.insert(one->flow).second) continue;  // of another interface that shares it
-      PlannedFlow flow = base;
-      flow.id = one->flow;
-      flow.key = base.key + " temporary " + std::to_string(one->flow);
-      flow.is_template = flow.per_host = false;
-      flow.base_flow = base.id;
-      flow.peer = one->peer;
-      flow.selectors = one->selectors;
-      plan_.flows.push_back(std::move(flow));
-      add_peer({one->fvrf, one->peer});
-    }
-    return {};
-  }
-
-  // DM-04 to DM-07. A template without a list filters nothing; one whose list is missing or empty drops all.
-  void add_template(const Placement& at, const config::DynamicEntry& entry, const PlannedFlow& flow,
-                    std::uint32_t policy_entry, std::vector<std::uint32_t>& bases, Placed& rules) {
-    const config::Acl* const acl = entry.acl ? config::find_named(document_.acls, *entry.acl) : nullptr;
-    const auto add_flow = [&](std::uint32_t ace, const std::string& what) {
-      PlannedFlow made = flow;
-      made.ace = ace;
-      return bases.emplace_back(flow_of(at, std::move(made), "dynamic " + flow.sa_pair + ": " + what));
-    };
-    if (!entry.acl) {
-      add_flow(0, "any");
-      return;
-    }
-    const bool permits = acl != nullptr && std::ranges::any_of(acl->rules, [](const config::Ace& ace) {
-                           return ace.action == config::Action::permit;
-                         });
-    if (!permits) {
-      PolicyRule rule;
-      rule.entry = policy_entry;
-      rule.source = rule.destination = {at.map.family == Family::v4 ? IpAddress::v4(0) : IpAddress{}, 0};
-      rule.name = *entry.acl + " (missing or empty)";
-      rule.flow = add_flow(no_ace_index, "nothing");
-      rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{flow.map, flow.sequence, "", 0});
-      return;
-    }
-    for (std::uint32_t index = 0; index < acl->rules.size(); ++index) {
-      const config::Ace& ace = acl->rules[index];
-      if (!ace.options.time_range.empty() && !facts_.time_ranges.contains(ace.options.time_range)) continue;
-      PolicyRule rule = policy_rule(*acl, ace, policy_entry);
-      if (rule.permit) rule.flow = add_flow(index, ace_key(ace));
-      rules.emplace_back(std::move(rule), PlannedInterface::RuleOrigin{flow.map, flow.sequence, acl->name, index});
-    }
-  }
-
-  // DM-03: what peers have negotiated, and behind it the templates by sequence.
-  Result<void> add_dynamic(const Placement& at, std::uint32_t entry_offset) {
-    const config::DynamicMap* const dynamic = config::find_named(document_.dynamic_maps, *at.entry.dynamic);
-    if (dynamic == nullptr) return fail("crypto map " + at.map.name + ": no dynamic map \"" + *at.entry.dynamic + "\"");
-    Placed permits, templates;
-    std::uint32_t number = temporary_entry_offset + entry_offset + at.entry.sequence;
-    const std::uint32_t temporary = number;
-    std::vector<std::uint32_t> bases;
-    for (const config::DynamicEntry& one : dynamic->entries) {
-      PlannedFlow flow;
-      flow.sa_pair = at.key() + " " + dynamic->name + " " + std::to_string(one.sequence);
-      flow.map = at.map.name;
-      flow.sequence = at.entry.sequence;
-      flow.dynamic_map = dynamic->name;
-      flow.dynamic_sequence = one.sequence;
-      flow.is_template = true;
-      add_template(at, one, flow, number += temporary_entry_offset, bases, templates);
-    }
-    for (const std::uint32_t base : bases)
-      POSTERN_CHECK(add_temporaries(PlannedFlow(*plan_.find_flow(base)), temporary, permits));
-    PlannedInterface& planned = interface_of(at.link, at.interface.vrf);
-    append(planned, std::move(permits));
-    append(planned, std::move(templates));
-    if (!at.place.local) miss(without_address(at));
-    return add_negotiated(at.key());
-  }
-
-  Result<void> add_entry(const Placement& at, std::uint32_t entry_offset) {
-    const auto& [interface, link, map, entry, place] = at;
-    const std::string key = at.key();
-    const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
-    const config::TransformSet* const set =
-        entry.transform_sets.empty() ? nullptr
-                                     : config::find_named(document_.transform_sets, entry.transform_sets.front());
-    if (acl == nullptr || set == nullptr)
-      return fail("crypto map " + key + ": its ACL or transform set does not exist");
-    std::vector<std::uint32_t> flows;
-    std::vector<const config::Ace*> permits;
-    PlannedInterface& planned = interface_of(link, interface.vrf);
-    for (std::uint32_t index = 0; index < acl->rules.size(); ++index) {
-      const config::Ace& ace = acl->rules[index];
-      if (!ace.options.time_range.empty() && !facts_.time_ranges.contains(ace.options.time_range)) continue;
-      PolicyRule rule = policy_rule(*acl, ace, entry.sequence + entry_offset);
-      planned.origins.push_back({map.name, entry.sequence, acl->name, index});
-      if (!rule.permit) {
-        planned.rules.push_back(std::move(rule));
-        continue;
-      }
-      PlannedFlow flow{0, "", key, map.name, entry.sequence, index, "", false, std::nullopt};
-      flow.per_host = entry.per_host_limit != 0;
-      const std::string book_key = flow_key(key, ace);
-      rule.flow = flow_of(at, flow, book_key);
-      // Pairs of hosts, and what a peer takes in SAs of their own alone (RFC 7296 §2.9).
-      if (entry.negotiated && !temporaries_.empty()) {
-        Placed pairs;
-        POSTERN_CHECK(add_temporaries(PlannedFlow(*plan_.find_flow(rule.flow)), rule.entry, pairs));
-        append(planned, std::move(pairs));
-      }
-      flows.push_back(rule.flow);
-      permits.push_back(&ace);
-      // RFC 4301 §7.2: a flow of their own for the fragments that have no ports.
-      if (entry.negotiated && rule.names_ports() && entry.separate_fragment_sa) {
-        PlannedFlow later = flow;
-        later.later_fragments = true;
-        rule.fragment_flow = flow_of(at, std::move(later), book_key + " fragments");
-      }
-      planned.rules.push_back(std::move(rule));
-    }
-    if (flows.empty()) return {};
-    if (!place.local) {
-      miss(without_address(at));
-      return {};
-    }
-    // The worker asks for the way to a peer by name when it has SAs with it.
-    for (const config::Peer& peer : entry.peers)
-      if (!peer.is_name()) add_peer({table_of(document_, interface.vrf), peer.address});
-    if (entry.negotiated) return add_negotiated(key);
-    if (plan_.find_pair(key) != nullptr) return {};  // shared, and there
-    POSTERN_TRY(
-        pairs,
-        map_sa_pairs({document_, entry, *set, place, *place.local, table_of(document_, interface.vrf), permits}, key));
-    return add_pairs(std::move(pairs), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
-  }
-
-  // Interfaces that share a map miss the same.
-  void miss(std::string what) {
-    if (std::ranges::find(plan_.missing, what) == plan_.missing.end()) plan_.missing.push_back(std::move(what));
-  }
-
-  static std::string without_address(const Placement& at) {
-    const std::string& owner = at.map.local_interface ? *at.map.local_interface : at.interface.name;
-    return "interface " + owner + " has no address of the family of " +
-           (at.entry.peers.empty() ? "crypto map " + at.map.name : "peer " + at.entry.peers.front().text());
-  }
-
-  // AH around ESP has a flow of its own, which nothing but that ESP goes into. It is there before the ESP is.
-  Result<void> add_pairs(std::vector<PlannedSaPair> pairs, std::vector<std::uint32_t> flows, const AdjacencyKey& peer) {
-    const auto place = [](PlannedSaPair& pair, std::uint32_t flow, std::uint32_t bundle) {
-      pair.inbound.parameters.flow = pair.outbound.parameters.flow = flow;
-      pair.inbound.parameters.bundle = pair.outbound.parameters.bundle = bundle;
-    };
-    if (pairs.size() == 2) {
-      const std::uint32_t bundle = flows_.id_of("bundle " + pairs[0].key);
-      used_["bundle " + pairs[0].key] = bundle;
-      place(pairs[1], bundle, flows.front());
-      pairs[1].flows = {bundle};
-      plan_.sas.push_back(std::move(pairs[1]));
-      place(pairs[0], flows.front(), bundle);
-    } else {
-      place(pairs[0], flows.front(), 0);
-    }
-    pairs[0].flows = std::move(flows);
-    plan_.sas.push_back(std::move(pairs[0]));
-    add_peer(peer);
-    return {};
-  }
-
-  void add_peer(const AdjacencyKey& peer) {
-    if (std::ranges::find(plan_.peers, peer) == plan_.peers.end()) plan_.peers.push_back(peer);
-  }
-
-  // Its SAs come from postern-ike (loader/plan_ike.hpp); all else stands as for manual keys, so that nothing leaks.
-  Result<void> add_negotiated(const std::string& owner) {
-    plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
-    if (!document_.ikev2.enabled) miss(owner + " is inert: ikev2.enabled is false");
-    return {};
-  }
-
-  Result<void> add_tunnel(const config::Tunnel& tunnel) {
-    const LinkFacts* const outside = tunnel_source_link(document_, facts_, tunnel);
-    const LinkFacts* const device = facts_.find(tunnel.device());
-    if (outside == nullptr || device == nullptr) {
-      plan_.missing.push_back(tunnel.device() + (outside == nullptr ? ": its source " + tunnel.source : "") +
-                              " does not exist");
-      return {};
-    }
-    const auto local = tunnel_local_address(document_, *outside, tunnel);
-    if (!local) {
-      plan_.missing.push_back(tunnel.device() + ": its source has no address of the family of " +
-                              tunnel.destination.text());
-      return {};
-    }
-    const config::Interface* const source = config::find_named(document_.interfaces, outside->name);
-    const auto fvrf_name = source == nullptr ? std::nullopt : source->vrf;
-    const std::uint32_t fvrf = table_of(document_, fvrf_name);
-    interface_of(*outside, fvrf_name).flags |= POSTERN_IF_OUTSIDE;
-    PlannedFlow flow{
-        0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), false, tunnel.number};
-    flow.ifindex = device->ifindex;
-    const std::uint32_t id = new_flow(std::move(flow), "tunnel " + std::to_string(tunnel.number));
-    PlannedInterface& interface = interface_of(*device, tunnel.vrf);
-    interface.flags |= POSTERN_IF_TUNNEL;
-    interface.flow = id;
-    if (tunnel.negotiated) {
-      add_peer({fvrf, tunnel.destination});
-      return add_negotiated(tunnel.device());
-    }
-    POSTERN_TRY(pairs,
-                tunnel_sa_pairs({document_, tunnel, *outside, *device, *local, fvrf, table_of(document_, tunnel.vrf)}));
-    return add_pairs(std::move(pairs), {id}, {fvrf, tunnel.destination});
-  }
-
-  void add_devices() {
-    for (PlannedInterface& interface : plan_.interfaces) add_interface_devices(interface, *facts_.find(interface.name));
-    if (const LinkFacts* const steer = facts_.find(facts_.steer)) add_queues(DeviceKind::steer, *steer, 0, 0);
-    add_sockets();
-  }
-
-  // ESP arrives in front-door VRFs; ICMP errors leave in the VRF of the plain side.
-  void add_sockets() {
-    std::set<std::uint32_t> fronts{0}, plains{0};
-    for (const PlannedInterface& interface : plan_.interfaces) {
-      plains.insert(interface.vrf);
-      if ((interface.flags & POSTERN_IF_OUTSIDE) != 0) fronts.insert(interface.vrf);
-    }
-    std::set<std::pair<std::uint32_t, std::uint16_t>> ports;
-    if (plan_.negotiates)  // what the kernel reassembles of UDP-encapsulated ESP (RFC 3948)
-      for (const std::uint32_t vrf : fronts) ports.emplace(vrf, std::uint16_t{4500});
-    for (const PlannedSaPair& pair : plan_.sas)
-      if (pair.inbound.parameters.udp_encapsulation)
-        ports.emplace(pair.inbound.parameters.fvrf, pair.inbound.parameters.local_port);
-    for (const std::uint32_t vrf : plains)
-      for (std::uint32_t thread = 0; thread < plan_.threads; ++thread)
-        add_socket("raw icmp", DeviceKind::raw_icmp, vrf, thread);
-    for (const std::uint32_t vrf : fronts) {
-      add_socket("raw esp", DeviceKind::raw_esp, vrf, 0);
-      add_socket("raw ah", DeviceKind::raw_ah, vrf, 0);
-    }
-    std::uint32_t number = 0;  // `queue`: the worker knows a device by kind, ifindex and queue
-    for (const auto& [vrf, port] : ports)
-      add_socket("udp " + std::to_string(port), DeviceKind::udp_encap, vrf, 0, port, number++);
-  }
-
-  void add_interface_devices(PlannedInterface& interface, const LinkFacts& link) {
-    if ((interface.flags & POSTERN_IF_TUNNEL) != 0)
-      return add_queues(DeviceKind::tunnel, link, interface.flow, interface.vrf);
-    const bool outside = (interface.flags & POSTERN_IF_OUTSIDE) != 0;
-    // A bond only sends: one ring a thread. It receives by its ports, of which none sends.
-    interface.queues = interface.has_ports ? std::min(link.queues, plan_.threads) : link.queues;
-    for (std::uint32_t queue = 0; queue < interface.queues; ++queue) {
-      PlannedDevice device = device_of(outside ? DeviceKind::xsk_outside : DeviceKind::xsk_inside, link, interface.vrf);
-      device.queue = queue;
-      device.thread = queue % plan_.threads;
-      if (const auto bond = std::ranges::find(plan_.interfaces, interface.part_of, &PlannedInterface::name);
-          outside && bond != plan_.interfaces.end())
-        device.arrives_at = bond->ifindex;
-      plan_.devices.push_back(std::move(device));
-    }
-    // Instead of AF_XDP, or for a thread that has no queue here.
-    if (outside)
-      for (std::uint32_t thread = link.needs_packet_socket ? 0 : link.queues; thread < plan_.threads; ++thread) {
-        PlannedDevice device = device_of(DeviceKind::packet_out, link, interface.vrf);
-        device.thread = thread;
-        plan_.devices.push_back(std::move(device));
-      }
-  }
-
-  static PlannedDevice device_of(DeviceKind kind, const LinkFacts& link, std::uint32_t vrf) {
-    PlannedDevice device;
-    device.kind = kind;
-    device.name = link.name;
-    device.ifindex = link.ifindex;
-    device.vrf = vrf;
-    device.mtu = link.mtu;
-    device.mac = link.mac;
-    return device;
-  }
-
-  void add_queues(DeviceKind kind, const LinkFacts& link, std::uint32_t flow, std::uint32_t vrf) {
-    for (std::uint32_t thread = 0; thread < plan_.threads; ++thread) {
-      PlannedDevice device = device_of(kind, link, vrf);
-      device.queue = device.thread = thread;
-      device.flow = flow;
-      plan_.devices.push_back(std::move(device));
-    }
-  }
-
-  // Named after its VRF device, whose ifindex it bears. Packets of a VRF are none of the main table's.
-  void add_socket(const std::string& name, DeviceKind kind, std::uint32_t vrf, std::uint32_t thread,
-                  std::uint16_t port = 0, std::uint32_t queue = 0) {
-    PlannedDevice device;
-    const VrfFacts* const front = facts_.vrf_of_table(vrf);
-    if (vrf != 0 && front == nullptr) return;  // check_vrfs() has said so
-    device.name = vrf == 0 ? name : name + " " + front->name;
-    device.vrf = vrf;
-    if (vrf != 0) {
-      device.ifindex = front->ifindex;
-      device.vrf_device = front->name;
-    } else if (kind != DeviceKind::raw_icmp) {  // which receives nothing
-      for (const VrfFacts& other : facts_.vrfs) device.not_from.push_back(other.ifindex);
-    }
-    device.kind = kind;
-    device.thread = thread;
-    device.port = port;
-    device.queue = queue;
-    plan_.devices.push_back(std::move(device));
-  }
-
-  Result<void> check_spis() const {
-    std::set<std::tuple<std::uint32_t, IpAddress, IpProto, std::uint32_t>> seen;
-    for (const PlannedSaPair& pair : plan_.sas) {
-      const SaParameters& in = pair.inbound.parameters;
-      if (!seen.emplace(in.fvrf, in.local, in.protocol, in.spi).second)
-        return fail(pair.key + ": inbound SPI " + std::to_string(in.spi) + " is already in use at " + in.local.text());
-    }
-    return {};
-  }
-
-  const config::Document& document_;
-  const Facts& facts_;
-  FlowBook& flows_;
-  const Temporaries& temporaries_;
-  Plan plan_;
-  std::map<std::string, std::uint32_t> used_;
-  std::set<std::uint32_t> temporary_;
-  // IF-03: flows of the maps whose SAs are shared, by the owner of the SAs and the rule.
-  std::map<std::tuple<std::string, std::uint32_t, bool>, std::uint32_t> shared_;
-};
-
 }  // namespace
+
+Result<Plan> Planner::make() {
+  POSTERN_CHECK(check_vrfs(document_, facts_, plan_.missing));
+  plan_.threads = planned_threads(document_, facts_);
+  for (const config::Interface& interface : document_.interfaces) POSTERN_CHECK(add_interface(interface));
+  for (const config::Tunnel& tunnel : document_.tunnels) POSTERN_CHECK(add_tunnel(tunnel));
+  std::erase_if(plan_.interfaces, [](const PlannedInterface& one) { return one.gone; });
+  for (PlannedInterface& interface : plan_.interfaces) interface.flags |= policy_flags(interface.rules);
+  POSTERN_CHECK(check_stacks(document_, facts_, plan_.interfaces));
+  add_ports(facts_, plan_.interfaces);
+  add_devices();
+  POSTERN_CHECK(check_spis());
+  flows_.keep_only(used_);
+  return std::move(plan_);
+}
+
+std::uint32_t Planner::new_flow(PlannedFlow flow, const std::string& key) {
+  std::string unique = key;
+  for (int copy = 2; used_.contains(unique); ++copy) unique = key + " #" + std::to_string(copy);
+  flow.key = unique;
+  flow.id = flows_.id_of(unique);
+  used_[unique] = flow.id;
+  plan_.flows.push_back(std::move(flow));
+  return plan_.flows.back().id;
+}
+
+PlannedInterface& Planner::interface_of(const LinkFacts& link, const std::optional<std::string>& vrf) {
+  for (PlannedInterface& known : plan_.interfaces)
+    if (known.name == link.name) return known;
+  PlannedInterface interface;
+  interface.name = link.name;
+  interface.ifindex = link.ifindex;
+  interface.mac = link.mac;
+  interface.vrf = table_of(document_, vrf);
+  interface.gone = link.gone;
+  return plan_.interfaces.emplace_back(std::move(interface));
+}
+
+Result<void> Planner::add_interface(const config::Interface& interface) {
+  const LinkFacts* const link = facts_.find(interface.name);
+  if (link == nullptr) {
+    plan_.missing.push_back("interface " + interface.name + " does not exist");
+    return {};
+  }
+  if (link->gone)
+    plan_.missing.push_back("interface " + interface.name + " does not exist: its SAs wait for it");
+  else if (!link->renamed.empty())
+    plan_.missing.push_back("interface " + interface.name + " has another name now: " + link->renamed);
+  else
+    plan_.links.push_back(interface.name);
+  if (interface.crypto_map) POSTERN_CHECK(add_map(interface, *link, *interface.crypto_map, 0));
+  if (interface.ipv6_crypto_map)
+    POSTERN_CHECK(add_map(interface, *link, *interface.ipv6_crypto_map, ipv6_entry_offset));
+  if (interface.inside && link->plain_side_af_xdp) interface_of(*link, interface.vrf).flags |= POSTERN_IF_INSIDE;
+  return {};
+}
+
+Result<void> Planner::add_map(const config::Interface& interface, const LinkFacts& link, const std::string& name,
+                              std::uint32_t entry_offset) {
+  const config::CryptoMap* const map = config::find_named(document_.crypto_maps, name);
+  if (map == nullptr) return fail("interface " + interface.name + ": no crypto map \"" + name + "\"");
+  interface_of(link, interface.vrf).flags |= POSTERN_IF_OUTSIDE;
+  if (!link.gone && without_ethernet(link))
+    plan_.missing.push_back("interface " + interface.name + " has no Ethernet header: what crosses it is dropped");
+  const MapPlace place = place_of(document_, facts_, *map, link);
+  for (const config::MapEntry& entry : map->entries) {
+    if (entry.dynamic)
+      POSTERN_CHECK(add_dynamic({interface, link, *map, entry, place}, entry_offset));
+    else if (!entry.incomplete())
+      POSTERN_CHECK(add_entry({interface, link, *map, entry, place}, entry_offset));
+  }
+  return {};
+}
+
+// The flow of the same rule on another interface that shares the map's SAs, or a new one.
+std::uint32_t Planner::flow_of(const Placement& at, PlannedFlow flow, const std::string& key) {
+  flow.interface = at.place.interfaces;
+  flow.ifindex = at.place.ifindex;
+  if (!at.place.shared) return new_flow(std::move(flow), key);
+  const auto [known, fresh] = shared_.try_emplace({flow.sa_pair, flow.ace, flow.later_fragments}, 0U);
+  if (fresh) known->second = new_flow(std::move(flow), key);
+  return known->second;
+}
+
+void Planner::append(PlannedInterface& planned, Placed rules) {
+  for (auto& [rule, origin] : rules) {
+    planned.rules.push_back(std::move(rule));
+    planned.origins.push_back(std::move(origin));
+  }
+}
+
+Result<void> Planner::add_entry(const Placement& at, std::uint32_t entry_offset) {
+  const auto& [interface, link, map, entry, place] = at;
+  const std::string key = at.key();
+  const config::Acl* const acl = config::find_named(document_.acls, entry.acl);
+  const config::TransformSet* const set =
+      entry.transform_sets.empty() ? nullptr
+                                   : config::find_named(document_.transform_sets, entry.transform_sets.front());
+  if (acl == nullptr || set == nullptr) return fail("crypto map " + key + ": its ACL or transform set does not exist");
+  std::vector<std::uint32_t> flows;
+  std::vector<const config::Ace*> permits;
+  PlannedInterface& planned = interface_of(link, interface.vrf);
+  for (std::uint32_t index = 0; index < acl->rules.size(); ++index) {
+    const config::Ace& ace = acl->rules[index];
+    if (!ace.options.time_range.empty() && !facts_.time_ranges.contains(ace.options.time_range)) continue;
+    PolicyRule rule = policy_rule(*acl, ace, entry.sequence + entry_offset);
+    planned.origins.push_back({map.name, entry.sequence, acl->name, index});
+    if (!rule.permit) {
+      planned.rules.push_back(std::move(rule));
+      continue;
+    }
+    PlannedFlow flow{0, "", key, map.name, entry.sequence, index, "", false, std::nullopt};
+    flow.per_host = entry.per_host_limit != 0;
+    const std::string book_key = flow_key(key, ace);
+    rule.flow = flow_of(at, flow, book_key);
+    // Pairs of hosts, and what a peer takes in SAs of their own alone (RFC 7296 §2.9).
+    if (entry.negotiated && !temporaries_.empty()) {
+      Placed pairs;
+      POSTERN_CHECK(add_temporaries(PlannedFlow(*plan_.find_flow(rule.flow)), rule.entry, pairs));
+      append(planned, std::move(pairs));
+    }
+    flows.push_back(rule.flow);
+    permits.push_back(&ace);
+    // RFC 4301 §7.2: a flow of their own for the fragments that have no ports.
+    if (entry.negotiated && rule.names_ports() && entry.separate_fragment_sa) {
+      PlannedFlow later = flow;
+      later.later_fragments = true;
+      rule.fragment_flow = flow_of(at, std::move(later), book_key + " fragments");
+    }
+    planned.rules.push_back(std::move(rule));
+  }
+  if (flows.empty()) return {};
+  if (!place.local) {
+    miss(without_address(at));
+    return {};
+  }
+  // The worker asks for the way to a peer by name when it has SAs with it.
+  for (const config::Peer& peer : entry.peers)
+    if (!peer.is_name()) add_peer({table_of(document_, interface.vrf), peer.address});
+  if (entry.negotiated) return add_negotiated(key);
+  if (plan_.find_pair(key) != nullptr) return {};  // shared, and there
+  POSTERN_TRY(
+      pairs,
+      map_sa_pairs({document_, entry, *set, place, *place.local, table_of(document_, interface.vrf), permits}, key));
+  return add_pairs(std::move(pairs), std::move(flows), {table_of(document_, interface.vrf), entry.peer});
+}
+
+// Interfaces that share a map miss the same.
+void Planner::miss(std::string what) {
+  if (std::ranges::find(plan_.missing, what) == plan_.missing.end()) plan_.missing.push_back(std::move(what));
+}
+
+std::string Planner::without_address(const Placement& at) {
+  const std::string& owner = at.map.local_interface ? *at.map.local_interface : at.interface.name;
+  return "interface " + owner + " has no address of the family of " +
+         (at.entry.peers.empty() ? "crypto map " + at.map.name : "peer " + at.entry.peers.front().text());
+}
+
+// AH around ESP has a flow of its own, which nothing but that ESP goes into. It is there before the ESP is.
+Result<void> Planner::add_pairs(std::vector<PlannedSaPair> pairs, std::vector<std::uint32_t> flows,
+                                const AdjacencyKey& peer) {
+  const auto place = [](PlannedSaPair& pair, std::uint32_t flow, std::uint32_t bundle) {
+    pair.inbound.parameters.flow = pair.outbound.parameters.flow = flow;
+    pair.inbound.parameters.bundle = pair.outbound.parameters.bundle = bundle;
+  };
+  if (pairs.size() == 2) {
+    const std::uint32_t bundle = flows_.id_of("bundle " + pairs[0].key);
+    used_["bundle " + pairs[0].key] = bundle;
+    place(pairs[1], bundle, flows.front());
+    pairs[1].flows = {bundle};
+    plan_.sas.push_back(std::move(pairs[1]));
+    place(pairs[0], flows.front(), bundle);
+  } else {
+    place(pairs[0], flows.front(), 0);
+  }
+  pairs[0].flows = std::move(flows);
+  plan_.sas.push_back(std::move(pairs[0]));
+  add_peer(peer);
+  return {};
+}
+
+void Planner::add_peer(const AdjacencyKey& peer) {
+  if (std::ranges::find(plan_.peers, peer) == plan_.peers.end()) plan_.peers.push_back(peer);
+}
+
+// Its SAs come from postern-ike (loader/plan_ike.hpp); all else stands as for manual keys, so that nothing leaks.
+Result<void> Planner::add_negotiated(const std::string& owner) {
+  plan_.negotiates = plan_.negotiates || document_.ikev2.enabled;
+  if (!document_.ikev2.enabled) miss(owner + " is inert: ikev2.enabled is false");
+  return {};
+}
+
+Result<void> Planner::add_tunnel(const config::Tunnel& tunnel) {
+  const LinkFacts* const outside = tunnel_source_link(document_, facts_, tunnel);
+  const LinkFacts* const device = facts_.find(tunnel.device());
+  if (outside == nullptr || device == nullptr) {
+    plan_.missing.push_back(tunnel.device() + (outside == nullptr ? ": its source " + tunnel.source : "") +
+                            " does not exist");
+    return {};
+  }
+  const auto local = tunnel_local_address(document_, *outside, tunnel);
+  if (!local) {
+    plan_.missing.push_back(tunnel.device() + ": its source has no address of the family of " +
+                            tunnel.destination.text());
+    return {};
+  }
+  const config::Interface* const source = config::find_named(document_.interfaces, outside->name);
+  const auto fvrf_name = source == nullptr ? std::nullopt : source->vrf;
+  const std::uint32_t fvrf = table_of(document_, fvrf_name);
+  interface_of(*outside, fvrf_name).flags |= POSTERN_IF_OUTSIDE;
+  PlannedFlow flow{
+      0, "", tunnel.device(), tunnel.device() + "-head-0", tunnel_sequence, 0, tunnel.device(), false, tunnel.number};
+  flow.ifindex = device->ifindex;
+  const std::uint32_t id = new_flow(std::move(flow), "tunnel " + std::to_string(tunnel.number));
+  PlannedInterface& interface = interface_of(*device, tunnel.vrf);
+  interface.flags |= POSTERN_IF_TUNNEL;
+  interface.flow = id;
+  if (tunnel.negotiated) {
+    add_peer({fvrf, tunnel.destination});
+    return add_negotiated(tunnel.device());
+  }
+  POSTERN_TRY(pairs,
+              tunnel_sa_pairs({document_, tunnel, *outside, *device, *local, fvrf, table_of(document_, tunnel.vrf)}));
+  return add_pairs(std::move(pairs), {id}, {fvrf, tunnel.destination});
+}
+
+Result<void> Planner::check_spis() const {
+  std::set<std::tuple<std::uint32_t, IpAddress, IpProto, std::uint32_t>> seen;
+  for (const PlannedSaPair& pair : plan_.sas) {
+    const SaParameters& in = pair.inbound.parameters;
+    if (!seen.emplace(in.fvrf, in.local, in.protocol, in.spi).second)
+      return fail(pair.key + ": inbound SPI " + std::to_string(in.spi) + " is already in use at " + in.local.text());
+  }
+  return {};
+}
 
 std::uint32_t planned_threads(const config::Document& document, const Facts& facts) {
   std::uint32_t queues = 1;

@@ -34,6 +34,24 @@ std::string ports_text(const std::vector<PolicyPortRange>& ranges) {
   return out + "]";
 }
 
+std::string text_of(const std::vector<config::PortRange>& ranges) {
+  std::string text;
+  for (const auto& range : ranges) text += " " + std::to_string(range.first) + "-" + std::to_string(range.last);
+  return text.empty() ? " any" : text;
+}
+
+// What tells the rule from others of the same 5-tuple.
+std::string options_text(const config::Ace& ace) {
+  std::string out;
+  for (const auto& range : icmp_ranges(ace)) out += fmt::format(" icmp {}-{}", range.first, range.last);
+  const auto traffic_class = ace.options.traffic_class();
+  if (traffic_class.mask != 0) out += fmt::format(" class {}/{}", traffic_class.mask, traffic_class.value);
+  if (ace.options.established) out += " established";
+  if (const auto& flags = ace.options.tcp_flags)
+    out += fmt::format(" flags {}/{} {}", flags->set, flags->clear, flags->all ? "all" : "any");
+  return out;
+}
+
 }  // namespace
 
 std::vector<config::PortRange> icmp_ranges(const config::Ace& ace) {
@@ -41,6 +59,12 @@ std::vector<config::PortRange> icmp_ranges(const config::Ace& ace) {
   const auto type = static_cast<std::uint16_t>(*ace.options.icmp_type << 8);
   const auto code = ace.options.icmp_code;
   return {{static_cast<std::uint16_t>(type | code.value_or(0)), static_cast<std::uint16_t>(type | code.value_or(255))}};
+}
+
+std::string ace_key(const config::Ace& ace) {
+  return std::to_string(ace.protocol) + " " + ace.source.text() + text_of(ace.source_ports) + " " +
+         ace.destination.text() + text_of(ace.destination_ports) + (ace.fragments ? " fragments" : "") +
+         options_text(ace);
 }
 
 PolicyRule policy_rule(const config::Acl& acl, const config::Ace& ace, std::uint32_t entry) {

@@ -11,6 +11,9 @@ namespace postern::loader {
 // ICMP's type and code as RFC 4301 §4.4.1.1 has them, 16 bits that stand where ports do; other rules: none.
 [[nodiscard]] std::vector<config::PortRange> icmp_ranges(const config::Ace& ace);
 
+// What it says of packets, whatever its action: equal text, same traffic.
+[[nodiscard]] std::string ace_key(const config::Ace& ace);
+
 // Without flows. `entry`: as the policy numbers it.
 [[nodiscard]] PolicyRule policy_rule(const config::Acl& acl, const config::Ace& ace, std::uint32_t entry);
 

@@ -59,12 +59,22 @@ json peer_json(const FlowContext& context) {
   return context.peer.is_unspecified() ? json() : json(context.peer.text());
 }
 
+// IKE-58: of the name that the crypto map has for the peer, else of its address.
+json description_json(const NodeView& view, const FlowContext& context) {
+  const auto& all = view.document.ikev2.peer_descriptions;
+  const auto of = [&](const std::string& peer) { return std::ranges::find(all, peer, &config::PeerDescription::peer); };
+  auto found = context.peer_name.empty() ? all.end() : of(context.peer_name);
+  if (found == all.end() && !context.peer.is_unspecified()) found = of(context.peer.text());
+  return found == all.end() ? json() : json(found->text);
+}
+
 json session_json(const NodeView& view, const FlowContext& context) {
   const config::Interface* const interface = config::find_named(view.document.interfaces, context.interface);
   const auto vrf = context.tunnel != nullptr ? context.tunnel->vrf : std::optional<std::string>();
   const auto fvrf = interface == nullptr ? std::optional<std::string>() : interface->vrf;
-  json peer = {{"address", peer_json(context)}, {"port", context.peer_port}, {"fvrf", or_null(fvrf)},
-               {"ivrf", or_null(vrf)},          {"phase1_id", nullptr},      {"description", nullptr}};
+  json peer = {{"address", peer_json(context)}, {"port", context.peer_port},
+               {"fvrf", or_null(fvrf)},         {"ivrf", or_null(vrf)},
+               {"phase1_id", nullptr},          {"description", description_json(view, context)}};
   if (!context.peer_name.empty()) {
     const std::string problem = named_peer(view, context.peer_name, context.map->family).problem;
     peer["name"] = context.peer_name;

@@ -268,12 +268,7 @@ SaView view_of(std::uint32_t slot_index, const SaSlot& slot, std::uint64_t now_n
   SaView view;
   view.slot = slot_index;
   view.parameters = slot.parameters;
-  const SaEnds ends = ends_of(slot);
-  view.parameters.local = ends.local;
-  view.parameters.remote = ends.remote;
-  view.parameters.local_port = ends.local_port;
-  view.parameters.remote_port = ends.remote_port;
-  view.parameters.udp_encapsulation = ends.udp_encapsulation;
+  put_ends(view.parameters, ends_of(slot));
   wipe(view.parameters.cipher_key);
   wipe(view.parameters.integrity_key);
   view.next_sequence = slot.next_sequence.load(std::memory_order_relaxed);

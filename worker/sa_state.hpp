@@ -21,9 +21,9 @@
 namespace postern {
 
 inline constexpr std::uint32_t sa_state_magic = 0x504e5341;  // "PNSA"
-inline constexpr std::uint32_t sa_state_version = 9;
+inline constexpr std::uint32_t sa_state_version = 10;
 inline constexpr std::uint32_t sa_state_default_capacity = 4096;
-inline constexpr std::size_t max_selectors = 16;
+inline constexpr std::size_t max_selectors = 32;  // pairs, of one SA
 inline constexpr std::size_t max_replay_window = 4096;
 inline constexpr std::uint32_t min_dummy_interval_us = 40;  // 25,000 a second
 inline constexpr std::size_t max_cipher_key_bytes = 64;
@@ -199,6 +199,16 @@ static_assert(sizeof(SaSlot) <= 4096);
 [[nodiscard]] inline SaEnds ends_of(const SaSlot& slot) {
   const std::uint32_t moves = slot.moves.load(std::memory_order_acquire);
   return moves == 0 ? ends_of(slot.parameters) : slot.ends[moves % slot.ends.size()];
+}
+
+// Into what has the same fields: SaParameters, or a row that is told of an SA.
+template <class T>
+void put_ends(T& into, const SaEnds& ends) {
+  into.local = ends.local;
+  into.remote = ends.remote;
+  into.local_port = ends.local_port;
+  into.remote_port = ends.remote_port;
+  into.udp_encapsulation = ends.udp_encapsulation;
 }
 
 struct SaStateHeader {

@@ -440,12 +440,7 @@ std::optional<SaRow> Sad::row(std::uint32_t index) const {
   row.base_flow = p.base_flow;
   row.fvrf = p.fvrf;
   row.ifindex = p.ifindex;
-  const SaEnds ends = ends_of(slot);
-  row.local = ends.local;
-  row.remote = ends.remote;
-  row.local_port = ends.local_port;
-  row.remote_port = ends.remote_port;
-  row.udp_encapsulation = ends.udp_encapsulation;
+  put_ends(row, ends_of(slot));
   row.dummy_interval_us = p.dummy_interval_us;
   row.cookie = p.cookie;
   row.packets = slot.packets.load(std::memory_order_relaxed);

@@ -217,6 +217,31 @@ TEST_CASE("golden: show crypto ikev2 diagnose tells what was offered, accepted, 
         "No attempt has failed.\n");
 }
 
+TEST_CASE("IKE-58: the description of a peer is printed, escaped, by --json as it is; another's, or none, is not") {
+  loader::NodeView view = negotiated_view(Ike());
+  const auto shown_as = [&](std::vector<config::PeerDescription> all) {
+    view.document.ikev2.peer_descriptions = std::move(all);
+    return shown("show crypto session", view, {{"interface", "out0"}});
+  };
+  const json before = shown_as({});
+  const std::string peer = before["sessions"][0]["peer"]["address"];
+  CHECK(before["sessions"][0]["peer"]["description"].is_null());
+  CHECK(render_crypto_session(detailed(before)).find("      Desc: (none)\n") != std::string::npos);
+
+  const std::string evil = "Head\x1b[2J office\r\nInterface: forged\x7f\xc2\x9b";
+  const json described = shown_as({{"192.0.2.250", "somebody else"}, {peer, evil}});
+  CHECK(described["sessions"][0]["peer"]["description"] == evil);
+  const std::string words = render_crypto_session(detailed(described));
+  CHECK(words.find("      Desc: Head\\x1B[2J office\\x0D\\x0AInterface: forged\\x7F") != std::string::npos);
+  CHECK(words.find('\x1b') == std::string::npos);
+  CHECK(words.find("\nInterface: forged") == std::string::npos);
+  CHECK(render_crypto_session(described).find("Head") == std::string::npos);  // detail alone has the line
+  CHECK(render_json(described).find('\x1b') == std::string::npos);
+
+  CHECK(shown_as({{"192.0.2.250", "somebody else"}})["sessions"][0]["peer"]["description"].is_null());
+  CHECK(shown_as({}) == before);
+}
+
 TEST_CASE("SV-22: the status of a negotiated session") {
   struct Row {
     const char* status;

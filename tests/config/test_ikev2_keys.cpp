@@ -53,6 +53,38 @@ TEST_CASE("IKE-36: the key by host address, then network, then identity; the fir
   CHECK(peer_at(keyring, *IpAddress::parse("2001:db8::1")) == nullptr);
 }
 
+TEST_CASE("IKE-58: descriptions of peers: by address or name, each once, any text; a change is one of that alone") {
+  const auto with = [](json list) { return ike_with("/ikev2/peer_descriptions", std::move(list)); };
+  const auto one = [](const char* peer, json text) { return json{{"peer", peer}, {"description", std::move(text)}}; };
+  const Document plain = loaded(ike());
+  CHECK(plain.ikev2.peer_descriptions.empty());
+  const Document described =
+      loaded(with({one("192.0.2.2", "Head office, 2nd floor"), one("2001:DB8:0::2", "six"), one("gw.example", "n")}));
+  REQUIRE(described.ikev2.peer_descriptions.size() == 3);
+  CHECK(described.ikev2.peer_descriptions[0] == PeerDescription{"192.0.2.2", "Head office, 2nd floor"});
+  CHECK(described.ikev2.peer_descriptions[1].peer == "2001:db8::2");
+  CHECK(loaded(with(render(described)["ikev2"]["peer_descriptions"])).ikev2.peer_descriptions ==
+        described.ikev2.peer_descriptions);
+  // Set, changed, cleared: nothing else is said to change.
+  const auto changes = diff(plain, described);
+  REQUIRE(changes.size() == 3);
+  CHECK(changes[0].text() == "added ikev2/peer_descriptions 192.0.2.2");
+  const auto gone = diff(described, plain);
+  REQUIRE(gone.size() == 3);
+  CHECK(gone[0].text() == "removed ikev2/peer_descriptions 192.0.2.2");
+  CHECK(diff(plain, plain).empty());
+
+  const std::string first = "/ikev2/peer_descriptions/0", second = "/ikev2/peer_descriptions/1";
+  check_refused(with({one("no name", "x")}), first + "/peer", "");
+  for (const char* const evil : {"x\x1b[2J", "x\ny"})
+    check_refused(with({one("192.0.2.2", evil)}), first + "/description", "control characters");
+  check_refused(with({one("192.0.2.2", "")}), first + "/description", "");
+  check_refused(with({one("192.0.2.2", 7)}), first + "/description", "");
+  check_refused(with({one("192.0.2.2", std::string(256, 'x'))}), first + "/description", "");
+  check_refused(with({{{"peer", "192.0.2.2"}}}), first, "description");
+  check_refused(with({one("2001:db8::2", "x"), one("2001:db8:0:0::2", "y")}), second + "/peer", "given twice");
+}
+
 TEST_CASE("IKE-36: peers of a keyring") {
   check_refused(ike_without(peer, "address"), peer, "neither address nor identity");
   check_accepted(ike_with(peer + "/address", "192.0.2.0/24"));

@@ -86,7 +86,8 @@ TEST_CASE("ikev2 names: each once, and what is referred to exists") {
     CHECK(word(loaded(ike_with("/ikev2/profiles/0/childless", one)).ikev2.profiles[0].childless) == std::string(one));
   check_refused(ike_with("/ikev2/profiles/0/childless", "always"), "/ikev2/profiles/0/childless", "prefer");
   check_refused(ike_with("/ikev2/window", 0), "/ikev2/window", "1");
-  check_refused(ike_with("/ikev2/max_selectors", 65), "/ikev2/max_selectors", "64");
+  check_accepted(ike_with("/ikev2/max_selectors", 32));
+  check_refused(ike_with("/ikev2/max_selectors", 33), "/ikev2/max_selectors", "32");
 }
 
 TEST_CASE("RFC 5685: redirects of a profile, off unless it says so, and their limits") {

@@ -247,8 +247,13 @@ TEST_CASE("selector pairs: families and protocols must agree; too many or none i
   none.remote = {udp};
   CHECK(!sa_pair(none, 0.9));
   auto many = child(1);
-  many.local.assign(5, any4);
-  many.remote.assign(4, any4);
+  many.local.assign(16, any4);
+  many.remote.assign(2, any4);
+  const auto whole = sa_pair(many, 0.9);
+  REQUIRE(whole);
+  CHECK(whole->inbound.parameters.selector_count == 32);
+  CHECK(whole->outbound.parameters.selectors[31].source_last == any4.last);
+  many.local.push_back(any4);
   CHECK(!sa_pair(many, 0.9));
 }
 

@@ -228,6 +228,81 @@ TEST_CASE("selectors: what is left beside some, against what is in which") {
   CHECK(without(std::vector{any_selector(Family::v4)}, holes, 64));
 }
 
+TEST_CASE("selectors: pairs are of one family, and of protocols that meet") {
+  const auto v4 = any_selector(Family::v4), v6 = any_selector(Family::v6);
+  const auto of_tcp = range("10.0.0.0", "10.0.0.9", tcp), of_udp = range("10.0.0.0", "10.0.0.9", udp);
+  CHECK(pair_up(v4, v4));
+  CHECK(pair_up(v4, of_tcp));
+  CHECK(pair_up(of_tcp, v4));
+  CHECK(pair_up(of_tcp, of_tcp));
+  CHECK(!pair_up(of_tcp, of_udp));
+  CHECK(!pair_up(v4, v6));
+  CHECK(pair_count(std::vector{v4, v6}, std::vector{v4, v6}) == 2);
+  CHECK(pair_count(std::vector{v4, v6, of_tcp}, std::vector{v4, of_udp}) == 3);
+  CHECK(pair_count({}, std::vector{v4}) == 0);
+}
+
+namespace {
+
+std::vector<Selector> hosts(const char* first, std::size_t count) {
+  std::vector<Selector> out;
+  for (std::uint8_t i = 0; i < count; ++i) {
+    const std::string text = first + std::to_string(i);
+    out.push_back(range(text.c_str(), text.c_str()));
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("selectors: cut to fit: the first ones of both sides, by turns") {
+  struct Row {
+    std::size_t local, remote, most, pairs, local_left, remote_left;
+  };
+  for (const Row& row : {Row{1, 1, 16, 32, 1, 1}, Row{16, 2, 16, 32, 16, 2}, Row{17, 2, 16, 32, 16, 2},
+                         Row{17, 2, 32, 32, 16, 2}, Row{2, 17, 32, 32, 2, 16}, Row{33, 1, 64, 32, 32, 1},
+                         Row{8, 8, 16, 32, 6, 5}, Row{255, 255, 255, 1, 1, 1}, Row{3, 3, 1, 32, 1, 1}}) {
+    auto local = hosts("10.1.0.", row.local), remote = hosts("10.2.0.", row.remote);
+    const auto all_local = local, all_remote = remote;
+    CHECK(cut_to_fit(local, remote, row.most, row.pairs) ==
+          (row.local_left < row.local || row.remote_left < row.remote));
+    CHECK(std::ranges::equal(local, std::span(all_local).first(row.local_left)));
+    CHECK(std::ranges::equal(remote, std::span(all_remote).first(row.remote_left)));
+  }
+  // Who has no partner goes before who has one; where all fits nobody goes.
+  auto local = hosts("10.1.0.", 20), remote = hosts("2001:db8::", 2);
+  local.push_back(any_selector(Family::v6));
+  CHECK(!cut_to_fit(local, remote, 16, 32));
+  CHECK(local == std::vector{any_selector(Family::v6)});
+  CHECK(remote.size() == 2);
+  auto both = std::vector{any_selector(Family::v4), any_selector(Family::v6)};
+  auto one = std::vector{any_selector(Family::v6)};
+  CHECK(!cut_to_fit(both, one, 16, 32));
+  CHECK(both.size() == 2);
+  auto nothing = hosts("10.1.0.", 20);
+  CHECK(!cut_to_fit(nothing, remote, 16, 32));
+  CHECK(nothing.empty());
+}
+
+TEST_CASE("selectors: parts that fit hold each pair once") {
+  for (const auto& [a, b] : {std::pair{1, 1}, {4, 8}, {5, 7}, {16, 16}, {255, 16}, {1, 255}, {0, 4}}) {
+    const auto local = hosts("10.1.0.", static_cast<std::size_t>(a)),
+               remote = hosts("10.2.0.", static_cast<std::size_t>(b));
+    std::size_t pairs = 0;
+    std::vector<std::pair<IpAddress, IpAddress>> seen;
+    for (const auto& [ours, theirs] : in_parts(local, remote, 32)) {
+      CHECK(pair_count(ours, theirs) <= 32);
+      pairs += pair_count(ours, theirs);
+      for (const Selector& l : ours)
+        for (const Selector& r : theirs) seen.emplace_back(l.first, r.first);
+    }
+    CHECK(pairs == local.size() * remote.size());
+    std::ranges::sort(seen);
+    CHECK(std::ranges::adjacent_find(seen) == seen.end());
+    CHECK(in_parts(local, remote, 32).size() <= (pairs == 0 ? 0 : std::max<std::size_t>(1, pairs / 8)));
+  }
+}
+
 TEST_CASE("selectors: hostile lists cost little") {
   // Thin crossing slices: naive subtraction would leave ever more pieces.
   std::vector<Selector> slices;

@@ -13,7 +13,7 @@ constexpr std::size_t ip_and_udp = 28;
 void add_many_selectors(Lab& lab) {
   for (End* const end : {&lab.a, &lab.b})
     Lab::edit(*end, [&](Connection& c) {
-      c.options.max_selectors = 64;
+      c.options.max_selectors = 32;
       for (int i = 0; i < 60; ++i) {
         const Selector more = selector_of(*Prefix::parse(("10." + std::to_string(100 + i) + ".0.0/24").c_str()));
         auto& side = end == &lab.a ? c.children[0].remote : c.children[0].local;
@@ -52,7 +52,7 @@ TEST_CASE("RFC 7383 §2.3, §2.5: large messages leave in fragments where both e
   CHECK(longest(seen.sizes) + ip_and_udp <= 576);
   CHECK(lab.a.established().view(lab.now).fragmentation);
   CHECK(lab.b.established().view(lab.now).fragmentation);
-  CHECK(lab.a.live()[0]->remote.size() == 61);
+  CHECK(lab.a.live()[0]->remote.size() == 32);
   // The agreement outlives the IKE SA (§2.3).
   lab.perform(0, lab.a.established().rekey(lab.now));
   lab.run(std::chrono::seconds(1));
@@ -222,6 +222,106 @@ TEST_CASE("RFC 7296 §2.9: more selectors than we take are cut, and the peer is 
     CHECK(lab.b.live()[0]->local.size() == most);
     CHECK(lab.b.live()[0]->local[0] == selector_of(*Prefix::parse("10.2.0.0/16")));
   }
+}
+
+namespace {
+
+// "10.1.0.0/24", "10.1.1.0/24" and so on.
+std::vector<Selector> networks(const char* of, std::size_t count) {
+  std::vector<Selector> out;
+  for (std::size_t i = 0; i < count; ++i)
+    out.push_back(selector_of(*Prefix::parse((of + std::to_string(i) + ".0/24").c_str())));
+  return out;
+}
+
+void ask_for(Message& request, const std::vector<Selector>& ours, const std::vector<Selector>& theirs) {
+  for (Payload& one : request.payloads) {
+    if (one.type == PayloadType::ts_initiator) one.body = TsPayload{ours};
+    if (one.type == PayloadType::ts_responder) one.body = TsPayload{theirs};
+  }
+}
+
+// The peer's side and ours, as an answer has them.
+struct Taken {
+  std::vector<Selector> theirs, ours;
+  bool more = false;
+  explicit Taken(const Message& answer)
+      : theirs(answer.find<TsPayload>(PayloadType::ts_initiator)->selectors),
+        ours(answer.find<TsPayload>(PayloadType::ts_responder)->selectors),
+        more(answer.notify(NotifyType::additional_ts_possible) != nullptr) {}
+};
+
+}  // namespace
+
+TEST_CASE("RFC 7296 §2.9: what is agreed on is what an SA holds: whole selectors, the first ones of both sides") {
+  struct Row {
+    std::size_t permitted, theirs, ours, theirs_taken, ours_taken;
+  };
+  for (const Row& row : {Row{16, 1, 1, 1, 1}, Row{16, 16, 2, 16, 2}, Row{16, 17, 1, 16, 1}, Row{32, 17, 1, 17, 1},
+                         Row{32, 1, 32, 1, 32}, Row{32, 33, 1, 32, 1}, Row{32, 17, 2, 16, 2}, Row{16, 2, 16, 2, 16},
+                         Row{16, 16, 16, 5, 6}, Row{3, 16, 16, 3, 3}}) {
+    CAPTURE(row.theirs);
+    CAPTURE(row.ours);
+    ScriptedPeer peer;
+    Lab::edit(peer.lab.b, [&](Connection& c) { c.options.max_selectors = static_cast<std::uint16_t>(row.permitted); });
+    peer.exchange_init();
+    const auto theirs = networks("10.1.", row.theirs), ours = networks("10.2.", row.ours);
+    Message request = peer.auth_request();
+    ask_for(request, theirs, ours);
+    const auto answers = peer.says(peer.sealed(request));
+    REQUIRE(answers.size() == 1);
+    const Taken taken(peer.opened(answers[0]));
+    CHECK(
+        (taken.theirs == std::vector(theirs.begin(), theirs.begin() + static_cast<std::ptrdiff_t>(row.theirs_taken))));
+    CHECK((taken.ours == std::vector(ours.begin(), ours.begin() + static_cast<std::ptrdiff_t>(row.ours_taken))));
+    CHECK(taken.more == (row.theirs_taken < row.theirs || row.ours_taken < row.ours));
+    REQUIRE(peer.lab.b.live().size() == 1);
+    const InstallChild& sa = *peer.lab.b.live().front();
+    CHECK(sa.local == taken.ours);
+    CHECK(sa.remote == taken.theirs);
+    CHECK(pair_count(sa.local, sa.remote) <= max_selectors);
+  }
+}
+
+TEST_CASE(
+    "RFC 7296 §2.9.2: a rekey of an SA that was cut to fit is for what it holds, in whatever order it is asked for") {
+  for (const bool all : {true, false}) {
+    ScriptedPeer peer;
+    peer.exchange_init();
+    auto theirs = networks("10.1.", 16), ours = networks("10.2.", 16);
+    Message request = peer.auth_request();
+    ask_for(request, theirs, ours);
+    REQUIRE(peer.says(peer.sealed(request)).size() == 1);
+    REQUIRE(peer.lab.b.live().size() == 1);
+    const std::vector<Selector> held = peer.lab.b.live().front()->remote;
+    peer.next_id = 2;
+    request = peer.child_request();
+    request.add_notify(NotifyType::rekey_sa, {}, ProtocolId::esp, Octets(4, std::byte{0xa0}));
+    std::ranges::reverse(theirs);
+    std::ranges::reverse(ours);
+    if (!all) theirs.pop_back();  // which the SA holds
+    ask_for(request, theirs, ours);
+    const auto answers = peer.says(peer.sealed(request));
+    REQUIRE(answers.size() == 1);
+    const Message answer = peer.opened(answers[0]);
+    if (all)
+      CHECK(Taken(answer).theirs == held);
+    else
+      CHECK(answer.notify(NotifyType::ts_unacceptable) != nullptr);
+    CHECK(peer.lab.b.count(EventKind::child_rekeyed) == (all ? 1 : 0));
+  }
+}
+
+TEST_CASE("RFC 7296 §2.9: selectors that make no pair are no agreement: TS_UNACCEPTABLE, and not an SA of nothing") {
+  ScriptedPeer peer;
+  peer.exchange_init();
+  Message request = peer.auth_request();
+  Selector tcp = selector_of(*Prefix::parse("10.1.0.0/24"), 6), udp = selector_of(*Prefix::parse("10.2.0.0/24"), 17);
+  ask_for(request, {tcp}, {udp});
+  const auto answers = peer.says(peer.sealed(request));
+  REQUIRE(answers.size() == 1);
+  CHECK(peer.opened(answers[0]).notify(NotifyType::ts_unacceptable) != nullptr);
+  CHECK(peer.lab.b.live().empty());
 }
 
 TEST_CASE("RFC 7296 §2.5: a critical payload that nobody knows in IKE_SA_INIT is named, and nothing is kept") {

@@ -95,7 +95,7 @@ TEST_CASE("SAD: what install refuses, by name") {
       {"path MTU", [](SaParameters& p) { p.local = p.remote = address("2001:db8::1"), p.path_mtu = 1279; }},
       {"cipher key", [](SaParameters& p) { p.cipher_key_bytes = 16; }},
       {"authentication key", [](SaParameters& p) { p.integrity_key_bytes = 20; }},
-      {"17 selectors", [](SaParameters& p) { p.selector_count = 17; }},
+      {"33 selectors", [](SaParameters& p) { p.selector_count = max_selectors + 1; }},
       {"selector 0", [](SaParameters& p) { p.selector_count = 1, p.selectors[0].source_first = address("10.0.0.1"); }},
       {"ends before",
        [](SaParameters& p) {

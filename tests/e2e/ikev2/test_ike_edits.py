@@ -69,6 +69,22 @@ def test_a_lifetime_counts_from_the_next_negotiation_on(world):
     assert entry["lifetime"] == {"seconds": 3600, "kilobytes": 4608000} and spis(world) == before
 
 
+def test_a_description_comes_changes_and_goes_beside_the_sas(world):
+    """IKE-58: printed by `show crypto session detail`, and by --json; no SA notices."""
+    before = up(world)
+    peer = OUT4[2]
+    for text, printed in ((None, "(none)"), ("Branch office", "Branch office"), ("Zürich", "Zürich"), (None, "(none)")):
+        document = world.document()
+        if text is not None:
+            document["ikev2"]["peer_descriptions"] = [{"peer": "192.0.2.250", "description": "another"}, {"peer": peer, "description": text}]
+        world.left.apply(document)
+        said = world.left.postern("show", "crypto", "session", "peer", peer, "detail").stdout
+        assert {line.strip() for line in said.splitlines() if "Desc:" in line} == {f"Desc: {printed}"}
+        rows = world.left.show("crypto", "session", "peer", peer)["sessions"]
+        assert rows and {row["peer"]["description"] for row in rows} == {text}
+        assert spis(world) == before
+
+
 @pytest.mark.parametrize("words, gone", [((), {"M4 10", "M4 20"}), (("peer", OUT4[2]), {"M4 10", "M4 20"}), (("map", "M4"), {"M4 10", "M4 20"}),
                                          (("interface", "out0"), {"M4 10", "M4 20"}), (("peer", "192.0.2.77"), set()), (("map", "NONE"), set()),
                                          (("interface", "in0"), set())], ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")

@@ -4,13 +4,18 @@ import contextlib
 import socket
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import ike_wire
+import pki
 from balance import assert_balanced
 from ike_documents import children, diagnosis, gateway_document, ike_sas, wait_down
 from ike_lab import PSK
-from ike_script import (DELETE, IKE, INFORMATIONAL, NONCE, REDIRECT, REDIRECT_SUPPORTED, REDIRECTED_FROM, SA, SA_INIT, ScriptedInitiator,
-                        ScriptedResponder, body, notifies, notify, selectors, unchain)
+from ike_script import (AUTH, AUTH_PAYLOAD, DELETE, IDR, IKE, INFORMATIONAL, NONCE, REDIRECT, REDIRECT_SUPPORTED, REDIRECTED_FROM, SA, SA_INIT,
+                        ScriptedInitiator, ScriptedResponder, body, notifies, notify, prf, selectors, unchain)
 from many_lab import ManyLab, network, outer
 from name_server import NameServer
 from netns import wait_until
@@ -21,6 +26,7 @@ from traffic import ping
 SUITE = {"ike": "aes128-sha256-x25519", "esp": "aes128gcm16"}
 NAME = "gw2.example.net"
 BESIDE = "192.0.2.12"  # the scripted gateway's other address
+CERT, CERTIFIED = 37, "right.example.org"
 BEHIND = "10.1.0.77"   # what both gateways of the client's network serve, at the second one
 
 
@@ -41,7 +47,7 @@ class ClientLab(ManyLab):
         try:
             self.peers[2].stop()
             self.names = NameServer(self.n1, "")
-            self.gateways[3].ip("address", "add", "10.2.0.2/32", "dev", "in0")
+            self.gateways[3].ip_batch(*(f"address add {one}/32 dev in0" for one in ("10.2.0.2", "10.4.0.2")))
             self.n2.ip("address", "add", f"{BESIDE}/24", "dev", "out0")
             self.left.start()
         except BaseException:
@@ -72,8 +78,8 @@ def world(client):
     yield client
 
 
-def client_document(follow: bool = True, **section) -> dict:
-    return gateway_document(1, flows=("map4",), profile={"redirect": {"follow": follow}}, **SUITE, **section)
+def client_document(follow: bool = True, flow: str = "map4", **section) -> dict:
+    return gateway_document(1, flows=(flow,), profile={"redirect": {"follow": follow}}, **SUITE, **section)
 
 
 class Gateway(ScriptedResponder):
@@ -87,6 +93,17 @@ class Gateway(ScriptedResponder):
         self.spi_i = request[:8]
         self.send(self.plain(SA_INIT, 0, [notify(REDIRECT, identity(to) + (body(said, NONCE) if nonce is None else nonce))], bytes(8)))
         return request
+
+    def answer_as(self, credential: pki.Credential, extra: list[tuple[int, bytes]], signed: pki.Credential | None = None) -> list[tuple[int, bytes]]:
+        """The first request of IKE_AUTH, to a user who comes by EAP: the gateway proves itself (RFC 7296 2.16), by ECDSA (RFC 4754) with the
+        key of `signed`. What the request said."""
+        request = self.receive(AUTH)
+        own = b"\x02\0\0\0" + CERTIFIED.encode()
+        octets = self.response + self.nonce_i + prf(self.pr, own)
+        r, s = decode_dss_signature((signed or credential).key.sign(octets, ec.ECDSA(hashes.SHA256())))
+        self.send(self.seal(AUTH, 1, [(IDR, own), (CERT, b"\x04" + credential.certificate.public_bytes(Encoding.DER)),
+                                      (AUTH_PAYLOAD, b"\x09\0\0\0" + r.to_bytes(32) + s.to_bytes(32)), *extra]))
+        return self.open(request)
 
     def answer_delete(self) -> None:
         """RFC 5685 5, 6: the client leaves."""
@@ -114,11 +131,11 @@ def up_at(world, number: int, seconds: float = 10) -> dict:
     return ike_sas(world.left)[0]
 
 
-def check_sent(world) -> None:
+def check_sent(world, flow: str = "map4") -> None:
     """At strongSwan now, with traffic, and shown."""
     sa = up_at(world, 3)
     assert sa["redirect"] == {"follows": True, "from": outer(2), "to": None}
-    assert world.ping("map4", 3) == 3
+    assert world.ping(flow, 3) == 3
     text = world.left.postern("show", "crypto", "ikev2", "sa", "detail").stdout
     assert f"Redirected from: {outer(2)}" in text, text
     for command in ("show crypto ikev2 sa", "show crypto ikev2 session", "show crypto session"):
@@ -166,6 +183,63 @@ def test_sent_away_later(world):
         assert gateway.open(gateway.receive(INFORMATIONAL, response=True)) == [], "an empty answer"
         gateway.answer_delete()
         check_sent(world)
+
+
+@pytest.mark.parametrize("exchange", ("init", "auth", "later"))
+def test_a_tunnel_is_sent_away(world, exchange):
+    world.left.apply(client_document(flow="tunnel4"))
+    world.load(3, local_ts=["10.4.0.0/16"], remote_ts=["10.3.0.0/16"], proposals=[SUITE["ike"]])
+    world.gateways[3].ip("route", "replace", "10.3.0.0/16", "dev", "ipsec0")
+    with nothing_in_clear(world), Gateway(world) as gateway:
+        connect(world)
+        if exchange == "init":
+            gateway.redirect_init(outer(3))
+        else:
+            gateway.answer_init()
+            gateway.answer_auth([] if exchange == "later" else [notify(REDIRECT, identity(outer(3)))], child=exchange == "later")
+            if exchange == "later":
+                up_at(world, 2)
+                gateway.send(gateway.seal(INFORMATIONAL, 0, [notify(REDIRECT, identity(outer(3)))], response=False))
+                gateway.receive(INFORMATIONAL, response=True)
+            gateway.answer_delete()
+        check_sent(world, "tunnel4")
+
+
+def by_eap(world) -> pki.Credential:
+    """The node comes by EAP; what its gateway has to show."""
+    ca = pki.Authority("Test CA")
+    document = gateway_document(1, flows=("map4",), remote_id=CERTIFIED, **SUITE, profile={
+        "redirect": {"follow": True}, "pki_trustpoints": ["TP"], "authentication": {
+            "local": {"method": "eap", "eap": {"methods": ["mschapv2"], "identity": "alice", "password": "her own password"}},
+            "remote": {"method": "ecdsa-sig"}}})
+    document["pki"] = {"trustpoints": [{"name": "TP", "ca_certificates": [ca.write(world.scratch, "redirect-ca")[0]]}]}
+    world.left.apply(document)
+    return ca.issue("right", [CERTIFIED])
+
+
+def test_a_user_of_eap_is_sent_away_by_a_gateway_that_has_proved_itself(world):
+    """RFC 5685 6: in the first answer of IKE_AUTH, before EAP begins."""
+    credential = by_eap(world)
+    with nothing_in_clear(world), Gateway(world) as gateway, Gateway(world, BESIDE) as other:
+        connect(world)
+        gateway.answer_init()
+        said = gateway.answer_as(credential, [notify(REDIRECT, identity(BESIDE))])
+        assert AUTH_PAYLOAD not in [kind for kind, _ in said], "it comes by EAP"
+        assert said_in(other.receive(SA_INIT))[REDIRECTED_FROM] == identity(outer(2))
+    assert_balanced(world.left)
+
+
+def test_a_user_of_eap_is_not_sent_away_by_anybody_else(world):
+    """The gateway's certificate, and a signature by another key."""
+    credential = by_eap(world)
+    before = diagnosis(world.left)[:1]
+    with Gateway(world) as gateway, Gateway(world, BESIDE) as other:
+        connect(world)
+        gateway.answer_init()
+        gateway.answer_as(credential, [notify(REDIRECT, identity(BESIDE))], signed=pki.Authority("Nobody"))
+        wait_until(lambda: diagnosis(world.left)[:1] != before, 5, "it is told")
+        assert diagnosis(world.left)[0]["failure"] == "wrong_key"
+        assert other.silent(1) and not ike_sas(world.left)
 
 
 def test_what_ends_there_begins_at_its_own_gateway(world):

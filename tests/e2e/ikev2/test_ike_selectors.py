@@ -11,15 +11,19 @@ from ike_pairs import SwanLab
 pytestmark = pytest.mark.long
 
 MOST = 16  # as is configured by default
+PAIRS = 32  # that an SA holds
+NEAR = (lab.host(1, "map4"), "10.1.1.2")
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 
 
 @pytest.fixture(scope="module")
 def world(module_scratch):
-    """hB has an address in each of the networks 10.2.0/24 to 10.2.16/24, and so has strongSwan, which wants one for its route."""
+    """hB has an address in each of the networks 10.2.0/24 to 10.2.16/24, and so has strongSwan, which wants one for its route; hA has one
+    in 10.1.0/24 and 10.1.1/24."""
     with SwanLab(module_scratch, flows=("map4",)) as made:
         for where, device, last in ((made.hB, "eth0", 2), (made.n2, "in0", 1)):
             where.ip_batch(*(f"address add 10.2.{number}.{last}/16 dev {device}" for number in range(1, MOST + 1)))
+        made.hA.ip("address", "add", f"{NEAR[1]}/16", "dev", "eth0")
         yield made
 
 
@@ -50,6 +54,41 @@ def test_selectors_of_one_child(world, by, count):
             assert traffic.ping(world.hA, host(count), 1, source=lab.host(1, "map4"), wait=1) == 0
         wire = ike_wire.read(capture.frames())
     wire.assert_protected(6)
+    world.down()
+
+
+def two_sided(count: int) -> dict:
+    return {"local_ts": networks(count), "remote_ts": ["10.1.0.0/24", "10.1.1.0/24"]}
+
+
+@BOTH
+def test_as_many_pairs_as_an_sa_holds(world, by):
+    """Two of ours, sixteen of strongSwan's, in one child: every pair carries packets."""
+    world.configure(swan=two_sided(MOST))
+    world.up(by)
+    (child,) = children(world.left)
+    assert len(child["local_ts"]) * len(child["remote_ts"]) == PAIRS
+    assert shown(child) == sorted(networks(MOST)) == sorted(world.peer.children()[0]["local-ts"])
+    with world.capture() as capture:
+        for near in NEAR:
+            for number in (0, MOST - 1):
+                assert traffic.ping(world.hA, host(number), 2, source=near) == 2, (near, number)
+        wire = ike_wire.read(capture.frames())
+    wire.assert_protected(8)
+    world.down()
+
+
+def test_more_pairs_than_an_sa_holds_are_not_agreed_on(world):
+    """Of two and seventeen, where the document takes seventeen: sixteen of the latter, which both ends then have, and it stays up."""
+    world.configure(swan=two_sided(MOST + 1), max_selectors=PAIRS)
+    mark = world.peer.mark()
+    world.up("strongswan")
+    (child,) = children(world.left)
+    assert shown(child) == sorted(networks(MOST)) == sorted(world.peer.children()[0]["local-ts"])
+    world.peer.said(r"parsed IKE_AUTH response 1 \[.*N\(ADD_TS_POSS\)", mark)
+    for near in NEAR:
+        assert traffic.ping(world.hA, host(MOST - 1), 2, source=near) == 2, near
+    assert len(children(world.left)) == 1 == len(world.peer.children())
     world.down()
 
 

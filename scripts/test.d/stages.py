@@ -4,9 +4,11 @@ import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import xml.etree.ElementTree as ElementTree
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lib"))
+import caller  # noqa: E402
 import leftovers  # noqa: E402
 
 LOGS = TOP / "build/test-logs"
@@ -138,29 +141,36 @@ class Runner:
         self.unsteady: list[str] = []  # tests that passed at the second try
         self.started = None  # told of each process of the stages that run ahead
         LOGS.mkdir(parents=True, exist_ok=True)
+        caller.give_back(LOGS.parent)  # whoever builds there next may be no root
 
     def stage(self, name: str) -> Counts:
         (LOGS / f"{name}.log").unlink(missing_ok=True)
         return STAGES[name](self, name)
 
-    def command(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600, log_name: str | None = None) -> int:
+    def command(self, stage: str, words: list, **options) -> int:
+        return self.timed(stage, words, **options)[0]
+
+    def timed(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600, log_name: str | None = None,
+              compiles: bool = False) -> tuple[int, float]:
+        """Exit status, and the seconds of CPU that it had. What `compiles` does so as whoever called sudo."""
+        who = {"env": dict(os.environ), **(caller.as_caller() if compiles else {})}
+        who["env"].update(environment or {})
         with (LOGS / f"{log_name or stage}.log").open("ab") as log:
             log.write(f"$ {' '.join(map(str, words))}\n".encode())
             log.flush()
             process = subprocess.Popen([str(word) for word in words], cwd=TOP, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       env={**os.environ, **(environment or {})}, start_new_session=stage in AHEAD)
+                                       start_new_session=stage in AHEAD, **who)
             if stage in AHEAD and self.started:
                 self.started(process)
-            try:
-                return process.wait(limit)
-            except subprocess.TimeoutExpired:
-                process.terminate()  # pytest cleans its labs up
-                try:
-                    process.wait(150)  # longer than tests/conftest.py's PATIENCE
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                log.write(f"took longer than {limit} s\n".encode())
-                return 124
+            spent = ended(process, limit)
+            if spent is not None:
+                return process.returncode, spent
+            process.terminate()  # pytest cleans its labs up
+            if ended(process, 150) is None:  # longer than tests/conftest.py's PATIENCE
+                process.kill()
+                process.wait()
+            log.write(f"took longer than {limit} s\n".encode())
+            return 124, 0
 
     def check(self, stage: str, words: list, **options) -> Counts:
         return Counts(passed=1) if self.command(stage, words, **options) == 0 else Counts(failed=1)
@@ -214,7 +224,7 @@ class Runner:
         return self.once_more(counts, failed_in(first), LOGS / f"{stage}-again.xml", run) if counts.failed else counts
 
     def build(self, stage: str, preset: str, targets: list[str] = ()) -> Counts:
-        return self.check(stage, ["scripts/build", preset, *targets])
+        return self.check(stage, ["scripts/build", preset, *targets], compiles=True)
 
     def fuzz(self, stage: str) -> Counts:
         """Each fuzzer for its time, as many at once as there are cores. A new input that grows coverage stays out of the tree."""
@@ -223,18 +233,42 @@ class Runner:
             return sum(pool.map(lambda target: self.fuzz_one(stage, target), targets), Counts())
 
     def fuzz_one(self, stage: str, target: pathlib.Path) -> Counts:
-        seconds = FUZZERS[target.name][self.full]
+        """For so many seconds of its own: in the class that only has what others leave, those are not the clock's. libFuzzer counts by the clock,
+        so that there are rounds, each with what the ones before have found."""
+        seconds, began, spent = FUZZERS[target.name][self.full], time.monotonic(), 0.0
         corpus = LOGS / f"corpus-{target.name}"
         corpus.mkdir(exist_ok=True)
         seeds = TOP / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
-        words = [target, f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1",
-                 f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
         log = f"{stage}-{target.name}"
         (LOGS / f"{log}.log").unlink(missing_ok=True)
-        if self.command(stage, words, limit=seconds + 120, log_name=log) == 0:
-            return Counts(passed=1)
+        while spent < seconds and (left := began + seconds + FUZZ_PATIENCE - time.monotonic()) > 0:
+            length = math.ceil(min(max(seconds - spent, SHORTEST_ROUND), left))
+            words = [target, f"-max_total_time={length}", "-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1",
+                     f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
+            status, had = self.timed(stage, words, limit=length + 120, log_name=log)
+            spent += had
+            if status != 0:
+                break
+        else:
+            with (LOGS / f"{log}.log").open("a") as file:
+                file.write(f"{target.name}: {spent:.0f} s of CPU in {time.monotonic() - began:.0f} s; {seconds} were wanted\n")
+            if spent >= seconds:
+                return Counts(passed=1)
         self.failed_logs.setdefault(stage, []).append(log)
         return Counts(failed=1)
+
+
+def ended(process: subprocess.Popen, limit: float) -> float | None:
+    """Waits for its end, and says how many seconds of CPU it and its children had; None: it goes on after `limit`."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        if not select.select([pidfd], [], [], limit)[0]:
+            return None
+    finally:
+        os.close(pidfd)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 # The rooms that read bytes of peers and operators, and that share memory between threads. The other units run in release alone.
@@ -242,7 +276,9 @@ class Runner:
 SANITIZED = ["test_base", "test_crypto", "test_config", "test_eap_tls", "test_ike", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_resolver", "test_bpf", "test_worker"]
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 MOST_UNSTEADY = 5  # more than that in one run is no accident
-# Seconds of each fuzzer in the normal run, and with --full: the longest for what anybody on the path, or at the keyboard, can send.
+FUZZ_PATIENCE = 2400  # of the clock, beside its own time: the tests that a fuzzer gives way to take less
+SHORTEST_ROUND = 10
+# Seconds of CPU of each fuzzer in the normal run, and with --full: the longest for what anybody on the path, or at the keyboard, can send.
 FUZZERS = {"fuzz_esp": (60, 600), "fuzz_config": (60, 600), "fuzz_ike": (20, 600), "fuzz_eap": (20, 600), "fuzz_certificates": (20, 600),
            "fuzz_configuration": (20, 600),
            "fuzz_ah": (20, 240), "fuzz_fragments": (20, 240), "fuzz_icmp": (20, 240), "fuzz_ipcomp": (20, 240), "fuzz_names": (20, 240),
@@ -252,7 +288,7 @@ FUZZERS = {"fuzz_esp": (60, 600), "fuzz_config": (60, 600), "fuzz_ike": (20, 600
 # runs ahead (AHEAD, in its order: what is needed first).
 STAGES = {
     "build-release": lambda r, s: r.build(s, "release"),
-    "format": lambda r, s: r.check(s, ["scripts/format", "--check"]),
+    "format": lambda r, s: r.check(s, ["scripts/format", "--check"], compiles=True),
     "docs": lambda r, s: r.pytest(s, "tests/docs", 300),
     "units": lambda r, s: r.ctest(s, "release"),
     "scapy": lambda r, s: r.pytest(s, "tests/worker", 600, processes=2),
@@ -260,24 +296,26 @@ STAGES = {
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2", processes=4),
     "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200, processes=4),
     "vm": lambda r, s: r.pytest(s, "tests/vm", 2400 if r.full else 1200, processes=3),
-    "headers": lambda r, s: r.check(s, ["scripts/check_headers"]),
+    "headers": lambda r, s: r.check(s, ["scripts/check_headers"], compiles=True),
     "build-asan": lambda r, s: r.build(s, *BUILDS[s]),
     "units-asan": lambda r, s: r.ctest(s, "asan", SANITIZED),
     "build-fuzz": lambda r, s: r.build(s, *BUILDS[s]),
     "fuzz": lambda r, s: r.fuzz(s),
+    "build-debug": lambda r, s: r.build(s, *BUILDS[s]),
 }
+ONLY_FULL = ("build-debug",)  # or by name
 NEEDS = {**dict.fromkeys(("units", "scapy", "worker-io", "e2e", "ikev2", "vm", "headers", "docs"), "build-release"),
          "units-asan": "build-asan", "fuzz": "build-fuzz"}
 QUIET = ("scapy", "worker-io", "e2e", "ikev2", "vm")  # they wait more than they compute
 AHEAD = ("build-asan", "build-fuzz", "fuzz", "headers")
-BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", list(FUZZERS))}
+BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", list(FUZZERS)), "build-debug": ("debug", ["postern", "test_base"])}
 TESTS = ("docs", "units", "scapy", "worker-io", "e2e", "ikev2", "vm")  # where a pattern that names no stage is looked for
 
 
-def chosen(pattern: str | None) -> tuple[list[str], str | None]:
+def chosen(pattern: str | None, full: bool = False) -> tuple[list[str], str | None]:
     """The stages to run, and what to select inside them."""
     if pattern is None:
-        return list(STAGES), None
+        return [stage for stage in STAGES if full or stage not in ONLY_FULL], None
     named = [stage for stage in STAGES if pattern in stage]
     wanted, select = (named, None) if named else (list(TESTS), pattern)
     wanted += [NEEDS[stage] for stage in wanted if stage in NEEDS]
@@ -346,7 +384,7 @@ def main() -> int:
     if options.list:
         print("\n".join(STAGES))
         return 0
-    stages, select = chosen(options.pattern)
+    stages, select = chosen(options.pattern, options.full)
     runner = Runner(options.full, select)
     remove_leftovers("removed, of an earlier run that was killed")
     with contextlib.ExitStack() as at_end:
@@ -368,4 +406,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        caller.give_back(LOGS.parent)

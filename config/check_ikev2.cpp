@@ -117,10 +117,13 @@ void check_trustpoints_of(Check& check, const Ikev2Profile& profile, const std::
       any_authority = any_authority || !one->ca_certificates.empty();
   if (is_signature(profile.local_method) && !profile.sign_trustpoint)
     check.report.error(path + "/authentication/local", "signs, and the profile names no trustpoint", "pki_trustpoints");
-  if (is_signature(profile.local_method) && own != nullptr && !own->certificate)
-    check.report.error(path + "/pki_trustpoints",
-                       fmt::format("trustpoint {} has no certificate to sign with", own->name),
-                       "certificate and key in the trustpoint");
+  std::vector<const PkiTrustpoint*> signing{own};
+  for (const std::string& name : profile.other_sign_trustpoints) signing.push_back(known(name));
+  for (const PkiTrustpoint* const one : signing)
+    if (is_signature(profile.local_method) && one != nullptr && !one->certificate)
+      check.report.error(path + "/pki_trustpoints",
+                         fmt::format("trustpoint {} has no certificate to sign with", one->name),
+                         "certificate and key in the trustpoint");
   if (is_signature(profile.remote_method) && !any_authority)
     check.report.error(path + "/authentication/remote", "is to be verified, and no trustpoint of the profile has a CA",
                        "ca_certificates in a trustpoint of pki_trustpoints");

@@ -292,18 +292,18 @@ Secret convert_authentication_key(const json& in, AuthMethodWord method, const s
   return convert_pre_shared_key(in["key"], path + "/key", conversion);
 }
 
-// IKE-40: "pki trustpoint NAME [sign | verify]". A profile signs with one, and verifies against all of them.
-void convert_trustpoints_of(const json& in, const std::string& path, Ikev2Profile& out, Conversion& conversion) {
-  std::size_t index = 0;
+// IKE-40: "pki trustpoint NAME [sign | verify]". A profile signs with the first, or with another one that says so and
+// whose CA the peer asks for; and verifies against all of them.
+void convert_trustpoints_of(const json& in, Ikev2Profile& out) {
   for (const json& one : list_of(in, "pki_trustpoints")) {
-    const std::string here = at("{}/pki_trustpoints/{}", path, index++);
     const std::string name = one.is_string() ? one.get<std::string>() : one["name"].get<std::string>();
     const std::string use = one.is_string() ? "both" : one.value("use", "both");
     if (use != "sign") out.verify_trustpoints.push_back(name);
     if (use == "verify") continue;
-    if (out.sign_trustpoint && one.is_object() && one.contains("use"))
-      conversion.report.error(here, "is a second trustpoint to sign with", "one; \"verify\" for the others");
-    if (!out.sign_trustpoint) out.sign_trustpoint = name;
+    if (!out.sign_trustpoint)
+      out.sign_trustpoint = name;
+    else if (one.is_object() && one.contains("use"))
+      out.other_sign_trustpoints.push_back(name);
   }
 }
 
@@ -374,7 +374,7 @@ Ikev2Profile convert_profile(const json& in, const std::string& path, const Dpd&
     out.eap_local = convert_eap_local(local, path + "/authentication/local", conversion);
   if (out.remote_method == AuthMethodWord::eap)
     out.eap_remote = convert_eap_remote(remote, path + "/authentication/remote", conversion);
-  convert_trustpoints_of(in, path, out, conversion);
+  convert_trustpoints_of(in, out);
   out.allow_sha1 = in.value("sha1_signatures", false);
   out.rsa_pkcs1 = in.value("rsa_padding", "pss") == "pkcs1";
   if (in.contains("keyring")) out.keyring = in["keyring"].get<std::string>();

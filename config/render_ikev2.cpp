@@ -124,8 +124,11 @@ json render_trustpoints_of(const Ikev2Profile& profile) {
   };
   if (profile.sign_trustpoint)
     out.push_back({{"name", *profile.sign_trustpoint}, {"use", verifies(*profile.sign_trustpoint) ? "both" : "sign"}});
+  for (const std::string& name : profile.other_sign_trustpoints)
+    out.push_back({{"name", name}, {"use", verifies(name) ? "both" : "sign"}});
   for (const std::string& name : profile.verify_trustpoints)
-    if (name != profile.sign_trustpoint) out.push_back({{"name", name}, {"use", "verify"}});
+    if (name != profile.sign_trustpoint && std::ranges::count(profile.other_sign_trustpoints, name) == 0)
+      out.push_back({{"name", name}, {"use", "verify"}});
   return out;
 }
 

@@ -22,6 +22,28 @@ Failure failure_of(const pki::Refusal& refusal, FailureKind kind) {
   return out;
 }
 
+bool asks_for(const SessionCore& core, const pki::TrustpointFacts& facts) {
+  const auto among = [](const Octets& all, Bytes one) {
+    for (std::size_t at = 0; at + one.size() <= all.size(); at += one.size())
+      if (std::ranges::equal(Bytes(all).subspan(at, one.size()), one)) return true;
+    return false;
+  };
+  for (std::size_t at = 0; at + pki::authority_bytes <= facts.authorities.size(); at += pki::authority_bytes)
+    if (among(core.peer_authorities, Bytes(facts.authorities).subspan(at, pki::authority_bytes))) return true;
+  return false;
+}
+
+const std::string& signing_trustpoint(const SessionCore& core, const Connection& connection) {
+  const auto& known = core.setup.surroundings->trustpoint;
+  const auto fits = [&](const std::string& name) {
+    const auto facts = known ? known(name) : std::nullopt;
+    return facts && asks_for(core, *facts);
+  };
+  if (connection.other_sign_trustpoints.empty() || fits(connection.sign_trustpoint)) return connection.sign_trustpoint;
+  const auto other = std::ranges::find_if(connection.other_sign_trustpoints, fits);
+  return other == connection.other_sign_trustpoints.end() ? connection.sign_trustpoint : *other;
+}
+
 FailureKind kind_of(const pki::Refusal& refusal) {
   switch (refusal.kind) {
     case pki::RefusalKind::unavailable:
@@ -203,7 +225,7 @@ void prove_by_signature(SessionCore& core, const Connection& connection, const S
   if (!to_sign) return then(core, std::unexpected(not_an_answer()), now);
   ask_pki(
       core,
-      pki::SignQuestion{connection.sign_trustpoint, signature_kind(connection.local_auth), *to_sign,
+      pki::SignQuestion{signing_trustpoint(core, connection), signature_kind(connection.local_auth), *to_sign,
                         core.said_hashes ? core.peer_hashes : std::vector<std::uint16_t>(), connection.allow_sha1,
                         connection.rsa_pkcs1},
       [go_on = std::move(then)](SessionCore& at, pki::Answer answer, Time when) mutable {
@@ -257,10 +279,10 @@ Result<IdPayload> own_identity(const SessionCore& core, const Connection& connec
   const Identity& own = connection.local_identity;
   if (own.type != IdType::dn || !own.data.empty()) return own.payload();
   const auto& known = core.setup.surroundings->trustpoint;
-  const auto facts = known ? known(connection.sign_trustpoint) : std::nullopt;
+  const std::string& trustpoint = signing_trustpoint(core, connection);
+  const auto facts = known ? known(trustpoint) : std::nullopt;
   if (!facts || facts->subject.empty())
-    return fail(fmt::format("trustpoint {} has no certificate whose subject could be our identity",
-                            connection.sign_trustpoint));
+    return fail(fmt::format("trustpoint {} has no certificate whose subject could be our identity", trustpoint));
   return IdPayload{IdType::dn, facts->subject};
 }
 
@@ -314,6 +336,16 @@ void add_certificate_requests(const SessionCore& core, const Candidates& connect
     if (const auto facts = known ? known(name) : std::nullopt)
       request.data.insert(request.data.end(), facts->authorities.begin(), facts->authorities.end());
   if (!request.data.empty()) message.add(PayloadType::certificate_request, std::move(request));
+}
+
+void note_certificate_request(SessionCore& core, const Message& message) {
+  constexpr std::size_t most = 64 * pki::authority_bytes;
+  core.peer_authorities.clear();
+  for (const Payload& p : message.payloads)
+    if (const auto* const request = std::get_if<CertRequestPayload>(&p.body);
+        request != nullptr && request->encoding == pki::x509_signature_encoding &&
+        core.peer_authorities.size() + request->data.size() <= most)
+      core.peer_authorities.insert(core.peer_authorities.end(), request->data.begin(), request->data.end());
 }
 
 void add_signature_hashes(SessionCore& core, const Candidates& connections, Message& message) {

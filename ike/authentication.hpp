@@ -48,6 +48,8 @@ void check(SessionCore& core, Candidates candidates, const Message& claim, const
 
 // RFC 7296 §3.7: the CAs that these connections accept; nothing is added where there is none.
 void add_certificate_requests(const SessionCore& core, const Candidates& connections, Message& message);
+// And which of ours a peer is shown: the first of those to sign with whose CA it asked for, else the first.
+void note_certificate_request(SessionCore& core, const Message& message);
 // RFC 7427 §3, §4: what we check, said where either end may have to sign: its method is for two that have both said it.
 void add_signature_hashes(SessionCore& core, const Candidates& connections, Message& message);
 void note_signature_hashes(SessionCore& core, const Message& message);

@@ -369,6 +369,7 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   const InitAnswered* const answered = core.in<InitAnswered>();
   if (answered == nullptr) return core.refuse(request, NotifyType::invalid_syntax);
   if (core.eap) return on_eap_request(core, request, now);
+  note_certificate_request(core, request);
   if (request.find<IdPayload>(PayloadType::id_initiator) == nullptr)  // EAP or AUTH that nothing went before
     return refuse_authentication(core, request, no_first_request());
   const IdPayload& id = *request.find<IdPayload>(PayloadType::id_initiator);

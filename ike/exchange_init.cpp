@@ -289,6 +289,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
     return core.close_now("the peer knows nothing of PPKs", true);
   }
   note_signature_hashes(core, *response);
+  note_certificate_request(core, *response);
   const NatSeen nat = detect_nat(core, *response, core.local, core.remote);
   note_init_offer(core, *response, core.connection->options);
   note_nat(core, nat);

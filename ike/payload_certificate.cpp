@@ -1,13 +1,8 @@
 // Certificate (RFC 7296 §3.6) and Certificate Request (§3.7). What is inside is postern-pki's to read.
 #include "ike/payload_codec.hpp"
+#include "pki/questions.hpp"
 
 namespace postern::ike {
-namespace {
-
-constexpr std::uint8_t x509_signature = 4;
-constexpr std::size_t authority_bytes = 20;  // SHA-1 of a SubjectPublicKeyInfo
-
-}  // namespace
 
 Decoded<CertPayload> decode_certificate(Bytes body) {
   ByteReader in(body);
@@ -25,7 +20,7 @@ Decoded<CertRequestPayload> decode_certificate_request(Bytes body) {
   request.encoding = in.u8();
   request.data = octets_of(in.rest());
   if (!in.ok()) return refuse(ParseError::truncated);
-  if (request.encoding == x509_signature && request.data.size() % authority_bytes != 0)
+  if (request.encoding == pki::x509_signature_encoding && request.data.size() % pki::authority_bytes != 0)
     return refuse(ParseError::bad_length);
   return request;
 }

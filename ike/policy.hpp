@@ -169,6 +169,7 @@ struct Connection {
   // Signatures, by postern-pki. A local identity of type DN without data is the subject of our certificate.
   AuthKind local_auth = AuthKind::psk, remote_auth = AuthKind::psk;
   std::string sign_trustpoint;
+  std::vector<std::string> other_sign_trustpoints;  // for a peer that asks for a certificate of its CAs
   std::vector<std::string> verify_trustpoints;  // the CAs of any of these
   std::vector<std::string> certificate_maps;    // one of them, or an identity, has to match (IKE-37)
   bool allow_sha1 = false;                      // RFC 7296's RSA method, whose hash is SHA-1

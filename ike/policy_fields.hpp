@@ -213,6 +213,7 @@ void fields(Codec& codec, T& connection) {
   codec("local_auth", connection.local_auth);
   codec("remote_auth", connection.remote_auth);
   codec("sign_trustpoint", connection.sign_trustpoint);
+  codec("other_sign_trustpoints", connection.other_sign_trustpoints);
   codec("verify_trustpoints", connection.verify_trustpoints);
   codec("certificate_maps", connection.certificate_maps);
   codec("allow_sha1", connection.allow_sha1);

@@ -181,6 +181,7 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::string local_auth, remote_auth, remote_subject, eap_identity;
   std::shared_ptr<struct EapExchange> eap;  // under way (exchange_eap.cpp)
   std::vector<std::uint16_t> peer_hashes;   // its SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4)
+  Octets peer_authorities;                  // of its CERTREQ (RFC 7296 §3.7), pki::authority_bytes each
   bool said_hashes = false;                 // and whether we sent ours
   std::optional<Time> credentials_end;      // of the certificate that ends first (R43-01)
   std::shared_ptr<PkiWait> waiting;         // an answer of postern-pki (below)

@@ -168,6 +168,7 @@ class IkePlanner {
     out.local_auth = auth_of(profile.local_method);
     out.remote_auth = auth_of(profile.remote_method);
     if (profile.sign_trustpoint) out.sign_trustpoint = named(*profile.sign_trustpoint);
+    for (const std::string& name : profile.other_sign_trustpoints) out.other_sign_trustpoints.push_back(named(name));
     for (const std::string& name : profile.verify_trustpoints) out.verify_trustpoints.push_back(named(name));
     out.certificate_maps = profile.match_certificate;
     out.allow_sha1 = profile.allow_sha1;
@@ -295,7 +296,8 @@ class IkePlanner {
   void add_templates(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
                      std::vector<ike::ChildPolicy> children) {
     const bool by_certificates = is_signature(profile.local_method) && is_signature(profile.remote_method);
-    auto keys = by_certificates ? std::vector<ike::PeerKey>() : peer_keys(document_.ikev2, profile, ends.remote.family());
+    auto keys =
+        by_certificates ? std::vector<ike::PeerKey>() : peer_keys(document_.ikev2, profile, ends.remote.family());
     if (children.empty()) return;
     if (keys.empty()) {
       out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peers that are not known");

@@ -27,6 +27,7 @@ struct CertificatePayload {
   bool operator==(const CertificatePayload&) const = default;
 };
 inline constexpr std::uint8_t x509_signature_encoding = 4;
+inline constexpr std::size_t authority_bytes = 20;  // SHA-1 of a CA's SubjectPublicKeyInfo (RFC 7296 §3.7)
 
 // How an end authenticates with a certificate, in the guide's words (IKE-39).
 enum class SignatureKind : std::uint8_t { rsa = 1, ecdsa = 2, any = 3 };  // any: Ed25519 too
@@ -122,7 +123,7 @@ using Answer = std::variant<Refusal, Signed, Validated, TlsProgress>;
 // What postern-ike knows of the trustpoints without asking, told by postern-pki whenever it changes.
 struct TrustpointFacts {
   std::string name;
-  Octets authorities;  // SHA-1 hashes of the CAs' SubjectPublicKeyInfo, 20 bytes each (RFC 7296 §3.7)
+  Octets authorities;  // of the CAs: authority_bytes each
   Octets subject;      // own certificate's subject, DER; empty: it has none
   bool operator==(const TrustpointFacts&) const = default;
 };

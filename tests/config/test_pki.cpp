@@ -43,6 +43,7 @@ TEST_CASE("pki: trustpoints, certificate maps, and a profile that uses them") {
   CHECK(profile.sign_trustpoint == "CORP");
   CHECK(profile.verify_trustpoints == std::vector<std::string>{"CORP"});
   CHECK(find_trustpoint(loaded->document.pki, "corp")->name == "Corp");
+  CHECK(profile.other_sign_trustpoints.empty());
   // What is rendered is a document that says the same.
   json rendered = render(loaded->document);
   rendered["ikev2"]["keyrings"] = document["ikev2"]["keyrings"];  // keys are masked
@@ -54,6 +55,36 @@ TEST_CASE("pki: trustpoints, certificate maps, and a profile that uses them") {
   const auto changes =
       diff(loaded->document, load(changed(document, "/pki/certificate_maps/0/sequence", 20))->document);
   CHECK(changes.size() == 2);
+}
+
+TEST_CASE("pki: a second trustpoint signs where it says so, and needs a certificate for it") {
+  const PkiFiles files;
+  json document = with_pki(files);
+  json second = document["pki"]["trustpoints"][0];
+  second["name"] = "Second";
+  document["pki"]["trustpoints"].push_back(second);
+  const auto with = [&](json use) {
+    return changed(document, "/ikev2/profiles/0/pki_trustpoints", json::array({"CORP", std::move(use)}));
+  };
+  for (const auto& [use, others, verifies] :
+       {std::tuple{json("SECOND"), 0U, 2U}, std::tuple{json({{"name", "SECOND"}, {"use", "sign"}}), 1U, 1U},
+        std::tuple{json({{"name", "SECOND"}, {"use", "both"}}), 1U, 2U},
+        std::tuple{json({{"name", "SECOND"}, {"use", "verify"}}), 0U, 2U}}) {
+    const auto loaded = load(with(use));
+    REQUIRE(loaded);
+    const Ikev2Profile& profile = loaded->document.ikev2.profiles[0];
+    CHECK(profile.other_sign_trustpoints.size() == others);
+    CHECK(profile.verify_trustpoints.size() == verifies);
+    json rendered = render(loaded->document);
+    rendered["ikev2"]["keyrings"] = document["ikev2"]["keyrings"];
+    rendered["crypto_maps"][1] = document["crypto_maps"][1];
+    CHECK(load(rendered)->document.ikev2.profiles[0] == profile);
+  }
+  document["pki"]["trustpoints"][1].erase("key");
+  document["pki"]["trustpoints"][1].erase("certificate");
+  check_accepted(with("SECOND"));
+  check_refused(with({{"name", "SECOND"}, {"use", "sign"}}), "/ikev2/profiles/0/pki_trustpoints",
+                "trustpoint Second has no certificate to sign with");
 }
 
 TEST_CASE("pki: what is wrong is refused where it stands") {

@@ -153,6 +153,39 @@ TEST_CASE("a request that comes again while postern-pki works is not asked about
   lab.check_whole();
 }
 
+TEST_CASE("RFC 7296 §3.7: of several certificates the one that the peer asks for, in both roles; else the first") {
+  struct Row {
+    const char* asks;  // the CA that the peer asks for
+    const char* shown;
+    std::vector<std::string> others;
+  };
+  for (const std::size_t who : {0U, 1U})
+    for (const Row& row : {Row{"second", "second", {"third", "second"}}, Row{"first", "first", {"second"}},
+                           Row{"nobody", "first", {"second"}}, Row{"second", "first", {}}}) {
+      CAPTURE(who);
+      CAPTURE(std::string(row.asks));
+      SignedLab lab;
+      lab.traffic = false;
+      Lab::edit(lab.end(who), [&](Connection& c) {
+        c.sign_trustpoint = "first";
+        c.other_sign_trustpoints = row.others;
+      });
+      Lab::edit(lab.end(1 - who), [&](Connection& c) { c.verify_trustpoints = {row.asks}; });
+      for (End* const at : {&lab.a, &lab.b})
+        at->surroundings.trustpoint = [](const std::string& name) -> std::optional<pki::TrustpointFacts> {
+          pki::Octets authority(pki::authority_bytes, std::byte{0});
+          std::ranges::transform(name, authority.begin(), [](char c) { return static_cast<std::byte>(c); });
+          return pki::TrustpointFacts{name, authority, octets_of(as_bytes(name))};
+        };
+      lab.notary[who].own = row.shown;
+      lab.start(0);
+      lab.settle_all();
+      REQUIRE(!lab.notary[who].signs.empty());
+      CHECK(lab.notary[who].signs.back().trustpoint == row.shown);
+      CHECK(lab.a.live().size() == (std::string(row.asks) == row.shown ? 1 : 0));
+    }
+}
+
 TEST_CASE("R43-01: no IKE SA outlives the certificates that it rests on") {
   SignedLab lab;
   lab.notary[0].valid_s = 300;  // A's view of both certificates

@@ -22,12 +22,12 @@ class CertificateLab(SwanLab):
         super().__init__(scratch, flows=("map4",), right={"plugins": f"{CERTIFICATES} {PLUGINS}", **(right or {})}, **document)
 
     def document(self, own: pki.Credential | None = None, authorities: list | None = None, chain: list | None = None, maps: list | None = None,
-                 method: str = "signature", remote_method: str | None = None, **options) -> dict:
+                 beside: list | None = None, method: str = "signature", remote_method: str | None = None, **options) -> dict:
         profile = {"pki_trustpoints": ["TP"], **options.pop("profile", {})}
         profile.setdefault("authentication", {"local": {"method": method}, "remote": {"method": remote_method or method}})
         options = {"local_id": OURS, "remote_id": THEIRS, **options}
         document = super().document(profile=profile, **options)
-        document["pki"] = {"trustpoints": [self.trustpoint(own or self.credential("ecdsa256"), authorities or [self.ca], chain or [])],
+        document["pki"] = {"trustpoints": [self.trustpoint(own or self.credential("ecdsa256"), authorities or [self.ca], chain or []), *(beside or [])],
                            "certificate_maps": maps or []}
         return document
 

@@ -120,6 +120,20 @@ def test_intermediate_cas_are_sent_both_ways(world, by, depth):
     world.ping_both()
 
 
+def test_of_several_certificates_the_one_that_is_asked_for(world):
+    """RFC 7296 3.7: strongSwan trusts the CA of our second certificate alone, and asks for it; without the second it is shown the first, and refuses it."""
+    second = pki.Authority("Second CA")
+    theirs = world.ca.issue("right", [THEIRS])
+    for others in ([{"name": "SECOND", "use": "sign"}], []):
+        beside = [{**world.trustpoint(second.issue("left", [OURS]), [second], []), "name": "SECOND"}]
+        world.configure(beside=beside, profile={"pki_trustpoints": ["TP", *others]}, swan=world.swan_ends(theirs, authority=second))
+        if others:
+            world.up("strongswan")
+            world.ping_both()
+        else:
+            assert "refused" in refused(world, "strongswan", "refused")["summary"]
+
+
 @BOTH
 def test_certificate_map_chooses_the_profile(world, by):
     theirs = world.ca.issue("right", [THEIRS])

@@ -295,9 +295,7 @@ class IkePlanner {
 
   void add_templates(const std::string& owner, const config::Ikev2Ends& ends, const config::Ikev2Profile& profile,
                      std::vector<ike::ChildPolicy> children) {
-    const bool by_certificates = is_signature(profile.local_method) && is_signature(profile.remote_method);
-    auto keys =
-        by_certificates ? std::vector<ike::PeerKey>() : peer_keys(document_.ikev2, profile, ends.remote.family());
+    auto keys = peer_keys(document_.ikev2, profile, ends.remote.family());
     if (children.empty()) return;
     if (keys.empty()) {
       out_.missing.push_back(owner + ": IKEv2 profile " + profile.name + " has no key for peers that are not known");

@@ -19,7 +19,7 @@ SA_INIT, AUTH, CREATE_CHILD, INFORMATIONAL = 34, 35, 36, 37
 SA, KE, IDI, IDR, AUTH_PAYLOAD, NONCE, NOTIFY, DELETE, TSI, TSR, SK, CP = 33, 34, 35, 36, 39, 40, 41, 42, 44, 45, 46, 47
 IKE, ESP = 1, 3
 INVALID_IKE_SPI, SINGLE_PAIR_REQUIRED, TS_UNACCEPTABLE, REKEY_SA = 4, 34, 38, 16393
-SET_WINDOW_SIZE, ADDITIONAL_TS_POSSIBLE = 16385, 16386
+SET_WINDOW_SIZE, ADDITIONAL_TS_POSSIBLE, NON_FIRST_FRAGMENTS_ALSO = 16385, 16386, 16395
 REDIRECT_SUPPORTED, REDIRECT, REDIRECTED_FROM, QCD_TOKEN = 16406, 16407, 16408, 16419
 ICV = 16
 
@@ -274,10 +274,10 @@ class ScriptedInitiator:
         head = self.spi_i + self.spi_r + struct.pack("!BBBBIIBBH", SK, 0x20, of, 0x08, self.next_id, 28 + size, kind, 0, size)
         return opened(self.asked(head + inside + prf(self.ai, head, inside)[:ICV]), self.er, self.ar)
 
-    def authenticate(self, tsi: bytes, tsr: bytes) -> list[tuple[int, bytes]]:
+    def authenticate(self, tsi: bytes, tsr: bytes, extra: list[tuple[int, bytes]] = ()) -> list[tuple[int, bytes]]:
         """IKE_AUTH by the shared key, of addresses: what the answer says; its AUTH is checked."""
         own, padded = address_id(self.address), prf(self.psk, b"Key Pad for IKEv2")
         said = self.exchange([(IDI, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.init, self.nonce_r, prf(self.pi, own))),
-                              proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, tsi), (TSR, tsr)])
+                              proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, tsi), (TSR, tsr), *extra])
         assert body(said, AUTH_PAYLOAD) == b"\x02\0\0\0" + prf(padded, self.response, self.nonce_i, prf(self.pr, body(said, IDR)))
         return said

@@ -67,9 +67,34 @@ class IkeMessage:
         """Type to data, of the notify payloads in clear."""
         return {int.from_bytes(body[2:4], "big"): body[4 + body[1]:] for kind, body in self.payloads() if kind == PAYLOAD_NOTIFY}
 
+    def proposals(self) -> list[dict[int, list[tuple[int, int]]]]:
+        """Of the SA payload (RFC 7296 3.3): of each proposal the transforms by type, in order, as (number, key bits or 0)."""
+        body = next(body for kind, body in self.payloads() if kind == PAYLOAD_SA)
+        return [_transforms(body[at:end]) for at, end in _substructures(body)]
+
     def group(self) -> int | None:
         """Of the KE payload."""
         return next((int.from_bytes(body[:2], "big") for kind, body in self.payloads() if kind == PAYLOAD_KE), None)
+
+
+def _substructures(data: bytes, at: int = 0) -> list[tuple[int, int]]:
+    """Where each of a list begins and ends: 0 in the first byte says that it is the last."""
+    found, last = [], False
+    while not last:
+        last, length = data[at] == 0, int.from_bytes(data[at + 2:at + 4], "big")
+        found.append((at, at + length))
+        at += length
+    assert at == len(data), "the list fills what it is in"
+    return found
+
+
+def _transforms(proposal: bytes) -> dict[int, list[tuple[int, int]]]:
+    made: dict[int, list[tuple[int, int]]] = {}
+    for at, end in _substructures(proposal, 8 + proposal[6]):
+        attributes = proposal[at + 8:end]
+        assert attributes[:2] in (b"", b"\x80\x0e") and len(attributes) in (0, 4), "the key length, or none"
+        made.setdefault(proposal[at + 4], []).append((int.from_bytes(proposal[at + 6:at + 8], "big"), int.from_bytes(attributes[2:], "big")))
+    return made
 
 
 @dataclasses.dataclass

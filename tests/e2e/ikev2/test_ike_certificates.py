@@ -106,6 +106,21 @@ def test_an_identity_of_ours_that_is_not_in_our_certificate(world, by, ours):
 
 
 @BOTH
+def test_we_ask_for_certificates_of_our_ca(world, by):
+    """RFC 7296 3.7: strongSwan reads the hash of the CA's key, in our IKE_AUTH request or our IKE_SA_INIT answer; of a CA that it has not it says so."""
+    asked = world.swan_ends(world.ca.issue("right", [THEIRS]))
+    for authorities, words in (([world.ca], [r'received cert request for "O=Postern Test, CN=Test CA"']),
+                               ([world.ca, pki.Authority(f"Unknown {by}")], [r'received cert request for "O=Postern Test, CN=Test CA"',
+                                                                             r"received (1 cert requests?|cert request) for (an )?unknown ca"])):
+        since = world.peer.mark()
+        world.configure(authorities=authorities, swan=asked)
+        world.up(by)
+        for one in words:
+            world.peer.said(one, since)
+        assert ("unknown ca" in world.peer.log()[since:]) == (len(authorities) > 1)
+
+
+@BOTH
 @pytest.mark.parametrize("depth", [1, 3])
 def test_intermediate_cas_are_sent_both_ways(world, by, depth):
     """RFC 7296 3.6: four certificates, of which the other end has none."""

@@ -255,6 +255,34 @@ def test_what_ends_there_begins_at_its_own_gateway(world):
         check_sent(world)
 
 
+@pytest.mark.parametrize("when", ("init", "later"))
+def test_a_tunnel_is_sent_away(world, when):
+    """The tunnel interface is the same and its packets go to the other gateway, which serves what the tunnel's routes lead to."""
+    world.gateways[3].ip_batch("address replace 10.4.0.2/32 dev in0", "route replace 10.3.0.0/16 dev ipsec0")
+    world.left.apply(gateway_document(1, flows=("tunnel4",), profile={"redirect": {"follow": True}}, initiate="on_traffic", **SUITE))
+    world.load(3, local_ts=["0.0.0.0/0"], remote_ts=["0.0.0.0/0"], proposals=[SUITE["ike"]])
+    with nothing_in_clear(world), Gateway(world) as gateway:
+        connect(world)
+        if when == "init":
+            gateway.redirect_init(outer(3))
+        else:
+            gateway.answer_init()
+            gateway.answer_auth()
+            assert up_at(world, 2)["redirect"]["from"] is None
+            gateway.send(gateway.seal(INFORMATIONAL, 0, [notify(REDIRECT, identity(outer(3)))], response=False))
+            assert gateway.open(gateway.receive(INFORMATIONAL, response=True)) == []
+            gateway.answer_delete()
+        assert up_at(world, 3)["redirect"]["from"] == outer(2)
+        assert [child["interface"] for child in children(world.left)] == ["Tunnel0"]
+        with world.capture("not arp", "w1") as capture:  # N3 is not behind w2
+            assert world.ping("tunnel4", 3) == 3
+            wire = ike_wire.read(capture.frames())
+        wire.assert_protected(6)
+        assert {frozenset(one[:2]) for one in wire.esp} == {frozenset((outer(1), outer(3)))}
+        world.peers[3].said(r"parsed IKE_SA_INIT request 0 \[[^\]]*N\(REDIR_FROM\)")
+    assert_balanced(world.left)
+
+
 # -- what is not followed
 
 

@@ -1,12 +1,16 @@
 """IKE-47: several selectors in one child SA, of either end and of both families, with strongSwan at the other end."""
+import os
+
 import pytest
 
 import ike_wire
 import lab
 import traffic
-from ike_documents import children, ike_sas
-from ike_lab import inside
+from ike_documents import children, ike_sas, wait_down
+from ike_lab import PSK, inside
 from ike_pairs import SwanLab
+from ike_script import (CREATE_CHILD, DELETE, ESP, IKE, INFORMATIONAL, NON_FIRST_FRAGMENTS_ALSO, NONCE, SA, TSI, TSR, ScriptedInitiator, notifies, notify,
+                        proposal, selectors)
 
 pytestmark = pytest.mark.long
 
@@ -131,3 +135,29 @@ def test_one_child_of_both_families(scratch, by):
         wire.assert_protected(16)
         assert wire.spis() == {int(child["esp_spi_in"], 16), int(child["esp_spi_out"], 16)}
         assert len(ike_sas(made.left)) == 1 == len(made.peer.children())
+
+
+def test_later_fragments_are_not_agreed_on(world):
+    """RFC 7296 1.3.1: NON_FIRST_FRAGMENTS_ALSO counts where both say it. We do not, in IKE_AUTH or later, and the SA is what it is without."""
+    world.down()
+    world.left.apply(world.document(ike="aes128-sha256-x25519", esp="aes128gcm16"))
+    world.peer.stop()
+    try:
+        found = []
+        for extra in ([notify(NON_FIRST_FRAGMENTS_ALSO)], []):
+            with ScriptedInitiator(world.n2, lab.OUT4[2], lab.OUT4[1], PSK) as client:
+                client.begin()
+                ends = selectors(("10.2.0.0", "10.2.255.255")), selectors(("10.1.0.0", "10.1.255.255"))
+                first = client.authenticate(*ends, extra)
+                more = client.exchange([proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (NONCE, os.urandom(32)), (TSI, ends[0]), (TSR, ends[1]), *extra],
+                                       CREATE_CHILD)
+                for answer in (first, more):
+                    assert SA in [kind for kind, _ in answer] and NON_FIRST_FRAGMENTS_ALSO not in notifies(answer)
+                made = children(world.left)
+                assert len(made) == 2
+                found.append([{key: one[key] for key in ("flow", "local_ts", "remote_ts", "mode", "encr", "name")} for one in made])
+                client.exchange([(DELETE, bytes([IKE, 0, 0, 0]))], INFORMATIONAL)
+                wait_down(world.left)
+        assert found[0] == found[1]
+    finally:
+        world.peer.start()

@@ -119,44 +119,50 @@ def test_windows_are_told(world):
 class Mobile:
     """strongSwan has a second address, and leaves the first one."""
 
-    AWAY = "192.0.2.22"
+    AWAY = {4: "192.0.2.22", 6: "2001:db8:ff::22"}
 
-    def __init__(self, world):
-        self.world = world
+    def __init__(self, world, family: int):
+        self.world, self.family = world, family
+        self.home, self.away = world.outer(2, family), self.AWAY[family]
+        self.mask = "24" if family == 4 else "64"
+
+    def add(self, address: str, **options) -> None:
+        self.world.n2.ip("address", "add", f"{address}/{self.mask}", "dev", "out0", *(["nodad"] if self.family == 6 else []), **options)
 
     def __enter__(self):
         self.world.n2.sysctl("net.ipv4.conf.out0.promote_secondaries", 1)
-        self.world.n2.ip("address", "add", f"{self.AWAY}/24", "dev", "out0")
+        self.add(self.away)
         return self
 
     def leave(self):
-        self.world.n2.ip("address", "del", f"{OUT4[2]}/24", "dev", "out0")
+        self.world.n2.ip("address", "del", f"{self.home}/{self.mask}", "dev", "out0")
 
     def come_back(self):
-        self.world.n2.ip("address", "add", f"{OUT4[2]}/24", "dev", "out0", check=False)
-        self.world.n2.ip("address", "del", f"{self.AWAY}/24", "dev", "out0", check=False)
+        self.add(self.home, check=False)
+        self.world.n2.ip("address", "del", f"{self.away}/{self.mask}", "dev", "out0", check=False)
 
     def __exit__(self, *_):
         self.come_back()
 
 
-@pytest.mark.parametrize("mobike", (True, False))
-def test_strongswan_moves_under_ping(world, mobike):
+@pytest.mark.parametrize("family, mobike", ((4, True), (4, False), (6, True)))
+def test_strongswan_moves_under_ping(world, family, mobike):
     """RFC 4555: its SAs go on at the new address, without a new negotiation; without MOBIKE they do not."""
-    world.configure(ike="aes128-sha256-x25519", esp="aes128-sha256", mobike=mobike,
-                    swan={"more": {"mobike": "yes", "local_addrs": [OUT4[2], Mobile.AWAY]}})
-    with Mobile(world) as mobile:
+    flow, away = f"map{family}", Mobile.AWAY[family]
+    world.configure(ike="aes128-sha256-x25519", esp="aes128-sha256", mobike=mobike, flows=(flow,),
+                    swan={"flow": flow, "family": family, "more": {"mobike": "yes", "local_addrs": [world.outer(2, family), away]}})
+    with Mobile(world, family) as mobile:
         world.up("strongswan")
-        world.ping_both()
+        world.ping_both(flow)
         before = ike_sas(world.left)[0]
         assert before["mobike"] is mobike
         mobile.leave()
         if mobike:
-            wait_until(lambda: ike_sas(world.left) and ike_sas(world.left)[0]["remote"] == mobile.AWAY, 15, "Postern follows")
-            wait_until(lambda: world.ping(count=1) == 1, 10, "packets reach the new place")
-            world.ping_both()
+            wait_until(lambda: ike_sas(world.left) and ike_sas(world.left)[0]["remote"] == away, 15, "Postern follows")
+            wait_until(lambda: world.ping(flow, 1) == 1, 10, "packets reach the new place")
+            world.ping_both(flow)
             after = ike_sas(world.left)[0]
             assert (after["local_spi"], after["remote_spi"]) == (before["local_spi"], before["remote_spi"])
         else:
-            assert world.ping(count=2, wait=1) == 0
+            assert world.ping(flow, 2, wait=1) == 0
     world.down()

@@ -9,20 +9,34 @@ import lab
 import traffic
 from balance import assert_balanced, settled_excess
 from ike_documents import ike_sas
+from ike_lab import inside
 from ike_pairs import SwanLab
 from ike_wire import AUTH, SA_INIT
-from lab import OUT4
+from lab import OUT4, OUT6
 from netns import wait_until
 
-AWAY = "192.0.2.21"
+AWAY, AWAY6 = "192.0.2.21", "2001:db8:ff::21"
 
 
 class Roaming(SwanLab):
-    """Postern's outside interface has the addresses that somebody else gives it, as by DHCP."""
+    """Postern's outside interface has the addresses that somebody else gives it, as by DHCP. `family`: of the outer and the inner addresses."""
+    family = 4
 
     def __init__(self, scratch):
-        super().__init__(scratch, flows=("map4",))
+        super().__init__(scratch, flows=(self.flow,))
         self.n1.sysctl("net.ipv4.conf.out0.promote_secondaries", 1)
+
+    @property
+    def flow(self) -> str:
+        return f"map{self.family}"
+
+    @property
+    def home(self) -> str:
+        return self.outer(1, self.family)
+
+    @property
+    def away(self) -> str:
+        return AWAY if self.family == 4 else AWAY6
 
     def document(self, **options) -> dict:
         document = super().document(**options)
@@ -31,10 +45,12 @@ class Roaming(SwanLab):
 
     def lives_at(self, *addresses: str, gap: bool = False) -> None:
         """These and no other; with a gap out0 has none in between."""
-        before = [one["local"] for link in json.loads(self.n1.ip("-j", "-4", "address", "show", "dev", "out0")) for one in link["addr_info"]]
-        gone = [f"address del {one}/24 dev out0" for one in before if one not in addresses]
-        come = [f"address add {one}/24 dev out0" for one in addresses if one not in before]
-        route = [f"route replace 10.2.0.0/16 via {OUT4[2]} src {addresses[0]}"]
+        shown = json.loads(self.n1.ip("-j", f"-{self.family}", "address", "show", "dev", "out0", "scope", "global"))
+        before = [one["local"] for link in shown for one in link.get("addr_info", []) if "local" in one]
+        mask = "24" if self.family == 4 else "64 nodad"
+        gone = [f"address del {one}/{mask.split()[0]} dev out0" for one in before if one not in addresses]
+        come = [f"address add {one}/{mask.split()[0]} dev out0{mask[2:]}" for one in addresses if one not in before]
+        route = [f"route replace {inside(2, self.flow)} via {self.outer(2, self.family)} src {addresses[0]}"]
         if gap:
             self.n1.ip_batch(*gone)
             wait_until(lambda: "out0 has no IPv4 address any more" in self.left.process.log(), 5, "the node misses it")
@@ -46,10 +62,10 @@ class Roaming(SwanLab):
         return any(sa["local"] == address for sa in ike_sas(self.left))
 
     def fresh(self, mobike: bool = True, **options) -> dict:
-        self.lives_at(OUT4[1])
-        self.configure(ike="aes128-sha256-x25519", esp="aes128-sha256", mobike=mobike, local_id=OUT4[1],
-                       swan={"more": {"mobike": "yes", "remote_addrs": ["%any"]}}, **options)
-        self.up("postern")
+        self.lives_at(self.home)
+        self.configure(ike="aes128-sha256-x25519", esp="aes128-sha256", mobike=mobike, local_id=self.home,
+                       swan={"flow": self.flow, "family": self.family, "more": {"mobike": "yes", "remote_addrs": ["%any"]}}, **options)
+        self.up("postern", self.flow)
         return ike_sas(self.left)[0]
 
     def theirs(self) -> list[tuple]:
@@ -60,7 +76,7 @@ class Roaming(SwanLab):
         found: list[ike_wire.Wire] = []
         with self.capture() as capture:
             yield found
-            found.append(ike_wire.read(capture.frames(), (OUT4[1], AWAY, OUT4[2])))
+            found.append(ike_wire.read(capture.frames(), (self.home, self.away, self.outer(2, self.family))))
         found[0].assert_nothing_clear()
 
 
@@ -71,27 +87,43 @@ def world(module_scratch):
         made.lives_at(OUT4[1])
 
 
-def test_our_address_changes_under_a_stream(world):
+class Roaming6(Roaming):
+    family = 6
+
+
+@pytest.fixture(scope="module")
+def world6(module_scratch):
+    with Roaming6(module_scratch / "6") as made:
+        yield made
+
+
+@pytest.fixture(params=["world", "world6"], ids=["IPv4", "IPv6"])
+def either(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_our_address_changes_under_a_stream(either):
     """The same IKE SA at both ends, no new negotiation, and packets go on within a moment; and back again. (The child goes on too, until
     strongSwan rekeys it, as its userland ESP has it.)"""
+    world, (home, away) = either, (either.home, either.away)
     before = world.fresh()
-    assert before["mobike"] and before["local"] == OUT4[1]
+    assert before["mobike"] and before["local"] == home
     excess = settled_excess(world.left)
-    for where in (AWAY, OUT4[1]):
+    for where in (away, home):
         with world.protected() as seen:
-            stream = traffic.Stream(world.hA, world.hB, lab.host(2, "map4"), count=1000, rate=500, quiet=6)
+            stream = traffic.Stream(world.hA, world.hB, lab.host(2, world.flow), count=1000, rate=500, quiet=6)
             world.lives_at(where)
             wait_until(lambda: world.theirs()[0][1] == where, 10, "strongSwan follows")
-            wait_until(lambda: world.ping(count=1) == 1, 10, "packets pass")
+            wait_until(lambda: world.ping(world.flow, 1) == 1, 10, "packets pass")
             sent, received = stream.finish()
-            world.ping_both()
+            world.ping_both(world.flow)
         after = ike_sas(world.left)[0]
         assert (after["local_spi"], after["remote_spi"], after["local"]) == (before["local_spi"], before["remote_spi"], where)
         assert {message.exchange for message in seen[0].ike}.isdisjoint({SA_INIT, AUTH})
         assert not seen[0].repeated
         assert received["distinct"] > 0.8 * sent["sent"], "most of what was sent meanwhile has arrived"
     assert_balanced(world.left, since=excess)
-    assert f"from {AWAY} to {OUT4[1]}" in world.left.process.log()
+    assert f"from {away} to {home}" in world.left.process.log()
     world.down()
 
 

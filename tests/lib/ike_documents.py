@@ -13,9 +13,9 @@ IKE_CIPHERS |= {f"aes{bits}ccm{icv}": f"aes-ccm-{short}{bits}" for bits in (128,
 IKE_HASHES = {"aesxcbc": "aes-xcbc", "aescmac": "aes-cmac"}  # whose words differ
 ESP_CIPHERS = {"aes128": "esp-aes", "aes192": "esp-aes 192", "aes256": "esp-aes 256", "aes128gcm16": "esp-gcm",
                "aes192gcm16": "esp-gcm 192", "aes256gcm16": "esp-gcm 256", "chacha20poly1305": "esp-chacha20-poly1305",
-               "aes128ccm16": "esp-aes-ccm", "aes256ccm16": "esp-aes-ccm 256", "aes192ccm12": "esp-aes-ccm-12 192", "aes128ccm8": "esp-aes-ccm-8",
-               "aes128ctr": "esp-aes-ctr", "aes256ctr": "esp-aes-ctr 256", "3des": "esp-3des", "des": "esp-des", "null": "esp-null",
-               "aes128gmac": "esp-gmac", "aes256gmac": "esp-gmac 256"}
+               "3des": "esp-3des", "des": "esp-des", "null": "esp-null"}
+ESP_CIPHERS |= {f"aes{bits}{word}": f"{name} {bits}" for bits in (128, 192, 256) for word, name in (
+    ("ccm16", "esp-aes-ccm"), ("ccm12", "esp-aes-ccm-12"), ("ccm8", "esp-aes-ccm-8"), ("ctr", "esp-aes-ctr"), ("gmac", "esp-gmac"))}
 ESP_INTEGRITY = {"sha1": "esp-sha-hmac", "sha256": "esp-sha256-hmac", "sha384": "esp-sha384-hmac", "sha512": "esp-sha512-hmac",
                  "md5": "esp-md5-hmac", "aesxcbc": "esp-aes-xcbc-mac", "aescmac": "esp-aes-cmac"}
 GROUPS = {"modp2048": 14, "modp3072": 15, "modp4096": 16, "ecp256": 19, "ecp384": 20, "ecp521": 21, "x25519": 31,

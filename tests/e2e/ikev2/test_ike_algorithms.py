@@ -43,6 +43,10 @@ WEAK_AND_RARE = ["aes128ctr-sha256-modp1024", "aes256ctr-sha512-ecp224", "aes192
                  "aes128-sha512-prfaesxcbc-ecp512bp", "aes128-sha256-modp6144", "aes128-sha256-modp8192"]
 ROWS += [(ike, "aes128-sha256") for ike in WEAK_AND_RARE]
 # One of each kind; the others with --full.
+SIZES = [(QUICK, esp) for esp in ("aes192ctr-sha256", "aes192ccm16", "aes128ccm12", "aes256ccm12", "aes192ccm8", "aes256ccm8")]
+SIZES += [(f"{cipher}-prfsha256-x25519", "aes128-sha256") for cipher in (
+    "aes192ccm16", "aes256ccm16", "aes128ccm12", "aes192ccm12", "aes192ccm8", "aes256ccm8")]
+ROWS += [pytest.param(*row, marks=pytest.mark.slow) for row in SIZES]
 PFS = [group if group in ("modp2048", "modp4096", "ecp256", "ecp521", "x25519", "ecp256bp") else pytest.param(group, marks=pytest.mark.slow) for group in GROUPS]
 CIPHER = {"AES_CBC": "AES-CBC", "AES_GCM_16": "AES-GCM", "CHACHA20_POLY1305": "CHACHA20-POLY1305", "AES_CCM_16": "AES-CCM", "AES_CCM_12": "AES-CCM-12",
           "AES_CCM_8": "AES-CCM-8", "AES_CTR": "AES-CTR", "3DES_CBC": "3DES", "DES_CBC": "DES", "NULL": "NULL"}
@@ -74,7 +78,7 @@ def strongswan_says(sa: dict) -> tuple[dict, dict]:
     return ike, {"encr": CIPHER[child["encr-alg"]], "keysize": key_bits(child), "esp_hmac": HASH[child.get("integ-alg")]}
 
 
-@pytest.mark.parametrize("ike, esp", ROWS, ids=[" ".join(row) for row in ROWS])
+@pytest.mark.parametrize("ike, esp", ROWS, ids=[" ".join(getattr(row, "values", row)) for row in ROWS])
 def test_both_sides_agree(world, ike, esp):
     world.configure(ike=ike, esp=esp)
     for by in ("postern", "strongswan"):

@@ -187,6 +187,19 @@ void refuse_negotiation(SessionCore& core, const SaPayload& offer, std::span<con
   refuse_init(core, NotifyType::no_proposal_chosen, {});
 }
 
+// RFC 6989 §2: who keeps to the protocol never sends such a value. §2.21.1: nobody has proved anything, so nothing is
+// kept, and who asks is told as in a rekey.
+void refuse_public_value(SessionCore& core, const SaPayload& offer, const std::string& why) {
+  Failure out;
+  out.kind = FailureKind::invalid_syntax;
+  out.summary = why;
+  out.offered = joined(text(offer));
+  out.remedy = fmt::format("{} makes a key exchange that no peer can use: look at its make and version",
+                           core.remote.address.text());
+  core.attempt_failed(std::move(out));
+  refuse_init(core, NotifyType::invalid_syntax, {});
+}
+
 // Whom we talk to is not known yet: what all of them allow.
 ProtocolOptions common_options(std::span<const std::shared_ptr<const Connection>> between) {
   ProtocolOptions out = between.empty() ? ProtocolOptions{} : between.front()->options;
@@ -194,19 +207,22 @@ ProtocolOptions common_options(std::span<const std::shared_ptr<const Connection>
   return out;
 }
 
-Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagram, const ChosenIke& chosen, Time now) {
-  const KePayload& ke = *request.find<KePayload>(PayloadType::ke);
+struct OwnHalf {
+  crypto::DhExchange dh;
+  Secret shared;
+};
+
+Result<void> answer_init(SessionCore& core, const Message& request, Bytes datagram, const ChosenIke& chosen,
+                         const OwnHalf& own, Time now) {
   const NoncePayload& nonce_i = *request.find<NoncePayload>(PayloadType::nonce);
-  POSTERN_TRY(dh, crypto::DhExchange::create(chosen.suite.group));
-  POSTERN_TRY(shared, dh.shared(ke.data));
   POSTERN_TRY(nonce_r, core.random(nonce_bytes));
   POSTERN_TRY(spi, core.random_spi());
   core.spi_r = spi;
-  POSTERN_TRY(keys, keys_of(core, chosen.suite, nonce_i.data, nonce_r, shared));
+  POSTERN_TRY(keys, keys_of(core, chosen.suite, nonce_i.data, nonce_r, own.shared));
   POSTERN_CHECK(core.use_keys(chosen.suite, std::move(keys)));
   Message reply{core.header(ExchangeType::ike_sa_init, true, 0), {}};
   reply.add(PayloadType::sa, chosen.answer);
-  reply.add(PayloadType::ke, KePayload{dh.group(), octets(dh.public_value())});
+  reply.add(PayloadType::ke, KePayload{own.dh.group(), octets(own.dh.public_value())});
   reply.add(PayloadType::nonce, NoncePayload{nonce_r});
   const NatSeen nat = detect_nat(core, request, core.local, core.remote);
   const auto between = core.setup.surroundings->connections(core.setup.fvrf, core.local.address, core.remote.address);
@@ -272,7 +288,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   const auto chosen = accept_ike(*sa, state->offer);
   if (!chosen || ke->group != state->dh.group() || chosen->suite.group != ke->group) return;
   const auto shared = state->dh.shared(ke->data);
-  if (!shared) return;
+  if (!shared) return core.tell(EventKind::message_ignored, "IKE_SA_INIT answer: " + shared.error().message());
   core.spi_r = response->header.responder_spi;
   auto keys = keys_of(core, chosen->suite, state->nonce, nonce->data, *shared);
   if (!keys) return core.close_now(keys.error().message(), false);
@@ -323,12 +339,19 @@ void on_init_request(SessionCore& core, Bytes datagram, Time now) {
   }
   const std::vector<IkeProposal> accepted = proposals_between(core);
   const auto& offer = *request->find<SaPayload>(PayloadType::sa);
-  const auto chosen = choose_ike(offer, accepted, request->find<KePayload>(PayloadType::ke)->group, {});
+  const KePayload& ke = *request->find<KePayload>(PayloadType::ke);
+  const auto chosen = choose_ike(offer, accepted, ke.group, {});
   if (!chosen) return refuse_negotiation(core, offer, accepted, chosen.error());
-  if (const auto answered = answer_init(core, *request, datagram, *chosen, now); !answered) {
-    core.tell(EventKind::message_ignored, "IKE_SA_INIT: " + answered.error().message());
-    core.close_now(answered.error().message(), false);
-  }
+  const auto stop = [&](const Error& why) {  // by a fault of our own
+    core.tell(EventKind::message_ignored, "IKE_SA_INIT: " + why.message());
+    core.close_now(why.message(), false);
+  };
+  auto dh = crypto::DhExchange::create(chosen->suite.group);
+  if (!dh) return stop(dh.error());
+  auto shared = dh->shared(ke.data);
+  if (!shared) return refuse_public_value(core, offer, shared.error().message());
+  const OwnHalf own{std::move(*dh), std::move(*shared)};
+  if (const auto answered = answer_init(core, *request, datagram, *chosen, own, now); !answered) stop(answered.error());
 }
 
 }  // namespace postern::ike

@@ -85,6 +85,16 @@ void attempt_refused(SessionCore& core, IkeAttempt attempt, const NotifyPayload&
   try_again(core, core.jittered(retry_wait, 0.8, 1.2), now);
 }
 
+// What the other end sent makes no keys: a public value that is none (RFC 6989 §2), or an answer beside our offer.
+void tell_invalid(SessionCore& core, const Error& why, bool by_peer) {
+  Failure failure;
+  failure.kind = FailureKind::invalid_syntax;
+  failure.by_peer = by_peer;
+  failure.summary = "rekey of the IKE SA: " + why.message();
+  failure.remedy = "look at the peer's make and version";
+  core.attempt_failed(std::move(failure));
+}
+
 Result<std::shared_ptr<SessionCore>> successor_by_answer(SessionCore& core, const IkeAttempt& attempt,
                                                          const Message& response, Time now) {
   const auto* const sa = response.find<SaPayload>(PayloadType::sa);
@@ -165,7 +175,10 @@ void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
     return successor_of(
         core, {chosen->suite, ByteReader(chosen->peer_spi).u64(), *spi, nonce_i->data, *nonce_r, &shared, false}, now);
   }();
-  if (!made) return core.refuse(request, NotifyType::invalid_syntax);
+  if (!made) {
+    tell_invalid(core, made.error(), false);
+    return core.refuse(request, NotifyType::invalid_syntax);
+  }
   add_crash_token(**made, reply);
   core.send_response(request, std::move(reply));
   core.emit(AddSession{Session::of(*made)});
@@ -183,7 +196,7 @@ void on_rekey_ike_response(SessionCore& core, IkeAttempt attempt, const Message&
   const auto made = successor_by_answer(core, attempt, response, now);
   if (!made) {
     if (attempt.rival != nullptr) return hand_over(core, *attempt.rival, now);
-    core.tell(EventKind::message_ignored, "rekey of the IKE SA: " + made.error().message());
+    tell_invalid(core, made.error(), true);
     return try_again(core, core.jittered(retry_wait, 0.8, 1.2), now);
   }
   core.emit(AddSession{Session::of(*made)});

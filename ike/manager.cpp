@@ -60,12 +60,12 @@ Manager::Entry* Manager::find(Key key) {
 void Manager::begin(std::unique_ptr<Session> session, Actions first, const std::optional<InitKey>& init, Time now) {
   const Key key = session->own_spi();
   if (key != 0) {
+    if (init) make_room_for(init->remote, now);
     Entry& entry = add(std::move(session), now);
     if (init) {
       entry.init = init;
       entry.half_open = true;
-      ++half_open_;
-      ++half_open_of_[init->remote.address];
+      half_open_.add(init->remote, key);
       inits_[*init] = key;
     }
   }
@@ -216,9 +216,7 @@ void Manager::settle(Key key, Time now) {
   }
   if (entry->half_open && phase != SessionPhase::made && phase != SessionPhase::init_answered) {
     entry->half_open = false;
-    --half_open_;
-    const auto of_address = half_open_of_.find(entry->init->remote.address);
-    if (--of_address->second == 0) half_open_of_.erase(of_address);
+    half_open_.remove(key);
   }
   arm(key, *entry);
   leave_old_gateway(key, *entry, now);
@@ -238,11 +236,7 @@ void Manager::forget(Key key) {
   Entry& entry = known->second;
   if (entry.timer) session_timers_.erase({*entry.timer, key});
   if (entry.init) inits_.erase(*entry.init);
-  if (entry.half_open) {
-    --half_open_;
-    const auto of_address = half_open_of_.find(entry.init->remote.address);
-    if (--of_address->second == 0) half_open_of_.erase(of_address);
-  }
+  if (entry.half_open) half_open_.remove(key);
   sessions_.erase(known);
 }
 

@@ -24,6 +24,7 @@
 #include "ike/address_pool.hpp"
 #include "ike/cookie.hpp"
 #include "ike/crash_token.hpp"
+#include "ike/half_open.hpp"
 #include "ike/peer_names.hpp"
 #include "ike/policy.hpp"
 #include "ike/rate.hpp"
@@ -57,7 +58,8 @@ class Effects {
 
 struct ManagerLimits {
   std::size_t half_open = 2000;  // responders without a peer that has proved who it is
-  // Of one address, behind which there may be many: from so many on COOKIE is demanded of it, and so many it may have.
+  // Of one address, or /64 of IPv6: from so many on COOKIE is demanded of it, and so many it may have, of which each
+  // port behind it has a share (HalfOpen).
   std::size_t cookie_from_per_address = 8, half_open_per_address = 128;
   std::size_t cookie_from = 100;  // half-open ones from which on COOKIE is demanded
   Duration first_retry = std::chrono::seconds(1), last_retry = std::chrono::seconds(60);
@@ -134,7 +136,7 @@ class Manager {
   // Connections that are being negotiated, or wait for their next attempt.
   [[nodiscard]] std::set<std::string> negotiating() const;
   [[nodiscard]] const std::shared_ptr<const Policy>& policy() const { return policy_; }
-  [[nodiscard]] std::size_t half_open() const { return half_open_; }
+  [[nodiscard]] std::size_t half_open() const { return half_open_.size(); }
   [[nodiscard]] std::size_t size() const { return sessions_.size(); }
   // CM-05: of flows with several peers, the address of the one that counts now.
   [[nodiscard]] std::map<std::uint32_t, IpAddress> current_peers() const;
@@ -232,6 +234,9 @@ class Manager {
   // manager_input.cpp
   void on_init_request(const Datagram& datagram, const Header& header, Time now);
   [[nodiscard]] bool may_begin(const Datagram& datagram, const Header& header, Time now);
+  enum class Room : std::uint8_t { there, made, none };  // made: another one gives way
+  [[nodiscard]] Room room_for(const Endpoint& remote) const;
+  void make_room_for(const Endpoint& remote, Time now);
   void demand_cookie(const Datagram& datagram, const Header& header, Bytes nonce, Time now);
   void refuse_stranger(const Datagram& datagram, const Header& header, Time now);
   void refuse_version(const Datagram& datagram, Time now);
@@ -361,8 +366,7 @@ class Manager {
   std::shared_ptr<const Policy> policy_ = std::make_shared<Policy>();
   std::unordered_map<Key, Entry> sessions_;
   std::unordered_map<InitKey, Key, InitKeyHash> inits_;
-  std::map<IpAddress, std::size_t> half_open_of_;
-  std::size_t half_open_ = 0;
+  HalfOpen half_open_;
   std::unordered_map<ChildId, Child> children_;
   std::map<std::string, Wish> wishes_;               // by connection
   std::map<std::string, Redirection> redirections_;  // the same
@@ -377,6 +381,8 @@ class Manager {
   bool running_ = false, shutting_down_ = false;
   RateLimit unprotected_answers_{20, std::chrono::milliseconds(50)};  // to strangers: never an amplifier
   RateLimit redirect_answers_{200, std::chrono::milliseconds(5)};     // smaller than what they answer
+  RateLimit invalid_requests_{20, std::chrono::milliseconds(50)};     // that are answered and told of,
+  Time cookies_until_{};                                              // and beyond which COOKIE is demanded of all
 };
 
 template <class F>

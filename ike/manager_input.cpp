@@ -32,6 +32,14 @@ bool is_protected(Bytes bytes) {
   return in.ok() && (first == PayloadType::encrypted || first == PayloadType::encrypted_fragment);
 }
 
+// Whether what a request has come to is that it was refused for what it holds.
+bool is_invalid(const Actions& actions) {
+  return std::ranges::any_of(actions, [](const Action& one) {
+    const auto* const event = std::get_if<Event>(&one);
+    return event != nullptr && event->failure && event->failure->kind == FailureKind::invalid_syntax;
+  });
+}
+
 Header response_to(const Header& request) {
   return {request.initiator_spi, request.responder_spi, request.exchange, !request.from_initiator, true,
           request.message_id};
@@ -85,6 +93,11 @@ void Manager::on_init_request(const Datagram& datagram, const Header& header, Ti
   auto session =
       Session::responder({&surroundings_, datagram.local, datagram.remote, datagram.fvrf, false, setup_.lifetimes});
   Actions first = session->on_datagram(datagram.bytes, datagram.local, datagram.remote, now);
+  // Nothing is kept that a limit would count, and it has cost us a key pair: who forges addresses gets no further.
+  if (is_invalid(first) && !invalid_requests_.take(now)) {
+    cookies_until_ = now + std::chrono::seconds(10);
+    return ignored(datagram, "too many IKE_SA_INIT requests with public values that are none");
+  }
   begin(std::move(session), std::move(first), init, now);
 }
 
@@ -100,18 +113,12 @@ bool Manager::may_begin(const Datagram& datagram, const Header& header, Time now
     refuse_stranger(datagram, header, now);
     return false;
   }
-  if (half_open_ >= setup_.limits.half_open) {
-    ignored(datagram, "too many half-open IKE SAs");
-    return false;
-  }
-  const auto of_address = half_open_of_.find(datagram.remote.address);
-  const std::size_t here = of_address == half_open_of_.end() ? 0 : of_address->second;
-  if (here >= setup_.limits.half_open_per_address) {
-    ignored(datagram, "too many half-open IKE SAs of this address");
-    return false;
-  }
-  // An address that is forged cannot use up the share of those who have it: they give a cookie back.
-  if (half_open_ < setup_.limits.cookie_from && here < setup_.limits.cookie_from_per_address) return true;
+  const Room room = room_for(datagram.remote);
+  // An address that is forged can neither use up the share of those who have it, nor make others give way: those who
+  // have it give a cookie back.
+  if (room == Room::there && half_open_.size() < setup_.limits.cookie_from &&
+      half_open_.of_address(datagram.remote) < setup_.limits.cookie_from_per_address && now >= cookies_until_)
+    return true;
   // RFC 7296 §2.6: the COOKIE notify is the first payload.
   const auto message = parse_message(datagram.bytes);
   const NoncePayload* const nonce = message ? message->find<NoncePayload>(PayloadType::nonce) : nullptr;
@@ -120,10 +127,24 @@ bool Manager::may_begin(const Datagram& datagram, const Header& header, Time now
     return false;
   }
   const NotifyPayload* const cookie = message->notify(NotifyType::cookie);
-  if (cookie != nullptr && cookies_.valid(cookie->data, nonce->data, datagram.remote, header.initiator_spi, now))
-    return true;
-  demand_cookie(datagram, header, nonce->data, now);
-  return false;
+  const bool receives =
+      cookie != nullptr && cookies_.valid(cookie->data, nonce->data, datagram.remote, header.initiator_spi, now);
+  if (!receives) demand_cookie(datagram, header, nonce->data, now);
+  if (receives && room == Room::none) ignored(datagram, "too many half-open IKE SAs, and nobody has more of them");
+  return receives && room != Room::none;
+}
+
+Manager::Room Manager::room_for(const Endpoint& remote) const {
+  const bool full_here = half_open_.of_address(remote) >= setup_.limits.half_open_per_address;
+  if (!full_here && half_open_.size() < setup_.limits.half_open) return Room::there;
+  return half_open_.gives_way_to(remote, full_here) ? Room::made : Room::none;
+}
+
+// Only once its own IKE SA is there: one that is refused takes nobody's place.
+void Manager::make_room_for(const Endpoint& remote, Time now) {
+  const bool full_here = half_open_.of_address(remote) >= setup_.limits.half_open_per_address;
+  if (!full_here && half_open_.size() < setup_.limits.half_open) return;
+  if (const auto other = half_open_.gives_way_to(remote, full_here)) close(*other, now, false);
 }
 
 void Manager::demand_cookie(const Datagram& datagram, const Header& header, Bytes nonce, Time now) {

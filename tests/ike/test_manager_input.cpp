@@ -11,14 +11,15 @@ namespace {
 const Endpoint here{ip(address_b), 500};
 
 // A tiny peer: it makes IKE_SA_INIT requests that are whole, and reads what is answered.
-Octets init_request(std::uint64_t spi, Octets cookie = {}) {
+Octets init_request(std::uint64_t spi, Octets cookie = {}, std::optional<Octets> public_value = {}) {
   const Connection policy = Lab::of_a();
   auto dh = crypto::DhExchange::create(crypto::DhGroup::curve25519);
   REQUIRE(dh);
   Message message{{spi, 0, ExchangeType::ike_sa_init, true, false, 0}, {}};
   if (!cookie.empty()) message.add_notify(NotifyType::cookie, std::move(cookie));
   message.add(PayloadType::sa, offer_ike(policy.proposals, {}));
-  message.add(PayloadType::ke, KePayload{dh->group(), {dh->public_value().begin(), dh->public_value().end()}});
+  if (!public_value) public_value.emplace(dh->public_value().begin(), dh->public_value().end());
+  message.add(PayloadType::ke, KePayload{dh->group(), std::move(*public_value)});
   message.add(PayloadType::nonce, NoncePayload{Octets(32, std::byte{7})});
   return encode_message(message);
 }
@@ -63,6 +64,21 @@ struct Stranger {
     }
     lab.wire.clear();
     return out;
+  }
+  // Gives the cookie back that is demanded of it; whether there is an IKE SA for it then.
+  bool begins(std::uint64_t spi, const char* from = address_a, std::uint16_t port = 500) {
+    auto answers = say(init_request(spi), from, port);
+    if (answers.size() != 1) return false;
+    if (const auto* const cookie = answers[0].notify(NotifyType::cookie))
+      answers = say(init_request(spi, cookie->data), from, port);
+    return answers.size() == 1 && answers[0].find<KePayload>(PayloadType::ke) != nullptr;
+  }
+  // Whether an IKE SA that has begun so is there still: its request is answered again, and makes no other.
+  bool is_there(std::uint64_t spi, std::uint16_t port) {
+    const auto rows = lab.b.manager->rows(lab.now);
+    return std::ranges::any_of(rows, [&](const auto& row) {
+      return row.session.spi_i == spi && row.session.remote == Endpoint{ip(address_a), port};
+    });
   }
 };
 
@@ -154,7 +170,7 @@ TEST_CASE("half-open sessions are bounded for each address and in all, and end b
   limits.half_open_per_address = 3;
   Stranger peer(limits);
   for (std::uint64_t spi = 1; spi <= 3; ++spi) CHECK(peer.say(init_request(spi)).size() == 1);
-  CHECK(peer.say(init_request(4)).empty());
+  CHECK_FALSE(peer.begins(4));
   CHECK(peer.lab.b.manager->half_open() == 3);
   peer.lab.run(60s);
   peer.lab.wire.clear();
@@ -167,7 +183,8 @@ TEST_CASE("half-open sessions are bounded for each address and in all, and end b
   Stranger other(limits);
   CHECK(other.say(init_request(1)).size() == 1);
   CHECK(other.say(init_request(2)).size() == 1);
-  CHECK(other.say(init_request(3)).empty());
+  CHECK_FALSE(other.begins(3));
+  CHECK(other.lab.b.manager->half_open() == 2);
 }
 
 TEST_CASE(
@@ -181,13 +198,75 @@ TEST_CASE(
   CHECK(peer.lab.b.manager->half_open() == 2);
   for (std::uint64_t spi = 3; spi <= 5; ++spi) {
     const auto demand = peer.say(init_request(spi));
-    REQUIRE(demand.size() == (spi == 5 ? 0 : 1));  // behind one address there may be many, but not any number
-    if (spi == 5) break;
+    REQUIRE(demand.size() == 1);
     const NotifyPayload* const notify = demand[0].notify(NotifyType::cookie);
     REQUIRE(notify != nullptr);
-    CHECK(peer.say(init_request(spi, notify->data)).at(0).find<KePayload>(PayloadType::ke) != nullptr);
+    // Behind one address there may be many, but not any number.
+    const auto answers = peer.say(init_request(spi, notify->data));
+    REQUIRE(answers.size() == (spi == 5 ? 0 : 1));
+    if (spi != 5) CHECK(answers[0].find<KePayload>(PayloadType::ke) != nullptr);
   }
   CHECK(peer.lab.b.manager->half_open() == 4);
+}
+
+TEST_CASE("RFC 7296 §2.6: behind a NAT a flood from one port takes from itself alone, and who is honest gets in") {
+  ManagerLimits limits;
+  limits.cookie_from_per_address = 2;
+  limits.half_open_per_address = 8;
+  Stranger peer(limits);
+  for (std::uint64_t spi = 1; spi <= 8; ++spi) REQUIRE(peer.begins(spi, address_a, 1000));
+  for (std::uint64_t spi = 9; spi <= 50; ++spi) CHECK_FALSE(peer.begins(spi, address_a, 1000));
+  CHECK(peer.lab.b.manager->half_open() == 8);
+  CHECK(peer.begins(100, address_a, 2000));
+  CHECK(peer.lab.b.manager->half_open() == 8);
+  CHECK(peer.lab.b.manager->size() == 8);
+  CHECK_FALSE(peer.is_there(1, 1000));  // the flood's oldest went
+  CHECK(peer.is_there(2, 1000));
+  for (std::uint64_t spi = 51; spi <= 90; ++spi) CHECK_FALSE(peer.begins(spi, address_a, 1000));
+  CHECK(peer.is_there(100, 2000));
+}
+
+TEST_CASE("RFC 7296 §2.6: who does not give the cookie back makes nobody give way") {
+  ManagerLimits limits;
+  limits.cookie_from_per_address = 2;
+  limits.half_open_per_address = 4;
+  Stranger peer(limits);
+  for (std::uint64_t spi = 1; spi <= 4; ++spi) REQUIRE(peer.begins(spi, address_a, 1000));
+  for (std::uint16_t port = 2000; port < 2050; ++port) {
+    const auto answers = peer.say(init_request(port), address_a, port);
+    REQUIRE(answers.size() == 1);
+    CHECK(answers[0].notify(NotifyType::cookie) != nullptr);
+    CHECK(peer.say(init_request(port, Octets(33, std::byte{1})), address_a, port).size() == 1);
+  }
+  for (std::uint64_t spi = 1; spi <= 4; ++spi) CHECK(peer.is_there(spi, 1000));
+  // Nor one whose request is refused then, though it has given the cookie back.
+  const auto demand = peer.say(init_request(7), address_a, 3000);
+  const auto refused =
+      peer.say(init_request(7, demand.at(0).notify(NotifyType::cookie)->data, Octets(32)), address_a, 3000);
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].notify(NotifyType::invalid_syntax) != nullptr);
+  for (std::uint64_t spi = 1; spi <= 4; ++spi) CHECK(peer.is_there(spi, 1000));
+}
+
+TEST_CASE(
+    "RFC 6989 §2: public values that are none are answered and told of so often; then COOKIE is demanded of all") {
+  Stranger peer;
+  std::size_t refused = 0, demanded = 0, told = 0;
+  for (std::uint16_t port = 1; port <= 500; ++port) {
+    for (const Message& answer : peer.say(init_request(port, {}, Octets(32)), address_a, port)) {
+      refused += answer.notify(NotifyType::invalid_syntax) != nullptr ? 1 : 0;
+      demanded += answer.notify(NotifyType::cookie) != nullptr ? 1 : 0;
+    }
+  }
+  for (const Event& event : peer.lab.b.world.events)
+    told += event.failure && event.failure->kind == FailureKind::invalid_syntax ? 1 : 0;
+  CHECK(refused == 20);
+  CHECK(told == 20);
+  CHECK(demanded == 479);  // the 21st is passed over
+  CHECK(peer.lab.b.manager->size() == 0);
+  CHECK(peer.begins(1000));  // who receives what is sent to it goes on
+  peer.lab.now += 11s;
+  CHECK(peer.say(init_request(1001)).at(0).find<KePayload>(PayloadType::ke) != nullptr);
 }
 
 TEST_CASE("COOKIE is demanded above the threshold; only its own cookie opens the door") {

@@ -1,6 +1,7 @@
 // The configuration payload (RFC 7296 §2.19, §3.15): who asks is lent an address and told the rest, and is held to it.
 #include "ike/address_pool.hpp"
 #include "ike/session_core.hpp"
+#include "tests/ike/scripted_gateway.hpp"
 #include "tests/ike/scripted_peer.hpp"
 
 using namespace postern;
@@ -319,4 +320,61 @@ TEST_CASE("§2.19: who lends nothing, or what we do not take, gets no child SA a
     CHECK(lab.b.count(SessionPhase::established) == 0);
     CHECK(lab.a.spis.empty());
   }
+}
+
+// --- both
+
+namespace {
+
+std::ptrdiff_t place_of(const Message& message, PayloadType type) {
+  const auto found = std::ranges::find(message.payloads, type, &Payload::type);
+  REQUIRE(found != message.payloads.end());
+  return found - message.payloads.begin();
+}
+
+}  // namespace
+
+TEST_CASE("§2.19: CP stands before SA, in what we ask and in what we answer") {
+  Asking peer;
+  const Message answer = peer.asks({an_address});
+  CHECK(place_of(answer, PayloadType::configuration) < place_of(answer, PayloadType::sa));
+  Lending lab;
+  ScriptedGateway gateway(lab);
+  lab.start(0);
+  gateway.answer_init();
+  const Message request = gateway.heard();
+  CHECK(place_of(request, PayloadType::configuration) < place_of(request, PayloadType::sa));
+}
+
+TEST_CASE("§2.19: a CFG_REPLY comes for a CFG_REQUEST alone") {
+  Asking nothing;
+  const auto answers = nothing.says(nothing.sealed(nothing.auth_request()));
+  REQUIRE(answers.size() == 1);
+  const Message answer = nothing.opened(answers[0]);
+  CHECK(answer.find<ConfigurationPayload>(PayloadType::configuration) == nullptr);
+  CHECK(nothing.lab.b.live().size() == 1);
+  for (const ConfigKind kind : {ConfigKind::reply, ConfigKind::set, ConfigKind::ack}) {
+    CAPTURE(static_cast<int>(kind));
+    Asking peer;
+    Message request = peer.auth_request();
+    request.add(PayloadType::configuration, ConfigurationPayload{kind, {an_address}});
+    const auto said = peer.says(peer.sealed(request));
+    REQUIRE(said.size() == 1);
+    CHECK(peer.opened(said[0]).find<ConfigurationPayload>(PayloadType::configuration) == nullptr);
+    CHECK(peer.pools.lent() == 0);
+  }
+}
+
+TEST_CASE("§2.19: a CFG_REPLY that we have not asked for lends us nothing") {
+  Lab lab;
+  ScriptedGateway gateway(lab);
+  lab.start(0);
+  gateway.answer_init();
+  Message answer = gateway.auth_answer(gateway.heard());
+  answer.add(PayloadType::configuration,
+             ConfigurationPayload{ConfigKind::reply, {{ConfigType::ip4_address, bytes({10, 1, 9, 1})}}});
+  gateway.says(answer);
+  CHECK(lab.a.established().assigned().addresses.empty());
+  REQUIRE(lab.a.live().size() == 1);
+  CHECK(lab.a.live()[0]->local == std::vector{selector_of(*Prefix::parse("10.1.0.0/16"))});
 }

@@ -1,6 +1,8 @@
 // RFC 5685 in one IKE SA: what a client believes, and what a gateway says. Going there is the manager's
 // (test_manager_redirect.cpp).
 #include "ike/message.hpp"
+#include "tests/ike/eap_session_lab.hpp"
+#include "tests/ike/scripted_gateway.hpp"
 #include "tests/ike/scripted_peer.hpp"
 
 using namespace postern;
@@ -227,4 +229,88 @@ TEST_CASE("RFC 5685 §5: a client that does not follow is not told, and one that
   CHECK(peer.lab.b.count(SessionPhase::established) == 1);
   CHECK(std::ranges::any_of(peer.lab.b.events,
                             [](const Event& e) { return e.text == "REDIRECT that nobody has asked for"; }));
+}
+
+namespace {
+
+// A comes by EAP; the gateway answers its first IKE_AUTH request with REDIRECT.
+struct EapClient : EapSessionLab {
+  ScriptedGateway gateway{*this};
+
+  explicit EapClient(bool follows = true) {
+    edit(a, [&](Connection& c) { c.redirect.follow = follows; });
+    start(0);
+    gateway.answer_init();
+  }
+  // `signer`: whose AUTH the gateway has; nobody's: none. postern-pki answers then.
+  void sent_away(const char* to, const char* signer, bool begins_eap = false) {
+    const Message request = gateway.heard();
+    REQUIRE(request.find<IdPayload>(PayloadType::id_initiator) != nullptr);
+    REQUIRE(request.find<AuthPayload>(PayloadType::auth) == nullptr);
+    const IdPayload id = Identity::of(b.own).payload();
+    Message answer = gateway.answer_to(request);
+    answer.add(PayloadType::id_responder, id);
+    if (signer != nullptr) {
+      answer.add(PayloadType::certificate, CertPayload{4, octets_of(as_bytes(std::string_view(signer)))});
+      answer.add(PayloadType::auth, AuthPayload{AuthMethod::signature, lab::seal(gateway.to_be_signed(id), signer)});
+    }
+    answer.add_notify(NotifyType::redirect, encode_gateway(::gateway(to)));
+    if (begins_eap)
+      answer.add(PayloadType::eap, RawPayload{{std::byte{1}, std::byte{7}, {}, std::byte{5}, std::byte{1}}});
+    gateway.says(answer);
+    for (AskPki& one : std::exchange(a.asked, {}))
+      gateway.take(a.sessions.back()->on_pki_answer(one.ticket, notary[0].answer(one.question), now));
+  }
+  void check_stays(FailureKind why) {
+    CHECK(gateway.redirected.empty());
+    REQUIRE(a.failures.size() == 1);
+    CHECK(a.failures[0].kind == why);
+    CHECK(a.sessions.back()->phase() == SessionPhase::closed);
+    CHECK(a.spis.empty());
+    CHECK(a.live().empty());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("RFC 5685 §6 with EAP: REDIRECT in the first answer is followed once the gateway has proved itself") {
+  for (const bool begins_eap : {false, true}) {  // what is said beside it does not count
+    CAPTURE(begins_eap);
+    EapClient lab;
+    lab.sent_away("192.0.2.7", "B", begins_eap);
+    REQUIRE(lab.gateway.redirected.size() == 1);
+    CHECK(lab.gateway.redirected[0].to == gateway("192.0.2.7"));
+    CHECK(lab.gateway.redirected[0].during == ExchangeType::ike_auth);
+    CHECK(lab.gateway.redirected[0].wanted_children == std::vector<std::string>{"one"});
+    CHECK(lab.notary[0].checks.size() == 1);
+    CHECK(lab.a.sessions.back()->phase() == SessionPhase::closed);
+    CHECK(lab.a.failures.empty());
+    CHECK(lab.a.spis.empty());
+    CHECK(lab.wire.empty());  // no word of EAP is said to it
+  }
+}
+
+TEST_CASE("RFC 5685 §6 with EAP: a gateway that does not prove itself sends nobody away") {
+  EapClient forged;
+  forged.sent_away("192.0.2.7", "somebody else");
+  forged.check_stays(FailureKind::certificate);
+  for (const bool begins_eap : {false, true}) {
+    EapClient silent;  // RFC 7296 §2.16: it proves itself before EAP
+    silent.sent_away("192.0.2.7", nullptr, begins_eap);
+    silent.check_stays(begins_eap ? FailureKind::wrong_key : FailureKind::invalid_syntax);
+    CHECK(silent.notary[0].checks.empty());
+  }
+}
+
+TEST_CASE("RFC 5685 §3, §6 with EAP: who does not follow, and to where no gateway is, nobody goes, and EAP goes on") {
+  for (const bool follows : {true, false}) {
+    CAPTURE(follows);
+    EapClient lab(follows);
+    lab.sent_away(follows ? "192.0.2.1" : "192.0.2.7", "B", true);
+    CHECK(lab.gateway.redirected.empty());
+    CHECK(lab.a.failures.empty());
+    CHECK(lab.a.sessions.back()->phase() == SessionPhase::auth_sent);
+    const Message next = lab.gateway.heard();
+    CHECK(next.find<RawPayload>(PayloadType::eap) != nullptr);
+  }
 }

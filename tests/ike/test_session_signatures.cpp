@@ -226,4 +226,52 @@ TEST_CASE("an identity of type DN is the certificate's subject") {
   CHECK(without.a.failures[0].kind == FailureKind::credential);
 }
 
+TEST_CASE("signatures: each message lost, doubled and late: each end signs once and checks once") {
+  constexpr lab::Fate troubles[] = {{0, 0}, {2, 0}, {1, 2}};
+  for (std::size_t victim = 0; victim < 4; ++victim)
+    for (const lab::Fate& trouble : troubles) {
+      CAPTURE(victim);
+      CAPTURE(trouble.copies);
+      SignedLab lab;
+      lab.network = [&](const lab::Datagram& one) { return one.number == victim ? trouble : lab::Fate{}; };
+      lab.start(0);
+      for (int turn = 0; turn < 20 && lab.a.live().empty(); ++turn) {
+        lab.settle_all();
+        lab.tick(2s);
+      }
+      lab.run(5s);
+      lab.check_whole();
+      CHECK(lab.a.failures.size() + lab.b.failures.size() == 0);
+      for (const Notary& one : lab.notary) {
+        CHECK(one.signs.size() == 1);
+        CHECK(one.checks.size() == 1);
+      }
+    }
+}
+
+TEST_CASE("signatures: each message lost, doubled and late of a peer that is not trusted: neither end has anything") {
+  constexpr lab::Fate troubles[] = {{0, 0}, {2, 0}, {1, 2}};
+  for (const std::size_t who : {std::size_t{0}, std::size_t{1}})
+    for (std::size_t victim = 0; victim < 5; ++victim)
+      for (const lab::Fate& trouble : troubles) {
+        CAPTURE(who);
+        CAPTURE(victim);
+        CAPTURE(trouble.copies);
+        SignedLab lab;
+        lab::Lab::edit(lab.end(who), [](Connection& c) { c.verify_trustpoints = {"another CA"}; });
+        lab.network = [&](const lab::Datagram& one) { return one.number == victim ? trouble : lab::Fate{}; };
+        lab.start(0);
+        for (int turn = 0; turn < 20 && lab.end(who).failures.empty(); ++turn) {
+          lab.settle_all();
+          lab.tick(2s);
+        }
+        lab.settle_all();
+        CHECK(lab.end(who).count(SessionPhase::established) == 0);
+        CHECK(lab.end(who).live().empty());
+        CHECK(lab.a.live().empty());
+        REQUIRE(lab.end(who).failures.size() == 1);
+        CHECK(lab.end(who).failures[0].kind == FailureKind::certificate);
+      }
+}
+
 }  // namespace postern::ike

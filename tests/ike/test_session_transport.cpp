@@ -1,5 +1,5 @@
 // USE_TRANSPORT_MODE (RFC 7296 §1.3.1): asked for, granted, declined, required; and not behind NAT (§2.23.1).
-#include "session_lab.hpp"
+#include "tests/ike/troubles.hpp"
 
 namespace postern::ike {
 namespace {
@@ -87,6 +87,30 @@ TEST_CASE("transport mode: forced UDP encapsulation looks like NAT, and gets tun
   required.run_from(0);
   CHECK(required.a.live().empty());
   CHECK(required.b.live().empty());
+}
+
+TEST_CASE("transport mode: each message lost, doubled and late, of the first exchanges and of rekeys by either end") {
+  const auto make = [] { return std::make_unique<HostLab>(true, true); };
+  lab::with_each_message_troubled(4, 1, make, [](HostLab& lab) { lab.check_mode(true); });
+  lab::with_each_rekey_troubled(1, make, [](HostLab& lab) { lab.check_mode(true); });
+}
+
+TEST_CASE("transport mode: required and declined, each message lost, doubled and late: nothing is left of it") {
+  constexpr lab::Fate troubles[] = {{0, 0}, {2, 0}, {1, 3}};
+  for (std::size_t victim = 0; victim < 6; ++victim)
+    for (const lab::Fate& trouble : troubles) {
+      CAPTURE(victim);
+      CAPTURE(trouble.copies);
+      HostLab lab(true, false, true);
+      lab.network = [&](const lab::Datagram& one) { return one.number == victim ? trouble : lab::Fate{}; };
+      lab.start(0);
+      lab.run(std::chrono::seconds(5));
+      CHECK(lab.a.live().empty());
+      CHECK(lab.b.live().empty());
+      CHECK(lab.a.spis.empty());
+      CHECK(lab.b.spis.empty());
+      CHECK(lab.a.failures.size() == 1);
+    }
 }
 
 }  // namespace

@@ -87,3 +87,13 @@ def test_every_package_has_a_row():
     text = (TOP / "scripts/install-deps").read_text()
     packages = [one for words in re.findall(r"^(?:runtime|build|lab|peers|vm)=\((.*?)\)$", text, re.M | re.S) for one in words.split()]
     assert len(packages) > 60 and not [(one, row(one)) for one in packages if row(one) not in told]
+
+
+def test_clang_tidy_knows_every_check_that_is_asked_for():
+    done = subprocess.run(["clang-tidy-19", "--verify-config", f"--config-file={TOP / '.clang-tidy'}"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "warning" not in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_tidy_refuses_what_is_no_source():
+    done = subprocess.run([TOP / "scripts/tidy", "README.md"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "README.md" in done.stderr

@@ -5,7 +5,7 @@ _postern_run_directory=${_postern_run_directory:-/run/postern}
 # Words that may follow "$*", one a line. Given words may be unique prefixes.
 _postern_next() {
   local -a commands=(
-    "show access-lists" "show crypto map" "show crypto dynamic-map" "show crypto ipsec sa" "show crypto ipsec transform-set" "show crypto session"
+    "show access-lists" "show ip access-lists" "show crypto map" "show crypto dynamic-map" "show crypto ipsec sa" "show crypto ipsec transform-set" "show crypto session"
     "show interface tunnel" "show dataplane"
     "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto ikev2 proposal" "show crypto ikev2 policy"
     "show crypto ikev2 profile" "show crypto ikev2 diagnose" "show crypto pki certificates" "show crypto pki trustpoints" "show crypto isakmp sa" "show crypto isakmp peers"

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import secrets
+import shlex
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/lib"))
@@ -98,10 +99,11 @@ def main() -> None:
         raise
     made.keep()  # scripts/down knows it by its names
     say(f"result: crypto map {figures['map4']:.2f} Gb/s, tunnel {figures['tunnel4']:.2f} Gb/s, both nodes on this machine")
+    postern = shlex.quote(str(PROGRAMS / "postern"))
     print(f"""Try next (as root):
-  {PROGRAMS}/postern --node {down.NODES[0]} show crypto ipsec sa
-  {PROGRAMS}/postern --node {down.NODES[0]} show crypto ikev2 sa          # empty with --manual
-  {PROGRAMS}/postern --node {down.NODES[0]} show dataplane
+  {postern} --node {down.NODES[0]} show crypto ipsec sa
+  {postern} --node {down.NODES[0]} show crypto ikev2 sa          # empty with --manual
+  {postern} --node {down.NODES[0]} show dataplane
   ip netns exec {down.PREFIX}W tcpdump -ni w1 -c 5 &  ip netns exec {down.PREFIX}hA ping -c 5 {lab.host(2, 'map4')}     # ESP on the wire
   ./scripts/down                                            # removes all of it""")
 

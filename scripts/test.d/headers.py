@@ -14,9 +14,9 @@ ALONE = TOP / "build/headers"  # a source for each header that includes it
 ROOMS = ("base", "crypto", "config", "bpf", "maps", "worker", "ike", "pki", "resolver", "loader", "ios", "cli")
 CHANNEL = ["worker/sa_channel.hpp", "worker/sa_state.hpp"]  # where ike, loader and worker meet
 TABLES = ["crypto/transforms.hpp", "crypto/ah_transforms.hpp", "crypto/overhead.hpp"]  # of algorithms: they need no library
-# What posternd compiles and hands to postern-ike, and the types in it.
 PKI = ["pki/questions.hpp", "pki/channel.hpp"]  # what ike and pki say to each other
 RESOLVER = ["resolver/channel.hpp"]
+# What posternd compiles and hands to postern-ike, and the types in it.
 POLICY = ["ike/policy.hpp", "ike/protocol_options.hpp", "ike/client_configuration.hpp", "ike/policy_link.hpp", "ike/identity.hpp", "ike/negotiate.hpp"]
 
 # Beside its own headers, a room includes what matches one of these, and no other file of this tree.

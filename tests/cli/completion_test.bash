@@ -19,7 +19,8 @@ offers() {
 
 offers "postern " "capture clear config crypto debug no show stop teardown undebug"
 offers "postern s" "show stop"
-offers "postern sh " "access-lists crypto dataplane ike interface"
+offers "postern sh " "access-lists crypto dataplane ike interface ip"
+offers "postern sh ip " "access-lists"
 offers "postern sh cry " "dynamic-map ikev2 ipsec isakmp map pki session"
 offers "postern --node N1 --json show crypto ips" "ipsec"
 offers "postern sh cry ips sa " "interface map peer"

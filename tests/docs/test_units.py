@@ -51,3 +51,36 @@ def test_the_unit_grants_what_posternd_keeps():
 
 def test_children_survive_a_crash_of_posternd():
     assert "KillMode=process" in (TOP / "systemd/posternd@.service").read_text()
+
+
+def enabled(root: pathlib.Path, *units: str) -> set[str]:
+    """The links that `systemctl enable` makes where the units are installed, relative to /etc/systemd/system."""
+    where = root / "usr/lib/systemd/system"
+    where.mkdir(parents=True)
+    for unit in UNITS:
+        shutil.copy(TOP / "systemd" / unit, where)
+    subprocess.run(["systemctl", "--root", root, "enable", *units], check=True, capture_output=True, timeout=60)
+    made = root / "etc/systemd/system"
+    return {str(path.relative_to(made)) for path in made.rglob("*") if path.is_symlink()}
+
+
+needs_systemctl = pytest.mark.skipif(shutil.which("systemctl") is None, reason="systemctl is not installed")
+NODE_LINK, GUARD_LINK = "multi-user.target.wants/posternd@N1.service", "sysinit.target.wants/postern-guard@N1.service"
+
+
+@needs_systemctl
+def test_a_node_is_enabled_with_its_boot_guard(tmp_path):
+    assert enabled(tmp_path, "posternd@N1") >= {NODE_LINK, GUARD_LINK}
+
+
+@needs_systemctl
+def test_the_guard_alone_brings_no_node(tmp_path):
+    made = enabled(tmp_path, "postern-guard@N1")
+    assert GUARD_LINK in made and NODE_LINK not in made
+
+
+@needs_systemctl
+def test_a_node_is_disabled_with_its_boot_guard(tmp_path):
+    enabled(tmp_path, "posternd@N1")
+    subprocess.run(["systemctl", "--root", tmp_path, "disable", "posternd@N1"], check=True, capture_output=True, timeout=60)
+    assert not [path for path in (tmp_path / "etc/systemd/system").rglob("*") if path.is_symlink()]

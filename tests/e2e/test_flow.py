@@ -1,4 +1,6 @@
 """Two Postern nodes: each flow, each family, both ways; nothing but ESP between them."""
+import time
+
 import pytest
 
 import lab
@@ -87,3 +89,28 @@ def test_unrelated_traffic_passes(pair):
     assert traffic.ping(pair.n1, lab.OUT4[2], count=5) == 5
     assert traffic.ping(pair.n1, lab.OUT6[2], count=5) == 5
     assert_balanced(pair.left, pair.right)
+
+
+def worked(node) -> tuple[int, int, int]:
+    """What its worker has done so far: wakeups, system calls, packets that it sealed."""
+    view, sas = node.dataplane()["worker"], node.show("crypto", "ipsec", "sa")
+    return view["wakeups"], view["system_calls"], sum(flow["counters"]["encaps"] for one in sas["interfaces"] for flow in one["flows"])
+
+
+def test_a_worker_sleeps_when_nobody_sends_and_takes_many_packets_a_call(pair):
+    """Without traffic it waits in the kernel, but for what posternd asks it; with traffic a system call is for a batch, in and out."""
+    traffic.ping_until(pair.hA, lab.host(2, "map4"))
+    for node in (pair.left, pair.right):
+        node.dataplane()  # the first answer of a kind may cost more
+    before, began = worked(pair.left), time.monotonic()
+    time.sleep(2)  # what is measured is what happens meanwhile
+    after, seconds = worked(pair.left), time.monotonic() - began
+    assert after[0] - before[0] < 10 * seconds, f"{after[0] - before[0]} wakeups in {seconds:.1f} s without a packet"
+    assert after[1] - before[1] < 20 * seconds, f"{after[1] - before[1]} system calls in {seconds:.1f} s without a packet"
+
+    before = worked(pair.left)
+    server = traffic.Iperf(pair.hB, lab.host(2, "map4"))
+    server.run(pair.hA, "-n", "40M", seconds=None)
+    _, calls, packets = (now - then for now, then in zip(worked(pair.left), before))
+    assert packets > 10_000
+    assert calls < 0.2 * packets, f"{calls} system calls for {packets} packets"

@@ -1,22 +1,29 @@
 """Crash, stop, start, remove: traffic goes on or is dropped, never leaks, and in the end nothing is left."""
+import contextlib
 import dataclasses
 import os
 import signal
+import threading
 
 import pytest
-from scapy.layers.inet import UDP
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
 import documents
 import lab
+import safety
 import traffic
 from balance import assert_balanced
 from capture import Capture
 from netns import wait_until
-from node import gone
+from node import PROGRAMS, gone
 from oracle import Findings, Oracle, inner_payload
 from udp_stream import number_of
+from wire import Wire
 
 pytestmark = pytest.mark.long
+FLOWS = ("map4", "map6", "tunnel4", "tunnel6")
 
 
 @pytest.fixture
@@ -108,10 +115,10 @@ def test_adopted_worker_is_watched(pair):
     assert pair.left.worker_pid() != worker
 
 
-def nothing_clear(pair, scratch, flows=("map4", "map6", "tunnel4", "tunnel6")) -> None:
+def nothing_clear(pair, scratch) -> None:
     """Offers packets of every protected flow; none may be on W in clear."""
     with Capture(pair.w, "w1", scratch / "closed.pcap") as capture:
-        for flow in flows:
+        for flow in FLOWS:
             assert traffic.ping(pair.hA, lab.host(2, flow), count=5, wait=1, source=lab.host(1, flow)) == 0
         found = Oracle(pair.flows.all()).examine(capture.frames())
     found.assert_nothing_clear()
@@ -122,7 +129,7 @@ def test_stop_fails_closed_and_starts_again(pair, scratch):
     assert pair.left.stop() == 0
     nothing_clear(pair, scratch)
     pair.left.start()
-    for flow in ("map4", "map6", "tunnel4", "tunnel6"):
+    for flow in FLOWS:
         traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
     assert_balanced(pair.left)
 
@@ -136,7 +143,7 @@ def test_crash_of_everything_fails_closed_and_starts_again(pair, scratch):
     wait_until(lambda: gone(worker), 5, "the worker is gone")
     nothing_clear(pair, scratch)
     pair.left.start()
-    for flow in ("map4", "map6", "tunnel4", "tunnel6"):
+    for flow in FLOWS:
         traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
 
 
@@ -151,6 +158,113 @@ def test_numbers_go_on_with_the_next_worker(pair, scratch):
         wait_until(lambda: traffic.ping(pair.hA, lab.host(2, "map4"), count=1, wait=1), 5, "traffic is back")
         found = Oracle(pair.flows.all()).examine(capture.frames())
     found.assert_protected()
+
+
+class Offered(contextlib.ExitStack):
+    """Packets of protected flows, both ways, without a pause: of all of them from hA, and of those of the crypto maps from W, in clear, from hosts that
+    nobody else speaks for. None may be on W's cable to N2 in clear, and none of W's may come to hA. (A tunnel's policy is its interface and the routes
+    into it: what comes in clear by another interface for the networks behind N1 is routed, as with any other interface.)"""
+    PAUSE = 0.002
+    INWARD = ("map4", "map6")
+
+    def __init__(self, pair, scratch):
+        super().__init__()
+        self.pair, self.injected, self._over = pair, 0, threading.Event()
+        # What W sends to N1 is not on the cable to N2. The captures first: a packet that comes before tcpdump has set its filter is counted and not kept.
+        self.far = self.enter_context(Capture(pair.w, "w2", scratch / "far.pcap"))
+        self.near = self.enter_context(Capture(pair.hA, "eth0", scratch / "near.pcap", " or ".join(f"src host {intruder(flow)}" for flow in self.INWARD)))
+        self._wire = self.enter_context(Wire(pair.w, "w1", pair.n2.mac("out0"), pair.n1.mac("out0")))
+        for flow in FLOWS:
+            source = lab.host(1, flow)
+            self.callback(pair.hA.spawn("ping", "-n", "-i", "0.01", "-W", "1", "-I", source, lab.host(2, flow), name=f"ping-{flow}").end)
+        self._thread = threading.Thread(target=self._inject)
+        self._thread.start()
+        self.callback(self.stop)
+
+    def _inject(self) -> None:
+        packets = [Ether(src=self._wire.mac, dst=self._wire.peer_mac) / (IP if flow.endswith("4") else IPv6)(src=intruder(flow), dst=lab.host(1, flow))
+                   / UDP(sport=7, dport=7) / b"in clear" for flow in self.INWARD]
+        frames = [Ether(bytes(packet)) for packet in packets]
+        while not self._over.wait(self.PAUSE):
+            for frame in frames:
+                with contextlib.suppress(OSError):  # the device's queue is full
+                    self._wire.send(frame)
+                    self.injected += 1
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def offered(self, count: int = 400) -> None:
+        """Waits until as many more were sent from W."""
+        goal = self.injected + count
+        wait_until(lambda: self.injected >= goal, 10, "packets are offered")
+
+    def judge(self) -> None:
+        self.stop()
+        found = Oracle(self.pair.flows.all()).examine(self.far.frames())
+        found.assert_nothing_clear()
+        safety.never(self.near.frames(), "packets that came to hA in clear through N1")
+        assert found.opened, "there was traffic"
+
+
+def intruder(flow: str) -> str:
+    return lab.host(2, flow).removesuffix("2") + "77"
+
+
+@pytest.mark.safety
+@pytest.mark.unbalanced("what the worker had read and not sent dies with it")
+@pytest.mark.parametrize("change", ("stop and start", "crash and start", "config apply"))
+def test_nothing_passes_in_clear_while_a_node_changes_hands(pair, change, scratch):
+    """Not only while it is down: from the last packet of the old life to the first of the new one, in both directions."""
+    with Offered(pair, scratch) as offered:
+        offered.offered()
+        if change == "config apply":
+            wider = documents.variant(pair.left.document)
+            wider["acls"][0]["rules"][0].update(source="10.1.0.0/17", destination="10.2.0.0/17")
+            wider["dataplane"]["plain_side"] = "af_xdp"
+            for document in (wider, pair.left.document):
+                pair.left.apply(document)
+                offered.offered()
+        elif change == "stop and start":
+            assert pair.left.stop() == 0
+            offered.offered()
+            pair.left.start()
+        else:
+            kill(pair, "posternd", "worker")
+            offered.offered()
+            pair.left.start()
+        offered.offered()
+        for flow in FLOWS:
+            traffic.ping_until(pair.hA, lab.host(2, flow), source=lab.host(1, flow))
+        offered.judge()
+
+
+@pytest.mark.safety
+def test_nothing_passes_in_clear_while_a_node_takes_over_from_the_boot_guard(scratch):
+    with lab.Pairing(scratch, start=False) as made:
+        made.right.start()
+        guard = made.spawn([PROGRAMS / "posternd", "--name", made.left.name, "--config", made.left.config, "--netns", made.n1.name, "--guard"], "guard")
+        assert guard.wait(60) == 0, guard.log()
+        with Offered(made, scratch) as offered:
+            offered.offered()
+            made.left.start()
+            offered.offered()
+            for flow in FLOWS:
+                traffic.ping_until(made.hA, lab.host(2, flow), source=lab.host(1, flow))
+            offered.judge()
+
+
+@pytest.mark.unbalanced("a node that is gone counts nothing")
+def test_clear_packets_through_a_node_that_is_gone_are_seen(pair, scratch):
+    """The same offer, and nobody who stops it: the check above can fail."""
+    with Offered(pair, scratch) as offered:
+        pair.left.teardown_running()
+        offered.offered()
+        with pytest.raises(safety.Unsafe, match="clear packets"):
+            offered.judge()
+        came = {packet.payload.src for packet in offered.near.frames()}
+        assert came == {intruder(flow) for flow in Offered.INWARD}
 
 
 def kill(pair, *who: str) -> None:

@@ -1,5 +1,6 @@
 """An initramfs whose first process is Debian's systemd, with the units of this tree enabled for node N1."""
 import pathlib
+import subprocess
 
 from image import GUEST, Image
 from kernel import Kernel
@@ -48,12 +49,11 @@ class SystemdImage(Image):
                               "Before=network.target", "After=sysinit.target"), "etc/systemd/system/netup.service")
         self.add_text(oneshot("Scenario", "run-scenario", "After=posternd@N1.service netup.service"), "etc/systemd/system/scenario.service")
         self.add_text('sh /systemd </dev/null 2>&1\necho "@@ EXIT $?"\nsync\npoweroff -f\n', "run-scenario")
-        self.add_text("[Unit]\nDescription=All\nRequires=basic.target\nAfter=basic.target\n", "etc/systemd/system/default.target")
-        for unit, target in (("netup.service", "default.target"), ("scenario.service", "default.target"), ("posternd@N1.service", "default.target"),
-                             ("postern-guard@N1.service", "sysinit.target"), ("systemd-journald.service", "sysinit.target"),
+        self.add_text("[Unit]\nDescription=All\nRequires=basic.target\nWants=multi-user.target\nAfter=basic.target\n", "etc/systemd/system/default.target")
+        for unit, target in (("netup.service", "default.target"), ("scenario.service", "default.target"), ("systemd-journald.service", "sysinit.target"),
                              ("systemd-journald.socket", "sockets.target"), ("systemd-journald-dev-log.socket", "sockets.target")):
             wants = self.root / f"etc/systemd/system/{target}.wants"
             wants.mkdir(parents=True, exist_ok=True)
-            template = unit.replace("N1", "")
-            where = "etc" if (self.root / "etc/systemd/system" / template).exists() else "lib"
-            (wants / unit).symlink_to(f"/{where}/systemd/system/{template}")
+            where = "etc" if (self.root / "etc/systemd/system" / unit).exists() else "lib"
+            (wants / unit).symlink_to(f"/{where}/systemd/system/{unit}")
+        subprocess.run(["systemctl", "--root", self.root, "enable", "posternd@N1.service"], check=True, capture_output=True)  # and with it the guard

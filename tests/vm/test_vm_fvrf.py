@@ -1,4 +1,4 @@
-"""IKE and ESP through a front-door VRF, with strongSwan on the build machine. The build machine's own kernel may have no VRFs."""
+"""IKE and ESP through a front-door VRF, with strongSwan on the host, whose own kernel may have no VRFs."""
 import copy
 import json
 

@@ -1,4 +1,4 @@
-"""Bonds (IF-10), VLANs (IF-14) and VRFs under our node, on Debian's kernel: the build machine's own may have none of them."""
+"""Bonds (IF-10), VLANs (IF-14) and VRFs under our node, on Debian's kernel: the host's own may have none of them."""
 import copy
 
 import pytest

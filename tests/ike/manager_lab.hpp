@@ -43,6 +43,9 @@ struct World : Effects {
   std::set<std::uint32_t> expected;  // SPIs, before the peer was asked
   std::string refuse;                // installs fail with these words
   std::vector<PeerName> asked;       // names, in order
+  // postern-pki, where there is one, and what it has not answered yet; nothing is asked of it else.
+  std::function<pki::Answer(const pki::Question&)> pki;
+  std::vector<std::pair<std::uint64_t, AskPki>> questions;
 
   World(std::size_t at, std::deque<Packet>& network) : index(at), wire(network) {}
   void send(const SendDatagram& d) override { wire.push_back({index, d.local, d.remote, d.bytes}); }
@@ -81,7 +84,10 @@ struct World : Effects {
   void assign(const std::string& interface, const std::vector<IpAddress>& addresses) override {
     assigned[interface] = addresses;
   }
-  void ask(std::uint64_t, const AskPki&) override { FAIL("nobody has a certificate here"); }
+  void ask(std::uint64_t session, const AskPki& question) override {
+    REQUIRE_MESSAGE(pki, "nobody has a certificate here");
+    questions.emplace_back(session, question);
+  }
   void resolve(const PeerName& name) override { asked.push_back(name); }
   [[nodiscard]] std::size_t count(EventKind kind) const {
     return static_cast<std::size_t>(std::ranges::count(events, kind, &Event::kind));
@@ -178,9 +184,19 @@ struct Lab {
     b.policy({of_b(at_b)}, now);
   }
 
+  bool answer_questions() {
+    bool any = false;
+    for (Node* const node : {&a, &b})
+      for (const auto& [session, one] : std::exchange(node->world.questions, {})) {
+        node->manager->on_pki_answer(session, one.ticket, node->world.pki(one.question), now);
+        any = true;
+      }
+    return any;
+  }
   void deliver() {
-    for (int steps = 0; !wire.empty(); ++steps) {
+    for (int steps = 0; !wire.empty() || answer_questions(); ++steps) {
       REQUIRE(steps < 5000);
+      if (wire.empty()) continue;
       Packet packet = std::move(wire.front());
       wire.pop_front();
       if (!passes(packet)) continue;
@@ -218,5 +234,43 @@ struct Lab {
     }
   }
 };
+
+// What a network does to one packet.
+enum class Trouble : std::uint8_t { lost, doubled, late };  // late: three others overtake it
+inline constexpr Trouble troubles[] = {Trouble::lost, Trouble::doubled, Trouble::late};
+
+// It happens to the packet of that number, counted from now. `arrives`: what else keeps packets away.
+inline void trouble(
+    Lab& lab, std::size_t victim, Trouble how,
+    std::function<bool(const Packet&)> arrives = [](const Packet&) { return true; }) {
+  struct State {
+    std::size_t seen = 0, behind = 0;
+    std::optional<Packet> held;
+  };
+  lab.passes = [&lab, victim, how, arrives = std::move(arrives), state = std::make_shared<State>()](const Packet& one) {
+    const bool chosen = state->seen++ == victim;
+    if (chosen && how == Trouble::doubled) lab.wire.push_front(one);
+    if (chosen && how == Trouble::late) {
+      state->held = one;
+      state->behind = 3;
+    } else if (state->held && --state->behind == 0) {
+      lab.wire.push_front(*std::exchange(state->held, {}));
+    }
+    return !(chosen && how != Trouble::doubled) && arrives(one);
+  };
+}
+
+// Each of the first `packets` of what follows, in a lab of its own that is ready for it (a unique_ptr), troubled.
+template <class Make, class Run>
+void with_each_packet_troubled(std::size_t packets, Make&& make, Run&& run) {
+  for (std::size_t victim = 0; victim < packets; ++victim)
+    for (const Trouble how : troubles) {
+      CAPTURE(victim);
+      CAPTURE(static_cast<int>(how));
+      const auto lab = make();
+      trouble(*lab, victim, how);
+      run(*lab);
+    }
+}
 
 }  // namespace postern::ike::manager_lab

@@ -189,3 +189,42 @@ TEST_CASE("RFC 7296 §2.9: the pair of the packet that an initiator puts in fron
   CHECK(lab.covered() == std::vector<std::string>{"10.1.0.5/32 <-> 10.2.0.9/32"});
   CHECK(lab.a.world.failure(FailureKind::pairs_required) == nullptr);
 }
+
+TEST_CASE("RFC 7296 §2.9: each packet lost, doubled and late: all pieces are made, each once") {
+  const auto make = [] {
+    auto lab = std::make_unique<Narrowing>();
+    lab->flow_of_b(11, "10.2.0.0/24");
+    lab->flow_of_b(12, "10.2.1.0/24");
+    return lab;
+  };
+  with_each_packet_troubled(8, make, [](Narrowing& lab) {
+    lab.begin();
+    lab.run(40s);
+    CHECK(lab.covered() == std::vector<std::string>{"10.1.0.0/24 <-> 10.2.0.0/24", "10.1.0.0/24 <-> 10.2.1.0/24"});
+    CHECK(lab.flows_at_a().size() == 2);
+    CHECK(lab.b.world.bound.size() == 2);
+    CHECK(lab.b.world.installed.size() == 2);
+    CHECK(lab.a.manager->size() == 1);
+    CHECK(lab.b.manager->size() == 1);
+  });
+}
+
+TEST_CASE("RFC 7296 §2.9: each packet lost, doubled and late: of a peer of pairs the pair is made, and no other") {
+  const auto make = [] {
+    auto lab = std::make_unique<Narrowing>();
+    lab->pairs_at_b(true);
+    return lab;
+  };
+  with_each_packet_troubled(8, make, [](Narrowing& lab) {
+    lab.begin();
+    lab.run(40s);
+    CHECK(lab.covered() == std::vector<std::string>{"10.1.0.5/32 <-> 10.2.0.9/32"});
+    CHECK_FALSE(lab.flows_at_a().contains(1));
+    CHECK(lab.b.world.installed.size() == 1);
+    CHECK(lab.a.manager->size() == 1);
+    CHECK(lab.b.manager->size() == 1);
+    lab.passes = [](const Packet&) { return true; };
+    lab.asks("10.1.0.6", "10.2.1.9");
+    CHECK(lab.covered().size() == 2);
+  });
+}

@@ -2,7 +2,7 @@
 // NAT.
 #include "ike/message.hpp"
 #include "scripted_peer.hpp"
-#include "session_lab.hpp"
+#include "tests/ike/troubles.hpp"
 
 namespace postern::ike {
 namespace {
@@ -166,6 +166,16 @@ TEST_CASE("AH: REKEY_SA and DELETE of another protocol are about another SA") {
   CHECK(ours->protocol == ProtocolId::ah);
   CHECK(ours->spis.size() == 1);
   CHECK(peer.lab.b.live().empty());
+}
+
+TEST_CASE("AH: each message lost, doubled and late, of the first exchanges and of rekeys by either end") {
+  const auto make = [] { return std::make_unique<AhLab>(std::vector{ah_sha256}, std::vector{ah_sha256}); };
+  const auto check = [](AhLab& lab) {
+    CHECK(lab.a.bound(1)->suite.protocol == ProtocolId::ah);
+    CHECK(lab.b.bound(1)->suite.protocol == ProtocolId::ah);
+  };
+  lab::with_each_message_troubled(4, 1, make, check);
+  lab::with_each_rekey_troubled(1, make, check);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include "ike/message.hpp"
 #include "ike/session_core.hpp"
 #include "scripted_peer.hpp"
-#include "session_lab.hpp"
+#include "tests/ike/troubles.hpp"
 
 namespace postern::ike {
 namespace {
@@ -103,6 +103,12 @@ TEST_CASE("IPComp: a CPI for every SPI, never a reserved one") {
     CHECK(cpi_of(spi) < 61440);
   }
   CHECK(cpi_of(0x10000) != cpi_of(0x10001));
+}
+
+TEST_CASE("IPComp: each message lost, doubled and late, of the first exchanges and of rekeys by either end") {
+  const auto make = [] { return std::make_unique<CompLab>(true, true); };
+  lab::with_each_message_troubled(4, 1, make, [](CompLab& lab) { lab.check_cpis(true); });
+  lab::with_each_rekey_troubled(1, make, [](CompLab& lab) { lab.check_cpis(true); });
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ void fields(C& c, T& v) {
 }
 template <class C, FieldsOf<SignQuestion> T>
 void fields(C& c, T& v) {
-  c(v.trustpoint), c(v.kind), c(v.message), c(v.peer_hashes), c(v.allow_sha1), c(v.rsa_pkcs1);
+  c(v.trustpoint), c(v.kind), c(v.message), c(v.peer_hashes), c(v.allow_sha1), c(v.rsa_pkcs1), c(v.peer_fetches);
 }
 template <class C, FieldsOf<TrustRule> T>
 void fields(C& c, T& v) {

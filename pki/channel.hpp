@@ -14,7 +14,7 @@
 
 namespace postern::pki {
 
-inline constexpr std::uint8_t channel_version = 2;
+inline constexpr std::uint8_t channel_version = 3;
 inline constexpr std::size_t max_frame_bytes = 160U << 10;
 
 // A question has the id that its answer comes back with; facts come unasked, with id 0.

@@ -20,14 +20,17 @@ using Octets = std::vector<std::byte>;
 inline constexpr std::size_t max_certificates = 12, max_certificate_bytes = 16U << 10, max_chain_bytes = 48U << 10;
 inline constexpr std::size_t max_trust_rules = 16;
 
-// The body of a CERT payload (RFC 7296 §3.6). Encoding 4: X.509 certificate, signature.
+// The body of a CERT payload (RFC 7296 §3.6). Encoding 4: X.509 certificate, signature; 12 and 13: SHA-1 of what is
+// under a URL, a certificate or a bundle, and the URL. To postern-pki postern-ike gives what it found there: a
+// certificate as encoding 4, a bundle itself as 13.
 struct CertificatePayload {
   std::uint8_t encoding = 0;
   Octets data;
   bool operator==(const CertificatePayload&) const = default;
 };
-inline constexpr std::uint8_t x509_signature_encoding = 4;
 inline constexpr std::size_t authority_bytes = 20;  // SHA-1 of a CA's SubjectPublicKeyInfo (RFC 7296 §3.7)
+inline constexpr std::uint8_t x509_signature_encoding = 4, certificate_url_encoding = 12, bundle_url_encoding = 13;
+inline constexpr std::size_t url_hash_bytes = 20;
 
 // How an end authenticates with a certificate, in the guide's words (IKE-39).
 enum class SignatureKind : std::uint8_t { rsa = 1, ecdsa = 2, any = 3 };  // any: Ed25519 too
@@ -39,6 +42,7 @@ struct SignQuestion {
   std::vector<std::uint16_t> peer_hashes;  // of its SIGNATURE_HASH_ALGORITHMS; empty: it said none, RFC 7427 §4
   bool allow_sha1 = false;                 // where the old RSA method is all that is left
   bool rsa_pkcs1 = false;                  // PKCS#1 instead of PSS in RFC 7427's method
+  bool peer_fetches = false;               // it takes URLs for certificates (RFC 7296 §3.10.1)
 };
 struct Signed {
   std::uint8_t method = 0;

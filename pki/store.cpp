@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "crypto/certificate_path.hpp"
+#include "pki/certificate_payloads.hpp"
 
 namespace postern::pki {
 namespace {
@@ -92,18 +93,16 @@ Result<Choice, Refusal> choose_old(const crypto::PrivateKey& key, const SignQues
 // --- checking
 
 Result<std::vector<Certificate>, Refusal> chain_of(const ValidateQuestion& question) {
+  const auto certificates = certificates_in(question);
+  if (!certificates) return std::unexpected(certificates.error());
   std::vector<Certificate> out;
   std::size_t bytes = 0;
-  if (question.certificates.size() > max_certificates)
-    return refuse(RefusalKind::malformed, "the peer sent too many certificates",
-                  fmt::format("{} of them, {} are taken", question.certificates.size(), max_certificates));
-  for (const CertificatePayload& one : question.certificates) {
-    if (one.encoding != x509_signature_encoding) continue;
-    bytes += one.data.size();
-    if (one.data.size() > max_certificate_bytes || bytes > max_chain_bytes)
+  for (const Bytes one : *certificates) {
+    bytes += one.size();
+    if (one.size() > max_certificate_bytes || bytes > max_chain_bytes)
       return refuse(RefusalKind::malformed, "the peer's certificates are too long",
                     fmt::format("one may have {} bytes, all {}", max_certificate_bytes, max_chain_bytes));
-    auto parsed = Certificate::parse(one.data);
+    auto parsed = Certificate::parse(one);
     if (!parsed)
       return refuse(RefusalKind::malformed, fmt::format("the peer's certificate {} cannot be read", out.size() + 1),
                     parsed.error().message());
@@ -295,7 +294,7 @@ Answer Store::answer(const SignQuestion& question, std::int64_t now) const {
     out.data.insert(out.data.end(), identifier.begin(), identifier.end());
   }
   out.data.insert(out.data.end(), signature->begin(), signature->end());
-  for (const Certificate& one : own->own) out.certificates.push_back({x509_signature_encoding, one.der()});
+  out.certificates = payloads_of(*own, question.peer_fetches);
   out.valid_s = leaf.not_after() - now;
   return out;
 }
@@ -359,6 +358,8 @@ Answer Store::answer(const ValidateQuestion& question, std::int64_t now) const {
 Trustpoint make_trustpoint(const TrustpointTexts& texts, std::optional<Result<crypto::PrivateKey>> key) {
   Trustpoint out;
   out.name = texts.name;
+  out.certificate_url = texts.certificate_url;
+  out.bundle_url = texts.bundle_url;
   const auto read = [&](const std::vector<std::string>& from, std::vector<Certificate>& into, const char* what) {
     for (const std::string& pem : from) {
       auto some = Certificate::from_pem(as_bytes(pem));

@@ -34,6 +34,8 @@ struct Trustpoint {
   std::vector<crypto::Certificate> authorities;
   std::vector<crypto::Certificate> own;  // the end's certificate, and what leads to its CA
   std::optional<crypto::PrivateKey> key;
+  // Where peers that fetch find the first of `own`, or all of them in a bundle; empty: nowhere.
+  std::string certificate_url, bundle_url;
   std::string problem;  // why it is of no use, or of half; empty: nothing is wrong with it
 };
 
@@ -62,6 +64,7 @@ class Store {
 struct TrustpointTexts {
   std::string name;
   std::vector<std::string> ca_certificates, certificates;  // PEM
+  std::string certificate_url = {}, bundle_url = {};
 };
 [[nodiscard]] Trustpoint make_trustpoint(const TrustpointTexts& texts, std::optional<Result<crypto::PrivateKey>> key);
 

@@ -25,22 +25,39 @@ template <class C, FieldsOf<Answer> T>
 void fields(C& c, T& v) {
   c(v.outcome), c(v.detail), c(v.addresses);
 }
+template <class C, FieldsOf<UrlQuestion> T>
+void fields(C& c, T& v) {
+  c(v.url), c(v.max_bytes);
+}
+template <class C, FieldsOf<UrlAnswer> T>
+void fields(C& c, T& v) {
+  c(v.outcome), c(v.detail), c(v.body);
+}
 
 namespace {
 
-constexpr FrameChannel channel{"resolver", 1, 1024};
+constexpr FrameChannel channel{"resolver", 2, max_body_bytes + 1024};
+
+// Text of the other end goes into logs and onto terminals.
+bool is_sound_text(const std::string& text) {
+  return text.size() <= max_detail_bytes && std::ranges::all_of(text, [](char c) { return c >= 0x20 && c < 0x7f; });
+}
 
 bool sound(const Question& question) {
   return !question.name.empty() && question.name.size() <= max_name_bytes &&
          question.name.find('\0') == std::string::npos &&
          (question.family == Family::v4 || question.family == Family::v6);
 }
-// Text of the other end goes into logs and onto terminals.
 bool sound(const Answer& answer) {
-  const auto printable = [](char c) { return c >= 0x20 && c < 0x7f; };
-  return answer.outcome <= Outcome::busy && answer.detail.size() <= max_detail_bytes &&
-         std::ranges::all_of(answer.detail, printable) && answer.addresses.size() <= max_addresses &&
+  return answer.outcome <= Outcome::busy && is_sound_text(answer.detail) && answer.addresses.size() <= max_addresses &&
          (answer.outcome == Outcome::found) == !answer.addresses.empty();
+}
+bool sound(const UrlQuestion& question) {
+  return is_http_url(question.url) && question.max_bytes >= 1 && question.max_bytes <= max_body_bytes;
+}
+bool sound(const UrlAnswer& answer) {
+  return answer.outcome <= UrlOutcome::busy && is_sound_text(answer.detail) && answer.body.size() <= max_body_bytes &&
+         (answer.outcome == UrlOutcome::found || answer.body.empty());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// The channel between postern-ike and postern-resolver (base/frame_codec.hpp): names out, addresses in. What comes back
-// was read from the network by a process that is not trusted with anything: postern-ike checks it.
+// The channel between postern-ike and postern-resolver (base/frame_codec.hpp): names out, addresses in; URLs of
+// certificates out, what is there in. What comes back was read from the network by a process that is not trusted with
+// anything: postern-ike checks it.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 
 #include "base/bytes.hpp"
 #include "base/frame_codec.hpp"
+#include "base/http_url.hpp"
 #include "base/net_types.hpp"
 #include "base/result.hpp"
 
@@ -19,6 +21,7 @@ namespace postern::resolver {
 inline constexpr std::size_t max_name_bytes = 253;
 inline constexpr std::size_t max_addresses = 16;
 inline constexpr std::size_t max_detail_bytes = 200;
+inline constexpr std::size_t max_body_bytes = 48U << 10;
 
 struct Question {
   std::string name;
@@ -40,7 +43,28 @@ struct Answer {
   std::vector<IpAddress> addresses;  // in the C library's order (RFC 6724)
 };
 
-using FrameBody = std::variant<Question, Answer>;
+// By HTTP alone (base/http_url.hpp), without redirects and proxies.
+struct UrlQuestion {
+  std::string url;
+  std::uint32_t max_bytes = 0;  // 1..max_body_bytes
+};
+
+enum class UrlOutcome : std::uint8_t {
+  found,
+  refused,    // the server has another answer than 200: `detail`
+  too_large,  // more than max_bytes
+  timed_out,
+  failed,  // nobody of that name, nobody there, no HTTP: `detail`
+  busy,    // too many questions at once
+};
+
+struct UrlAnswer {
+  UrlOutcome outcome = UrlOutcome::failed;
+  std::string detail;           // for a person; empty where the outcome says it all
+  std::vector<std::byte> body;  // where it was found
+};
+
+using FrameBody = std::variant<Question, Answer, UrlQuestion, UrlAnswer>;
 using Frame = NumberedFrame<FrameBody>;
 
 [[nodiscard]] std::vector<std::byte> encode(const Frame& frame);

@@ -8,17 +8,24 @@ namespace postern::resolver {
 
 using nlohmann::json;
 
-Result<std::unique_ptr<Daemon>> Daemon::create(Fd listener, Lookups::Ask ask) {
-  POSTERN_TRY(lookups, Lookups::create(std::move(ask)));
-  std::unique_ptr<Daemon> daemon(new Daemon(std::move(lookups)));
+Result<std::unique_ptr<Daemon>> Daemon::create(Fd listener, NameLookups::Ask ask_name, UrlLookups::Ask ask_url) {
+  POSTERN_TRY(names, NameLookups::create(std::move(ask_name)));
+  POSTERN_TRY(urls, UrlLookups::create(std::move(ask_url)));
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(names), std::move(urls)));
   Daemon* const self = daemon.get();
   POSTERN_TRY(loop, ChildLoop::create(std::move(listener), {[self](std::string_view text, std::vector<Fd> descriptors) {
                                                               return self->answer(text, std::move(descriptors));
                                                             },
                                                             [self](int fd) { self->on_ready(fd); }}));
-  POSTERN_CHECK(loop->watch(daemon->lookups_.fd()));
+  POSTERN_CHECK(loop->watch(daemon->names_.fd()));
+  POSTERN_CHECK(loop->watch(daemon->urls_.fd()));
   daemon->loop_ = std::move(loop);
   return daemon;
+}
+
+Result<void> Daemon::start() {
+  POSTERN_CHECK(names_.start(lookup_threads));
+  return urls_.start(fetch_threads);
 }
 
 std::string Daemon::answer(std::string_view text, std::vector<Fd> descriptors) {
@@ -36,8 +43,10 @@ std::string Daemon::answer(std::string_view text, std::vector<Fd> descriptors) {
 }
 
 void Daemon::on_ready(int fd) {
-  if (fd == lookups_.fd())
-    send_answers();
+  if (fd == names_.fd())
+    send_answers(names_);
+  else if (fd == urls_.fd())
+    send_answers(urls_);
   else if (fd == channel_.get())
     serve_channel();
 }
@@ -57,18 +66,30 @@ void Daemon::serve_channel() {
       return;
     }
     if (!*frame) return;
-    auto* const question = std::get_if<Question>(&(*frame)->body);
-    if (question == nullptr || lookups_.add(channel_number_, (*frame)->id, std::move(*question))) continue;
-    if (const auto sent = send_frame(channel_.get(), {(*frame)->id, Answer{Outcome::busy, {}, {}}}); !sent)
-      spdlog::warn("{}", sent.error().message());
+    take_question(**frame);
   }
 }
 
-void Daemon::send_answers() {
-  for (Lookups::Done& one : lookups_.take()) {
-    if (!channel_ || one.channel != channel_number_) continue;
-    if (const auto sent = send_frame(channel_.get(), {one.id, std::move(one.answer)}); !sent)
-      spdlog::warn("{}", sent.error().message());
+void Daemon::take_question(Frame& frame) {
+  if (auto* const question = std::get_if<Question>(&frame.body)) {
+    if (!names_.add(channel_number_, frame.id, std::move(*question))) send({frame.id, Answer{Outcome::busy, {}, {}}});
+  } else if (auto* const url = std::get_if<UrlQuestion>(&frame.body)) {
+    if (!urls_.add(channel_number_, frame.id, std::move(*url))) send({frame.id, UrlAnswer{UrlOutcome::busy, {}, {}}});
+  }
+}
+
+template <class Pool>
+void Daemon::send_answers(Pool& pool) {
+  for (typename Pool::Done& one : pool.take())
+    if (one.channel == channel_number_) send({one.id, std::move(one.answer)});
+}
+
+// An answer that is lost would be waited for: what does not take it is at its end, and its asker knows.
+void Daemon::send(const Frame& frame) {
+  if (!channel_) return;
+  if (const auto sent = send_frame(channel_.get(), frame); !sent) {
+    spdlog::warn("{}", sent.error().message());
+    channel_.reset();
   }
 }
 

@@ -12,8 +12,8 @@
 namespace postern::resolver {
 namespace {
 
-// An epoll loop, threads, and getaddrinfo(3): it reads files of /etc and talks to name servers. No file is written, no
-// program started; what has arguments that matter is below.
+// An epoll loop, threads, getaddrinfo(3), which reads files of /etc and talks to name servers, and libcurl's HTTP. No
+// file is written, no program started; what has arguments that matter is below.
 constexpr std::array resolver_calls = {
     SCMP_SYS(accept4),
     SCMP_SYS(bind),
@@ -33,6 +33,7 @@ constexpr std::array resolver_calls = {
     SCMP_SYS(getegid),
     SCMP_SYS(geteuid),
     SCMP_SYS(getgid),
+    SCMP_SYS(getpeername),
     SCMP_SYS(getpid),
     SCMP_SYS(getrandom),
     SCMP_SYS(getsockname),
@@ -76,12 +77,14 @@ Result<void> allow(scmp_filter_ctx filter, std::uint32_t action, int call, const
   return {};
 }
 
-// Sockets to name servers, and the kernel's list of addresses, by which the C library sorts; not nscd's. Files are
-// opened for reading. Threads are made, processes are not: clone3's flags are in memory, where a filter cannot look.
+// Sockets to name servers and web servers, and the kernel's list of addresses, by which the C library sorts; not
+// nscd's; pairs of Unix sockets, by which libcurl's threads wake each other. Files are opened for reading. Threads are
+// made, processes are not: clone3's flags are in memory, where a filter cannot look.
 Result<void> more_calls(void* filter) {
   for (const scmp_datum_t family : {AF_INET, AF_INET6, AF_NETLINK})
     POSTERN_CHECK(allow(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, family)));
   POSTERN_CHECK(allow(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_UNIX)));
+  POSTERN_CHECK(allow(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), SCMP_A0(SCMP_CMP_EQ, AF_UNIX)));
   POSTERN_CHECK(allow(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat),
                       SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)));
   POSTERN_CHECK(allow(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, FIONREAD)));

@@ -51,9 +51,10 @@ LIBRARIES = {
     "netlink/*": {"loader"},
     "systemd/*": {"loader"},
     "spdlog/*": {"base", "loader"},
+    "curl/*": {"resolver"},
     "CLI/*": {"loader", "worker", "ike", "cli"},
 }
-PACKAGES = ["libbpf", "liburing", "libcrypto", "libseccomp", "libsystemd", "libcap-ng", "libnl-route-3.0"]
+PACKAGES = ["libbpf", "liburing", "libcrypto", "libseccomp", "libsystemd", "libcap-ng", "libnl-route-3.0", "libcurl"]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 

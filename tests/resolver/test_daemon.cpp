@@ -26,15 +26,37 @@ Answer answer_by_name(const Question& question) {
   return {Outcome::found, "", {*IpAddress::parse(question.family == Family::v4 ? "192.0.2.7" : "2001:db8::7")}};
 }
 
+// "hang" waits for open().
+class Web {
+ public:
+  UrlAnswer fetch(const UrlQuestion& question) {
+    std::unique_lock lock(mutex_);
+    if (question.url.ends_with("hang")) changed_.wait(lock, [this] { return open_; });
+    return {UrlOutcome::found, "", std::vector<std::byte>(question.max_bytes, std::byte{9})};
+  }
+  void open() {
+    const std::scoped_lock lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false;
+};
+
 class Running {
  public:
+  std::shared_ptr<Web> web = std::make_shared<Web>();
   Running() {
     path_ = std::filesystem::temp_directory_path() / ("postern-resolver-" + std::to_string(::getpid()) + ".sock");
     std::filesystem::remove(path_);
     Fd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     REQUIRE(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&name()), sizeof(sockaddr_un)) == 0);
     REQUIRE(::listen(listener.get(), 4) == 0);
-    auto daemon = Daemon::create(std::move(listener), answer_by_name);
+    auto daemon = Daemon::create(std::move(listener), answer_by_name,
+                                 [at = web](const UrlQuestion& question) { return at->fetch(question); });
     REQUIRE(daemon);
     REQUIRE((*daemon)->start());
     daemon_ = std::move(*daemon);
@@ -108,6 +130,23 @@ TEST_CASE("names in, addresses out, each by its number; what is no question ends
   CHECK(std::get<Answer>(found.body).addresses == std::vector{*IpAddress::parse("2001:db8::7")});
   REQUIRE(send_frame(channel.get(), {3, Question{"nobody.example", Family::v4}}));
   CHECK(std::get<Answer>(next(channel).body).outcome == Outcome::no_name);
+}
+
+TEST_CASE("web servers that hang hold up neither names nor each other; what is too much is refused at once") {
+  Running resolver;
+  const Fd channel = resolver.channel();
+  std::uint64_t id = 1;
+  for (; id <= fetch_threads; ++id) REQUIRE(send_frame(channel.get(), {id, UrlQuestion{"http://h/hang", 10}}));
+  REQUIRE(send_frame(channel.get(), {100, Question{"vpn.example.net", Family::v4}}));
+  CHECK(next(channel).id == 100);  // while all of them wait
+  // More than may wait, whether or not the threads have taken theirs by now: one is refused at least.
+  for (std::size_t i = 0; i <= UrlLookups::max_waiting; ++i, ++id)
+    REQUIRE(send_frame(channel.get(), {id, UrlQuestion{"http://h/hang", 10}}));
+  const Frame busy = next(channel);
+  CHECK(std::get<UrlAnswer>(busy.body).outcome == UrlOutcome::busy);
+  resolver.web->open();
+  const Frame found = next(channel);
+  CHECK(std::get<UrlAnswer>(found.body).outcome != UrlOutcome::failed);
 }
 
 TEST_CASE("a new channel ends the one before; one that speaks another language is closed, and the next one works") {

@@ -30,12 +30,12 @@ class Gate {
   bool open_ = false;
 };
 
-std::vector<Lookups::Done> wait_for(Lookups& lookups, std::size_t count) {
-  std::vector<Lookups::Done> out;
+std::vector<NameLookups::Done> wait_for(NameLookups& lookups, std::size_t count) {
+  std::vector<NameLookups::Done> out;
   while (out.size() < count) {
     pollfd ready{lookups.fd(), POLLIN, 0};
     REQUIRE(::poll(&ready, 1, 10000) == 1);
-    for (Lookups::Done& one : lookups.take()) out.push_back(std::move(one));
+    for (NameLookups::Done& one : lookups.take()) out.push_back(std::move(one));
   }
   return out;
 }
@@ -44,7 +44,7 @@ std::vector<Lookups::Done> wait_for(Lookups& lookups, std::size_t count) {
 
 TEST_CASE("a question that takes long holds up nobody else's, and its answer comes with its own number") {
   auto gate = std::make_shared<Gate>();
-  auto lookups = Lookups::create([gate](const Question& question) { return gate->ask(question); });
+  auto lookups = NameLookups::create([gate](const Question& question) { return gate->ask(question); });
   REQUIRE(lookups);
   REQUIRE(lookups->start(2));
   REQUIRE(lookups->add(1, 10, {"slow.example", Family::v4}));
@@ -59,14 +59,14 @@ TEST_CASE("a question that takes long holds up nobody else's, and its answer com
 
 TEST_CASE("what is too much is refused at once, and room comes again") {
   auto gate = std::make_shared<Gate>();
-  auto lookups = Lookups::create([gate](const Question& question) { return gate->ask(question); });
+  auto lookups = NameLookups::create([gate](const Question& question) { return gate->ask(question); });
   REQUIRE(lookups);
-  for (std::uint64_t id = 0; id < Lookups::max_waiting; ++id)
+  for (std::uint64_t id = 0; id < NameLookups::max_waiting; ++id)
     REQUIRE(lookups->add(1, id, {"slow.example", Family::v4}));
   CHECK_FALSE(lookups->add(1, 999, {"slow.example", Family::v4}));
   REQUIRE(lookups->start(2));
   gate->open();
-  CHECK(wait_for(*lookups, Lookups::max_waiting).size() == Lookups::max_waiting);
+  CHECK(wait_for(*lookups, NameLookups::max_waiting).size() == NameLookups::max_waiting);
   CHECK(lookups->add(1, 999, {"slow.example", Family::v4}));
 }
 

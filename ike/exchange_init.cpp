@@ -288,6 +288,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
     return core.close_now("the peer knows nothing of PPKs", true);
   }
   note_signature_hashes(core, *response);
+  core.peer_fetches = response->notify(NotifyType::http_cert_lookup_supported) != nullptr;
   const NatSeen nat = detect_nat(core, *response, core.local, core.remote);
   note_init_offer(core, *response, core.connection->options);
   note_nat(core, nat);

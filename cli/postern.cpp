@@ -11,6 +11,7 @@
 #include "cli/capture.hpp"
 #include "cli/control_client.hpp"
 #include "cli/convert.hpp"
+#include "cli/pki_bundle.hpp"
 #include "cli/render.hpp"
 #include "cli/text.hpp"
 #include "cli/words.hpp"
@@ -167,6 +168,14 @@ Outcome<void> capture(const Request& request, const Surroundings& around, Stream
   return {};
 }
 
+// What is said of it goes where it is not in the way of the bytes.
+Outcome<void> pki_bundle(const Request& request, const Surroundings& around, Streams io) {
+  POSTERN_TRY(reply, ask(request, around, std::string(request.parsed.command->words), request.parsed.args));
+  const auto written = write_bundle(reply.data, request.parsed.positional);
+  if (!written) return written;
+  return print_data(request, reply.data, request.parsed.positional == "-" ? io.err : io.out);
+}
+
 Outcome<void> end_node(const Request& request, const Surroundings& around, const std::string& command) {
   POSTERN_TRY(reply, ask(request, around, command, json::object()));
   if (reply.daemon > 0 && !wait_for_exit(reply.daemon, end_timeout_ms))
@@ -209,6 +218,7 @@ Outcome<void> dispatch(const Request& request, const Surroundings& around, Strea
     case Action::config_apply: return config_send(request, around, io);
     case Action::config_convert:
       return convert_file(request.parsed.positional, request.convert, request.as_json, io.out, io.err);
+    case Action::pki_bundle: return pki_bundle(request, around, io);
     case Action::capture: return capture(request, around, io);
     case Action::stop: return end_node(request, around, "stop");
     case Action::teardown: return teardown(request, around);

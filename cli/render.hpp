@@ -32,6 +32,7 @@ namespace postern::cli {
 [[nodiscard]] std::string render_ikev2_profiles(const nlohmann::json& data);
 [[nodiscard]] std::string render_ikev2_diagnose(const nlohmann::json& data);
 [[nodiscard]] std::string render_pki_certificates(const nlohmann::json& data);
+[[nodiscard]] std::string render_pki_bundle(const nlohmann::json& data);
 [[nodiscard]] std::string render_pki_trustpoints(const nlohmann::json& data);
 [[nodiscard]] std::string render_clear_session(const nlohmann::json& data);
 [[nodiscard]] std::string render_redirect(const nlohmann::json& data);

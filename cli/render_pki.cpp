@@ -37,6 +37,12 @@ std::string render_pki_certificates(const json& data) {
   return out;
 }
 
+std::string render_pki_bundle(const json& data) {
+  const std::uint64_t count = number(data, "certificates");
+  return fmt::format("{} certificate{} of trustpoint {}, {} bytes, SHA-1 {}\n", count, count == 1 ? "" : "s",
+                     text(data, "trustpoint"), text(data, "bundle").size() / 2, text(data, "sha1"));
+}
+
 std::string render_pki_trustpoints(const json& data) {
   std::string out;
   for (const json& one : list(data, "trustpoints")) {
@@ -46,6 +52,8 @@ std::string render_pki_trustpoints(const json& data) {
     out += line_if(one, "subject", "    Own certificate: {}\n");
     out += line_if(one, "status", "    Status: {}\n");
     out += line_if(one, "key", "    Key: {}\n");
+    out += line_if(one, "certificate_url", "    Certificate URL: {}\n");
+    out += line_if(one, "bundle_url", "    Bundle URL: {}\n");
     out += line_if(one, "problem", "    Problem: {}\n");
   }
   return out;

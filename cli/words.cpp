@@ -85,6 +85,12 @@ const std::array all_commands = {
             "fresh keys for IKE SAs now; their child SAs go on"},
     Command{"crypto session redirect", "", redirect_keywords, Action::ask, render_redirect,
             "send peers that follow to another gateway (RFC 5685)"},
+    Command{"crypto pki bundle",
+            "TRUSTPOINT FILE",
+            {},
+            Action::pki_bundle,
+            render_pki_bundle,
+            "the certificates of a trustpoint as a file for its bundle_url"},
     Command{"debug crypto ikev2", "", {}, Action::ask, render_debug, "every message and retransmission in the log"},
     Command{"no debug crypto ikev2", "", {}, Action::ask, render_debug, "end debug crypto ikev2"},
     Command{"undebug all", "", {}, Action::ask, render_debug, "end all debugging"},
@@ -206,8 +212,10 @@ Result<void> take_positional(const Command& command, std::span<const std::string
     if (!rest.empty()) parsed.args["name"] = rest.front();
     return {};
   }
-  if (rest.size() != 1) return fail("usage: postern " + usage_of(command));
-  parsed.positional = rest.front();
+  const bool two = command.positional == "TRUSTPOINT FILE";
+  if (rest.size() != (two ? 2U : 1U)) return fail("usage: postern " + usage_of(command));
+  if (two) parsed.args["trustpoint"] = rest.front();
+  parsed.positional = rest.back();
   if (command.positional != "NUMBER") return {};
   std::uint32_t value = 0;
   const auto [end, error] = std::from_chars(rest[0].data(), rest[0].data() + rest[0].size(), value);

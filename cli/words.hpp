@@ -18,6 +18,7 @@ enum class Action : std::uint8_t {
   config_diff,
   config_apply,
   config_convert,
+  pki_bundle,
   capture,
   stop,
   teardown
@@ -28,10 +29,10 @@ using Renderer = std::string (*)(const nlohmann::json& data);
 // One command. `words` are literal; arguments follow as keyword and value ("tag M1"), or one positional value.
 struct Command {
   std::string_view words;       // "show crypto map"
-  std::string_view positional;  // "NUMBER", "FILE", "[NAME]" that may be left out, or none
+  std::string_view positional;  // "NUMBER", "FILE", "TRUSTPOINT FILE", "[NAME]" that may be left out, or none
   std::span<const std::string_view> keywords;
   Action action;
-  Renderer render;  // of the reply's data, for `ask`, config_diff and config_apply
+  Renderer render;  // of the reply's data, for `ask`, config_diff, config_apply and pki_bundle
   std::string_view help;
   bool detail = false;  // takes the word "detail": a longer text of the same data
 };

@@ -1,4 +1,5 @@
 // IKEv2 proposals, policies, keyrings and profiles; and that every negotiated entry and tunnel finds what it needs.
+#include "base/http_url.hpp"
 #include "config/check.hpp"
 #include "config/ikev2_lookup.hpp"
 #include "crypto/transforms.hpp"
@@ -328,6 +329,20 @@ void check_tunnels(Check& check) {
   }
 }
 
+// RFC 7296 §3.6: where a peer that has not proved anything yet can make us ask.
+void check_cert_lookup(Check& check) {
+  const auto& prefixes = check.document.ikev2.options.cert_lookup;
+  for (std::size_t i = 0; i < prefixes.size(); ++i) {
+    const std::string path = at("/ikev2/http_cert_lookup/{}", i);
+    if (!is_http_prefix(prefixes[i]))
+      check.report.error(path, quoted(path, prefixes[i]) + " is nothing that URLs of certificates begin with",
+                         "http://host[:port]/path/, in small letters up to the path, with / at its end");
+    else if (prefixes[i] == "http://")
+      check.report.warning(path, "whoever begins an IKE SA can have this node ask any web server that it reaches",
+                           "the servers that hold the certificates of the peers, as http://pki.example.org/");
+  }
+}
+
 }  // namespace
 
 void check_ikev2(Check& check) {
@@ -346,6 +361,7 @@ void check_ikev2(Check& check) {
   for (std::size_t i = 0; i < ikev2.profiles.size(); ++i) check_profile(check, i);
   check_eap(check);
   check_suite_b(check);
+  check_cert_lookup(check);
   check_ambiguous(check);
   if (ikev2.nat_keepalive_s > 0 && ikev2.nat_keepalive_s < 5)
     check.report.error("/ikev2/nat_keepalive", fmt::format("{} is out of range", ikev2.nat_keepalive_s),

@@ -459,6 +459,7 @@ Ikev2 convert_ikev2(const json& in, Conversion& conversion) {
     limits.leave_s = redirect->value("leave_within", limits.leave_s);
   }
   out.options.crash_detection = in.value("quick_crash_detection", out.options.crash_detection);
+  for (const json& one : list_of(in, "http_cert_lookup")) out.options.cert_lookup.push_back(one.get<std::string>());
   out.dpd = convert_dpd(in, {});
   for (const json& proposal : list_of(in, "proposals"))
     out.proposals.push_back(

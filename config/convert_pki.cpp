@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/fd.hpp"
+#include "base/http_url.hpp"
 #include "config/check.hpp"
 #include "config/convert.hpp"
 #include "config/secret_file.hpp"
@@ -19,6 +20,7 @@ using nlohmann::json;
 constexpr std::array field_words = {"subject-name", "issuer-name", "alt-subject-name"};
 constexpr std::array operator_words = {"eq", "ne", "co", "nc"};
 constexpr off_t longest_certificate_file = 256 << 10;
+constexpr const char* url_form = "http://host[:port]/path, in small letters up to the path, at most 1024 characters";
 
 template <class T, std::size_t N>
 T word_of(const json& text, const std::array<const char*, N>& words) {
@@ -61,6 +63,8 @@ PkiTrustpoint convert_trustpoint(const json& in, const std::string& path, Conver
   if (in.contains("certificate"))
     out.certificate = convert_certificate_file(in["certificate"], path + "/certificate", conversion);
   out.chain = convert_certificate_files(in, "chain", path, conversion);
+  if (in.contains("certificate_url")) out.certificate_url = in["certificate_url"].get<std::string>();
+  if (in.contains("bundle_url")) out.bundle_url = in["bundle_url"].get<std::string>();
   if (const auto key = in.find("key"); key != in.end()) {
     out.key = (*key)["file"].get<std::string>();
     if (conversion.options.read_secret_files)
@@ -106,6 +110,24 @@ Pki convert_pki(const json& in, Conversion& conversion) {
   return out;
 }
 
+namespace {
+
+void check_url(Check& check, const PkiTrustpoint& one, const std::optional<std::string>& url, const std::string& path) {
+  if (!url) return;
+  if (!is_http_url(*url)) check.report.error(path, quoted(path, *url) + " is no URL that peers fetch", url_form);
+  if (!one.certificate)
+    check.report.error(path, "says where a certificate is that is not there", "certificate and key");
+}
+
+void check_urls(Check& check, const PkiTrustpoint& one, const std::string& path) {
+  check_url(check, one, one.certificate_url, path + "/certificate_url");
+  check_url(check, one, one.bundle_url, path + "/bundle_url");
+  if (one.certificate_url && one.bundle_url)
+    check.report.error(path + "/bundle_url", "stands beside certificate_url", "one of the two");
+}
+
+}  // namespace
+
 void check_pki(Check& check) {
   const Pki& pki = check.document.pki;
   for (std::size_t i = 0; i < pki.trustpoints.size(); ++i) {
@@ -119,6 +141,7 @@ void check_pki(Check& check) {
                          "both, or neither where peers are verified alone");
     if (!one.chain.empty() && !one.certificate)
       check.report.error(path + "/chain", "leads from a certificate that is not there", "certificate and key");
+    check_urls(check, one, path);
     if (one.ca_certificates.empty() && !one.certificate)
       check.report.error(path, "holds nothing", "ca_certificates, or certificate and key, or all of them");
   }

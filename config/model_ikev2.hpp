@@ -185,6 +185,8 @@ struct Ikev2Options {
   bool mobike = true;
   bool crash_detection = true;
   RedirectLimits redirect;
+  std::vector<std::string>
+      cert_lookup;  // base/http_url.hpp: what URLs of certificates begin with; empty: none is taken
   bool operator==(const Ikev2Options&) const = default;
 };
 

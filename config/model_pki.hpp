@@ -15,6 +15,8 @@ struct PkiTrustpoint {
   std::optional<std::string> certificate;
   std::vector<std::string> chain;
   std::optional<std::string> key;  // with a certificate alone
+  // Where peers that fetch find the certificate, or it and the chain in a bundle (RFC 7296 §3.6). One of the two.
+  std::optional<std::string> certificate_url, bundle_url;
   bool operator==(const PkiTrustpoint&) const = default;
 };
 

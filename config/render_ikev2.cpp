@@ -202,6 +202,8 @@ json render_pki(const Pki& pki) {
     if (one.certificate) row["certificate"] = *one.certificate;
     if (!one.chain.empty()) row["chain"] = one.chain;
     if (one.key) row["key"] = {{"file", *one.key}};
+    if (one.certificate_url) row["certificate_url"] = *one.certificate_url;
+    if (one.bundle_url) row["bundle_url"] = *one.bundle_url;
     trustpoints.push_back(std::move(row));
   }
   for (const CertificateMapEntry& one : pki.maps) {
@@ -221,6 +223,7 @@ json render_ikev2(const Ikev2& ikev2) {
           {"max_selectors", ikev2.options.max_selectors},
           {"mobike", ikev2.options.mobike},
           {"quick_crash_detection", ikev2.options.crash_detection},
+          {"http_cert_lookup", ikev2.options.cert_lookup},
           {"redirect",
            {{"max_redirects", ikev2.options.redirect.most},
             {"loop_period", ikev2.options.redirect.period_s},

@@ -166,6 +166,19 @@ struct AskPki {
   pki::Question question;
 };
 
+// What a peer sends the hash and URL of (RFC 7296 §3.6). The bodies come back by Session::on_certificates(), in order
+// and with the same ticket; whether they are what was meant is not judged.
+struct CertificateUrl {
+  std::string url;  // base/http_url.hpp
+  Octets hash;      // SHA-1
+  std::size_t max_bytes = 0;
+};
+struct FetchCertificates {
+  std::uint64_t ticket = 0;
+  std::vector<CertificateUrl> urls;
+};
+using FetchedCertificates = std::vector<Result<Octets>>;
+
 // RFC 7296 §2.8.3: fresh keys do not make this IKE SA live longer, its certificates end. Another one is to be set up
 // beside it, with its children, and this one to be closed once that stands. Comes again until then.
 struct Reauthenticate {};
@@ -199,8 +212,8 @@ struct Closed {
 };
 
 using Action = std::variant<SendDatagram, SendKeepalive, ExpectChild, InstallChild, SwitchOutbound, RemoveChild,
-                            MoveChild, AddSession, InitialContact, AskPki, Reauthenticate, Reassigned, PartlyCovered,
-                            Redirected, Event, Closed>;
+                            MoveChild, AddSession, InitialContact, AskPki, FetchCertificates, Reauthenticate,
+                            Reassigned, PartlyCovered, Redirected, Event, Closed>;
 using Actions = std::vector<Action>;
 
 }  // namespace postern::ike

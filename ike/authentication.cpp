@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "ike/certificate_urls.hpp"
+
 namespace postern::ike {
 namespace {
 
@@ -160,13 +162,6 @@ Failure other_method(const Candidates& candidates, const AuthPayload& auth) {
 
 // --- signatures
 
-std::vector<pki::CertificatePayload> certificates_of(const Message& claim) {
-  std::vector<pki::CertificatePayload> out;
-  for (const Payload& p : claim.payloads)
-    if (const auto* const body = std::get_if<CertPayload>(&p.body)) out.push_back({body->encoding, body->data});
-  return out;
-}
-
 pki::TrustRule rule_of(const Connection& connection, const Identity& peer) {
   return {connection.verify_trustpoints, signature_kind(connection.remote_auth),
           matches_any(connection.remote_identities, peer), connection.certificate_maps, connection.allow_sha1};
@@ -188,23 +183,8 @@ Result<Candidates, Failure> judged(SessionCore& core, const Candidates& candidat
   return out;
 }
 
-void check_signature(SessionCore& core, Candidates candidates, const Message& claim, const SignedExchange& what,
-                     const IdPayload& id, const AuthPayload& auth, Checked then, Time now) {
-  const Identity peer{id.type, id.data};
-  const auto to_verify = signed_octets(core.suite.prf, what.message, what.nonce,
-                                       core.initiator ? core.keys.pr : core.keys.pi, id_octets(id));
-  if (!to_verify) return then(core, std::unexpected(not_an_answer()), now);
-  pki::ValidateQuestion question;
-  question.identity_type = static_cast<std::uint8_t>(id.type);
-  question.identity = id.data;
-  question.certificates = certificates_of(claim);
-  question.method = static_cast<std::uint8_t>(auth.method);
-  question.auth = auth.data;
-  question.message = *to_verify;
-  if (core.said_hashes)
-    for (const HashAlgorithm one : accepted_hashes) question.own_hashes.push_back(static_cast<std::uint16_t>(one));
-  question.peer_said_hashes = !core.peer_hashes.empty();
-  for (const auto& one : candidates) question.rules.push_back(rule_of(*one, peer));
+void ask_about_peer(SessionCore& core, Candidates candidates, pki::ValidateQuestion question, const AuthPayload& auth,
+                    Checked then, Time now) {
   ask_pki(
       core, std::move(question),
       [candidates = std::move(candidates), auth, go_on = std::move(then)](SessionCore& at, pki::Answer answer,
@@ -218,6 +198,33 @@ void check_signature(SessionCore& core, Candidates candidates, const Message& cl
       now);
 }
 
+void check_signature(SessionCore& core, Candidates candidates, const Message& claim, const SignedExchange& what,
+                     const IdPayload& id, const AuthPayload& auth, Checked then, Time now) {
+  const Identity peer{id.type, id.data};
+  const auto to_verify = signed_octets(core.suite.prf, what.message, what.nonce,
+                                       core.initiator ? core.keys.pr : core.keys.pi, id_octets(id));
+  if (!to_verify) return then(core, std::unexpected(not_an_answer()), now);
+  pki::ValidateQuestion question;
+  question.identity_type = static_cast<std::uint8_t>(id.type);
+  question.identity = id.data;
+  question.method = static_cast<std::uint8_t>(auth.method);
+  question.auth = auth.data;
+  question.message = *to_verify;
+  if (core.said_hashes)
+    for (const HashAlgorithm one : accepted_hashes) question.own_hashes.push_back(static_cast<std::uint16_t>(one));
+  question.peer_said_hashes = !core.peer_hashes.empty();
+  for (const auto& one : candidates) question.rules.push_back(rule_of(*one, peer));
+  collect_certificates(
+      core, candidates, claim,
+      [candidates, question = std::move(question), auth, go_on = std::move(then)](
+          SessionCore& at, Certificates&& certificates, Time when) mutable {
+        if (!certificates) return go_on(at, std::unexpected(std::move(certificates.error())), when);
+        question.certificates = std::move(*certificates);
+        ask_about_peer(at, std::move(candidates), std::move(question), auth, std::move(go_on), when);
+      },
+      now);
+}
+
 void prove_by_signature(SessionCore& core, const Connection& connection, const SignedExchange& what,
                         const IdPayload& own, Proven then, Time now) {
   const auto to_sign = signed_octets(core.suite.prf, what.message, what.nonce,
@@ -227,7 +234,7 @@ void prove_by_signature(SessionCore& core, const Connection& connection, const S
       core,
       pki::SignQuestion{signing_trustpoint(core, connection), signature_kind(connection.local_auth), *to_sign,
                         core.said_hashes ? core.peer_hashes : std::vector<std::uint16_t>(), connection.allow_sha1,
-                        connection.rsa_pkcs1},
+                        connection.rsa_pkcs1, core.peer_fetches},
       [go_on = std::move(then)](SessionCore& at, pki::Answer answer, Time when) mutable {
         if (const auto* const refusal = std::get_if<pki::Refusal>(&answer))
           return go_on(at, std::unexpected(failure_of(*refusal, FailureKind::credential)), when);
@@ -256,21 +263,44 @@ Failure wrong_key(const Identity& peer, bool by_peer) {
   return out;
 }
 
-void ask_pki(SessionCore& core, pki::Question question,
-             std::move_only_function<void(SessionCore&, pki::Answer, Time)> then, Time now) {
+void ask_pki(SessionCore& core, pki::Question question, Waiting::ForPki then, Time now) {
   const std::uint64_t ticket = core.next_ticket++;
-  core.waiting = std::make_shared<PkiWait>(PkiWait{ticket, now + core.setup.lifetimes.pki, std::move(then)});
+  core.waiting = std::make_shared<Waiting>(Waiting{ticket, now + core.setup.lifetimes.pki, std::move(then)});
   core.emit(AskPki{ticket, std::move(question)});
 }
 
-void take_pki_answer(SessionCore& core, std::uint64_t ticket, pki::Answer answer, Time now) {
-  if (!core.waiting || core.waiting->ticket != ticket) return;
-  const auto waited = std::move(core.waiting);
-  waited->then(core, std::move(answer), now);
+void fetch_certificates(SessionCore& core, std::vector<CertificateUrl> urls, Waiting::ForCertificates then, Time now) {
+  const std::uint64_t ticket = core.next_ticket++;
+  core.waiting = std::make_shared<Waiting>(Waiting{ticket, now + core.setup.lifetimes.fetch, std::move(then)});
+  core.emit(FetchCertificates{ticket, std::move(urls)});
 }
 
-void pki_timer(SessionCore& core, Time now) {
+namespace {
+
+// What waits under that ticket waits no more. nullptr: nothing of this kind does.
+template <class Kind>
+std::shared_ptr<Waiting> taken(SessionCore& core, std::uint64_t ticket) {
+  if (!core.waiting || core.waiting->ticket != ticket || !std::holds_alternative<Kind>(core.waiting->then))
+    return nullptr;
+  return std::exchange(core.waiting, nullptr);
+}
+
+}  // namespace
+
+void take_pki_answer(SessionCore& core, std::uint64_t ticket, pki::Answer answer, Time now) {
+  if (const auto waited = taken<Waiting::ForPki>(core, ticket))
+    std::get<Waiting::ForPki>(waited->then)(core, std::move(answer), now);
+}
+
+void take_certificates(SessionCore& core, std::uint64_t ticket, FetchedCertificates fetched, Time now) {
+  if (const auto waited = taken<Waiting::ForCertificates>(core, ticket))
+    std::get<Waiting::ForCertificates>(waited->then)(core, std::move(fetched), now);
+}
+
+void waiting_timer(SessionCore& core, Time now) {
   if (!core.waiting || core.waiting->deadline > now) return;
+  if (std::holds_alternative<Waiting::ForCertificates>(core.waiting->then))
+    return take_certificates(core, core.waiting->ticket, {}, now);
   core.attempt_failed(nobody_to_ask());
   core.close_now("postern-pki does not answer", true);
 }
@@ -336,6 +366,7 @@ void add_certificate_requests(const SessionCore& core, const Candidates& connect
     if (const auto facts = known ? known(name) : std::nullopt)
       request.data.insert(request.data.end(), facts->authorities.begin(), facts->authorities.end());
   if (!request.data.empty()) message.add(PayloadType::certificate_request, std::move(request));
+  offer_certificate_lookup(connections, message);
 }
 
 void note_certificate_request(SessionCore& core, const Message& message) {

@@ -14,10 +14,12 @@ namespace postern::ike {
 using Candidates = std::vector<std::shared_ptr<const Connection>>;
 
 // Asks postern-pki; nothing else happens in this IKE SA until it answers, or its patience ends the attempt.
-void ask_pki(SessionCore& core, pki::Question question,
-             std::move_only_function<void(SessionCore&, pki::Answer, Time)> then, Time now);
+void ask_pki(SessionCore& core, pki::Question question, Waiting::ForPki then, Time now);
 void take_pki_answer(SessionCore& core, std::uint64_t ticket, pki::Answer answer, Time now);
-void pki_timer(SessionCore& core, Time now);
+// The same of what is at URLs; when its time is over there is nothing in the answer.
+void fetch_certificates(SessionCore& core, std::vector<CertificateUrl> urls, Waiting::ForCertificates then, Time now);
+void take_certificates(SessionCore& core, std::uint64_t ticket, FetchedCertificates fetched, Time now);
+void waiting_timer(SessionCore& core, Time now);
 
 // Our ID payload; an identity of type DN is our certificate's subject, which postern-pki must have told.
 [[nodiscard]] Result<IdPayload> own_identity(const SessionCore& core, const Connection& connection);
@@ -46,7 +48,8 @@ using Checked = std::move_only_function<void(SessionCore&, Result<Candidates, Fa
 void check(SessionCore& core, Candidates candidates, const Message& claim, const SignedExchange& what, Checked then,
            Time now);
 
-// RFC 7296 §3.7: the CAs that these connections accept; nothing is added where there is none.
+// RFC 7296 §3.7, §3.10.1: the CAs that these connections accept, and that we fetch certificates; nothing is added where
+// there is none, and we do not.
 void add_certificate_requests(const SessionCore& core, const Candidates& connections, Message& message);
 // And which of ours a peer is shown: the first of those to sign with whose CA it asked for, else the first.
 void note_certificate_request(SessionCore& core, const Message& message);

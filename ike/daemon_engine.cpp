@@ -34,9 +34,10 @@ bool uses_certificates(const Policy& policy) {
   });
 }
 
-bool has_names(const Policy& policy) {
-  return std::ranges::any_of(policy.connections,
-                             [](const auto& one) { return one->is_named() || one->redirect.follow; });
+bool needs_resolver(const Policy& policy) {
+  return std::ranges::any_of(policy.connections, [](const auto& one) {
+    return one->is_named() || one->redirect.follow || !one->options.cert_lookup.empty();
+  });
 }
 
 }  // namespace
@@ -58,7 +59,7 @@ void Engine::adopt(Fd broker, Time now) {
   next_open_ = now;
   if (!door_.connected()) next_connect_ = now;
   if (uses_certificates(*manager_.policy()) && !pki_.connected()) next_pki_ = now;
-  if (has_names(*manager_.policy()) && !resolver_.connected()) next_resolver_ = now;
+  if (needs_resolver(*manager_.policy()) && !resolver_.connected()) next_resolver_ = now;
 }
 
 Result<std::uint64_t> Engine::take_policy(const PolicyFiles& files, Time now) {
@@ -73,7 +74,7 @@ Result<std::uint64_t> Engine::take_policy(const PolicyFiles& files, Time now) {
   next_open_ = now;
   if (!door_.connected()) next_connect_ = now;
   if (uses_certificates(*shared) && !pki_.connected()) next_pki_ = now;
-  if (has_names(*shared) && !resolver_.connected()) next_resolver_ = now;
+  if (needs_resolver(*shared) && !resolver_.connected()) next_resolver_ = now;
   return generation;
 }
 
@@ -284,6 +285,8 @@ void Engine::on_time(Time now) {
   while (auto answered = pki_.next())
     manager_.on_pki_answer(answered->session, answered->ticket, std::move(answered->answer), now);
   while (const auto answered = resolver_.next()) manager_.on_name_answer(answered->name, answered->answer, now);
+  while (auto fetched = resolver_.next_fetched())
+    manager_.on_url_answer(fetched->fetch, std::move(fetched->answer), now);
   manager_.on_timer(now);
 }
 

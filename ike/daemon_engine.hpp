@@ -63,6 +63,7 @@ class Engine final : public Effects {
   void ask(std::uint64_t session, const AskPki& question) override { pki_.ask(session, question); }
   void assign(const std::string& interface, const std::vector<IpAddress>& addresses) override;
   void resolve(const PeerName& name) override { resolver_.ask(name); }
+  void fetch(const CertificateFetches::Fetch& what) override { resolver_.fetch(what); }
 
  private:
   void tell_addresses(const std::string& interface, const std::vector<IpAddress>& addresses);

@@ -372,6 +372,7 @@ void on_auth_request(SessionCore& core, const Message& request, Time now) {
   note_certificate_request(core, request);
   if (request.find<IdPayload>(PayloadType::id_initiator) == nullptr)  // EAP or AUTH that nothing went before
     return refuse_authentication(core, request, no_first_request());
+  core.peer_fetches = request.notify(NotifyType::http_cert_lookup_supported) != nullptr;
   const IdPayload& id = *request.find<IdPayload>(PayloadType::id_initiator);
   auto between = candidates(core, identity_of(id), request.find<IdPayload>(PayloadType::id_responder));
   if (!between) return refuse_authentication(core, request, between.error());

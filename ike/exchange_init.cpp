@@ -306,6 +306,7 @@ void on_init_response(SessionCore& core, Bytes datagram, Time now) {
   }
   note_signature_hashes(core, *response);
   note_certificate_request(core, *response);
+  core.peer_fetches = response->notify(NotifyType::http_cert_lookup_supported) != nullptr;
   const NatSeen nat = detect_nat(core, *response, core.local, core.remote);
   note_init_offer(core, *response, core.connection->options);
   note_nat(core, nat);

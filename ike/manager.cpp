@@ -131,6 +131,7 @@ void Manager::perform(Key key, Action& action, Time now) {
     void operator()(AddSession& a) const { manager.do_add(a, now); }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const AskPki& a) const { effects.ask(key, a); }
+    void operator()(const FetchCertificates& a) const { manager.do_fetch(key, a, now); }
     void operator()(const Reauthenticate&) const { manager.reauthenticate(key, now); }
     void operator()(const Reassigned& a) const { manager.reassign(a.interface); }
     void operator()(const PartlyCovered& a) const { manager.cover_rest(key, a, now); }
@@ -166,6 +167,17 @@ void Manager::do_add(AddSession& successor, Time now) {
   for (const ChildView& child : entry.session->view(now).children)
     if (const auto known = children_.find(child.id); known != children_.end()) known->second.session = key;
   settle(key, now);
+}
+
+void Manager::do_fetch(Key key, const FetchCertificates& wanted, Time now) {
+  for (const CertificateFetches::Fetch& one : fetches_.begin(key, wanted)) setup_.effects->fetch(one);
+  give_certificates(now);  // of which all were in the cache
+}
+
+void Manager::give_certificates(Time now) {
+  while (auto done = fetches_.next())
+    with(done->session, now,
+         [&](Session& one) { return one.on_certificates(done->ticket, std::move(done->certificates), now); });
 }
 
 // The newest IKE SA that was lent addresses for it has the last word.
@@ -242,6 +254,11 @@ void Manager::forget(Key key) {
 
 void Manager::on_pki_answer(std::uint64_t session, std::uint64_t ticket, pki::Answer answer, Time now) {
   with(session, now, [&](Session& one) { return one.on_pki_answer(ticket, std::move(answer), now); });
+}
+
+void Manager::on_url_answer(std::uint64_t fetch, resolver::UrlAnswer answer, Time now) {
+  fetches_.settle(fetch, std::move(answer));
+  give_certificates(now);
 }
 
 void Manager::on_timer(Time now) {

@@ -22,6 +22,7 @@
 
 #include "base/clock.hpp"
 #include "ike/address_pool.hpp"
+#include "ike/certificate_fetches.hpp"
 #include "ike/cookie.hpp"
 #include "ike/crash_token.hpp"
 #include "ike/half_open.hpp"
@@ -52,8 +53,9 @@ class Effects {
   virtual void ask(std::uint64_t session, const AskPki& question) = 0;
   // These, and no other that a peer has lent, are the interface's from now on; one of a family at most.
   virtual void assign(const std::string& interface, const std::vector<IpAddress>& addresses) = 0;
-  // The answer comes by Manager::on_name_answer(), never within this call.
+  // The answers come by Manager::on_name_answer() and on_url_answer(), never within these calls.
   virtual void resolve(const PeerName& name) = 0;
+  virtual void fetch(const CertificateFetches::Fetch& what) = 0;
 };
 
 struct ManagerLimits {
@@ -88,6 +90,8 @@ class Manager {
   void on_pki_answer(std::uint64_t session, std::uint64_t ticket, pki::Answer answer, Time now);
   // To Effects::resolve(); a name that the policy has no more is no fault.
   void on_name_answer(const PeerName& name, const resolver::Answer& answer, Time now);
+  // To Effects::fetch().
+  void on_url_answer(std::uint64_t fetch, resolver::UrlAnswer answer, Time now);
   void on_timer(Time now);
   [[nodiscard]] std::optional<Time> next_timer() const;
 
@@ -220,6 +224,8 @@ class Manager {
   void perform(Key key, Action& action, Time now);
   void do_install(Key key, InstallChild& child, Time now);
   void do_add(AddSession& successor, Time now);
+  void do_fetch(Key key, const FetchCertificates& wanted, Time now);
+  void give_certificates(Time now);
   void do_closed(Key key, const Closed& closed, Time now);
   void settle(Key key, Time now);
   void arm(Key key, Entry& entry);
@@ -359,6 +365,7 @@ class Manager {
   PeerNames names_, redirect_names_;
   CookieJar cookies_;
   AddressPools pools_;
+  CertificateFetches fetches_;
   CrashTokens crash_tokens_;
   std::uint64_t next_child_ = 0;
   std::uint32_t next_number_ = 1;

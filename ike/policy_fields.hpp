@@ -121,6 +121,7 @@ void fields(Codec& codec, T& options) {
   codec("max_selectors", options.max_selectors);
   codec("mobike", options.mobike);
   codec("crash_detection", options.crash_detection);
+  codec("cert_lookup", options.cert_lookup);
 }
 
 template <class Codec, IsOneOf<ChildPolicy> T>

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace postern::ike {
 
@@ -11,6 +13,8 @@ struct ProtocolOptions {
   std::uint16_t max_selectors = 16;   // of one direction of a child
   bool mobike = true;                 // RFC 4555: the peer may move
   bool crash_detection = true;        // RFC 6290: tokens are given to peers
+  // RFC 7296 §3.6: what the URLs begin with that we fetch certificates from (base/http_url.hpp); none: we fetch none.
+  std::vector<std::string> cert_lookup = {};
   bool operator==(const ProtocolOptions&) const = default;
 };
 

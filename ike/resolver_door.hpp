@@ -1,5 +1,6 @@
 // postern-ike's end of the channel to postern-resolver (resolver/channel.hpp). Nothing blocks: what is asked before
-// there is a channel goes out with it; what was asked when it ends is answered as not to be looked up.
+// there is a channel goes out with it; what was asked when it ends is answered as not to be looked up. Both kinds of
+// questions: names, and URLs of certificates.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "ike/certificate_fetches.hpp"
 #include "ike/peer_names.hpp"
 #include "resolver/channel.hpp"
 
@@ -24,21 +26,32 @@ class ResolverDoor {
     resolver::Answer answer;
   };
 
+  struct Fetched {
+    std::uint64_t fetch = 0;
+    resolver::UrlAnswer answer;
+  };
+
   void connect(Fd channel);
   [[nodiscard]] bool connected() const { return static_cast<bool>(channel_); }
   [[nodiscard]] int fd() const { return channel_.get(); }
 
   void ask(const PeerName& name);
-  [[nodiscard]] bool has_questions() const { return !waiting_.empty(); }
+  void fetch(const CertificateFetches::Fetch& what);
+  [[nodiscard]] bool has_questions() const { return !waiting_.empty() || !to_fetch_.empty(); }
   // What has come, and what never will. Error: the channel has ended.
   [[nodiscard]] Result<void> receive();
   [[nodiscard]] std::optional<Answered> next();
-  [[nodiscard]] bool has_answers() const { return !answers_.empty(); }
+  [[nodiscard]] std::optional<Fetched> next_fetched();
+  [[nodiscard]] bool has_answers() const { return !answers_.empty() || !fetched_.empty(); }
 
  private:
   void give_up();
   void refuse(const PeerName& name, const char* why);
   void send(const PeerName& name);
+  void refuse(const CertificateFetches::Fetch& what, const char* why);
+  void send(const CertificateFetches::Fetch& what);
+  void take_answer(const resolver::Frame& frame, resolver::Answer& answer);
+  void take_answer(const resolver::Frame& frame, resolver::UrlAnswer& answer);
 
   Fd channel_;
   std::vector<std::byte> buffer_;
@@ -46,6 +59,9 @@ class ResolverDoor {
   std::set<PeerName> waiting_;  // for a channel
   std::map<std::uint64_t, PeerName> asked_;
   std::deque<Answered> answers_;
+  std::deque<CertificateFetches::Fetch> to_fetch_;  // for a channel
+  std::map<std::uint64_t, CertificateFetches::Fetch> fetching_;
+  std::deque<Fetched> fetched_;
 };
 
 }  // namespace postern::ike

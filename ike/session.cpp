@@ -288,6 +288,11 @@ Actions Session::on_pki_answer(std::uint64_t ticket, pki::Answer answer, Time no
   return done(*core_, now);
 }
 
+Actions Session::on_certificates(std::uint64_t ticket, FetchedCertificates fetched, Time now) {
+  take_certificates(*core_, ticket, std::move(fetched), now);
+  return done(*core_, now);
+}
+
 Actions Session::on_timer(Time now) {
   run_timers(*core_, now);
   return done(*core_, now);

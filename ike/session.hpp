@@ -12,6 +12,7 @@
 // exchange_child.cpp     CREATE_CHILD_SA for children        exchange_rekey_ike.cpp     and for the IKE SA
 // exchange_informational.cpp  delete, liveness               child_sa.cpp               a child from both ends
 // exchange_eap.cpp       IKE_AUTH by EAP
+// authentication.cpp     who the ends are                    certificate_urls.cpp       certificates that are elsewhere
 // extensions.cpp         what else both ends agree on        mobike.cpp                 an end that moves
 // redirect.cpp           from one gateway to another
 // crash_detection.cpp    a peer that lost its IKE SA
@@ -112,7 +113,8 @@ struct Lifetimes {  // patience of one session, the same for all; tests shorten 
   Duration eap = std::chrono::seconds(60);               // a responder, for all rounds of EAP
   Duration old_child_linger = std::chrono::seconds(10);  // inbound SA after its successor carries traffic
   Duration closing = std::chrono::seconds(10);
-  Duration pki = std::chrono::seconds(20);  // for one answer of postern-pki
+  Duration pki = std::chrono::seconds(20);    // for one answer of postern-pki
+  Duration fetch = std::chrono::seconds(15);  // for all certificates of a peer that are at URLs
   // RFC 7296 §2.2: message ids of either end, which do not wrap: before the last the IKE SA is rekeyed, or closed.
   std::uint32_t message_ids = 0xffffffff;
 };
@@ -142,6 +144,8 @@ class Session {
   [[nodiscard]] Actions on_datagram(Bytes bytes, const Endpoint& local, const Endpoint& remote, Time now);
   // To an AskPki; one that nobody waits for any more is passed over.
   [[nodiscard]] Actions on_pki_answer(std::uint64_t ticket, pki::Answer answer, Time now);
+  // To a FetchCertificates; the same holds.
+  [[nodiscard]] Actions on_certificates(std::uint64_t ticket, FetchedCertificates fetched, Time now);
   [[nodiscard]] Actions on_timer(Time now);
   // When on_timer() wants to be called; nothing: never.
   [[nodiscard]] std::optional<Time> next_timer() const;

@@ -165,7 +165,7 @@ struct RedirectState {
   std::optional<Time> leave_by;         // and has left by then
 };
 
-struct PkiWait;
+struct Waiting;
 struct SessionCore : std::enable_shared_from_this<SessionCore> {
   SessionCore(Session::Setup with, bool initiates)
       : setup(with), initiator(initiates), began(initiates), local(with.local), remote(with.remote) {}
@@ -184,7 +184,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   Octets peer_authorities;                  // of its CERTREQ (RFC 7296 §3.7), pki::authority_bytes each
   bool said_hashes = false;                 // and whether we sent ours
   std::optional<Time> credentials_end;      // of the certificate that ends first (R43-01)
-  std::shared_ptr<PkiWait> waiting;         // an answer of postern-pki (below)
+  bool peer_fetches = false;                // HTTP_CERT_LOOKUP_SUPPORTED (§3.10.1)
+  std::shared_ptr<Waiting> waiting;         // for an answer of another process (below)
   std::uint64_t next_ticket = 1;
 
   IkeSuite suite;
@@ -320,12 +321,14 @@ template <class Core, class F>
   return found;
 }
 
-// A question to postern-pki that the exchange under way waits for. The state stays as it was meanwhile; requests of the
-// peer that come before its answer are passed over, it will send them again.
-struct PkiWait {
+// A question to postern-pki, or certificates to be fetched, that the exchange under way waits for. The state stays as
+// it was meanwhile; requests of the peer that come before the answer are passed over, it will send them again.
+struct Waiting {
+  using ForPki = std::move_only_function<void(SessionCore&, pki::Answer, Time)>;
+  using ForCertificates = std::move_only_function<void(SessionCore&, FetchedCertificates, Time)>;
   std::uint64_t ticket = 0;
   Time deadline;
-  std::move_only_function<void(SessionCore&, pki::Answer, Time)> then;
+  std::variant<ForPki, ForCertificates> then;
 };
 
 [[nodiscard]] Octets octets(Bytes bytes);

@@ -134,7 +134,7 @@ void child_is_over(SessionCore& core, ChildId id, Time now) {
 
 void run_timers(SessionCore& core, Time now) {
   retransmit(core, now);
-  pki_timer(core, now);
+  waiting_timer(core, now);
   if (const auto* const half_open = core.in<InitAnswered>(); half_open != nullptr && half_open->deadline <= now)
     core.close_now("IKE_AUTH did not come", false);
   if (const auto* const closing = core.in<Closing>(); closing != nullptr && closing->deadline <= now)

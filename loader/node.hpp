@@ -186,6 +186,7 @@ class Node {
   [[nodiscard]] Result<void> configure_pki();
   [[nodiscard]] Result<Fd> pki_channel_for_ike();
   [[nodiscard]] ControlReply ask_pki(const std::string& command, const nlohmann::json& args);
+  [[nodiscard]] ControlReply command_bundle(const std::string& command, const nlohmann::json& args);
   // node_resolver.cpp
   void bring_resolver();
   [[nodiscard]] Result<Fd> resolver_channel_for_ike();

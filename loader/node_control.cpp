@@ -40,6 +40,7 @@ ControlReply Node::command(const std::string& said, json args) {
   if (said == "clear crypto sa") return command_clear(args);
   if (is_for_ike(said)) return ask_ike(said, args);
   if (said.starts_with("show crypto pki")) return ask_pki(said, args);
+  if (said == "crypto pki bundle") return command_bundle(said, args);
   if (said == "capture") return command_capture(args);
   if (said == "stop" || said == "teardown") {
     ControlReply reply = ControlReply::success({{"stopping", paths_.name}});

@@ -45,8 +45,11 @@ json pki_document(const config::Pki& pki) {
   for (const config::PkiTrustpoint& one : pki.trustpoints) {
     std::vector<std::string> own = one.chain;
     if (one.certificate) own.insert(own.begin(), *one.certificate);
-    trustpoints.push_back(
-        {{"name", one.name}, {"ca_certificates", pem_texts(one.ca_certificates)}, {"certificates", pem_texts(own)}});
+    trustpoints.push_back({{"name", one.name},
+                           {"ca_certificates", pem_texts(one.ca_certificates)},
+                           {"certificates", pem_texts(own)},
+                           {"certificate_url", one.certificate_url.value_or("")},
+                           {"bundle_url", one.bundle_url.value_or("")}});
   }
   for (const config::CertificateMapEntry& map : pki.maps) {
     json rules = json::array();
@@ -112,6 +115,15 @@ ControlReply Node::ask_pki(const std::string& said, const json& args) {
   auto answer = pki_->ask({{"command", said}, {"args", args}});
   if (!answer) return ControlReply::failure(answer.error().message());
   return {std::move(*answer), {}, {}};
+}
+
+ControlReply Node::command_bundle(const std::string& said, const json& args) {
+  const json name = args.is_object() ? args.value("trustpoint", json()) : json();
+  if (!name.is_string()) return ControlReply::failure("which trustpoint?", 2);
+  const auto* const known = config::find_trustpoint(document_.pki, name.get<std::string>());
+  if (known == nullptr) return ControlReply::failure("there is no such trustpoint");
+  if (!pki_ || !pki_->runs()) return ControlReply::failure("postern-pki does not run");
+  return ask_pki(said, {{"trustpoint", known->name}});
 }
 
 }  // namespace postern::loader

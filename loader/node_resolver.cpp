@@ -1,4 +1,5 @@
-// postern-resolver's side of a node: started once the document has a peer by name, or may be sent to one (RFC 5685).
+// postern-resolver's side of a node: started once the document has a peer by name, may be sent to one (RFC 5685),
+// or fetches certificates (RFC 7296 §3.6).
 #include <algorithm>
 
 #include "loader/node.hpp"
@@ -6,7 +7,8 @@
 namespace postern::loader {
 namespace {
 
-bool has_names(const config::Document& document) {
+bool needs_resolver(const config::Document& document) {
+  if (!document.ikev2.options.cert_lookup.empty()) return true;
   if (std::ranges::any_of(document.ikev2.profiles, [](const auto& profile) { return profile.redirect.follow; }))
     return true;
   return std::ranges::any_of(document.crypto_maps, [](const config::CryptoMap& map) {
@@ -19,7 +21,7 @@ bool has_names(const config::Document& document) {
 }  // namespace
 
 void Node::bring_resolver() {
-  if (!resolver_ && !has_names(document_)) return;
+  if (!resolver_ && !needs_resolver(document_)) return;
   if (!resolver_)
     resolver_ =
         std::make_unique<SideChild>(SideChild::Setup{"postern-resolver", paths_.name, paths_.file("resolver.sock"),

@@ -83,7 +83,7 @@ ike::RedirectPolicy redirect_of(const config::RedirectProfile& in, const config:
 }
 
 ike::ProtocolOptions options_of(const config::Ikev2Options& in) {
-  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike, in.crash_detection};
+  return {in.fragmentation_mtu, in.window, in.max_selectors, in.mobike, in.crash_detection, in.cert_lookup};
 }
 
 ike::Initiate initiate_of(config::Initiate in) {

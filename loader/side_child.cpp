@@ -11,6 +11,13 @@ namespace postern::loader {
 
 using nlohmann::json;
 
+namespace {
+
+// As many certificates as postern-ike may wait for at once, each as long as may be: nothing waits in a channel.
+constexpr int channel_bytes = 8 << 20;
+
+}  // namespace
+
 void SideChild::bring() {
   if (!child_) {
     child_ = adopt_side(setup_.program, *setup_.known, setup_.socket_path);
@@ -64,6 +71,9 @@ Result<Fd> SideChild::channel() {
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("broker: socketpair");
   const Fd for_child(ends[0]);
   Fd for_ike(ends[1]);
+  for (const int end : ends)
+    if (::setsockopt(end, SOL_SOCKET, SO_SNDBUFFORCE, &channel_bytes, sizeof channel_bytes) != 0)
+      return fail_errno("broker: SO_SNDBUFFORCE");
   POSTERN_CHECK(ask_for({{"command", "channel"}}, for_child.get()));
   return for_ike;
 }

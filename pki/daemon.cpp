@@ -109,6 +109,13 @@ json Daemon::command(const json& request, std::vector<Fd> descriptors) {
   }
   if (said == "show crypto pki trustpoints") return done(show_trustpoints(store_, wall_clock()));
   if (said == "show crypto pki certificates") return done(show_certificates(store_, wall_clock()));
+  if (said == "crypto pki bundle") {
+    const json args = request.value("args", json::object());
+    const json name = args.is_object() ? args.value("trustpoint", json()) : json();
+    const Trustpoint* const known = name.is_string() ? store_.trustpoint(name.get<std::string>()) : nullptr;
+    if (known == nullptr || known->own.empty()) return refused("the trustpoint has no certificate of its own");
+    return done(bundle_file(*known));
+  }
   return refused("postern-pki does not know the command \"" + said + "\"");
 }
 
@@ -122,8 +129,9 @@ Result<void> Daemon::take_configuration(const Fd& file) try {
   staged_maps_.clear();
   staged_keys_.clear();
   for (const json& one : document.at("trustpoints"))
-    staged_.push_back(
-        {one.at("name").get<std::string>(), texts_of(one.at("ca_certificates")), texts_of(one.at("certificates"))});
+    staged_.push_back({one.at("name").get<std::string>(), texts_of(one.at("ca_certificates")),
+                       texts_of(one.at("certificates")), one.at("certificate_url").get<std::string>(),
+                       one.at("bundle_url").get<std::string>()});
   for (const json& one : document.at("certificate_maps")) staged_maps_.push_back(map_of(one));
   if (staged_.size() > max_trustpoints) return fail("too many trustpoints", E2BIG);
   return {};

@@ -57,6 +57,8 @@ class Daemon {
 // alone.
 [[nodiscard]] nlohmann::json show_trustpoints(const Store& store, std::int64_t now);
 [[nodiscard]] nlohmann::json show_certificates(const Store& store, std::int64_t now);
+// `crypto pki bundle`, in hex digits.
+[[nodiscard]] nlohmann::json bundle_file(const Trustpoint& trustpoint);
 
 // pki/sandbox.cpp: gives up root for the user postern-pki, and every system call that the loop does not need. Call
 // last.

@@ -1,6 +1,8 @@
 // What operators see of trustpoints: certificates whole, keys by kind and size alone.
 #include <fmt/format.h>
 
+#include "crypto/digest.hpp"
+#include "pki/certificate_payloads.hpp"
 #include "pki/daemon.hpp"
 
 namespace postern::pki {
@@ -48,10 +50,21 @@ json show_trustpoints(const Store& store, std::int64_t now) {
     if (!one.own.empty()) row["subject"] = one.own.front().subject();
     if (!one.own.empty()) row["status"] = status_of(one.own.front(), now);
     if (one.key) row["key"] = fmt::format("{} {} bits", text(one.key->kind()), one.key->bits());
+    if (!one.certificate_url.empty()) row["certificate_url"] = one.certificate_url;
+    if (!one.bundle_url.empty()) row["bundle_url"] = one.bundle_url;
     row["problem"] = one.problem.empty() ? json() : json(one.problem);
     rows.push_back(std::move(row));
   }
   return {{"trustpoints", std::move(rows)}};
+}
+
+json bundle_file(const Trustpoint& trustpoint) {
+  const Octets bundle = bundle_of(trustpoint);
+  std::string digits;
+  for (const std::byte b : bundle) digits += fmt::format("{:02x}", std::to_integer<unsigned>(b));
+  json out = {{"trustpoint", trustpoint.name}, {"certificates", trustpoint.own.size()}, {"bundle", std::move(digits)}};
+  if (const auto hash = crypto::sha1({bundle})) out["sha1"] = hex_of(*hash);
+  return out;
 }
 
 json show_certificates(const Store& store, std::int64_t now) {

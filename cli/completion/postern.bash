@@ -9,7 +9,7 @@ _postern_next() {
     "show interface tunnel" "show dataplane"
     "show crypto ikev2 sa" "show crypto ikev2 session" "show crypto ikev2 proposal" "show crypto ikev2 policy"
     "show crypto ikev2 profile" "show crypto ikev2 diagnose" "show crypto pki certificates" "show crypto pki trustpoints" "show crypto isakmp sa" "show crypto isakmp peers"
-    "show ike" "clear crypto sa" "clear crypto session" "crypto session connect" "crypto session rekey" "crypto session redirect" "debug crypto ikev2"
+    "show ike" "clear crypto sa" "clear crypto session" "crypto session connect" "crypto session rekey" "crypto session redirect" "crypto pki bundle" "debug crypto ikev2"
     "no debug crypto ikev2" "undebug all" "config check" "config convert" "config show" "config diff" "config apply" "config confirm" capture stop teardown)
   local command word i
   for command in "${commands[@]}"; do

@@ -65,6 +65,7 @@ TEST_CASE("abbreviations mean their full form") {
       {"sh cry ik prop", "show crypto ikev2 proposal"},
       {"sh cry ik d", "show crypto ikev2 diagnose"},
       {"cry ses con peer 192.0.2.2", "crypto session connect"},
+      {"cry pki bun CORP file", "crypto pki bundle"},
       {"cry ses rek peer 192.0.2.2", "crypto session rekey"},
       {"cry ses red to 192.0.2.3 peer 192.0.2.2", "crypto session redirect"},
       {"deb cry ik", "debug crypto ikev2"},
@@ -124,6 +125,8 @@ TEST_CASE("what is not unique, not whole or not known is refused with the candid
       {"sh data 1", "unexpected \"1\""},
       {"conf check", "usage: postern config check FILE"},
       {"conf check a b", "usage"},
+      {"cry pki bun CORP", "usage: postern crypto pki bundle TRUSTPOINT FILE"},
+      {"cry pki bun CORP a b", "usage"},
       {"sh\x1b[2J", "\\x1B"},
       {"clear crypto sa spi 0xzz", "not an SPI"},
   };

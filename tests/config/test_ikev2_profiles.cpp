@@ -4,6 +4,16 @@
 
 namespace postern::config {
 
+TEST_CASE("ikev2: where URLs of certificates may lead") {
+  const std::string first = "/ikev2/http_cert_lookup/0";
+  for (const char* const bad :
+       {"http://pki.example.org", "http://pki.example.org/certs", "https://pki.example.org/", "http://PKI.example.org/",
+        "http://user@pki.example.org/", "http://h/../", "pki.example.org/"})
+    check_refused(ike_with("/ikev2/http_cert_lookup", json::array({bad})), first, "http://host[:port]/path/");
+  check_refused(ike_with("/ikev2/http_cert_lookup", "http://h/"), "/ikev2/http_cert_lookup", "array");
+  check_warned(ike_with("/ikev2/http_cert_lookup", json::array({"http://"})), first, "any web server");
+}
+
 TEST_CASE("IKE-37 to IKE-43: profiles") {
   check_refused(ike_with(profile + "/match/identity_remote", json::array()), profile + "/match/identity_remote",
                 "1 to 64");
@@ -82,6 +92,8 @@ TEST_CASE("ikev2 names: each once, and what is referred to exists") {
   check_refused(good_with("/tunnels/0/negotiated_addresses", json::array({"10.9.0.0/16"})),
                 "/tunnels/0/negotiated_addresses", "manual");
   check_accepted(ike_with("/ikev2/quick_crash_detection", false));
+  check_accepted(
+      ike_with("/ikev2/http_cert_lookup", json::array({"http://pki.example.org/", "http://192.0.2.80:8080/certs/"})));
   for (const char* const one : {"never", "allow", "prefer", "force"})
     CHECK(word(loaded(ike_with("/ikev2/profiles/0/childless", one)).ikev2.profiles[0].childless) == std::string(one));
   check_refused(ike_with("/ikev2/profiles/0/childless", "always"), "/ikev2/profiles/0/childless", "prefer");

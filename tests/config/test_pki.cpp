@@ -135,4 +135,32 @@ TEST_CASE("pki: what is wrong is refused where it stands") {
   check_warned(changed(document, profile + "/sha1_signatures", true), profile + "/sha1_signatures", "SHA-1");
 }
 
+TEST_CASE("pki: where peers find our certificate, or its bundle") {
+  const PkiFiles files;
+  const json document = with_pki(files);
+  const std::string trustpoint = "/pki/trustpoints/0";
+  const json with_url = changed(document, trustpoint + "/certificate_url", "http://pki.example.org/own.der");
+  const auto loaded = load(with_url);
+  REQUIRE(loaded);
+  CHECK(loaded->document.pki.trustpoints[0].certificate_url == "http://pki.example.org/own.der");
+  CHECK(render(loaded->document)["pki"]["trustpoints"][0]["certificate_url"] == "http://pki.example.org/own.der");
+  CHECK(diff(load(document)->document, loaded->document).size() == 1);
+  const auto bundle = load(changed(document, trustpoint + "/bundle_url", "http://h:8080/b"));
+  REQUIRE(bundle);
+  CHECK(bundle->document.pki.trustpoints[0].bundle_url == "http://h:8080/b");
+  CHECK(render(bundle->document)["pki"]["trustpoints"][0]["bundle_url"] == "http://h:8080/b");
+  for (const std::string key : {"certificate_url", "bundle_url"}) {
+    const std::string path = trustpoint + "/" + key;
+    for (const char* const bad : {"https://pki.example.org/x", "http://pki.example.org", "http://user:pw@h/x",
+                                  "http://h/a b", "http://h/a\tb", "ftp://h/xx", "/etc/postern/own.der"})
+      check_refused(changed(document, path, bad), path, "no URL that peers fetch");
+    check_refused(changed(document, path, 7), path, "string");
+    json without = changed(document, path, "http://h/x");
+    for (const char* const part : {"certificate", "key"}) without["pki"]["trustpoints"][0].erase(part);
+    check_refused(without, path, "a certificate is that is not there");
+  }
+  check_refused(changed(with_url, trustpoint + "/bundle_url", "http://h/x"), trustpoint + "/bundle_url",
+                "beside certificate_url");
+}
+
 }  // namespace postern::config

@@ -1,11 +1,14 @@
 // A peer's CERT, CERTREQ and AUTH payloads, as postern-ike parses and postern-pki judges them. The first byte is the
-// authentication method, the second the type of the identity; then blocks of two bytes of length and their content:
+// authentication method, whose first bit says that the certificates are bundles (RFC 7296 §3.6) that were fetched for
+// the peer, the second the type of the identity; then blocks of two bytes of length and their content:
 // AUTH, the identity, and certificates. Whoever has no key of our CA is never believed; the channel's frames are read
 // too.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 
 #include "ike/payloads.hpp"
+#include "pki/bundle.hpp"
 #include "pki/channel.hpp"
 #include "pki/store.hpp"
 #include "tests/pki/certificates.hpp"
@@ -23,6 +26,20 @@ Octets block(ByteReader& in) {
 void parse_as(ike::PayloadType type, const Octets& body) {
   const auto parsed = ike::parse_payload(type, body);
   if (parsed && ike::encode_payload(*parsed) != body && type != ike::PayloadType::auth) std::abort();
+}
+
+// What is read of a bundle is read again of what is written of it; and nothing is read beyond what may come.
+void parse_bundle(const Octets& body) {
+  const auto read = read_bundle(body);
+  if (!read) return;
+  std::vector<Octets> copies;
+  for (const Bytes one : *read) copies.emplace_back(one.begin(), one.end());
+  if (copies.empty() || copies.size() > max_certificates) std::abort();
+  const Octets written = write_bundle(copies);
+  const auto again = read_bundle(written);
+  if (!again || again->size() != copies.size() || written.size() > body.size()) std::abort();
+  for (std::size_t i = 0; i < copies.size(); ++i)
+    if (!std::ranges::equal((*again)[i], copies[i])) std::abort();
 }
 
 Store make_store() {
@@ -44,7 +61,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto frame = decode(all); frame && encode(*frame) != Octets(all.begin(), all.end())) std::abort();
   ByteReader in(all);
   ValidateQuestion question;
-  question.method = in.u8();
+  const std::uint8_t first = in.u8();
+  const bool bundles = (first & 0x80U) != 0;
+  question.method = first & 0x7fU;
   question.identity_type = in.u8();
   question.auth = block(in);
   question.identity = block(in);
@@ -57,7 +76,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     parse_as(ike::PayloadType::certificate, body);
     parse_as(ike::PayloadType::certificate_request, body);
     parse_as(ike::PayloadType::auth, body);
-    question.certificates.push_back({x509_signature_encoding, std::move(body)});
+    parse_bundle(body);
+    question.certificates.push_back({bundles ? bundle_url_encoding : x509_signature_encoding, std::move(body)});
   }
   const Answer answer = store.answer(question, 1780272000 + 86400);
   if (const auto* const validated = std::get_if<Validated>(&answer))

@@ -89,6 +89,7 @@ struct World : Effects {
     questions.emplace_back(session, question);
   }
   void resolve(const PeerName& name) override { asked.push_back(name); }
+  void fetch(const CertificateFetches::Fetch&) override { FAIL("nobody has a certificate here"); }
   [[nodiscard]] std::size_t count(EventKind kind) const {
     return static_cast<std::size_t>(std::ranges::count(events, kind, &Event::kind));
   }

@@ -70,7 +70,8 @@ struct End {
   std::vector<Failure> failures;
   std::vector<Closed> closed;
   std::size_t reauthentications = 0;
-  std::vector<AskPki> asked;  // by the newest session; answered when a test says so
+  std::vector<AskPki> asked;                // by the newest session; answered when a test says so
+  std::vector<FetchCertificates> to_fetch;  // the same
   std::uint32_t next_spi;
   std::uint64_t next_id = 1;
   std::set<std::uint32_t> spis;
@@ -198,6 +199,8 @@ struct Lab {
         ++at.reauthentications;
       } else if (auto* const question = std::get_if<AskPki>(&action)) {
         at.asked.push_back(std::move(*question));
+      } else if (auto* const wanted = std::get_if<FetchCertificates>(&action)) {
+        at.to_fetch.push_back(std::move(*wanted));
       } else if (auto* const closed = std::get_if<Closed>(&action)) {
         at.closed.push_back(std::move(*closed));
       }

@@ -22,12 +22,15 @@ struct Notary {
   std::vector<pki::ValidateQuestion> checks;
   std::vector<pki::TlsQuestion> handshakes = {};
   std::function<pki::Answer(const pki::TlsQuestion&)> tls = {};
+  std::vector<pki::CertificatePayload> urls = {};  // for a peer that fetches, instead of the certificate
 
   pki::Answer answer(const pki::Question& question) {
     if (const auto* const sign = std::get_if<pki::SignQuestion>(&question)) {
       signs.push_back(*sign);
       if (sign->trustpoint != own) return pki::Refusal{pki::RefusalKind::no_credential, {}, "no key", {}, {}};
-      return pki::Signed{14, seal(sign->message, own), {{4, octets_of(as_bytes(own))}}, valid_s, "test"};
+      std::vector<pki::CertificatePayload> certificates = {{4, octets_of(as_bytes(own))}};
+      if (sign->peer_fetches && !urls.empty()) certificates = urls;
+      return pki::Signed{14, seal(sign->message, own), std::move(certificates), valid_s, "test"};
     }
     if (const auto* const step = std::get_if<pki::TlsQuestion>(&question)) {
       handshakes.push_back(*step);
@@ -67,12 +70,20 @@ struct SignedLab : Lab {
       c.verify_trustpoints = {peer};
     });
   }
+  std::function<Result<Octets>(const CertificateUrl&)> web = [](const CertificateUrl&) { return fail("nobody there"); };
   // Answers everything that was asked, until nothing is asked or under way any more.
   void settle_all() {
     for (std::size_t rounds = 0;; ++rounds) {
       REQUIRE(rounds < 20);
       settle();
       bool any = false;
+      for (std::size_t i = 0; i < 2; ++i)
+        for (const FetchCertificates& one : std::exchange(end(i).to_fetch, {})) {
+          any = true;
+          FetchedCertificates fetched;
+          for (const CertificateUrl& url : one.urls) fetched.push_back(web(url));
+          perform(i, end(i).sessions.back()->on_certificates(one.ticket, std::move(fetched), now));
+        }
       for (std::size_t i = 0; i < 2; ++i)
         for (AskPki& one : std::exchange(end(i).asked, {})) {
           any = true;

@@ -128,7 +128,10 @@ void Manager::perform(Key key, Action& action, Time now) {
       spdlog::warn("child {} does not move: {}", static_cast<std::uint64_t>(a.id), moved.error().message());
       manager.on_child_lost(a.id, now);
     }
-    void operator()(AddSession& a) const { manager.do_add(a, now); }
+    void operator()(AddSession& a) const {
+      if (manager.moving_.contains(key)) manager.moving_.insert(a.session->own_spi());  // it takes the move over, too
+      manager.do_add(a, now);
+    }
     void operator()(const InitialContact& a) const { manager.on_initial_contact(key, a, now); }
     void operator()(const AskPki& a) const { effects.ask(key, a); }
     void operator()(const FetchCertificates& a) const { manager.do_fetch(key, a, now); }

@@ -76,6 +76,10 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
   prune_redirections();
   spis_.set_manual(policy_->manual_spis);
   (void)crash_tokens_.set_policy(*policy_);  // without tokens a peer learns by its own liveness check
+  // Before anything ends: what is owed then is owed, and timed, under the name that the policy has now.
+  for (const auto& [from, to] : other_names)
+    if (const auto wish = wishes_.find(to); wish != wishes_.end())
+      wish->second.connection = *std::ranges::find(policy_->connections, to, [](const auto& c) { return c->name; });
   flows_changed();
   names_changed(now);
   for (const auto& old : before->connections) {
@@ -89,7 +93,8 @@ void Manager::set_policy(std::shared_ptr<const Policy> policy, Time now) {
     if (connection->is_template()) continue;  // nobody to begin with
     const auto [at, fresh] = wishes_.try_emplace(connection->name);
     Wish& wish = at->second;
-    const bool edited = !fresh && !(*wish.connection == *connection);
+    const bool renamed = std::ranges::any_of(other_names, [&](const auto& o) { return o.second == connection->name; });
+    const bool edited = !fresh && (renamed || !(*wish.connection == *connection));
     wish.connection = connection;
     if (edited) set_up(wish);  // what failed may work now
     if (connection->always() && (fresh || edited)) want(wish, {}, now, jittered(std::chrono::milliseconds(200)));

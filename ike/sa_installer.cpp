@@ -6,6 +6,7 @@
 
 #include "base/log.hpp"
 #include "base/secret.hpp"
+#include "ike/selectors.hpp"
 
 namespace postern::ike {
 namespace {

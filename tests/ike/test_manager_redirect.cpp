@@ -123,6 +123,52 @@ TEST_CASE("RFC 5685 §5: sent away later: the new IKE SA stands before the old o
   CHECK(lab.where() == address_b);
 }
 
+TEST_CASE("RFC 5685 §3, §6: each packet lost, doubled and late: sent away once, and up at the other gateway alone") {
+  for (const RedirectWhen when : {RedirectWhen::init, RedirectWhen::auth}) {
+    CAPTURE(static_cast<int>(when));
+    const auto make = [&] {
+      auto lab = std::make_unique<Gateways>();
+      lab->sends(address_b, second, when);
+      return lab;
+    };
+    with_each_packet_troubled(12, make, [](Gateways& lab) {
+      lab.begin();
+      lab.run(60s);  // also what a packet that came late has begun is over
+      CAPTURE(lab.said());
+      CHECK(lab.where() == second);
+      CHECK(lab.from() == address_b);
+      lab.check_up();
+      CHECK(lab.b.manager->size() == 1);
+      CHECK(lab.a.world.count(EventKind::redirected) == 1);
+    });
+  }
+}
+
+TEST_CASE("RFC 5685 §5: each packet lost, doubled and late of who is sent away later: traffic never lacks an SA") {
+  const auto make = [] {
+    auto lab = std::make_unique<Gateways>();
+    lab->begin();
+    REQUIRE(lab->where() == address_b);
+    return lab;
+  };
+  with_each_packet_troubled(10, make, [](Gateways& lab) {
+    bool always = true;
+    lab.passes = [&, passes = lab.passes](const Packet& packet) {
+      always = always && lab.a.world.bound.contains(1);
+      return passes(packet);
+    };
+    CHECK(lab.b.manager->redirect({}, *GatewayIdentity::parse(second), lab.now).done == 1);
+    lab.run(100s);
+    CAPTURE(lab.said());
+    CHECK(lab.where() == second);
+    CHECK(lab.from() == address_b);
+    CHECK(always);
+    lab.check_up();
+    CHECK(lab.b.manager->size() == 1);
+    CHECK(lab.a.world.count(EventKind::redirected) == 1);
+  });
+}
+
 TEST_CASE("who does not follow is served, and not asked") {
   for (const RedirectWhen when : {RedirectWhen::init, RedirectWhen::auth}) {
     Gateways lab;

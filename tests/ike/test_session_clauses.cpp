@@ -1,6 +1,7 @@
 // Clauses of RFC 7296 that no other test is about, one after the other.
 #include "ike/negotiate.hpp"
 #include "ike/session_core.hpp"
+#include "tests/ike/scripted_gateway.hpp"
 #include "tests/ike/scripted_peer.hpp"
 
 using namespace postern;
@@ -276,4 +277,85 @@ TEST_CASE("IKE-48: of a rekey of ours, an answer that holds less than the SA doe
     CHECK(lab.b.failures.size() == (less ? 1 : 0));
     if (less) CHECK((lab.b.failures.back().kind == FailureKind::selectors));
   }
+}
+
+namespace {
+
+std::vector<Payload> vendor_ids(std::size_t count) {
+  std::vector<Payload> out;
+  for (std::size_t i = 0; i < count; ++i)
+    out.push_back({PayloadType::vendor_id, VendorIdPayload{Octets(16 + i, static_cast<std::byte>(i))}});
+  return out;
+}
+Message with_vendor_ids(Message message, std::size_t count) {
+  for (Payload& one : vendor_ids(count)) message.payloads.push_back(std::move(one));
+  return message;
+}
+
+}  // namespace
+
+TEST_CASE("§3.12: twenty vendor ids in each message of a responder change nothing") {
+  Lab lab;
+  ScriptedGateway gateway(lab);
+  lab.start(0);
+  gateway.answer_init(vendor_ids(20));
+  const Message request = gateway.heard();
+  gateway.says(with_vendor_ids(gateway.auth_answer(request), 20));
+  CHECK(lab.a.established().phase() == SessionPhase::established);
+  CHECK(lab.a.live().size() == 1);
+  CHECK(lab.a.failures.empty());
+}
+
+TEST_CASE("§3.12: twenty vendor ids in each message of an initiator change nothing") {
+  Lab lab;
+  const auto arrives = [&](const Octets& bytes) {
+    lab.deliver({0, {lab.a.own, 500}, {lab.b.own, 500}, bytes, lab.sent++});
+    REQUIRE(lab.wire.size() == 1);
+    Octets out = std::move(lab.wire.front().bytes);
+    lab.wire.clear();
+    return out;
+  };
+  const auto dh = *crypto::DhExchange::create(crypto::DhGroup::curve25519);
+  const SaPayload offer = offer_ike(std::vector{ike_proposal()}, {});
+  const Octets nonce_i(32, std::byte{0x17});
+  Message begins{{0x1234, 0, ExchangeType::ike_sa_init, true, false, 0}, {}};
+  begins.add(PayloadType::sa, offer);
+  begins.add(PayloadType::ke, KePayload{dh.group(), {dh.public_value().begin(), dh.public_value().end()}});
+  begins.add(PayloadType::nonce, NoncePayload{nonce_i});
+  const Octets init = encode_message(with_vendor_ids(begins, 20));
+  const Message answer = *parse_message(arrives(init));
+  REQUIRE(answer.find<KePayload>(PayloadType::ke) != nullptr);
+  const IkeSuite suite = accept_ike(*answer.find<SaPayload>(PayloadType::sa), offer)->suite;
+  const auto shared = dh.shared(answer.find<KePayload>(PayloadType::ke)->data);
+  const Octets nonce_r = answer.find<NoncePayload>(PayloadType::nonce)->data;
+  const std::uint64_t spi_r = answer.header.responder_spi;
+  const IkeKeys keys = *derive_ike_keys(suite, {nonce_i, nonce_r, 0x1234, spi_r, &*shared});
+  auto cipher = *crypto::IkeCipher::create(suite.cipher, keys.ei.bytes(), keys.ai.bytes());
+
+  const IdPayload id = Identity::of(lab.a.own).payload();
+  const auto auth = psk_auth(suite.prf, secret("correct horse battery staple"), init, nonce_r, keys.pi, id_octets(id));
+  Message proves{{0x1234, spi_r, ExchangeType::ike_auth, true, false, 1}, {}};
+  proves.add(PayloadType::id_initiator, id);
+  proves.add(PayloadType::auth, AuthPayload{AuthMethod::psk, Octets(auth->bytes().begin(), auth->bytes().end())});
+  proves.add(PayloadType::sa, offer_esp(lab.b.connections.front()->children.front().proposals, 0xa0a0a0a0, {}));
+  proves.add(PayloadType::ts_initiator, TsPayload{{selector_of(*Prefix::parse("10.1.0.0/16"))}});
+  proves.add(PayloadType::ts_responder, TsPayload{{selector_of(*Prefix::parse("10.2.0.0/16"))}});
+  (void)arrives(*seal_message(with_vendor_ids(proves, 20), cipher));
+  CHECK(lab.b.count(SessionPhase::established) == 1);
+  CHECK(lab.b.live().size() == 1);
+  CHECK(lab.b.failures.empty());
+}
+
+TEST_CASE("§3.12: a message has 64 payloads at most, vendor ids with the others: more cannot be read (§2.21.3)") {
+  ScriptedPeer peer;
+  peer.establish();
+  const Message probe{peer.header(ExchangeType::informational), {}};
+  REQUIRE(peer.says(peer.sealed(with_vendor_ids(probe, 64))).size() == 1);
+  CHECK(peer.lab.b.count(SessionPhase::established) == 1);
+  peer.next_id = 3;
+  const Message another{peer.header(ExchangeType::informational), {}};
+  const auto answers = peer.says(peer.sealed(with_vendor_ids(another, 65)));
+  REQUIRE(answers.size() == 1);
+  CHECK(peer.opened(answers[0]).notify(NotifyType::invalid_syntax) != nullptr);
+  CHECK(peer.lab.b.count(SessionPhase::established) == 0);
 }

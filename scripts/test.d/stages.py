@@ -151,8 +151,9 @@ class Runner:
         return self.timed(stage, words, **options)[0]
 
     def timed(self, stage: str, words: list, environment: dict | None = None, limit: float = 3600, log_name: str | None = None,
-              compiles: bool = False) -> tuple[int, float]:
-        """Exit status, and the seconds of CPU that it had. What `compiles` does so as whoever called sudo."""
+              compiles: bool = False, enough: float | None = None) -> tuple[int, float]:
+        """Exit status, and the seconds of CPU that it had; after `enough` of those it is told so by SIGUSR1. What `compiles` does so as whoever called
+        sudo."""
         who = {"env": dict(os.environ), **(caller.as_caller() if compiles else {})}
         who["env"].update(environment or {})
         with (LOGS / f"{log_name or stage}.log").open("ab") as log:
@@ -162,7 +163,7 @@ class Runner:
                                        start_new_session=stage in AHEAD, **who)
             if stage in AHEAD and self.started:
                 self.started(process)
-            spent = ended(process, limit)
+            spent = ended(process, limit, enough)
             if spent is not None:
                 return process.returncode, spent
             process.terminate()  # pytest cleans its labs up
@@ -216,7 +217,7 @@ class Runner:
             words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--timeout", 300, "--output-junit", report, *more]
             words += ["-R", f"^({'|'.join(map(re.escape, names))})$"] if names else []
             words += ["-R", self.select] if self.select and report == first else []
-            return self.command(stage, words, SANITIZERS)
+            return self.command(stage, words, environment=SANITIZERS)
 
         first = LOGS / f"{stage}.xml"
         first.unlink(missing_ok=True)
@@ -233,37 +234,47 @@ class Runner:
             return sum(pool.map(lambda target: self.fuzz_one(stage, target), targets), Counts())
 
     def fuzz_one(self, stage: str, target: pathlib.Path) -> Counts:
-        """For so many seconds of its own: in the class that only has what others leave, those are not the clock's. libFuzzer counts by the clock,
-        so that there are rounds, each with what the ones before have found."""
-        seconds, began, spent = FUZZERS[target.name][self.full], time.monotonic(), 0.0
+        """For so many seconds of CPU of its own: in the class that only has what others leave, the clock's are not those. (Rounds by libFuzzer's clock
+        would spend most of them on starting.)"""
+        seconds, began = FUZZERS[target.name][self.full], time.monotonic()
         corpus = LOGS / f"corpus-{target.name}"
         corpus.mkdir(exist_ok=True)
         seeds = TOP / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
+        words = [target, f"-max_total_time={math.ceil(seconds + FUZZ_PATIENCE)}", "-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1",
+                 f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
         log = f"{stage}-{target.name}"
         (LOGS / f"{log}.log").unlink(missing_ok=True)
-        while spent < seconds and (left := began + seconds + FUZZ_PATIENCE - time.monotonic()) > 0:
-            length = math.ceil(min(max(seconds - spent, SHORTEST_ROUND), left))
-            words = [target, f"-max_total_time={length}", "-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1",
-                     f"-artifact_prefix={LOGS}/{target.name}-", corpus, *([seeds] if seeds.is_dir() else [])]
-            status, had = self.timed(stage, words, limit=length + 120, log_name=log)
-            spent += had
-            if status != 0:
-                break
-        else:
-            with (LOGS / f"{log}.log").open("a") as file:
-                file.write(f"{target.name}: {spent:.0f} s of CPU in {time.monotonic() - began:.0f} s; {seconds} were wanted\n")
-            if spent >= seconds:
-                return Counts(passed=1)
+        status, had = self.timed(stage, words, limit=seconds + FUZZ_PATIENCE + 120, log_name=log, enough=seconds)
+        with (LOGS / f"{log}.log").open("a") as file:
+            file.write(f"{target.name}: {had:.1f} s of CPU in {time.monotonic() - began:.0f} s; {seconds} were wanted\n")
+        if status == 0 and had >= seconds:
+            return Counts(passed=1)
         self.failed_logs.setdefault(stage, []).append(log)
         return Counts(failed=1)
 
 
-def ended(process: subprocess.Popen, limit: float) -> float | None:
-    """Waits for its end, and says how many seconds of CPU it and its children had; None: it goes on after `limit`."""
-    pidfd = os.pidfd_open(process.pid)
+def cpu_of(pid: int) -> float:
+    """Seconds that a child, which nobody has waited for yet, had so far."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ended(process: subprocess.Popen, limit: float, enough: float | None = None) -> float | None:
+    """Waits for its end, and says how many seconds of CPU it and its children had; None: it goes on after `limit`. After `enough` seconds of CPU it gets
+    SIGUSR1, at which libFuzzer ends well."""
+    pidfd, deadline = os.pidfd_open(process.pid), time.monotonic() + limit
     try:
-        if not select.select([pidfd], [], [], limit)[0]:
-            return None
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            # One thread cannot have more of them than the clock.
+            missing = None if enough is None else enough - cpu_of(process.pid)
+            if missing is not None and missing <= 0:
+                process.send_signal(signal.SIGUSR1)
+                enough = missing = None
+            if select.select([pidfd], [], [], left if missing is None else min(left, max(missing, 0.1)))[0]:
+                break
     finally:
         os.close(pidfd)
     _, status, usage = os.wait4(process.pid, 0)
@@ -277,7 +288,6 @@ SANITIZED = ["test_base", "test_crypto", "test_config", "test_eap_tls", "test_ik
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 MOST_UNSTEADY = 5  # more than that in one run is no accident
 FUZZ_PATIENCE = 2400  # of the clock, beside its own time: the tests that a fuzzer gives way to take less
-SHORTEST_ROUND = 10
 # Seconds of CPU of each fuzzer in the normal run, and with --full: the longest for what anybody on the path, or at the keyboard, can send.
 FUZZERS = {"fuzz_esp": (60, 600), "fuzz_config": (60, 600), "fuzz_ike": (20, 600), "fuzz_eap": (20, 600), "fuzz_certificates": (20, 600),
            "fuzz_configuration": (20, 600),

@@ -1,6 +1,7 @@
 """What scripts/test says about its run is so: a second try is named, and what may never happen has none."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def runner(tmp_path, monkeypatch):
     made = stages.Runner(False, None)
     made.reports, made.commands = [], []
 
-    def command(stage: str, words: list, *_, **__) -> int:
+    def command(stage: str, words: list, **__) -> int:
         made.commands.append([str(word) for word in words])
         body = "".join(made.reports.pop(0))
         words = made.commands[-1]
@@ -91,56 +92,67 @@ def test_leftovers_fail_the_run_and_are_named(monkeypatch, capsys):
 # -- the seconds of a fuzzer are those of its CPU
 
 FUZZER = """#!/usr/bin/python3
-import os, sys, time
-open(os.environ["ROUNDS"], "a").write(" ".join(sys.argv[1:]) + "\\n")
-busy, asleep, status = os.environ["BEHAVES"].split()
-time.sleep(float(asleep))
-while time.process_time() < float(busy):
-    pass
+import os, signal, sys, time
+pace, seconds, status = os.environ["BEHAVES"].split()
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
+open(os.environ["STARTS"], "a").write(" ".join(sys.argv[1:]) + "\\n")
+until, began = time.monotonic() + float(seconds), time.process_time()
+while time.monotonic() < until:
+    if pace == "busy":
+        continue
+    time.sleep(0.01)  # as in the class that has what others leave
+    while pace == "starved" and time.process_time() - began < 0.003:
+        pass
+    began = time.process_time()
 sys.exit(int(status))
 """
 
 
 @pytest.fixture
 def fuzzer(tmp_path, monkeypatch):
-    """Called with how one behaves (CPU seconds a round, seconds asleep, exit status), and how many seconds are wanted: what the stage counts, the rounds."""
+    """Called with how one behaves (busy, starved or asleep; for how long; its exit status then), and how many seconds are wanted: what the stage counts, and
+    how it was started."""
     monkeypatch.setattr(stages, "LOGS", tmp_path)
-    monkeypatch.setattr(stages, "SHORTEST_ROUND", 1)
-    program, rounds = tmp_path / "fuzz_x", tmp_path / "rounds"
+    program, starts = tmp_path / "fuzz_x", tmp_path / "starts"
     program.write_text(FUZZER)
     program.chmod(0o755)
 
     def run(behaves: str, seconds: float) -> tuple[str, list[str]]:
         monkeypatch.setenv("BEHAVES", behaves)
-        monkeypatch.setenv("ROUNDS", str(rounds))
+        monkeypatch.setenv("STARTS", str(starts))
         monkeypatch.setitem(stages.FUZZERS, "fuzz_x", (seconds, seconds))
-        rounds.unlink(missing_ok=True)
-        return str(stages.Runner(False, None).fuzz_one("fuzz", program)), rounds.read_text().splitlines()
+        return str(stages.Runner(False, None).fuzz_one("fuzz", program)), starts.read_text().splitlines()
 
     return run
 
 
-def test_a_fuzzer_that_only_had_what_others_left_goes_on(fuzzer, tmp_path):
-    counts, rounds = fuzzer("0.3 0.2 0", 0.8)
-    assert counts == "1 passed, 0 failed, 0 skipped" and len(rounds) == 3
-    assert all("-max_total_time=1 " in one for one in rounds)
-    assert "0.8 were wanted" in (tmp_path / "fuzz-fuzz_x.log").read_text()
-
-
-def test_one_that_had_its_seconds_has_one_round(fuzzer):
-    counts, rounds = fuzzer("0.3 0 0", 0.2)
-    assert counts == "1 passed, 0 failed, 0 skipped" and len(rounds) == 1
+@pytest.mark.parametrize("pace", ("busy", "starved"))
+def test_a_fuzzer_ends_well_after_its_seconds_of_cpu(fuzzer, tmp_path, pace):
+    counts, starts = fuzzer(f"{pace} 600 3", 0.5)
+    assert counts == "1 passed, 0 failed, 0 skipped" and len(starts) == 1
+    said = (tmp_path / "fuzz-fuzz_x.log").read_text()
+    assert "0.5 were wanted" in said and float(re.search(r"fuzz_x: ([0-9.]+) s of CPU", said)[1]) >= 0.5
 
 
 def test_a_fuzzer_that_found_something_fails_at_once(fuzzer):
-    counts, rounds = fuzzer("0.1 0 77", 0.8)
-    assert counts == "0 passed, 1 failed, 0 skipped" and len(rounds) == 1
+    assert fuzzer("busy 0.1 77", 5)[0] == "0 passed, 1 failed, 0 skipped"
 
 
-def test_a_fuzzer_that_gets_no_cpu_fails_in_the_end(fuzzer, monkeypatch, tmp_path):
-    monkeypatch.setattr(stages, "FUZZ_PATIENCE", 0)
-    counts, _ = fuzzer("0 0.6 0", 1)
-    assert counts == "0 passed, 1 failed, 0 skipped" and "1 were wanted" in (tmp_path / "fuzz-fuzz_x.log").read_text()
+def test_a_fuzzer_that_got_no_cpu_has_failed_however_well_it_ended(fuzzer, tmp_path):
+    assert fuzzer("asleep 0.5 0", 5)[0] == "0 passed, 1 failed, 0 skipped"
+    assert "5 were wanted" in (tmp_path / "fuzz-fuzz_x.log").read_text()
+
+
+def test_a_fuzzer_has_its_limit(fuzzer, monkeypatch):
+    """libFuzzer is told, so that it ends by itself."""
+    monkeypatch.setattr(stages, "FUZZ_PATIENCE", 7)
+    assert "-max_total_time=12 " in fuzzer("asleep 0.1 0", 5)[1][0]
+
+
+def test_a_command_that_goes_on_after_its_limit_is_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(stages, "LOGS", tmp_path)
+    assert stages.Runner(False, None).command("x", ["sleep", "600"], limit=0.2) == 124
+    assert "took longer than 0.2 s" in (tmp_path / "x.log").read_text()
 
 
 def test_sixty_seconds_of_what_anybody_can_send():

@@ -135,12 +135,12 @@ def test_twenty_rekeys_under_a_stream(world, back):
     spi = established(world, "aes128gcm16", "aes128gcm16")
     stream = world.stream(back=back, rate=RATE)
     for _ in range(20):
-        stream.more(4000)
+        stream.more(2 * RATE)  # old inbound SAs stay for ten seconds, and a flow has eight SAs at most
         world.peer.rekey(child="c")
         spi = one_child(world, spi)["esp_spi_in"]
     stream.more(10000)
     got = stream.finish()
-    assert got["sent"] >= 90000 and got["send_seconds"] * RATE < got["sent"] * 1.1, f"the rate was held: {got}; counted: {world.losses()}"
+    assert got["sent"] >= 40 * RATE and got["send_seconds"] * RATE < got["sent"] * 1.1, f"the rate was held: {got}; counted: {world.losses()}"
     assert got["lost"] == got["wrong"] == got["duplicate"] == 0, f"{got}; counted: {world.losses()}"
     assert got["reordered"] <= 20 * REPLAY_WINDOW, got
     world.ping_both()

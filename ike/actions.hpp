@@ -60,6 +60,9 @@ struct InstallChild {
   bool udp_encapsulation = false;
   bool follow_peer = false;  // the data plane tells when authentic packets come from elsewhere (RFC 7296 §2.23)
   bool outbound_now = true;
+  // The peer does not have our answer yet: where another child serves the flow, that one goes on until the peer uses
+  // this one or the other goes (RFC 7296 §2.8.3).
+  bool answered = false;
   bool tfc_padding = true;  // the peer takes it (RFC 7296 §1.3.1)
   ChildSaKeys keys;
   bool transport = false;  // mode

@@ -77,7 +77,8 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   made.outbound = agreed.outbound_now;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
                          made.remote, core.local, core.remote, core.encapsulates(), core.follows_peer(), made.outbound,
-                         agreed.tfc_padding, std::move(keys), agreed.transport, agreed.cpi_in, agreed.cpi_out});
+                         !agreed.we_began, agreed.tfc_padding, std::move(keys), agreed.transport, agreed.cpi_in,
+                         agreed.cpi_out});
   if (made.policy.place.base_flow != 0) core.setup.surroundings->flows->hold(made.policy);
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
@@ -247,8 +248,9 @@ Result<ChildId, ChildRefusal> accept_child(SessionCore& core, const ChildOffer& 
       continue;
     }
     match.more_possible = match.more_possible || (offer.replaces == nullptr && leaves_more(match, matches));
-    if (std::ranges::count(core.children, match.policy.name, [](const Child& one) { return one.policy.name; }) >=
-        max_children_of_flow) {
+    if (std::ranges::count_if(core.children, [&](const Child& one) {
+          return one.policy.name == match.policy.name && !one.remove_at;
+        }) >= max_children_of_flow) {
       if (!why) why = too_many();
       continue;
     }

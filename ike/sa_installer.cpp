@@ -149,7 +149,9 @@ Result<void> SaInstaller::install(const InstallChild& child, double jitter, Time
   Result<void> done;
   if (outbound) {
     installed.outbound.slot = *outbound;
-    if (child.outbound_now) done = bind(installed, child.id, now);
+    const bool waits = child.answered && bound_.contains(installed.flow);
+    if (child.outbound_now && waits) installed.serves = true, installed.switch_at = now + switch_patience;
+    if (child.outbound_now && !waits) done = bind(installed, child.id, now);
     if (!done) (void)door_.remove(*outbound);
   } else {
     done = std::unexpected(outbound.error());
@@ -173,6 +175,7 @@ void SaInstaller::retire_survivors_of(const IpAddress& peer, Time now) {
 Result<void> SaInstaller::bind(Installed& child, ChildId id, Time now) {
   POSTERN_CHECK(door_.bind(child.flow, child.outbound.slot));
   child.serves = true;
+  child.switch_at.reset();
   bound_[child.flow] = id;
   for (auto& [cookie, survivor] : survivors_) {
     if (survivor.flow != child.flow) continue;
@@ -214,21 +217,41 @@ void SaInstaller::bind_another(std::uint32_t flow) {
       found = &child, best = id;
   const auto done = found != nullptr ? door_.bind(flow, found->outbound.slot) : door_.unbind(flow);
   if (found != nullptr && done) bound_[flow] = best;
+  if (found != nullptr) found->switch_at.reset();
   if (!done) spdlog::warn("flow {}: {}", flow, done.error().message());
 }
 
-void SaInstaller::remove(ChildId id, Time) {
+void SaInstaller::remove(ChildId id, Time now) {
   const auto known = children_.find(id);
   if (known == children_.end()) return;
   const Installed child = known->second;
   children_.erase(known);
-  if (const auto bound = bound_.find(child.flow); bound != bound_.end() && bound->second == id)
-    bind_another(child.flow);
-  for (const Half* const half : {&child.inbound, &child.outbound})
-    if (const auto removed = door_.remove(half->slot); !removed && removed.error().code != ENOENT) {
-      doomed_.insert(static_cast<std::uint64_t>(id));
-      spdlog::warn("SA in slot {} not removed: {}", half->slot, removed.error().message());
-    }
+  const auto bound = bound_.find(child.flow);
+  const bool carried = bound != bound_.end() && bound->second == id;
+  if (carried) bind_another(child.flow);
+  if (carried && bound_.contains(child.flow))
+    leaving_.push_back({static_cast<std::uint64_t>(id), child.inbound.slot, now + inbound_grace});
+  else
+    remove_half(id, child.inbound.slot);
+  remove_half(id, child.outbound.slot);
+}
+
+void SaInstaller::remove_half(ChildId id, std::uint32_t slot) {
+  const auto removed = door_.remove(slot);
+  if (removed || removed.error().code == ENOENT) return;
+  doomed_.insert(static_cast<std::uint64_t>(id));
+  spdlog::warn("SA in slot {} not removed: {}", slot, removed.error().message());
+}
+
+void SaInstaller::remove_leaving(Time now) {
+  const auto due = std::ranges::stable_partition(leaving_, [&](const Leaving& one) { return one.at > now; });
+  for (const Leaving& one : due) remove_half(ChildId{one.cookie}, one.slot);
+  leaving_.erase(due.begin(), due.end());
+}
+
+void SaInstaller::switch_waiting(Time now) {
+  for (auto& [id, child] : children_)
+    if (child.switch_at && (child.inbound.packets != 0 || *child.switch_at <= now)) switch_outbound(id);
 }
 
 // --- what is there already
@@ -236,6 +259,7 @@ void SaInstaller::remove(ChildId id, Time) {
 Result<SaInstaller::Found> SaInstaller::reconcile(Time now) {
   POSTERN_TRY(rows, door_.list());
   survivors_.clear();
+  for (const Leaving& one : std::exchange(leaving_, {})) doomed_.insert(one.cookie);
   std::unordered_map<std::uint64_t, unsigned> seen;  // bit 1 inbound, bit 2 outbound
   std::set<ChildId> moved;                           // that are elsewhere than the data plane knows
   for (const SaRow& row : rows)
@@ -350,6 +374,8 @@ Result<std::vector<SaInstaller::Traffic>> SaInstaller::poll(Time now) {
       survivor.remove_at = std::min(*survivor.remove_at, now + survivor_grace);
   }
   if (has_policy_) retire_survivors(now);
+  switch_waiting(now);
+  remove_leaving(now);
   std::vector<Traffic> out;
   for (const auto& [id, traffic] : changes) out.push_back(traffic);
   return out;

@@ -2,7 +2,8 @@
 // left. The worker tells posternd about inbound SAs, so the `sas` map is none of our business. One thread.
 //
 // Order: inbound SA, outbound SA, then the flow is bound to it (make before break); at the end the flow goes to the
-// newest other child that serves it, or to none, and then both SAs go.
+// newest other child that serves it, or to none, and then both SAs go: the inbound one a little later where another
+// child has taken over, for what is still on its way (reauthentication, RFC 7296 §2.8.3).
 //
 // Survivors are SAs of ours that no session of this life made (postern-ike died and came back). They work on until a
 // new child serves their flow and has had packets, or some time has passed; until their flow leaves the policy; until
@@ -45,7 +46,9 @@ inline constexpr std::uint64_t rekey_bytes = std::uint64_t{64} << 20, rekey_pack
 class SaInstaller {
  public:
   static constexpr Duration survivor_patience = std::chrono::seconds(30);
-  static constexpr Duration survivor_grace = std::chrono::seconds(2);  // after its successor had its first packet
+  static constexpr Duration survivor_grace = std::chrono::seconds(2);    // after its successor had its first packet
+  static constexpr Duration switch_patience = std::chrono::seconds(10);  // with a child that answers and is not used
+  static constexpr Duration inbound_grace = std::chrono::seconds(2);
 
   explicit SaInstaller(SaDoor& door) : door_(door) {}
 
@@ -101,8 +104,14 @@ class SaInstaller {
     bool serves = false;  // its outbound SA may carry the flow
     Duration idle{};      // zero: never idle
     Time active;
+    std::optional<Time> switch_at;  // it waits for the peer to use it; at the latest then
     std::uint64_t order = 0;
     SaEnds ends;
+  };
+  struct Leaving {
+    std::uint64_t cookie = 0;
+    std::uint32_t slot = 0;
+    Time at;
   };
   struct Survivor {
     std::optional<Half> inbound, outbound;
@@ -114,6 +123,9 @@ class SaInstaller {
   };
   [[nodiscard]] Result<void> bind(Installed& child, ChildId id, Time now);
   void bind_another(std::uint32_t flow);
+  void remove_half(ChildId id, std::uint32_t slot);
+  void switch_waiting(Time now);
+  void remove_leaving(Time now);
   [[nodiscard]] Result<void> move_halves(const Installed& child);
   void remove_survivor(std::uint64_t cookie, Survivor& survivor);
   void sort_row(const SaRow& row, Time now, std::unordered_map<std::uint64_t, unsigned>& seen);
@@ -123,6 +135,7 @@ class SaInstaller {
   SaDoor& door_;
   std::unordered_map<ChildId, Installed> children_;
   std::unordered_map<std::uint32_t, ChildId> bound_;  // by flow
+  std::vector<Leaving> leaving_;                      // inbound halves
   std::map<std::uint64_t, Survivor> survivors_;       // by cookie
   std::unordered_set<std::uint64_t> doomed_;          // cookies of what could not be removed while the channel was down
   std::unordered_map<std::uint32_t, Duration> lifetimes_;  // of the policy's flows

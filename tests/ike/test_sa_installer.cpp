@@ -299,6 +299,57 @@ TEST_CASE(
   CHECK(door.log[door.log.size() - 3] == "unbind");
 }
 
+TEST_CASE("reauthentication by the peer: the child of its new IKE SA waits until it is used, or the old one goes") {
+  const auto answered = [](std::uint64_t id, std::uint32_t flow = 1) {
+    InstallChild out = child(id, flow);
+    out.answered = true;
+    return out;
+  };
+  FakeDoor door;
+  ike::SaInstaller installer(door);
+  REQUIRE(installer.install(answered(1), 0.9, start));
+  CHECK(door.bound(1) == 1);  // nothing else serves the flow
+  REQUIRE(installer.install(answered(2), 0.9, start));
+  REQUIRE(installer.install(answered(3, 2), 0.9, start));
+  CHECK(door.bound(1) == 1);
+  CHECK(door.bound(2) == 3);
+  SUBCASE("used") {
+    door.row(2, SaDirection::outbound).packets = 7;
+    REQUIRE(installer.poll(start + 1s));
+    CHECK(door.bound(1) == 1);
+    door.row(2, SaDirection::inbound).packets = 1;
+    REQUIRE(installer.poll(start + 2s));
+    CHECK(door.bound(1) == 2);
+    installer.switch_outbound(ChildId{1});
+    REQUIRE(installer.poll(start + 1h));
+    CHECK(door.bound(1) == 1);  // once, and no more
+  }
+  SUBCASE("not used") {
+    REQUIRE(installer.poll(start + 9s));
+    CHECK(door.bound(1) == 1);
+    REQUIRE(installer.poll(start + 10s));
+    CHECK(door.bound(1) == 2);
+  }
+  SUBCASE("the old one goes: its inbound SA a little later, its outbound SA at once") {
+    door.log.clear();
+    installer.remove(ChildId{1}, start + 1s);
+    CHECK(door.log == Log{"bind", "remove out"});
+    CHECK(door.bound(1) == 2);
+    REQUIRE(installer.poll(start + 2s));
+    CHECK(door.sas.size() == 5);
+    REQUIRE(installer.poll(start + 3s));
+    CHECK(door.sas.size() == 4);
+    CHECK(door.log.back() == "remove in");
+    installer.remove(ChildId{2}, start + 4s);  // nobody takes over: both go
+    CHECK(door.log == Log{"bind", "remove out", "remove in", "unbind", "remove in", "remove out"});
+  }
+  SUBCASE("the channel comes back: what was about to leave goes at once") {
+    installer.remove(ChildId{1}, start + 1s);
+    REQUIRE(installer.reconcile(start + 1s));
+    CHECK(door.sas.size() == 4);
+  }
+}
+
 TEST_CASE("half an installation is taken back") {
   for (const int which : {1, 2}) {
     CAPTURE(which);

@@ -81,7 +81,7 @@ TEST_CASE("IKE-58: descriptions of peers: by address or name, each once, any tex
   check_refused(with({one("192.0.2.2", "")}), first + "/description", "");
   check_refused(with({one("192.0.2.2", 7)}), first + "/description", "");
   check_refused(with({one("192.0.2.2", std::string(256, 'x'))}), first + "/description", "");
-  check_refused(with({{{"peer", "192.0.2.2"}}}), first, "description");
+  check_refused(with({{{"peer", "192.0.2.2"}}}), first + "/description", "missing");
   check_refused(with({one("2001:db8::2", "x"), one("2001:db8:0:0::2", "y")}), second + "/peer", "given twice");
 }
 

@@ -5,7 +5,7 @@
 namespace postern::ike {
 namespace {
 
-using lab::Lab, lab::Notary, lab::seal, lab::SignedLab, lab::year_s;
+using lab::End, lab::Lab, lab::Notary, lab::seal, lab::SignedLab, lab::year_s;
 using namespace std::chrono_literals;
 
 }  // namespace

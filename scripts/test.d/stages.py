@@ -318,7 +318,7 @@ NEEDS = {**dict.fromkeys(("units", "scapy", "worker-io", "e2e", "ikev2", "vm", "
          "units-asan": "build-asan", "fuzz": "build-fuzz"}
 QUIET = ("scapy", "worker-io", "e2e", "ikev2", "vm")  # they wait more than they compute
 AHEAD = ("build-asan", "build-fuzz", "fuzz", "headers")
-BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", list(FUZZERS)), "build-debug": ("debug", ["postern", "test_base"])}
+BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", list(FUZZERS)), "build-debug": ("debug", ["test_base"])}
 TESTS = ("docs", "units", "scapy", "worker-io", "e2e", "ikev2", "vm")  # where a pattern that names no stage is looked for
 
 

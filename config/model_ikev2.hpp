@@ -162,7 +162,7 @@ struct Ikev2Profile {
   Secret local_key, remote_key;       // inline; empty: the keyring's
   std::optional<EapLocal> eap_local;  // where that method is eap
   std::optional<EapRemote> eap_remote;
-  std::optional<std::string> sign_trustpoint;  // IKE-40
+  std::optional<std::string> sign_trustpoint;       // IKE-40
   std::vector<std::string> other_sign_trustpoints;  // for peers that ask for certificates of their CAs
   std::vector<std::string> verify_trustpoints;
   bool allow_sha1 = false, rsa_pkcs1 = false;

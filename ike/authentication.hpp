@@ -60,8 +60,8 @@ void note_signature_hashes(SessionCore& core, const Message& message);
 // R43-01: a certificate that the IKE SA rests on is valid for so long.
 void end_at(SessionCore& core, std::int64_t valid_s, Time now);
 
-// RFC 4478: who answered wants us to authenticate anew within this time, which it says in IKE_AUTH or later; and what we
-// say to a peer that only it can authenticate anew (EAP).
+// RFC 4478: who answered wants us to authenticate anew within this time, which it says in IKE_AUTH or later; and what
+// we say to a peer that only it can authenticate anew (EAP).
 void note_auth_lifetime(SessionCore& core, const Message& said, Time now);
 void add_auth_lifetime(const SessionCore& core, Message& reply, Time now);
 

@@ -170,10 +170,10 @@ struct Connection {
   AuthKind local_auth = AuthKind::psk, remote_auth = AuthKind::psk;
   std::string sign_trustpoint;
   std::vector<std::string> other_sign_trustpoints;  // for a peer that asks for a certificate of its CAs
-  std::vector<std::string> verify_trustpoints;  // the CAs of any of these
-  std::vector<std::string> certificate_maps;    // one of them, or an identity, has to match (IKE-37)
-  bool allow_sha1 = false;                      // RFC 7296's RSA method, whose hash is SHA-1
-  bool rsa_pkcs1 = false;                       // RFC 7427 with PKCS#1 instead of PSS
+  std::vector<std::string> verify_trustpoints;      // the CAs of any of these
+  std::vector<std::string> certificate_maps;        // one of them, or an identity, has to match (IKE-37)
+  bool allow_sha1 = false;                          // RFC 7296's RSA method, whose hash is SHA-1
+  bool rsa_pkcs1 = false;                           // RFC 7427 with PKCS#1 instead of PSS
   // Where local_auth, and where remote_auth is EAP; both are for EAP alone (RFC 5998).
   EapPeerSide eap_peer;
   EapServerSide eap_server;

@@ -49,7 +49,7 @@ def main(address: str, port: str, files: str, log: str) -> None:
                 asked.write(f"{self.client_address[0]} {self.path} {int(code)}\n")
 
         def do_GET(self) -> None:
-            if pathlib.PurePosixPath(self.path).name == "hang":
+            if pathlib.PurePosixPath(self.path.split("?")[0]).name == "hang":
                 self.rfile.read()
             else:
                 super().do_GET()

@@ -102,8 +102,8 @@ def test_we_fetch_the_peers_certificate(world, by):
 
 @BOTH
 def test_the_peer_fetches_ours(world, by):
-    ours = world.credential("ecdsa256")
-    world.certificates(urls={"certificate_url": world.web.base + "left.der"}, lookup=[])
+    ours = world.ca.issue("left", [OURS])  # strongSwan fetches none that it knows
+    world.certificates(urls={"certificate_url": world.web.base + "left.der"}, lookup=[], own=ours)
     world.web.put("left.der", der(ours))
     mark = world.peer.mark()
     world.up(by)

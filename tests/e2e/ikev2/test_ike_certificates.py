@@ -146,7 +146,7 @@ def test_of_several_certificates_the_one_that_is_asked_for(world):
             world.up("strongswan")
             world.ping_both()
         else:
-            assert "refused" in refused(world, "strongswan", "refused")["summary"]
+            assert "AUTHENTICATION_FAILED" in refused(world, "strongswan", "wrong_key")["summary"]
 
 
 @BOTH

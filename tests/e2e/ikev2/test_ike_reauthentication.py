@@ -10,6 +10,7 @@ from ike_wire import AUTH, INFORMATIONAL, SA_INIT
 from netns import wait_until
 
 RATE = 2000
+UNDER_WAY = 0.005  # seconds between a packet's leaving and its being opened
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,12 @@ def test_by_strongswan_make_before_break(world):
 
 @pytest.mark.alone
 def test_what_we_send_while_strongswan_reauthenticates(world):
-    """We answer, and go on by the old SA until strongSwan uses the new one or deletes the old (RFC 7296 2.8.3): nothing is lost, and nothing leaves by the
-    old SA behind our answer to its DELETE."""
+    """We answer, and go on by the old SA until strongSwan uses the new one or deletes the old (RFC 7296 2.8.3). strongSwan drops its old SA the moment it has
+    our answer: lost is at most what is under way beside that."""
     got, wire, before, frames = under_stream(world, back=False)
-    assert got["lost"] == 0, f"{got}; counted: {world.losses()}"
     (answered,) = [one.time for one in wire.exchanges(INFORMATIONAL, True) if one.source == lab.OUT4[1]]
     esp = [(float(frame.time), int.from_bytes(bytes(frame)[42:46], "big")) for frame in frames if frame[IP].src == lab.OUT4[1]]
     by_old, by_new = ([time for time, spi in esp if spi and (spi in before) == old] for old in (True, False))
-    assert by_old and by_new and max(by_old) < answered
+    assert len(by_old) + len(by_new) >= got["sent"] and by_old and by_new, "the node lost nothing"
+    assert max(by_old) < answered + UNDER_WAY and min(by_new) > answered - UNDER_WAY
+    assert got["lost"] <= sum(1 for time in by_old if time > answered - UNDER_WAY), f"{got}; counted: {world.losses()}"

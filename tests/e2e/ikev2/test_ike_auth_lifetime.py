@@ -13,7 +13,7 @@ from ike_documents import children, ike_sas
 from ike_wire import AUTH, SA_INIT
 from netns import wait_until
 
-LIFETIME = 30
+LIFETIME = 16
 RATE = 2000
 
 

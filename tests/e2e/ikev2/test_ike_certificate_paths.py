@@ -146,7 +146,7 @@ def spi(world) -> str | None:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("back", [False, True], ids=["out", "in"])
+@pytest.mark.parametrize("back", [pytest.param(False, marks=pytest.mark.slow), True], ids=["out", "in"])
 def test_reauthentication_before_the_certificate_ends(world, back):
     """Our certificate has a quarter of a minute left when the IKE SA comes up. It is renewed, and before the old one ends another IKE SA is made
     beside the first, with new children, and the first one closed; the new one has the new certificate's time. Nothing is lost either way,

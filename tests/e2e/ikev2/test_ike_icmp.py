@@ -59,7 +59,7 @@ def said_by_us(wire, world, family: int) -> list[tuple[int, bytes]]:
     return [*ike, (4500, spi.to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(64))]
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("family", [4, pytest.param(6, marks=pytest.mark.slow)])
 def test_errors_about_what_is_up_end_nothing(world, family):
     flow = f"map{family}"
     world.configure(swan={"flow": flow, "family": family})
@@ -82,7 +82,7 @@ def test_errors_about_what_is_up_end_nothing(world, family):
     assert not any(wire.exchanges(one) for one in (SA_INIT, AUTH, CREATE_CHILD)) and not wire.clear
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("family", [4, pytest.param(6, marks=pytest.mark.slow)])
 def test_errors_about_a_first_message_end_no_attempt(world, family):
     """The peer does not hear the first message for a while: it is sent again, as it was, and then answered."""
     flow = f"map{family}"

@@ -97,7 +97,7 @@ def world6(module_scratch):
         yield made
 
 
-@pytest.fixture(params=["world", "world6"], ids=["IPv4", "IPv6"])
+@pytest.fixture(params=["world", pytest.param("world6", marks=pytest.mark.slow)], ids=["IPv4", "IPv6"])
 def either(request):
     return request.getfixturevalue(request.param)
 

@@ -104,6 +104,7 @@ def test_the_default_peer_comes_back_after_a_clear(world):
     up_with(world, 2)
 
 
+@pytest.mark.slow  # a minute without traffic
 def test_the_default_peer_comes_back_after_an_idle_time(world):
     """CM-07, CM-08: an entry with `default_peer` and one without are both at the second peer when their SAs end for want of traffic, though
     liveness goes on asking; the first goes to the first peer again, the other stays."""
@@ -191,6 +192,7 @@ def test_each_pair_of_hosts_has_its_own_sas(world):
     assert_balanced(world.left)
 
 
+@pytest.mark.slow
 def test_pairs_beyond_the_limit_are_dropped_and_those_that_are_there_stay(world):
     """CM-10: counted, logged, nobody is evicted; room comes back with a pair that ends."""
     add_hosts(world)

@@ -57,6 +57,7 @@ def under_stream(world, back: bool) -> tuple[dict, ike_wire.Wire, set[int], list
     return got, wire, before, frames
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_by_strongswan_make_before_break(world):
     """What strongSwan sends meanwhile arrives, by whichever SA; one IKE SA and one child are left, which are new."""

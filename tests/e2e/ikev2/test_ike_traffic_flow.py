@@ -103,6 +103,7 @@ def test_between_two_nodes(module_scratch):
         assert_balanced(pair.left, pair.right)
 
 
+@pytest.mark.slow
 def test_one_setting_for_all(module_scratch):
     """R43-13, R43-19: the global setting is for the SAs of every map and profile, of both families; idle ones have sent two after 30 s."""
     flows = ("map4", "map6", "tunnel4", "tunnel6")

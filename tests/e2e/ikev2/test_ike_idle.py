@@ -11,6 +11,7 @@ pytestmark = pytest.mark.long
 IDLE = 60
 
 
+@pytest.mark.slow  # a minute without traffic
 def test_an_idle_child_is_deleted(idle_lab):
     made = idle_lab
     if time.monotonic() - made.since < IDLE - 5:

@@ -57,3 +57,10 @@ def early(request):
     for file, lab in (("test_ike_silence.py", "silent_lab"), ("test_ike_idle.py", "idle_lab")):
         if file in files and "PYTEST_XDIST_WORKER" not in os.environ:
             request.getfixturevalue(lab)
+
+
+@pytest.fixture
+def no_stream_is_left(world):
+    """Of a test that failed beside its stream; for files whose `world` has some."""
+    yield
+    world.end_streams()

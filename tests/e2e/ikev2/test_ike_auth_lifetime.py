@@ -13,6 +13,8 @@ from ike_documents import children, ike_sas
 from ike_wire import AUTH, SA_INIT
 from netns import wait_until
 
+pytestmark = pytest.mark.usefixtures("no_stream_is_left")
+
 LIFETIME = 16
 RATE = 2000
 
@@ -22,12 +24,6 @@ def world(module_scratch):
     with EapLab(module_scratch) as made:
         made.deep_buffers()
         yield made
-
-
-@pytest.fixture(autouse=True)
-def no_stream_is_left(world):
-    yield
-    world.end_streams()
 
 
 @pytest.mark.alone

@@ -13,7 +13,7 @@ from ike_documents import children, diagnosis, ike_sas
 from ike_wire import AUTH, CREATE_CHILD, SA_INIT
 from netns import wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("no_stream_is_left")]
 
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 PATH = 1280
@@ -26,12 +26,6 @@ def world(module_scratch):
     with CertificateLab(module_scratch, right={"options": {"fragment_size": PATH}}, dataplane={"umem_frames": 32768, "ring_entries": 16384}) as made:
         made.deep_buffers()
         yield made
-
-
-@pytest.fixture(autouse=True)
-def no_stream_is_left(world):
-    yield
-    world.end_streams()
 
 
 # -- RFC 7383 where it is needed

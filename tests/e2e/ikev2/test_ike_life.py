@@ -12,7 +12,7 @@ from ike_wire import CREATE_CHILD, INFORMATIONAL, SA_INIT
 from netns import wait_until
 from node import gone
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("no_stream_is_left")]
 
 RATE = 20000
 
@@ -22,12 +22,6 @@ def world(module_scratch):
     with SwanLab(module_scratch, flows=("map4",), dataplane={"umem_frames": 32768, "ring_entries": 16384}) as made:
         made.deep_buffers()
         yield made
-
-
-@pytest.fixture(autouse=True)
-def no_stream_is_left(world):
-    yield
-    world.end_streams()
 
 
 def established(world, by: str = "postern", **options) -> dict:

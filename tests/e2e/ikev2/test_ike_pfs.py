@@ -13,6 +13,8 @@ from ike_pairs import SwanLab
 from ike_wire import CREATE_CHILD
 from netns import wait_until
 
+pytestmark = pytest.mark.usefixtures("no_stream_is_left")
+
 QUICK = "aes128-sha256-x25519"
 PLAIN, X25519, MODP, EITHER = "aes128-sha256", "aes128-sha256-x25519", "aes128-sha256-modp2048", "aes128-sha256-modp2048-x25519"
 RATE = 20000
@@ -24,12 +26,6 @@ def world(module_scratch):
     with SwanLab(module_scratch, flows=("map4",), dataplane={"umem_frames": 32768, "ring_entries": 16384}) as made:
         made.deep_buffers()
         yield made
-
-
-@pytest.fixture(autouse=True)
-def no_stream_is_left(world):
-    yield
-    world.end_streams()
 
 
 def established(world, ours: str, theirs: str, **options) -> str:

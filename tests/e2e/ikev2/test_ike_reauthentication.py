@@ -9,6 +9,8 @@ from ike_pairs import SwanLab
 from ike_wire import AUTH, INFORMATIONAL, SA_INIT
 from netns import wait_until
 
+pytestmark = pytest.mark.usefixtures("no_stream_is_left")
+
 RATE = 2000
 UNDER_WAY = 0.005  # seconds between a packet's leaving and its being opened
 
@@ -18,12 +20,6 @@ def world(module_scratch):
     with SwanLab(module_scratch, flows=("map4",), right={"options": {"make_before_break": "yes"}}) as made:
         made.deep_buffers()
         yield made
-
-
-@pytest.fixture(autouse=True)
-def no_stream_is_left(world):
-    yield
-    world.end_streams()
 
 
 def under_stream(world, back: bool) -> tuple[dict, ike_wire.Wire, set[int], list]:

@@ -37,6 +37,15 @@ struct UrlLab : SignedLab {
   static void fetches_from(lab::End& end, std::vector<std::string> prefixes) {
     edit(end, [&](Connection& c) { c.options.cert_lookup = prefixes; });
   }
+  // A has signed, and B wants the certificate.
+  void until_b_fetches() {
+    start(0);
+    settle();
+    for (AskPki& one : std::exchange(a.asked, {}))
+      perform(0, a.sessions.back()->on_pki_answer(one.ticket, notary[0].answer(one.question), now));
+    settle();
+    REQUIRE(b.to_fetch.size() == 1);
+  }
   void refused_by_b(std::string_view summary) {
     CHECK(a.count(SessionPhase::established) + b.count(SessionPhase::established) == 0);
     REQUIRE(b.failures.size() == 1);
@@ -184,12 +193,7 @@ TEST_CASE("as the initiator we refuse what the responder's URL does not hold") {
 TEST_CASE(
     "a request that comes again is not fetched for again; a late answer and one of another ticket change nothing") {
   UrlLab lab;
-  lab.start(0);
-  lab.settle();
-  for (AskPki& one : std::exchange(lab.a.asked, {}))
-    lab.perform(0, lab.a.sessions.back()->on_pki_answer(one.ticket, lab.notary[0].answer(one.question), lab.now));
-  lab.settle();
-  REQUIRE(lab.b.to_fetch.size() == 1);
+  lab.until_b_fetches();
   const FetchCertificates wanted = lab.b.to_fetch.front();
   REQUIRE(wanted.urls.size() == 1);
   CHECK(wanted.urls[0].max_bytes == pki::max_certificate_bytes);
@@ -209,12 +213,7 @@ TEST_CASE(
 
 TEST_CASE("a session that is closed while its peer's certificate is fetched is closed") {
   UrlLab lab;
-  lab.start(0);
-  lab.settle();
-  for (AskPki& one : std::exchange(lab.a.asked, {}))
-    lab.perform(0, lab.a.sessions.back()->on_pki_answer(one.ticket, lab.notary[0].answer(one.question), lab.now));
-  lab.settle();
-  REQUIRE(lab.b.to_fetch.size() == 1);
+  lab.until_b_fetches();
   Session& at = *lab.b.sessions.back();
   lab.perform(1, at.close(lab.now));
   lab.perform(1, at.on_certificates(lab.b.to_fetch[0].ticket, {certificate("A")}, lab.now));

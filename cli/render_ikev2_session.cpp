@@ -85,6 +85,8 @@ std::string long_lines(const json& sa, std::uint64_t session) {
   out +=
       std::string("      Disconnect Revoked Peer: ") + (flag(sa, "disconnect_revoked") ? "Enabled" : "Disabled") + "\n";
   out += configuration_lines(sa);
+  for (const json& one : list(sa, "other_addresses"))
+    out += "      Remote additional addr: " + one.get<std::string>() + "\n";
   if (flag(sa, "ppk")) out += "      Quantum-safe Encryption using Manual PPK\n";
   if (const auto redirect = sa.find("redirect"); redirect != sa.end() && redirect->is_object()) {
     if (!text(*redirect, "from").empty()) out += "      Redirected from: " + text(*redirect, "from") + "\n";

@@ -76,9 +76,9 @@ Result<ChildId> install(SessionCore& core, const Agreed& agreed, Time now) {
   made.die_at = now + whole;
   made.outbound = agreed.outbound_now;
   core.emit(InstallChild{made.id, core.connection, made.policy, made.suite, made.spi_in, made.spi_out, made.local,
-                         made.remote, core.local, core.remote, core.encapsulates(), core.follows_peer(), made.outbound,
-                         !agreed.we_began, agreed.tfc_padding, std::move(keys), agreed.transport, agreed.cpi_in,
-                         agreed.cpi_out});
+                         made.remote, core.local, core.traffic_remote(), core.encapsulates(), core.follows_peer(),
+                         made.outbound, !agreed.we_began, agreed.tfc_padding, std::move(keys), agreed.transport,
+                         agreed.cpi_in, agreed.cpi_out});
   if (made.policy.place.base_flow != 0) core.setup.surroundings->flows->hold(made.policy);
   core.tell_child(EventKind::child_up, made, fmt::format("{} <-> {}", listed(made.local), listed(made.remote)));
   core.children.push_back(std::move(made));
@@ -302,25 +302,6 @@ Failure child_failure(FailureKind kind, std::string summary, bool by_peer) {
   return out;
 }
 
-Failure refused_by_peer(const ChildAttempt& attempt, const NotifyPayload& error) {
-  Failure out = child_failure(FailureKind::refused, "the peer refused the child SA: " + text(error.type), true);
-  out.remedy = "look at the peer's log";
-  if (error.type == NotifyType::no_proposal_chosen || error.type == NotifyType::invalid_ke_payload) {
-    out.kind = FailureKind::no_common_child_proposal;
-    out.offered = joined(text(attempt.offer));
-    out.remedy = "compare the transform sets and PFS groups of both ends";
-  } else if (error.type == NotifyType::single_pair_required) {
-    out.kind = FailureKind::pairs_required;
-    out.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
-    out.remedy = "the crypto map entry makes SAs of pairs of hosts from now on; per_host_limit says so from the start";
-  } else if (error.type == NotifyType::ts_unacceptable) {
-    out.kind = FailureKind::selectors;
-    out.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
-    out.remedy = "the access lists of both ends must mirror each other";
-  }
-  return out;
-}
-
 // RFC 7296 §2.9: the notify says nothing where nothing was narrowed. A rekey asks for what there was.
 void note_narrowing(SessionCore& core, const ChildAttempt& attempt, const Message& message, const TsPayload& tsi,
                     const TsPayload& tsr) {
@@ -352,6 +333,25 @@ std::optional<Failure> not_as_needed(const ChildAttempt& attempt, bool transport
 }
 
 }  // namespace
+
+Failure refused_by_peer(const ChildAttempt& attempt, const NotifyPayload& error) {
+  Failure out = child_failure(FailureKind::refused, "the peer refused the child SA: " + text(error.type), true);
+  out.remedy = "look at the peer's log";
+  if (error.type == NotifyType::no_proposal_chosen || error.type == NotifyType::invalid_ke_payload) {
+    out.kind = FailureKind::no_common_child_proposal;
+    out.offered = joined(text(attempt.offer));
+    out.remedy = "compare the transform sets and PFS groups of both ends";
+  } else if (error.type == NotifyType::single_pair_required) {
+    out.kind = FailureKind::pairs_required;
+    out.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
+    out.remedy = "the crypto map entry makes SAs of pairs of hosts from now on; per_host_limit says so from the start";
+  } else if (error.type == NotifyType::ts_unacceptable) {
+    out.kind = FailureKind::selectors;
+    out.offered = fmt::format("{} <-> {}", listed(attempt.local), listed(attempt.remote));
+    out.remedy = "the access lists of both ends must mirror each other";
+  }
+  return out;
+}
 
 Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, const ChildAnswer& with, Time now) {
   const auto give_up = [&](Failure why) {
@@ -397,7 +397,7 @@ Result<ChildId, Failure> finish_child(SessionCore& core, ChildAttempt& attempt, 
   note_narrowing(core, attempt, message, *tsi, *tsr);
   if (!unwanted) return *made;
   core.child(*made)->closing = true;
-  core.add_task({TaskKind::delete_child, {}, *made, now, 0});
+  core.add_task({TaskKind::delete_child, {}, *made, now});
   return std::unexpected(std::move(*unwanted));
 }
 

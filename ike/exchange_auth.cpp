@@ -305,7 +305,7 @@ void conclude_as_initiator(SessionCore& core, const Message& response, const Ide
   if (auto configured = take_configuration(core, response); !configured) {
     core.attempt_failed(std::move(configured.error()), state.child ? std::string_view(state.child->policy.name) : "");
     if (state.child) core.setup.surroundings->free_spi(state.child->spi_in);
-    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+    return core.add_task({TaskKind::delete_ike, {}, {}, now});
   }
   if (!state.child && brings_child(response)) {
     core.attempt_failed({FailureKind::invalid_syntax,
@@ -315,14 +315,14 @@ void conclude_as_initiator(SessionCore& core, const Message& response, const Ide
                          {},
                          "look at the peer's log",
                          true});
-    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+    return core.add_task({TaskKind::delete_ike, {}, {}, now});
   }
   const std::string first = state.child ? state.child->policy.name : std::string();
   if (state.child)
     if (const auto made = finish_child(core, *state.child, {&response, state.nonce_i, state.nonce_r, true}, now); !made)
       core.attempt_failed(made.error(), first);
   for (const std::string& name : core.wanted)
-    if (name != first) core.add_task({TaskKind::make_child, name, {}, now, 0});
+    if (name != first) core.add_task({TaskKind::make_child, name, {}, now});
 }
 
 Duration lifetime_of(const SessionCore& core, Time now) {

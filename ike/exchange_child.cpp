@@ -9,6 +9,7 @@ namespace postern::ike {
 namespace {
 
 constexpr auto temporary_wait = std::chrono::seconds(1);
+constexpr auto out_of_sync = std::chrono::minutes(5);
 constexpr auto rekey_retry = std::chrono::seconds(10);
 
 Octets spi_octets(std::uint32_t spi) {
@@ -45,42 +46,41 @@ void rekeyed(SessionCore& core, const ChildAttempt& attempt, ChildId made, bool 
   Child& fresh = *core.child(made);
   if (lost) {
     fresh.closing = true;
-    return core.add_task({TaskKind::delete_child, {}, made, now, 0});
+    return core.add_task({TaskKind::delete_child, {}, made, now});
   }
   core.tell_child(EventKind::child_rekeyed, fresh, "rekeyed by us");
   if (Child* const rival = attempt.rival ? core.child(*attempt.rival) : nullptr) rival->predecessor.reset();
   Child* const old = core.child(*attempt.replaces);
   if (old == nullptr) return;
   old->outbound = false;
-  core.add_task({TaskKind::delete_child, {}, old->id, now, 0});
+  core.add_task({TaskKind::delete_child, {}, old->id, now});
 }
 
 // Later, and only so often; the old SA carries traffic meanwhile (IKE-48).
 void try_again(SessionCore& core, const ChildAttempt& attempt, Duration wait, Time now) {
-  if (!attempt.replaces) return core.add_task({TaskKind::make_child, attempt.policy.name, {}, now + wait, 0});
+  if (!attempt.replaces) return core.add_task({TaskKind::make_child, attempt.policy.name, {}, now + wait});
   if (Child* const old = core.child(*attempt.replaces)) old->rekey_at = now + wait;
 }
 
-void attempt_refused(SessionCore& core, ChildAttempt attempt, const Message& response, Time now) {
-  const NotifyPayload& error = *response.error();
+// Whatever else the answer holds.
+void attempt_refused(SessionCore& core, ChildAttempt attempt, const NotifyPayload& error, Time now) {
   const auto tried = attempt.dh ? attempt.dh->group() : crypto::DhGroup::none;
   if (auto dh = wanted_exchange(error, attempt.policy.pfs, tried, attempt.rounds, max_ke_rounds)) {
     attempt.dh = std::move(dh);
     return send_attempt(core, std::move(attempt), now);
   }
+  core.setup.surroundings->free_spi(attempt.spi_in);
   if (error.type == NotifyType::temporary_failure) {
-    core.setup.surroundings->free_spi(attempt.spi_in);
+    refused_for_now(core, now);
     return try_again(core, attempt, core.jittered(temporary_wait, 0.5, 1.5), now);
   }
   if (error.type == NotifyType::child_sa_not_found && attempt.replaces) {  // §2.25.1
-    core.setup.surroundings->free_spi(attempt.spi_in);
-    if (core.child(*attempt.replaces) == nullptr) return;  // its delete came first
+    if (core.child(*attempt.replaces) == nullptr) return;                  // its delete came first
     core.remove_child(*attempt.replaces, "the peer does not know it any more");
-    if (!core.has_child(attempt.policy.name)) core.add_task({TaskKind::make_child, attempt.policy.name, {}, now, 0});
+    if (!core.has_child(attempt.policy.name)) core.add_task({TaskKind::make_child, attempt.policy.name, {}, now});
     return;
   }
-  const auto made = finish_child(core, attempt, {&response, {}, {}, false}, now);
-  core.attempt_failed(made.error(), attempt.policy.name);
+  core.attempt_failed(refused_by_peer(attempt, error), attempt.policy.name);
   if (attempt.replaces) try_again(core, attempt, core.jittered(rekey_retry, 0.8, 1.2), now);
 }
 
@@ -124,7 +124,10 @@ void start_rekey_child(SessionCore& core, const Task& task, Time now) {
   old->rekey_tried = true;
   const auto connection = current(core);
   const ChildPolicy* const policy = connection->child(old->policy.name);
-  auto attempt = begin_child(core, policy != nullptr ? *policy : old->policy, false, old->suite.group);
+  const ChildPolicy& wanted = policy != nullptr ? *policy : old->policy;
+  // §1.3.3: a KE payload is of a group that the offer has, which may have been edited.
+  const bool offered = std::ranges::find(wanted.pfs, old->suite.group) != wanted.pfs.end();
+  auto attempt = begin_child(core, wanted, false, offered ? old->suite.group : crypto::DhGroup::none);
   if (!attempt) return cannot_begin(core, old->policy.name, attempt.error());
   attempt->replaces = old->id;
   attempt->local = old->local;
@@ -178,13 +181,23 @@ void on_create_child_request(SessionCore& core, const Message& request, Time now
   core.send_response(request, std::move(reply));
 }
 
+void refused_for_now(SessionCore& core, Time now) {
+  if (!core.refused_since) core.refused_since = now;
+  if (now - *core.refused_since < out_of_sync) return;
+  for (const Child& one : core.children) core.want_again(one.policy.name);
+  core.tell(EventKind::message_ignored, "the peer answers TEMPORARY_FAILURE for minutes: the IKE SA is set up anew");
+  core.add_task({TaskKind::delete_ike, {}, {}, now});
+}
+
 void on_create_child_response(SessionCore& core, const Message& response, Pending about, Time now) {
+  const auto* const error = response.error();
+  if (error == nullptr || error->type != NotifyType::temporary_failure) core.refused_since.reset();
   if (auto* const ike = std::get_if<IkeAttempt>(&about))
     return on_rekey_ike_response(core, std::move(*ike), response, now);
   auto* const pending = std::get_if<ChildAttempt>(&about);
   if (pending == nullptr) return;
   ChildAttempt attempt = std::move(*pending);
-  if (response.error() != nullptr) return attempt_refused(core, std::move(attempt), response, now);
+  if (error != nullptr) return attempt_refused(core, std::move(attempt), *error, now);
   const auto* const nonce = response.find<NoncePayload>(PayloadType::nonce);
   const Octets nonce_r = nonce != nullptr ? nonce->data : Octets();
   const bool lost = loses(attempt, nonce_r);

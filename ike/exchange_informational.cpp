@@ -92,14 +92,10 @@ void start_delete_ike(SessionCore& core, Time now) {
 }
 
 void start_probe(SessionCore& core, Time now) {
-  Message message = core.request(ExchangeType::informational);
+  const auto every = std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s));
   // RFC 4555 §3.8: our NAT may have given us another place meanwhile, which the peer sees.
-  if (core.mobike && core.began && core.nat_local) {
-    message.add_notify(NotifyType::update_sa_addresses);
-    add_nat_detection(core, message, core.local, core.remote, core.connection->force_encapsulation);
-  }
-  core.send_request(std::move(message), now, Probing{},
-                    std::chrono::seconds(std::max(1U, core.connection->dpd.retry_s)), probe_tries);
+  if (core.mobike && core.began && core.nat_local) return start_update(core, now, every, probe_tries);
+  core.send_request(core.request(ExchangeType::informational), now, Probing{}, every, probe_tries);
 }
 
 void on_informational_request(SessionCore& core, const Message& request, const Endpoint& local, const Endpoint& remote,
@@ -113,7 +109,7 @@ void on_informational_request(SessionCore& core, const Message& request, const E
     return core.close_now("the peer begins INFORMATIONAL before it is authenticated", false);
   }
   Message reply = core.answer(request);
-  if (!answer_mobike(core, request, local, remote, reply)) return core.send_response(request, std::move(reply));
+  if (!answer_mobike(core, request, local, remote, reply, now)) return core.send_response(request, std::move(reply));
   if (deletes_ike(request)) {
     on_error(core, request);
     core.send_response(request, std::move(reply));
@@ -144,6 +140,7 @@ void on_informational_request(SessionCore& core, const Message& request, const E
 void on_informational_response(SessionCore& core, const Message& response, const Pending& done, Time now) {
   note_window(core, response);
   if (const auto* const update = std::get_if<Updating>(&done)) on_update_answered(core, response, *update, now);
+  if (const auto* const check = std::get_if<CheckingRoute>(&done)) on_route_checked(core, response, *check, now);
   if (const auto* const child = std::get_if<DeletingChild>(&done)) retire(core, child->id, "deleted by us", now);
   if (std::holds_alternative<Redirecting>(done)) redirect_answered(core, now);
   if (std::holds_alternative<DeletingIke>(done))

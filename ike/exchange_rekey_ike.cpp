@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ike/mobike.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
@@ -16,6 +17,9 @@ Octets spi_octets(std::uint64_t spi) {
   ByteWriter(out).u64(spi);
   return out;
 }
+
+// §3.1: never zero.
+bool is_ike_spi(const Octets& spi) { return spi.size() == 8 && ByteReader(spi).u64() != 0; }
 
 struct NewIke {
   IkeSuite suite;
@@ -48,6 +52,7 @@ Result<std::shared_ptr<SessionCore>> successor_of(SessionCore& core, const NewIk
   out->window_in = core.window_in;
   out->told_window = core.told_window;
   out->mobike = core.mobike;
+  out->mobility = core.mobility;
   POSTERN_TRY(keys,
               rekey_ike_keys(agreed.suite, {agreed.nonce_i, agreed.nonce_r, agreed.spi_i, agreed.spi_r, agreed.shared},
                              core.suite.prf, core.keys.d));
@@ -76,7 +81,10 @@ void attempt_refused(SessionCore& core, IkeAttempt attempt, const NotifyPayload&
     attempt.dh = std::move(dh);
     return send_attempt(core, std::move(attempt), now);
   }
-  if (error.type == NotifyType::temporary_failure) return try_again(core, core.jittered(ike_rekey_wait, 0.5, 1.5), now);
+  if (error.type == NotifyType::temporary_failure) {
+    refused_for_now(core, now);
+    return try_again(core, core.jittered(ike_rekey_wait, 0.5, 1.5), now);
+  }
   Failure failure;
   failure.kind = FailureKind::refused;
   failure.by_peer = true;
@@ -102,7 +110,7 @@ Result<std::shared_ptr<SessionCore>> successor_by_answer(SessionCore& core, cons
   const auto* const nonce = response.find<NoncePayload>(PayloadType::nonce);
   if (sa == nullptr || ke == nullptr || nonce == nullptr) return fail("the answer is incomplete");
   const auto chosen = accept_ike(*sa, attempt.offer);
-  if (!chosen || chosen->peer_spi.size() != 8 || ke->group != attempt.dh->group() || chosen->suite.group != ke->group)
+  if (!chosen || !is_ike_spi(chosen->peer_spi) || ke->group != attempt.dh->group() || chosen->suite.group != ke->group)
     return fail("the answer is not within our offer");
   POSTERN_TRY(shared, attempt.dh->shared(ke->data));
   return successor_of(
@@ -115,9 +123,12 @@ Result<std::shared_ptr<SessionCore>> successor_by_answer(SessionCore& core, cons
 void hand_over(SessionCore& from, SessionCore& to, Time now) {
   to.children.splice(to.children.end(), from.children);
   to.tasks.insert(to.tasks.end(), from.tasks.begin(), from.tasks.end());
-  std::erase_if(to.tasks, [](const Task& t) { return t.kind == TaskKind::rekey_ike || t.kind == TaskKind::probe; });
-  // Its answer would come to an IKE SA that has nothing any more.
-  if (underway<Updating>(from) != nullptr) to.add_task({TaskKind::update_addresses, {}, {}, now, 0});
+  // What is due because this one is old, or silent.
+  std::erase_if(to.tasks, [](const Task& t) {
+    return t.kind == TaskKind::rekey_ike || t.kind == TaskKind::expire_ike || t.kind == TaskKind::probe;
+  });
+  take_moves_over(from, to, now);
+  if (underway<Redirecting>(from) != nullptr) to.add_task({TaskKind::redirect, {}, {}, now});
   to.wanted = std::exchange(from.wanted, {});
   to.lent = std::exchange(from.lent, {});
   to.assigned = std::exchange(from.assigned, {});
@@ -136,7 +147,9 @@ void start_rekey_ike(SessionCore& core, Time now) {
     IkeAttempt out;
     POSTERN_TRY(spi, core.random_spi());
     POSTERN_TRY(nonce, core.random(nonce_bytes));
-    POSTERN_TRY(dh, crypto::DhExchange::create(core.suite.group));
+    const auto groups = groups_of(connection->proposals);  // §1.3.2: KE is of a group that the offer has
+    const bool offered = groups.empty() || std::ranges::find(groups, core.suite.group) != groups.end();
+    POSTERN_TRY(dh, crypto::DhExchange::create(offered ? core.suite.group : groups.front()));
     out.spi = spi;
     out.nonce = std::move(nonce);
     out.dh.emplace(std::move(dh));
@@ -164,7 +177,7 @@ void on_rekey_ike_request(SessionCore& core, const Message& request, Time now) {
   if (!chosen && chosen.error().error == NegotiateError::invalid_ke) {
     return core.refuse(request, NotifyType::invalid_ke_payload, group_octets(chosen.error().group));
   }
-  if (!chosen || chosen->peer_spi.size() != 8) return core.refuse(request, NotifyType::no_proposal_chosen);
+  if (!chosen || !is_ike_spi(chosen->peer_spi)) return core.refuse(request, NotifyType::no_proposal_chosen);
   Message reply = core.answer(request);
   const auto made = [&]() -> Result<std::shared_ptr<SessionCore>> {
     POSTERN_TRY(dh, crypto::DhExchange::create(chosen->suite.group));
@@ -202,17 +215,17 @@ void on_rekey_ike_response(SessionCore& core, IkeAttempt attempt, const Message&
   core.emit(AddSession{Session::of(*made)});
   note_crash_token(**made, response);
   // RFC 6290 §4.3: our request came before the responder's SPI, and so before our token.
-  if (gives_crash_tokens(**made) || core.told_window) (*made)->add_task({TaskKind::tell_token, {}, {}, now, 0});
+  if (gives_crash_tokens(**made) || core.told_window) (*made)->add_task({TaskKind::tell_token, {}, {}, now});
   const Octets& nonce_r = response.find<NoncePayload>(PayloadType::nonce)->data;
   // §2.8.2: of two new IKE SAs the one with the lowest nonce is closed by its initiator; the other side's initiator
   // closes the old one.
   if (attempt.rival != nullptr && std::min(attempt.nonce, nonce_r) < attempt.rival_nonce) {
-    (*made)->add_task({TaskKind::delete_ike, {}, {}, now, 0});
+    (*made)->add_task({TaskKind::delete_ike, {}, {}, now});
     return hand_over(core, *attempt.rival, now);
   }
   // The peer closes its own; unless it heard of our delete of the old IKE SA before our answer, and knows of none.
   if (attempt.rival != nullptr)
-    attempt.rival->add_task({TaskKind::delete_ike, {}, {}, now + core.setup.lifetimes.closing, 0});
+    attempt.rival->add_task({TaskKind::delete_ike, {}, {}, now + core.setup.lifetimes.closing});
   hand_over(core, **made, now);
   start_delete_ike(core, now);
 }

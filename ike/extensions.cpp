@@ -2,6 +2,7 @@
 // tokens (RFC 6290 §4.2).
 #include <algorithm>
 
+#include "ike/mobike.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
@@ -27,17 +28,21 @@ void note_init_offer(SessionCore& core, const Message& message, const ProtocolOp
       message.notify(NotifyType::fragmentation_supported) == nullptr ? std::uint16_t{0} : options.fragment_mtu;
 }
 
-void offer_in_auth(const SessionCore& core, Message& message) {
+void offer_in_auth(SessionCore& core, Message& message) {
   const ProtocolOptions& options = core.connection->options;
   offer_window(core, message);
   // The responder tells it to who has told it.
-  if (options.mobike && (core.initiator || core.mobike)) message.add_notify(NotifyType::mobike_supported);
+  if (options.mobike && (core.initiator || core.mobike)) {
+    message.add_notify(NotifyType::mobike_supported);
+    offer_other_addresses(core, message);
+  }
   add_crash_token(core, message);
 }
 
 void note_auth_offer(SessionCore& core, const Message& message) {
   const ProtocolOptions& options = core.connection->options;
   core.mobike = options.mobike && message.notify(NotifyType::mobike_supported) != nullptr;
+  if (core.mobike) (void)take_other_addresses(core, message, core.remote);
   core.window_in = std::max<std::uint32_t>(1, options.window);
   note_window(core, message);
   note_crash_token(core, message);

@@ -115,6 +115,8 @@ void Manager::policy_changed(const Connection& before, const Connection* after, 
       close(key, now, true);
       continue;
     }
+    if (before.other_addresses != after->other_addresses)
+      with(key, now, [&](Session& session) { return session.have_addresses(*after, now); });
     for (const ChildView& child : sessions_.at(key).session->view(now).children) {
       const ChildPolicy* const kept = after->child(child.name);
       if (kept != nullptr && kept->place.flow == child.flow) continue;
@@ -136,6 +138,8 @@ void Manager::template_changed(const Connection& before, const Connection* after
       close(key, now, true);
       continue;
     }
+    if (before.other_addresses != after->other_addresses)
+      with(key, now, [&](Session& session) { return session.have_addresses(*made, now); });
     for (const ChildView& child : sessions_.at(key).session->view(now).children) {
       const ChildPolicy* const base = made->child(child.base);
       if (base != nullptr && base->place.flow == child.base_flow) continue;

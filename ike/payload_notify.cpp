@@ -31,6 +31,8 @@ constexpr DataRule data_rules[] = {
     {NotifyType::cookie, 1, 64},                         // §2.6
     {NotifyType::ipcomp_supported, 3, 255},              // §3.10.1: CPI, transform, its attributes
     {NotifyType::quick_crash_detection, 16, 128},        // RFC 6290 §4.1
+    {NotifyType::additional_ip4_address, 4, 4},          // RFC 4555 §4.2.2
+    {NotifyType::additional_ip6_address, 16, 16},        //
     {NotifyType::cookie2, 8, 64},                        // RFC 4555 §4.2.5
 };
 

@@ -149,6 +149,7 @@ struct Connection {
   std::string name;        // "192.0.2.1 192.0.2.2 PROFILE": unique; who owns it over edits of what it says
   std::uint32_t fvrf = 0;  // front-door VRF's routing table
   IpAddress local, remote;
+  std::vector<IpAddress> other_addresses;  // of ours, where packets come in as well: the peer may go to them (RFC 4555)
   // CM-04, CM-06: the peer's name. `remote` is unspecified, of the family that is wanted, until the name is resolved
   // (at_address); `remote_dynamic`: before each negotiation.
   std::string remote_name;

@@ -199,6 +199,7 @@ void fields(Codec& codec, T& connection) {
   codec("fvrf", connection.fvrf);
   codec("local", connection.local);
   codec("remote", connection.remote);
+  codec("other_addresses", connection.other_addresses);
   codec("remote_name", connection.remote_name);
   codec("remote_dynamic", connection.remote_dynamic);
   codec("policy_name", connection.policy_name);

@@ -55,7 +55,7 @@ void leave_after_auth(SessionCore& core, const GatewayIdentity& to, const Identi
   core.remote_identity = peer;
   established(core, now);
   core.emit(Redirected{to, ExchangeType::ike_auth, core.wanted});
-  core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  core.add_task({TaskKind::delete_ike, {}, {}, now});
 }
 
 // §5: the IKE SA goes once there is one with the other gateway.

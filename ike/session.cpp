@@ -164,6 +164,7 @@ void on_response(SessionCore& core, const Header& header, Bytes datagram, const 
   if (!response) return on_unprotected_answer(core, datagram);
   core.last_heard = now;
   core.traffic_unanswered = false;
+  core.mobility.untried = core.mobility.theirs.size();
   if (core.follows_messages()) peer_is_at(core, remote);
   if (!*response) return not_understood(core, header, response->error());
   core.tell(EventKind::trace, fmt::format("got {} response {}", text(header.exchange), header.message_id));
@@ -226,7 +227,7 @@ ChildView view_of(const SessionCore& core, const Child& one, Time now) {
 
 // Only what is new and authentic gets here: one who repeats the peer's packets from elsewhere moves nothing.
 void peer_is_at(SessionCore& core, const Endpoint& remote) {
-  if (core.remote == remote || !core.follows_peer() || !core.established()) return;
+  if (core.remote == remote || !core.follows_peer() || !core.established() || core.mobility.proven) return;
   core.remote = remote;
   core.tell(EventKind::peer_moved,
             fmt::format("NAT gave the peer the place {} port {}", remote.address.text(), remote.port));
@@ -234,7 +235,8 @@ void peer_is_at(SessionCore& core, const Endpoint& remote) {
 }
 
 void move_children(SessionCore& core) {
-  for (const Child& one : core.children) core.emit(MoveChild{one.id, core.local, core.remote, core.encapsulates()});
+  for (const Child& one : core.children)
+    core.emit(MoveChild{one.id, core.local, core.traffic_remote(), core.encapsulates()});
 }
 
 // Legal moves of the diagram in session.hpp; everything may end. A move that is not there is a fault of ours: the
@@ -304,8 +306,7 @@ Actions Session::want_child(const std::string& name, Time now) {
   SessionCore& core = *core_;
   const bool on_its_way = attempt_of(core, [&](const ChildAttempt& a) { return a.policy.name == name; }) != nullptr;
   if (std::ranges::find(core.wanted, name) == core.wanted.end()) core.wanted.push_back(name);
-  if (core.established() && !core.has_child(name) && !on_its_way)
-    core.add_task({TaskKind::make_child, name, {}, now, 0});
+  if (core.established() && !core.has_child(name) && !on_its_way) core.add_task({TaskKind::make_child, name, {}, now});
   return done(core, now);
 }
 
@@ -313,12 +314,12 @@ Actions Session::rekey_child(ChildId id, Time now) {
   const Child* const one = core_->child(id);
   const bool on_its_way = attempt_of(*core_, [&](const ChildAttempt& a) { return a.replaces == id; }) != nullptr;
   if (one != nullptr && !one->closing && !one->replaced && !one->remove_at && !on_its_way)
-    core_->add_task({TaskKind::rekey_child, {}, id, now, 0});
+    core_->add_task({TaskKind::rekey_child, {}, id, now});
   return done(*core_, now);
 }
 
 Actions Session::delete_child(ChildId id, Time now) {
-  if (core_->child(id) != nullptr) core_->add_task({TaskKind::delete_child, {}, id, now, 0});
+  if (core_->child(id) != nullptr) core_->add_task({TaskKind::delete_child, {}, id, now});
   return done(*core_, now);
 }
 
@@ -330,19 +331,19 @@ Actions Session::on_hard_expiry(ChildId id, Time now) {
   if (one->rekey_tried && !one->replaced && core_->established())
     child_is_over(*core_, id, now);
   else
-    core_->add_task({TaskKind::delete_child, {}, id, now, 0});
+    core_->add_task({TaskKind::delete_child, {}, id, now});
   return done(*core_, now);
 }
 
 Actions Session::rekey(Time now) {
-  if (core_->established()) core_->add_task({TaskKind::rekey_ike, {}, {}, now, 0});
+  if (core_->established()) core_->add_task({TaskKind::rekey_ike, {}, {}, now});
   return done(*core_, now);
 }
 
 Actions Session::redirect(const GatewayIdentity& to, Time now) {
   if (core_->established() && can_redirect()) {
     core_->redirect.to = to;
-    core_->add_task({TaskKind::redirect, {}, {}, now, 0});
+    core_->add_task({TaskKind::redirect, {}, {}, now});
   }
   return done(*core_, now);
 }
@@ -360,7 +361,7 @@ Actions Session::close(Time now, bool tell_peer) {
   }
   core.drop_children("closed by us", true);
   core.tasks.clear();
-  core.add_task({TaskKind::delete_ike, {}, {}, now, 0});  // after the answers that are under way
+  core.add_task({TaskKind::delete_ike, {}, {}, now});  // after the answers that are under way
   return done(core, now);
 }
 
@@ -395,19 +396,23 @@ Actions Session::on_install_failed(ChildId id, const std::string& why, Time now)
     failure.kind = FailureKind::install_failed;
     failure.summary = why;
     core.attempt_failed(std::move(failure), one->policy.name);
-    core.add_task({TaskKind::delete_child, {}, id, now, 0});
+    core.add_task({TaskKind::delete_child, {}, id, now});
   }
   return done(core, now);
 }
 
-// Transport mode stays where it is (RFC 4555 §1.3).
-bool Session::can_move() const {
-  const SessionCore& core = *core_;
-  return core.established() && core.began && core.mobike && !core.superseded &&
-         std::ranges::none_of(core.children, &Child::transport);
+bool Session::can_move() const { return ike::can_move(*core_); }
+
+void Session::follow(std::shared_ptr<const Connection> connection) {
+  core_->connection = std::move(connection);
+  core_->mobility.ours = all_addresses(*core_->connection);
 }
 
-void Session::follow(std::shared_ptr<const Connection> connection) { core_->connection = std::move(connection); }
+Actions Session::have_addresses(const Connection& connection, Time now) {
+  core_->mobility.ours = all_addresses(connection);
+  announce_addresses(*core_, now);
+  return done(*core_, now);
+}
 
 Actions Session::move(Time now) {
   if (can_move()) move_ourselves(*core_, {core_->connection->local, nat_port}, now);
@@ -445,6 +450,7 @@ SessionView Session::view(Time now) const {
   out.assigned = core.assigned;
   out.fragmentation = core.fragment_mtu != 0;
   out.mobike = core.mobike;
+  out.others = core.mobility.theirs;
   out.follows_redirects = core.redirect.client || core.redirect.gateway;
   if (core.redirect.from) out.redirected_from = core.redirect.from->text();
   if (core.redirect.to) out.redirected_to = core.redirect.to->text();

@@ -94,6 +94,7 @@ struct SessionView {
   std::string eap_identity;             // of the end that came by EAP
   std::vector<IpAddress> lent;          // to the peer
   AssignedConfiguration assigned;       // by the peer
+  std::vector<IpAddress> others;        // of the peer's addresses (RFC 4555 §3.4)
   // RFC 5685: the client goes where it is sent; who sent it here, and where it is to go.
   bool follows_redirects = false;
   std::string redirected_from, redirected_to;
@@ -160,6 +161,8 @@ class Session {
   // RFC 5685 §5: the peer is sent to another gateway, where it has said that it would go.
   [[nodiscard]] Actions redirect(const GatewayIdentity& to, Time now);
   [[nodiscard]] Actions close(Time now, bool tell_peer = true);
+  // RFC 4555 §3.6. What this connection has of addresses is all that we have; the peer hears of what it does not know.
+  [[nodiscard]] Actions have_addresses(const Connection& connection, Time now);
   // RFC 4555 §3.5. Whether it can go on from another address of ours; then follow() says of which connection it is now,
   // one that differs in this address, and move() goes there, with all children, and tells the peer.
   [[nodiscard]] bool can_move() const;

@@ -131,6 +131,7 @@ void SessionCore::await_answer(std::uint32_t id, Datagrams datagrams, Time now, 
                          now + wait,
                          wait,
                          tries == 0 ? setup.lifetimes.retransmits : tries,
+                         1,
                          doubles,
                          std::move(about),
                          {}});
@@ -153,10 +154,10 @@ void SessionCore::use_message_id(std::uint32_t& next, Time now) {
   const std::uint32_t all = setup.lifetimes.message_ids;
   if (++next >= all) return close_now("no message id is left", true);
   if (!established() || superseded) return;
-  if (next == all - all / (&next == &next_request ? 4 : 8)) add_task({TaskKind::rekey_ike, {}, {}, now, 0});
+  if (next == all - all / (&next == &next_request ? 4 : 8)) add_task({TaskKind::rekey_ike, {}, {}, now});
   if (next == all - all / 16) {
     for (const Child& one : children) want_again(one.policy.name);
-    add_task({TaskKind::delete_ike, {}, {}, now, 0});
+    add_task({TaskKind::expire_ike, {}, {}, now});
   }
 }
 
@@ -213,7 +214,9 @@ bool SessionCore::window_open() const {
 
 namespace {
 
-bool is_about_ike(const Task& task) { return task.kind == TaskKind::rekey_ike || task.kind == TaskKind::delete_ike; }
+bool is_about_ike(const Task& task) {
+  return task.kind == TaskKind::rekey_ike || task.kind == TaskKind::delete_ike || task.kind == TaskKind::expire_ike;
+}
 
 // RFC 7296 §2.25: what would meet itself at the peer.
 bool collides(const SessionCore& core, const Task& task) {
@@ -263,10 +266,13 @@ void SessionCore::run_tasks(Time now) {
       case TaskKind::rekey_child: start_rekey_child(*this, task, now); break;
       case TaskKind::delete_child: start_delete_child(*this, task, now); break;
       case TaskKind::rekey_ike: start_rekey_ike(*this, now); break;
+      case TaskKind::expire_ike:
       case TaskKind::delete_ike: start_delete_ike(*this, now); break;
       case TaskKind::probe: start_probe(*this, now); break;
       case TaskKind::tell_token: start_tell_token(*this, now); break;
       case TaskKind::update_addresses: start_update(*this, now); break;
+      case TaskKind::check_route: start_route_check(*this, now); break;
+      case TaskKind::announce_addresses: start_announcement(*this, now); break;
       case TaskKind::redirect: start_redirect(*this, now); break;
     }
   }

@@ -15,155 +15,10 @@
 #include <variant>
 #include <vector>
 
-#include "crypto/dh.hpp"
 #include "crypto/ike_cipher.hpp"
-#include "ike/reassembly.hpp"
-#include "ike/session.hpp"
+#include "ike/session_state.hpp"
 
 namespace postern::ike {
-
-inline constexpr std::size_t nonce_bytes = 32;       // RFC 7296 §2.10: at least half the PRF's key
-inline constexpr std::uint32_t max_init_rounds = 6;  // COOKIE and INVALID_KE_PAYLOAD answers of one attempt
-inline constexpr std::uint32_t max_ke_rounds = 3;    // INVALID_KE_PAYLOAD answers to one CREATE_CHILD_SA
-
-// A child SA that we negotiate: what we said, until the answer.
-struct ChildAttempt {
-  ChildPolicy policy;
-  std::uint32_t spi_in = 0;
-  Octets nonce;  // empty: IKE_AUTH, whose child uses the nonces of IKE_SA_INIT
-  std::optional<crypto::DhExchange> dh;
-  SaPayload offer;
-  std::vector<Selector> local, remote;
-  bool transport = false;    // USE_TRANSPORT_MODE is asked for
-  std::uint16_t cpi_in = 0;  // IPCOMP_SUPPORTED is said; 0: it is not
-  std::optional<ChildId> replaces;
-  std::uint32_t rounds = 0;  // INVALID_KE_PAYLOAD answers
-  // RFC 7296 §2.8.1: the peer rekeyed the same child meanwhile and made this one; the lowest of its two nonces.
-  std::optional<ChildId> rival;
-  Octets rival_nonce;
-};
-
-struct IkeAttempt {
-  std::uint64_t spi = 0;
-  Octets nonce;
-  std::optional<crypto::DhExchange> dh;
-  SaPayload offer;
-  std::uint32_t rounds = 0;
-  std::shared_ptr<SessionCore> rival;  // §2.8.2
-  Octets rival_nonce;
-  bool forgotten = false;  // §2.25.2: the peer closed the IKE SA meanwhile
-};
-
-// What an outstanding request of ours is about, once the IKE SA is established.
-struct Nothing {};
-struct DeletingChild {
-  ChildId id{};
-};
-struct DeletingIke {};
-struct Probing {};
-struct Updating {           // RFC 4555 §3.5: UPDATE_SA_ADDRESSES
-  std::uint32_t moves = 0;  // SessionCore's, when it was sent
-};
-struct Redirecting {};
-using Pending =
-    std::variant<Nothing, ChildAttempt, IkeAttempt, DeletingChild, DeletingIke, Probing, Updating, Redirecting>;
-
-// One message: a datagram, or its fragments in order (RFC 7383).
-using Datagrams = std::vector<Octets>;
-
-struct Outstanding {
-  std::uint32_t message_id = 0;
-  Datagrams datagrams;
-  Time next_retransmit;
-  Duration wait{};
-  std::uint32_t left = 0;
-  bool doubles = true;
-  Pending about;        // what the answer is for
-  Reassembly response;  // fragments of it
-};
-
-// A request that was answered. It stays as long as the peer may retransmit it: for as many as our window is wide.
-struct AnsweredRequest {
-  std::uint32_t message_id = 0;
-  Octets request;  // of fragments the first
-  Datagrams response;
-};
-// A request of our window that came before its turn (RFC 7296 §2.3). Its integrity has been checked.
-struct EarlyRequest {
-  Octets datagram;
-  Endpoint local, remote;
-};
-
-enum class TaskKind : std::uint8_t {
-  make_child,
-  rekey_child,
-  delete_child,
-  rekey_ike,
-  delete_ike,
-  probe,
-  tell_token,
-  update_addresses,
-  redirect
-};
-struct Task {
-  TaskKind kind{};
-  std::string name;  // make_child
-  ChildId id{};      // rekey_child, delete_child
-  Time not_before;
-  std::uint32_t failures = 0;  // TEMPORARY_FAILURE answers
-};
-
-struct Child {
-  ChildId id{};
-  ChildPolicy policy;
-  EspSuite suite;
-  std::uint32_t spi_in = 0, spi_out = 0;
-  std::vector<Selector> local, remote;
-  bool transport = false;
-  std::uint16_t cpi_in = 0, cpi_out = 0;
-  Time born, rekey_at, die_at;
-  bool outbound = true;                // the flow is bound to it
-  bool replaced = false;               // the peer rekeyed it, and will delete it
-  bool closing = false;                // our DELETE for it is queued or out
-  bool rekey_tried = false;            // we asked for a successor
-  std::optional<ChildId> predecessor;  // that we switch from once the peer uses this one
-  std::optional<Time> remove_at;       // superseded and deleted with the peer: inbound lingers until then
-};
-
-struct InitSent {
-  crypto::DhExchange dh;
-  Octets nonce, cookie;
-  SaPayload offer;
-  Octets request;  // as last sent: what AUTH signs
-  std::uint32_t rounds = 0;
-};
-struct InitAnswered {
-  Octets request, response, nonce_i, nonce_r;
-  Time deadline;
-};
-struct AuthSent {
-  Octets request, response, nonce_i, nonce_r;
-  std::optional<ChildAttempt> child;
-  Octets no_ppk_auth;  // RFC 8784: our AUTH without the PPK, for a peer that does not know it
-};
-struct Made {};
-struct Established {
-  Time since, rekey_at, die_at;
-};
-struct Closing {
-  Time deadline;
-};
-struct Gone {};
-using State = std::variant<Made, InitSent, InitAnswered, AuthSent, Established, Closing, Gone>;
-
-// RFC 5685, over rekeys of the IKE SA.
-struct RedirectState {
-  bool client = false;                  // we began the first IKE SA, and have said that we go where we are sent
-  bool gateway = false;                 // the peer did
-  std::optional<GatewayIdentity> from;  // who sent the client here
-  std::optional<GatewayIdentity> to;    // gateway: where the client is to go,
-  std::optional<Time> leave_by;         // and has left by then
-};
 
 struct Waiting;
 struct SessionCore : std::enable_shared_from_this<SessionCore> {
@@ -211,9 +66,9 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::uint16_t fragment_mtu = 0;  // RFC 7383: fragments leave in IP packets of so many bytes; 0: not agreed
   std::uint32_t window_in = 1, window_out = 1;  // §2.3: requests of the peer, and of ours, that may be outstanding
   bool told_window = false;                     // the peer has said SET_WINDOW_SIZE: it takes an interest in ours
-  bool mobike = false;                          // RFC 4555
-  std::uint32_t moves = 0;                      // of ours by it
-  bool childless = false;                       // RFC 6023: IKE_AUTH is without a child, initiator
+  bool mobike = false;                          // RFC 4555: both ends said so
+  Mobility mobility;
+  bool childless = false;  // RFC 6023: IKE_AUTH is without a child, initiator
 
   RedirectState redirect;
 
@@ -224,7 +79,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   std::list<Child> children;
   Time last_heard, last_sent, oldest_unanswered_traffic;
   bool traffic_unanswered = false;
-  bool superseded = false;  // a successor took the children: no task starts here any more
+  bool superseded = false;            // a successor took the children: no task starts here any more
+  std::optional<Time> refused_since;  // §2.25: from when on the peer has said TEMPORARY_FAILURE alone
 
   Actions actions;
 
@@ -237,6 +93,8 @@ struct SessionCore : std::enable_shared_from_this<SessionCore> {
   }
   // RFC 7296 §2.23: an end that is behind a NAT itself does not let the other's packets move it.
   [[nodiscard]] bool follows_peer() const { return nat_remote && !nat_local; }
+  // Where ESP goes: `remote`, but for a new place that the peer has not yet shown to be at (RFC 4555 §3.7).
+  [[nodiscard]] Endpoint traffic_remote() const { return mobility.proven.value_or(remote); }
   // RFC 3948: ESP goes in UDP.
   [[nodiscard]] bool encapsulates() const { return nat_local || nat_remote || connection->force_encapsulation; }
   // RFC 4555 §3.8: with MOBIKE it is the original initiator's word that moves it, and ESP, but no other IKE message.
@@ -356,7 +214,7 @@ void move_children(SessionCore& core);
 // 7296 §2.3, RFC 4555 §3.1), each by both ends.
 void offer_in_init(Message& message, const ProtocolOptions& options);
 void note_init_offer(SessionCore& core, const Message& message, const ProtocolOptions& options);
-void offer_in_auth(const SessionCore& core, Message& message);
+void offer_in_auth(SessionCore& core, Message& message);
 void note_auth_offer(SessionCore& core, const Message& message);
 // RFC 7296 §2.3: SET_WINDOW_SIZE, ours and the peer's.
 void offer_window(const SessionCore& core, Message& message);
@@ -429,6 +287,9 @@ void established(SessionCore& core, Time now);
 [[nodiscard]] Duration lifetime_of(const SessionCore& core, Time now);
 
 // exchange_child.cpp
+// RFC 7296 §2.25: the peer is busy; "after several minutes" both ends do not know the same, and the IKE SA is closed.
+void refused_for_now(SessionCore& core, Time now);
+[[nodiscard]] Failure refused_by_peer(const ChildAttempt& attempt, const NotifyPayload& error);
 // `first`: within IKE_AUTH, with the nonces of IKE_SA_INIT and without a key exchange of its own (RFC 7296 §1.3.1).
 // `group`: none takes the policy's first for PFS.
 [[nodiscard]] Result<ChildAttempt> begin_child(SessionCore& core, const ChildPolicy& policy, bool first,

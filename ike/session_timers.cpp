@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ike/authentication.hpp"
+#include "ike/mobike.hpp"
 #include "ike/session_core.hpp"
 
 namespace postern::ike {
@@ -43,12 +44,15 @@ void give_up(SessionCore& core) {
 void retransmit(SessionCore& core, Time now) {
   for (Outstanding& request : core.outstanding) {
     if (request.next_retransmit > now) continue;
+    const bool here = !leave_silent_path(core, request, now);
     if (request.left == 0) return give_up(core);
     --request.left;
-    if (request.doubles) request.wait *= 2;
+    ++request.sent;
+    if (request.doubles && here) request.wait *= 2;
     request.next_retransmit = now + request.wait;
     core.tell(EventKind::retransmitted, fmt::format("request {} again", request.message_id));
     core.transmit(request.datagrams);
+    if (std::holds_alternative<Announcing>(request.about)) announce_elsewhere(core, request.datagrams);
   }
 }
 
@@ -63,7 +67,7 @@ void switch_late(SessionCore& core, Time now) {
 
 // One that the peer rekeyed, and did not delete as it should have.
 void drop_replaced(SessionCore& core, Child& one, Time now) {
-  core.add_task({TaskKind::delete_child, {}, one.id, now, 0});
+  core.add_task({TaskKind::delete_child, {}, one.id, now});
   one.closing = true;
 }
 
@@ -80,11 +84,17 @@ void child_timers(SessionCore& core, Time now) {
       over.push_back(one.id);
     } else if (one.rekey_at <= now) {
       one.rekey_at = one.die_at;
-      core.add_task({TaskKind::rekey_child, {}, one.id, now, 0});
+      core.add_task({TaskKind::rekey_child, {}, one.id, now});
     }
   }
   for (const ChildId id : gone) core.remove_child(id, "replaced");
   for (const ChildId id : over) child_is_over(core, id, now);
+}
+
+// RFC 3948 §4; an interval of none: never.
+std::optional<Time> next_keepalive(const SessionCore& core) {
+  if (!core.nat_local || core.connection->nat_keepalive_s == 0) return std::nullopt;
+  return core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s);
 }
 
 bool liveness_due(const SessionCore& core, Time now) {
@@ -102,20 +112,20 @@ void renew(SessionCore& core, Established& state, Time now) {
     return core.emit(Reauthenticate{});
   }
   state.rekey_at = state.die_at;
-  core.add_task({TaskKind::rekey_ike, {}, {}, now, 0});
+  core.add_task({TaskKind::rekey_ike, {}, {}, now});
 }
 
 void established_timers(SessionCore& core, Time now) {
   auto& state = *core.in<Established>();
-  if (state.die_at <= now) return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  if (state.die_at <= now) return core.add_task({TaskKind::expire_ike, {}, {}, now});
   if (core.redirect.leave_by && *core.redirect.leave_by <= now) {  // RFC 5685 §5: it had its time
     core.redirect.leave_by.reset();
     core.wanted.clear();
-    return core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+    return core.add_task({TaskKind::delete_ike, {}, {}, now});
   }
   if (state.rekey_at <= now) renew(core, state, now);
-  if (core.outstanding.empty() && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now, 0});
-  if (core.nat_local && core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s) <= now) {
+  if (core.outstanding.empty() && liveness_due(core, now)) core.add_task({TaskKind::probe, {}, {}, now});
+  if (const auto due = next_keepalive(core); due && *due <= now) {
     core.emit(SendKeepalive{core.local, core.remote, core.setup.fvrf});
     core.last_sent = now;
   }
@@ -129,7 +139,7 @@ void child_is_over(SessionCore& core, ChildId id, Time now) {
   if (one == nullptr) return;
   core.want_again(one->policy.name);
   core.remove_child(id, "its lifetime is over, and it could not be rekeyed");
-  core.add_task({TaskKind::delete_ike, {}, {}, now, 0});
+  core.add_task({TaskKind::delete_ike, {}, {}, now});
 }
 
 void run_timers(SessionCore& core, Time now) {
@@ -168,7 +178,7 @@ std::optional<Time> earliest_timer(const SessionCore& core) {
     if (dpd.mode == DpdMode::on_demand && core.traffic_unanswered) at(core.oldest_unanswered_traffic + interval);
     at(std::min(state->rekey_at, state->die_at));
   }
-  if (core.nat_local) at(core.last_sent + std::chrono::seconds(core.connection->nat_keepalive_s));
+  if (const auto due = next_keepalive(core)) at(*due);
   return out;
 }
 

@@ -155,6 +155,7 @@ json sa_json(const Manager::Row& row) {
               {"nat_t", nat_text(view)},
               {"fragmentation", view.fragmentation},
               {"mobike", view.mobike},
+              {"other_addresses", texts_of(view.others)},
               {"ppk", view.ppk},
               {"redirect",
                {{"follows", view.follows_redirects},

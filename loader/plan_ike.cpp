@@ -135,6 +135,7 @@ class IkePlanner {
     out.fvrf = table_of(document_, ends.fvrf);
     out.local = *ends.local;
     out.remote = ends.remote;
+    out.other_addresses = addresses_beside(facts_, out.local);
     out.profile_name = profile.name;
     out.keyring_name = profile.keyring.value_or("");
     out.local_identity = profile.local_identity ? identity_of(*profile.local_identity) : ike::Identity::of(*ends.local);

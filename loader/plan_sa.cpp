@@ -167,6 +167,17 @@ std::optional<IpAddress> local_address(const config::Document& document, const L
   return first_of(link.addresses, family);
 }
 
+std::vector<IpAddress> addresses_beside(const Facts& facts, const IpAddress& address) {
+  std::vector<IpAddress> out;
+  for (const LinkFacts& link : facts.links)
+    if (has_address(link.addresses, address))
+      for (const auto& [other, length] : link.addresses)
+        if (other != address && other.family() == address.family() && !is_link_local(other) && !is_loopback(other))
+          out.push_back(other);
+  std::ranges::sort(out);
+  return out;
+}
+
 MapPlace place_of(const config::Document& document, const Facts& facts, const config::CryptoMap& map,
                   const LinkFacts& link) {
   MapPlace out{false, link.name, link.name, local_address(document, link, map.family), link.ifindex, link.mtu};

@@ -27,6 +27,9 @@ inline constexpr std::uint32_t tunnel_sequence = 65537;
 [[nodiscard]] std::optional<IpAddress> local_address(const config::Document& document, const LinkFacts& link,
                                                      Family family);
 
+// What the link with that address has beside it, of its family: the node takes packets there just as well.
+[[nodiscard]] std::vector<IpAddress> addresses_beside(const Facts& facts, const IpAddress& address);
+
 // Where the SAs of a crypto map are that is on an interface: there, or, where it has a local address of its own, on all
 // that have it (IF-03).
 struct MapPlace {

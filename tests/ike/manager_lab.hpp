@@ -37,6 +37,7 @@ struct World : Effects {
   std::map<ChildId, Endpoint> moved;
   std::vector<MoveChild> moves;
   bool immovable = false;
+  std::size_t keepalives = 0;
   std::vector<std::pair<ChildId, std::uint32_t>> ever;
   std::vector<Event> events;
   std::map<std::string, std::vector<IpAddress>> assigned;
@@ -49,7 +50,7 @@ struct World : Effects {
 
   World(std::size_t at, std::deque<Packet>& network) : index(at), wire(network) {}
   void send(const SendDatagram& d) override { wire.push_back({index, d.local, d.remote, d.bytes}); }
-  void send(const SendKeepalive&) override {}
+  void send(const SendKeepalive&) override { ++keepalives; }
   void expect(const ExpectChild& child) override { expected.insert(child.spi_in); }
   Result<void> install(const InstallChild& child) override {
     if (!refuse.empty()) return fail(refuse);

@@ -42,15 +42,17 @@ class ScriptedGateway {
     hears(init_response);
   }
   // A's message that is under way.
-  Message heard() {
-    const auto message = open_message(taken(), *in_);
+  Message heard() { return opened(taken()); }
+  [[nodiscard]] Message opened(const Octets& bytes) const {
+    const auto message = open_message(bytes, *in_);
     REQUIRE(message);
     return *message;
   }
+  [[nodiscard]] Octets sealed(const Message& message) { return *seal_message(message, *out_); }
   [[nodiscard]] Message answer_to(const Message& request) const {
     return {{spi_i, spi_r, request.header.exchange, false, true, request.header.message_id}, {}};
   }
-  void says(const Message& message) { hears(*seal_message(message, *out_)); }
+  void says(const Message& message) { hears(sealed(message)); }
   // What a signature of ours is over (RFC 7296 §2.15).
   [[nodiscard]] Octets to_be_signed(const IdPayload& own) const {
     return *signed_octets(suite_.prf, init_response, nonce_i, keys_.pr, id_octets(own));

@@ -414,3 +414,24 @@ TEST_CASE("an edit of what a tunnel asks its peer for ends the IKE SA that has n
   CHECK(lab.a.established(lab.now) == 0);
   CHECK(lab.a.world.installed.empty());
 }
+
+TEST_CASE("RFC 3948 §4: keepalives of who is behind a NAT, every so often, or never") {
+  for (const std::uint32_t interval : {0U, 5U}) {
+    CAPTURE(interval);
+    Lab lab;
+    lab.nat = true;
+    Connection a = Lab::of_a();
+    a.nat_keepalive_s = interval;
+    lab.a.policy({a}, lab.now);
+    Connection b = Lab::of_b();
+    b.remote_identities = {AnyIdentity{}};
+    lab.b.policy({b}, lab.now);
+    lab.a.manager->on_acquire(1, lab.now);
+    lab.run(61s);
+    lab.check_up();
+    CHECK(lab.b.world.keepalives == 0);
+    if (interval == 0) CHECK(lab.a.world.keepalives == 0);
+    if (interval == 5) CHECK(lab.a.world.keepalives >= 11);
+    if (interval == 5) CHECK(lab.a.world.keepalives <= 12);
+  }
+}

@@ -42,9 +42,6 @@ struct Moving : Lab {
   }
 };
 
-// Notifies of A's protected messages cannot be read here; what B does by them can.
-bool update_is_lost(const Packet& packet, bool& lose) { return packet.from == 0 && std::exchange(lose, false); }
-
 }  // namespace
 
 TEST_CASE("RFC 4555 §3.3: both ends go to port 4500, also without a NAT, and the SAs stay without UDP") {
@@ -122,21 +119,13 @@ TEST_CASE("RFC 4555 §2: the initiator is who began the first IKE SA, whoever re
   lab.run(2s);
   CHECK(lab.view_of(lab.a).spi_i == before.spi_i);
   CHECK(lab.view_of(lab.b).remote.address == ip(address_c));
-
-  // The responder has another address: no word of its own can tell of it, and a new IKE SA is set up.
-  const Connection moved = at(address_b, address_c, 2);
-  CHECK(lab.b.manager->rows(lab.now).size() == 1);
-  Connection other = connection(moved.name, "192.0.2.99", address_c, 2);
-  lab.b.policy({other}, lab.now);
-  lab.run(2s);
-  CHECK(lab.b.established(lab.now) == 0);
 }
 
 TEST_CASE("RFC 4555 §3.5: a lost UPDATE_SA_ADDRESSES is sent again; a second move before the answer counts alone") {
   Moving lab;
   const SessionView before = lab.view_of(lab.a);
   bool lose = true;
-  lab.passes = [&](const Packet& packet) { return !update_is_lost(packet, lose); };
+  lab.passes = [&](const Packet& packet) { return packet.from != 0 || !std::exchange(lose, false); };
   lab.move_a(address_c);
   SUBCASE("lost") { lab.run(3s); }
   SUBCASE("elsewhere meanwhile") {

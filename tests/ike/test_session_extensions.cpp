@@ -351,6 +351,7 @@ const Endpoint home{address("192.0.2.1"), 500}, away{address("192.0.2.77"), 500}
 
 struct Moving : ScriptedPeer {
   std::vector<MoveChild> moves;
+  std::optional<Message> question;  // of B's: whether the peer is there (RFC 4555 §3.7)
 
   explicit Moving(bool wants = true) {
     mobike = wants;
@@ -358,24 +359,45 @@ struct Moving : ScriptedPeer {
   }
   // A request that comes from `from`; B's answer.
   Message asks(const Message& request, const Endpoint& from, bool answered = true) {
-    Actions actions = lab.b.established().on_datagram(sealed(request), b_end, from, lab.now);
-    std::optional<Message> answer;
-    for (const Action& one : actions) {
-      if (const auto* const moved = std::get_if<MoveChild>(&one)) moves.push_back(*moved);
-      if (const auto* const sent = std::get_if<SendDatagram>(&one)) {
-        CHECK(sent->remote == from);
-        const auto header = parse_header(sent->bytes);
-        if (header && header->response) answer = opened(sent->bytes);
-      }
-    }
+    const auto answer = takes(lab.b.established().on_datagram(sealed(request), b_end, from, lab.now), from);
     REQUIRE(answer.has_value() == answered);
     ++next_id;
     return answer.value_or(Message{});
+  }
+  // From its new place, with what B wants to see again, or something else.
+  void answers_from(const Endpoint& from, const std::optional<Octets>& cookie = {}) {
+    REQUIRE(question);
+    const auto* const asked = question->notify(NotifyType::cookie2);
+    REQUIRE(asked != nullptr);
+    CHECK(asked->data.size() >= 8);
+    CHECK(asked->data.size() <= 64);
+    Message m{header(ExchangeType::informational, true), {}};
+    m.header.message_id = question->header.message_id;
+    m.add_notify(NotifyType::cookie2, cookie.value_or(asked->data));
+    question.reset();
+    (void)takes(lab.b.established().on_datagram(sealed(m), b_end, from, lab.now), from);
   }
   Message update() {
     Message m{header(ExchangeType::informational), {}};
     m.add_notify(NotifyType::update_sa_addresses);
     return m;
+  }
+
+ private:
+  // What B does; its answer, if there is one.
+  std::optional<Message> takes(const Actions& actions, const Endpoint& from) {
+    std::optional<Message> answer;
+    for (const Action& one : actions) {
+      if (const auto* const moved = std::get_if<MoveChild>(&one)) moves.push_back(*moved);
+      if (const auto* const failed = std::get_if<Event>(&one); failed != nullptr && failed->failure)
+        lab.b.failures.push_back(*failed->failure);
+      const auto* const sent = std::get_if<SendDatagram>(&one);
+      if (sent == nullptr) continue;
+      CHECK(sent->remote == from);
+      const auto header = parse_header(sent->bytes);
+      if (header) (header->response ? answer : question) = opened(sent->bytes);
+    }
+    return answer;
   }
 };
 
@@ -390,14 +412,67 @@ TEST_CASE("RFC 4555 §3.5: the original initiator moves, and its SAs with it") {
   CHECK(answer.error() == nullptr);
   REQUIRE(answer.notify(NotifyType::cookie2) != nullptr);
   CHECK(answer.notify(NotifyType::cookie2)->data == Octets(16, std::byte{5}));
+  CHECK(peer.lab.b.established().view(peer.lab.now).remote == away);
+  CHECK(peer.moves.empty());  // §3.7: not before it has answered from there
+  peer.answers_from(away);
   REQUIRE(peer.moves.size() == 1);
   CHECK(peer.moves[0].remote_endpoint == away);
-  CHECK(peer.lab.b.established().view(peer.lab.now).remote == away);
   // And back; a request alone moves nobody.
   peer.asks({peer.header(ExchangeType::informational), {}}, home);
   CHECK(peer.moves.size() == 1);
   peer.asks(peer.update(), home);
+  CHECK(peer.moves.size() == 1);
+  peer.answers_from(home);
   CHECK(peer.moves.size() == 2);
+}
+
+TEST_CASE("RFC 4555 §3.7: return routability: who does not show that it is there is sent nothing but the question") {
+  Moving peer;
+  peer.asks(peer.update(), away);
+  REQUIRE(peer.question);
+  SUBCASE("another COOKIE2: the IKE SA is closed") {
+    peer.answers_from(away, Octets(16, std::byte{9}));
+    CHECK(peer.moves.empty());
+    CHECK(peer.lab.b.count(SessionPhase::established) == 0);
+    REQUIRE(peer.lab.b.failures.size() == 1);
+    CHECK(peer.lab.b.failures[0].kind == FailureKind::refused);
+  }
+  SUBCASE("a child that is made meanwhile does not go there either") {
+    const auto before = peer.lab.b.live().size();
+    Message request = peer.child_request();
+    request.header.message_id = peer.next_id++;
+    peer.lab.perform(1, peer.lab.b.established().on_datagram(peer.sealed(request), b_end, away, peer.lab.now));
+    REQUIRE(peer.lab.b.live().size() == before + 1);
+    CHECK(peer.lab.b.live().back()->remote_endpoint == home);
+  }
+  SUBCASE("no answer at all: the IKE SA ends, and its SAs have gone nowhere") {
+    for (int i = 0; i < 200 && peer.lab.b.count(SessionPhase::established) == 1; ++i) {
+      const auto next = peer.lab.b.established().next_timer();
+      REQUIRE(next);
+      peer.lab.now = *next;
+      for (const Action& one : peer.lab.b.established().on_timer(peer.lab.now))
+        CHECK_FALSE(std::holds_alternative<MoveChild>(one));
+    }
+    CHECK(peer.lab.b.count(SessionPhase::established) == 0);
+  }
+  SUBCASE("elsewhere again: the first question has been to several places, and another one tells") {
+    const Endpoint third{address("192.0.2.99"), 500};
+    const Message first = *peer.question;
+    peer.asks(peer.update(), third);
+    peer.question = first;
+    peer.answers_from(third);
+    CHECK(peer.moves.empty());
+    REQUIRE(peer.question);
+    CHECK(peer.question->notify(NotifyType::cookie2)->data != first.notify(NotifyType::cookie2)->data);
+    peer.answers_from(third);
+    REQUIRE(peer.moves.size() == 1);
+    CHECK(peer.moves[0].remote_endpoint == third);
+  }
+  SUBCASE("back where it was: nothing has to be shown") {
+    peer.asks(peer.update(), home);
+    REQUIRE(peer.moves.size() == 1);
+    CHECK(peer.moves[0].remote_endpoint == home);
+  }
 }
 
 TEST_CASE("RFC 4555: what is refused, and moves nothing") {
@@ -426,6 +501,7 @@ TEST_CASE("RFC 4555: what is refused, and moves nothing") {
     seen[3] = std::byte{77};
     update.add_notify(NotifyType::no_nats_allowed, seen);
     CHECK(peer.asks(update, away).error() == nullptr);
+    peer.answers_from(away);
     CHECK(peer.moves.size() == 1);
   }
   SUBCASE("§4.2.5: a COOKIE2 that is too short or too long is none") {
@@ -495,8 +571,9 @@ TEST_CASE("RFC 4555 §3.8: a NAT that appears on the way is seen, and the childr
   const Message answer = peer.asks(update, away);
   CHECK(answer.notify(NotifyType::nat_detection_source_ip) != nullptr);
   CHECK(peer.lab.b.established().view(peer.lab.now).nat_remote);
+  peer.answers_from(away);
   REQUIRE(peer.moves.size() == 1);
   CHECK(peer.moves[0].udp_encapsulation);
   CHECK(peer.moves[0].local_endpoint == b_end);
-  CHECK(peer.lab.b.established().view(peer.lab.now).next_request == 0);  // and nothing is negotiated
+  CHECK(peer.lab.b.established().view(peer.lab.now).next_request == 1);  // and nothing is negotiated
 }

@@ -4,6 +4,7 @@
 namespace postern::ike {
 namespace {
 
+using lab::Datagram;
 using lab::End;
 using lab::Fate;
 using lab::Lab;
@@ -22,6 +23,25 @@ TEST_CASE("session: children and IKE SA are rekeyed before they end, for as long
   CHECK(lab.a.count(EventKind::ike_rekeyed) >= 5);
   CHECK(lab.a.count(EventKind::attempt_failed) == 0);
   CHECK(lab.b.count(EventKind::attempt_failed) == 0);
+}
+
+TEST_CASE(
+    "session: a rekey whose answer comes after the old IKE SA's life is over: the new one stays, with its children") {
+  Lab lab;
+  lab.edit_both([](Connection& c) { c.lifetime_s = 120; });
+  lab.start(0);
+  lab.settle();
+  lab.run(90s);
+  lab.network = [](const Datagram&) { return Fate{0, 0}; };
+  lab.run(35s);
+  REQUIRE(lab.a.count(EventKind::retransmitted) > 0);
+  CHECK(lab.a.count(EventKind::ike_rekeyed) == 0);
+  lab.network = [](const Datagram&) { return Fate{}; };
+  lab.run(20s);
+  lab.check_whole();
+  CHECK(lab.a.count(EventKind::ike_rekeyed) == 1);
+  CHECK(lab.a.children.size() == 1);
+  CHECK(lab.b.children.size() == 1);
 }
 
 TEST_CASE("session: a child that cannot be rekeyed carries traffic to its end, and not longer") {

@@ -41,6 +41,7 @@ struct Moving : ScriptedPeer {
   struct Outcome {
     std::size_t moves = 0;
     std::vector<std::pair<Octets, Endpoint>> answers;  // and where they went
+    std::vector<Octets> questions;                     // of B's own (RFC 4555 §3.7)
   };
 
   Moving() {
@@ -58,9 +59,22 @@ struct Moving : ScriptedPeer {
     Actions actions = lab.b.established().on_datagram(bytes, {lab.b.own, 500}, from, lab.now);
     for (Action& one : actions) {
       out.moves += std::holds_alternative<MoveChild>(one) ? 1 : 0;
-      if (auto* const sent = std::get_if<SendDatagram>(&one)) out.answers.emplace_back(sent->bytes, sent->remote);
+      auto* const sent = std::get_if<SendDatagram>(&one);
+      if (sent == nullptr) continue;
+      if (parse_header(sent->bytes)->response)
+        out.answers.emplace_back(sent->bytes, sent->remote);
+      else
+        out.questions.push_back(sent->bytes);
     }
     return out;
+  }
+  // As the peer answers whether it is there.
+  Octets answer_to(const Octets& question) {
+    const Message asked = opened(question);
+    Message m{header(ExchangeType::informational, true), {}};
+    m.header.message_id = asked.header.message_id;
+    m.add_notify(NotifyType::cookie2, asked.notify(NotifyType::cookie2)->data);
+    return sealed(m);
   }
   Endpoint place() { return lab.b.established().view(lab.now).remote; }
 };
@@ -115,11 +129,14 @@ TEST_CASE("RFC 4555 §3.5: an update whose answer was lost comes again: the same
   const Octets update = peer.update(2);
   const auto once = peer.says_from(update, first);
   REQUIRE(once.answers.size() == 1);
-  CHECK(once.moves == 1);
+  REQUIRE(once.questions.size() == 1);
+  CHECK(once.moves == 0);
+  CHECK(peer.says_from(peer.answer_to(once.questions[0]), first).moves == 1);
   CHECK(peer.place() == first);
   for (int i = 0; i < 3; ++i) {
     const auto again = peer.says_from(update, first);
     CHECK(again.answers == once.answers);
+    CHECK(again.questions.empty());
     CHECK(again.moves == 0);
   }
 }
@@ -127,8 +144,12 @@ TEST_CASE("RFC 4555 §3.5: an update whose answer was lost comes again: the same
 TEST_CASE("RFC 4555 §3.5: an update that comes behind a later one moves nobody") {
   Moving peer;
   const Octets before = peer.update(2);
-  CHECK(peer.says_from(before, first).moves == 1);
-  CHECK(peer.says_from(peer.update(3), second).moves == 1);
+  const auto one = peer.says_from(before, first);
+  REQUIRE(one.questions.size() == 1);
+  CHECK(peer.says_from(peer.answer_to(one.questions[0]), first).moves == 1);
+  const auto two = peer.says_from(peer.update(3), second);
+  REQUIRE(two.questions.size() == 1);
+  CHECK(peer.says_from(peer.answer_to(two.questions[0]), second).moves == 1);
   const auto late = peer.says_from(before, first);
   CHECK(late.moves == 0);
   CHECK(peer.place() == second);
@@ -143,9 +164,11 @@ TEST_CASE("RFC 4555 §3.5, RFC 7296 §2.3: updates that overtake each other with
   CHECK(early.moves == 0);
   CHECK(peer.place().address == peer.lab.a.own);
   const auto both = peer.says_from(one, first);
-  CHECK(both.moves == 2);
+  CHECK(both.moves == 0);
   CHECK(both.answers.size() == 2);
   CHECK(peer.place() == second);
+  REQUIRE(both.questions.size() == 1);  // about the last place, which both have led to before it was asked
+  CHECK(peer.says_from(peer.answer_to(both.questions[0]), second).moves == 1);
 }
 
 TEST_CASE(

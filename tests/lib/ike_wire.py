@@ -99,9 +99,10 @@ def _transforms(proposal: bytes) -> dict[int, list[tuple[int, int]]]:
 
 @dataclasses.dataclass
 class Wire(safety.Watched):
-    """`esp`: (source, destination, SPI, in UDP). `ah`: the same without the last. `clear`: IP packets that are none of what may be there."""
+    """`esp`: (source, destination, SPI, in UDP); `first_esp`: when the first one went to each destination. `ah`: as `esp` without the last. `clear`: IP packets that are none of what may be there."""
     ike: list[IkeMessage] = dataclasses.field(default_factory=list)
     esp: list[tuple[str, str, int, bool]] = dataclasses.field(default_factory=list)
+    first_esp: dict[str, float] = dataclasses.field(default_factory=dict)
     ah: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
     clear: list = dataclasses.field(default_factory=list)
     repeated: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -135,6 +136,7 @@ def read(frames, gateways: tuple[str, ...] = ()) -> Wire:
         elif kind.startswith("esp"):
             spi = int.from_bytes(data[:4], "big")
             wire.esp.append((packet.src, packet.dst, spi, kind == "esp-udp"))
+            wire.first_esp.setdefault(packet.dst, float(frame.time))
             used[spi, int.from_bytes(data[4:8], "big")] += 1
         elif kind == "ah":
             spi = int.from_bytes(data[4:8], "big")

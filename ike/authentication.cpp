@@ -330,6 +330,17 @@ void prove(SessionCore& core, const Connection& connection, const SignedExchange
                 now);
   if (is_signature(connection.local_auth)) return prove_by_signature(core, connection, what, own, std::move(then), now);
   const auto keys = core.remote_identity ? keys_with(connection, *core.remote_identity) : std::nullopt;
+  // IKE-36: somebody else's key would prove us to nobody. (Who begins does not know yet whom it will meet.)
+  if (!core.initiator && core.remote_identity && !keys)
+    return then(core,
+                std::unexpected(Failure{FailureKind::credential,
+                                        "the keyring has no key for " + core.remote_identity->text(),
+                                        {},
+                                        {},
+                                        {},
+                                        "give the keyring of the IKEv2 profile a peer with this identity",
+                                        false}),
+                now);
   const auto auth = auth_by_key(core, keys ? keys->local : connection.local_key, what, core.initiator, own);
   if (!auth)
     return then(core, std::unexpected(Failure{FailureKind::credential, auth.error().message(), {}, {}, {}, {}, false}),

@@ -199,31 +199,33 @@ json sessions_json(const ShowInput& input, const std::optional<IpAddress>& peer)
   return out;
 }
 
-json crypto_session_json(const ShowInput& input) {
-  json sessions = json::array(), connections = json::array();
-  for (const Manager::Row& row : input.rows) {
-    const SessionView& view = row.session;
-    if (view.connection.empty() || view.phase == SessionPhase::closing || view.phase == SessionPhase::closed) continue;
-    json children = json::array();
-    for (const ChildView& child : view.children) children.push_back(child_json(child));
-    sessions.push_back({{"connection", view.connection},
-                        {"session_id", row.number},
-                        {"profile", view.profile.empty() ? json() : json(view.profile)},
-                        {"established", view.phase == SessionPhase::established},
-                        {"uptime_s", row.established ? seconds(input.now - *row.established) : 0},
-                        {"phase1_id", identity_or_null(view.remote_identity)},
-                        {"ike",
-                         {{"version", 2},
-                          {"local", view.local.address.text()},
-                          {"lport", view.local.port},
-                          {"remote", view.remote.address.text()},
-                          {"rport", view.remote.port},
-                          {"state", view.phase == SessionPhase::established ? "Active" : "Inactive"},
-                          {"capabilities", capabilities(view)},
-                          {"conn_id", row.number},
-                          {"lifetime_s", seconds(view.lifetime - view.age)}}},
-                        {"children", std::move(children)}});
-  }
+namespace {
+
+json session_row(const ShowInput& input, const Manager::Row& row) {
+  const SessionView& view = row.session;
+  json children = json::array();
+  for (const ChildView& child : view.children) children.push_back(child_json(child));
+  return {{"connection", view.connection},
+          {"session_id", row.number},
+          {"profile", view.profile.empty() ? json() : json(view.profile)},
+          {"established", view.phase == SessionPhase::established},
+          {"uptime_s", row.established ? seconds(input.now - *row.established) : 0},
+          {"phase1_id", identity_or_null(view.remote_identity)},
+          {"ike",
+           {{"version", 2},
+            {"local", view.local.address.text()},
+            {"lport", view.local.port},
+            {"remote", view.remote.address.text()},
+            {"rport", view.remote.port},
+            {"state", view.phase == SessionPhase::established ? "Active" : "Inactive"},
+            {"capabilities", capabilities(view)},
+            {"conn_id", row.number},
+            {"lifetime_s", seconds(view.lifetime - view.age)}}},
+          {"children", std::move(children)}};
+}
+
+json connections_json(const ShowInput& input) {
+  json connections = json::array();
   // Those of dynamic maps are in the policy as templates alone.
   for (const Manager::Row& row : input.rows) {
     const SessionView& view = row.session;
@@ -246,6 +248,18 @@ json crypto_session_json(const ShowInput& input) {
                            {"negotiating", input.negotiating.contains(connection->name)},
                            {"flows", std::move(flows)}});
   }
+  return connections;
+}
+
+}  // namespace
+
+json crypto_session_json(const ShowInput& input) {
+  json sessions = json::array();
+  for (const Manager::Row& row : input.rows) {
+    const SessionView& view = row.session;
+    if (view.connection.empty() || view.phase == SessionPhase::closing || view.phase == SessionPhase::closed) continue;
+    sessions.push_back(session_row(input, row));
+  }
   json current = json::array();
   for (const auto& [flow, peer] : input.current_peers)
     current.push_back({{"flow", flow}, {"peer", address_json(peer)}});
@@ -258,7 +272,7 @@ json crypto_session_json(const ShowInput& input) {
                      {"address", row.address ? json(row.address->text()) : json()},
                      {"problem", row.problem}});
   return {{"sessions", std::move(sessions)},
-          {"connections", std::move(connections)},
+          {"connections", connections_json(input)},
           {"current_peers", std::move(current)},
           {"names", std::move(names)}};
 }

@@ -221,4 +221,25 @@ TEST_CASE("a session that is closed while its peer's certificate is fetched is c
   CHECK(lab.b.asked.empty());
 }
 
+TEST_CASE("§3.6: each message lost, doubled and late: what is at the URL is fetched once, and checked once") {
+  constexpr lab::Fate troubles[] = {{0, 0}, {2, 0}, {1, 2}};
+  for (std::size_t victim = 0; victim < 4; ++victim)
+    for (const lab::Fate& trouble : troubles) {
+      CAPTURE(victim);
+      CAPTURE(trouble.copies);
+      UrlLab lab;
+      lab.network = [&](const lab::Datagram& one) { return one.number == victim ? trouble : lab::Fate{}; };
+      lab.start(0);
+      for (int turn = 0; turn < 20 && lab.a.live().empty(); ++turn) {
+        lab.settle_all();
+        lab.tick(std::chrono::seconds(2));
+      }
+      lab.run(std::chrono::seconds(5));
+      lab.check_whole();
+      CHECK(lab.a.failures.size() + lab.b.failures.size() == 0);
+      CHECK(lab.fetches == 1);
+      CHECK(lab.notary[1].checks.size() == 1);
+    }
+}
+
 }  // namespace postern::ike

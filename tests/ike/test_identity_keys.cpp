@@ -1,5 +1,5 @@
 // IKE-36: where the keyring knows peers by what they call themselves, each proves itself by its own key.
-#include "tests/ike/session_lab.hpp"
+#include "tests/ike/signed_lab.hpp"
 
 namespace postern::ike {
 namespace {
@@ -138,6 +138,33 @@ TEST_CASE("IKE-36: who is not in the keyring has the profile's own key, where it
     lab.start(0);
     lab.settle();
     CHECK(lab.a.live().size() == (own ? 1 : 0));
+  }
+}
+
+TEST_CASE("IKE-36: who proves itself by a certificate gets the proof by its own key, or none") {
+  for (const bool known : {true, false}) {
+    CAPTURE(known);
+    lab::SignedLab lab;
+    const Identity caller = Identity::of(lab.a.own);
+    Lab::edit(lab.b, [&](Connection& c) {
+      c.local_auth = AuthKind::psk;
+      c.remote_identities = {AnyIdentity{}};
+      c.identity_keys = {key_of(fqdn("alice.example"), "key of alice")};
+      if (known) c.identity_keys.push_back(key_of(caller, "key of the caller"));
+      c.local_key = c.remote_key = secret("key of alice");
+    });
+    Lab::edit(lab.a, [&](Connection& c) {
+      c.remote_auth = AuthKind::psk;
+      c.remote_key = secret(known ? "key of the caller" : "key of alice");
+    });
+    lab.start(0);
+    lab.settle_all();
+    CHECK(lab.a.count(SessionPhase::established) == (known ? 1 : 0));
+    CHECK(lab.b.count(SessionPhase::established) == (known ? 1 : 0));
+    if (known) continue;
+    REQUIRE_FALSE(lab.b.failures.empty());
+    CHECK(lab.b.failures[0].kind == FailureKind::credential);
+    CHECK(lab.b.failures[0].summary.find("no key for " + caller.text()) != std::string::npos);
   }
 }
 

@@ -75,7 +75,7 @@ def failed_in(report: pathlib.Path) -> dict[str, bool]:
 
 class Ahead:
     """Stages of later, run one after another in the time that the tests leave: class SCHED_IDLE, so that no test waits for a compiler or a
-    fuzzer. (The sanitized units are not among them: they have deadlines of their own.) Once the tests are through, what is left goes on as everything else does."""
+    fuzzer. (Sanitized units that have deadlines of their own are not among them.) Once the tests are through, what is left goes on as everything else does."""
 
     def __init__(self, runner: "Runner", stages: list[str]):
         self._runner, self._idle = runner, True
@@ -212,9 +212,9 @@ class Runner:
         self.unsteady += [name for name in again if name not in still]
         return Counts(counts.passed + len(again) - len(still), len(failed) - len(again) + len(still), counts.skipped)
 
-    def ctest(self, stage: str, preset: str, only: list[str] = ()) -> Counts:
+    def ctest(self, stage: str, preset: str, only: list[str] = (), limit: int = 300) -> Counts:
         def run(names: list[str], report: pathlib.Path, *more) -> int:
-            words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--timeout", 300, "--output-junit", report, *more]
+            words = ["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--timeout", limit, "--output-junit", report, *more]
             words += ["-R", f"^({'|'.join(map(re.escape, names))})$"] if names else []
             words += ["-R", self.select] if self.select and report == first else []
             return self.command(stage, words, environment=SANITIZERS)
@@ -284,7 +284,9 @@ def ended(process: subprocess.Popen, limit: float, enough: float | None = None) 
 
 # The rooms that read bytes of peers and operators, and that share memory between threads. The other units run in release alone.
 # By GCC: under clang's sanitizer mlock() does nothing, which the tests of locked memory see.
-SANITIZED = ["test_base", "test_crypto", "test_config", "test_eap_tls", "test_ike", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios", "test_maps", "test_pki", "test_resolver", "test_bpf", "test_worker"]
+# Those of COMPUTING know no clock but their own.
+COMPUTING = ["test_config", "test_crypto", "test_eap_tls", "test_ike_eap", "test_ike_policy", "test_ike_session", "test_ike_wire", "test_ios"]
+SANITIZED = ["test_base", "test_bpf", "test_ike", "test_maps", "test_pki", "test_resolver", "test_worker"]
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 MOST_UNSTEADY = 5  # more than that in one run is no accident
 FUZZ_PATIENCE = 2400  # of the clock, beside its own time: the tests that a fuzzer gives way to take less
@@ -309,16 +311,17 @@ STAGES = {
     "headers": lambda r, s: r.check(s, ["scripts/check_headers"], compiles=True),
     "build-asan": lambda r, s: r.build(s, *BUILDS[s]),
     "units-asan": lambda r, s: r.ctest(s, "asan", SANITIZED),
+    "units-asan-computing": lambda r, s: r.ctest(s, "asan", COMPUTING, 2400),
     "build-fuzz": lambda r, s: r.build(s, *BUILDS[s]),
     "fuzz": lambda r, s: r.fuzz(s),
     "build-debug": lambda r, s: r.build(s, *BUILDS[s]),
 }
 ONLY_FULL = ("build-debug",)  # or by name
 NEEDS = {**dict.fromkeys(("units", "scapy", "worker-io", "e2e", "ikev2", "vm", "headers", "docs"), "build-release"),
-         "units-asan": "build-asan", "fuzz": "build-fuzz"}
+         "units-asan": "build-asan", "units-asan-computing": "build-asan", "fuzz": "build-fuzz"}
 QUIET = ("scapy", "worker-io", "e2e", "ikev2", "vm")  # they wait more than they compute
-AHEAD = ("build-asan", "build-fuzz", "fuzz", "headers")
-BUILDS = {"build-asan": ("asan", SANITIZED), "build-fuzz": ("fuzz", list(FUZZERS)), "build-debug": ("debug", ["test_base"])}
+AHEAD = ("build-asan", "units-asan-computing", "build-fuzz", "fuzz", "headers")
+BUILDS = {"build-asan": ("asan", [*COMPUTING, *SANITIZED]), "build-fuzz": ("fuzz", list(FUZZERS)), "build-debug": ("debug", ["test_base"])}
 TESTS = ("docs", "units", "scapy", "worker-io", "e2e", "ikev2", "vm")  # where a pattern that names no stage is looked for
 
 

@@ -164,7 +164,13 @@ def test_only_what_is_needed_is_built():
     assert stages.chosen("docs")[0] == ["build-release", "docs"]
     assert stages.chosen("test_cli") == (["build-release", *stages.TESTS], "test_cli")
     assert "build-debug" not in stages.chosen(None)[0] and "build-debug" in stages.chosen(None, full=True)[0]
-    assert stages.BUILDS["build-asan"] == ("asan", stages.SANITIZED)
+    assert stages.BUILDS["build-asan"] == ("asan", [*stages.COMPUTING, *stages.SANITIZED])
+
+
+def test_sanitized_units_run_once_each_and_what_has_deadlines_not_in_what_others_leave():
+    assert not set(stages.COMPUTING) & set(stages.SANITIZED)
+    assert "units-asan-computing" in stages.AHEAD and "units-asan" not in stages.AHEAD
+    assert {"test_worker", "test_ike", "test_resolver"} <= set(stages.SANITIZED)  # threads and sockets
 
 
 # -- behind sudo

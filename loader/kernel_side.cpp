@@ -146,6 +146,16 @@ Result<void> KernelSide::refresh(const PlannedInterface& planned, std::uint32_t 
   return write_entry(planned, installed, steer, block | generic);
 }
 
+Result<void> KernelSide::adopt_policy(InstalledInterface& installed) const {
+  POSTERN_TRY(entry, maps().interfaces.lookup(installed.ifindex));
+  const std::uint32_t living = entry ? entry->generation : 0;
+  POSTERN_TRY(has_rows, policies_.has_rows(living));
+  if (living == installed.generation && (living == 0 || has_rows)) return {};
+  if (has_rows) installed.generation = living;
+  installed.policy_text.clear();
+  return {};
+}
+
 Result<void> KernelSide::write_policy(const PlannedInterface& planned, std::uint32_t generation) {
   POSTERN_TRY(image, compile({generation, planned.rules}));
   return policies_.write(image);

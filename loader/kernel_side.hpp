@@ -44,6 +44,11 @@ class KernelSide {
   // An interface that is there: entry and programs as planned, policy and block untouched.
   [[nodiscard]] Result<void> refresh(const PlannedInterface& planned, std::uint32_t steer, config::XdpMode mode,
                                      InstalledInterface& installed);
+  // What an earlier posternd said of an interface, by what is in force there: the two differ when it died between the
+  // switch of a policy and its note of it. Then the text is forgotten, so that the rules are compiled anew.
+  [[nodiscard]] Result<void> adopt_policy(InstalledInterface& installed) const;
+  // Numbers of policies may come again from now on.
+  [[nodiscard]] Result<void> forget_verdicts() const { return policies_.forget_verdicts(); }
   // Rows of `planned`'s rules under `generation`, beside what is in force.
   [[nodiscard]] Result<void> write_policy(const PlannedInterface& planned, std::uint32_t generation);
   [[nodiscard]] Result<void> switch_policy(const PlannedInterface& planned, std::uint32_t generation);

@@ -70,16 +70,14 @@ class KernelSide {
 
   [[nodiscard]] Result<void> add_sa(const SaParameters& inbound, std::uint32_t slot);
   [[nodiscard]] Result<void> remove_sa(const SaParameters& inbound);
-  // Where it is now.
-  [[nodiscard]] Result<void> add_sa(const SaSlot& inbound, std::uint32_t slot);
-  [[nodiscard]] Result<void> remove_sa(const SaSlot& inbound);
   // As the worker tells of an SA that postern-ike installed. add: in the place of an entry of the same name.
   [[nodiscard]] Result<void> add_sa(const SaRow& inbound);
   [[nodiscard]] Result<void> remove_sa(const SaRow& inbound);
   // XDP lets packets of an SA pass to the worker that is being negotiated, until it is there or forget_sa().
   void expect_sa(const ExpectSa& inbound);
   void forget_sa(const ExpectSa& inbound);
-  [[nodiscard]] Result<void> keep_only_sas(const std::function<bool(const InboundSaEntry&)>& wanted);
+  // Rows for these SAs, by their slots, and for no others. One that stays is not away for a moment.
+  [[nodiscard]] Result<void> sync_sas(const std::map<std::uint32_t, const SaSlot*>& inbound);
 
   // `vrf_of`: routing table of the VRF that a device is in, 0 for none.
   [[nodiscard]] Result<void> sync_local_addresses(const std::vector<LinkAddress>& addresses,

@@ -94,8 +94,8 @@ Result<void> Node::begin(config::Document document, MemoryFiles stored) {
     // then.
     for (auto& [name, installed] : state_.interfaces) POSTERN_CHECK(kernel_->set_block(installed.ifindex, true));
   }
-  POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace, Cause::request));
   remove_orphans();
+  POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace, Cause::request));
   std::set<std::uint32_t> generations, interfaces;
   for (const auto& [name, installed] : state_.interfaces) {
     generations.insert(installed.generation);

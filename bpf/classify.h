@@ -105,10 +105,17 @@ static __always_inline void first_match(struct candidates* in) {
   bpf_loop(POSTERN_ACE_WORDS + POSTERN_MAX_ENTRIES, search_step, in, 0);
 }
 
+/* A verdict's flow where the generation has no rows at all: nobody knows what the policy says, so the packet is dropped
+ * and the verdict is not kept. */
+#define NO_POLICY 0xfffffffeU
+
 /* Without the cache: the verdict is left in in->found; bypass where the generation has no rows for the packet. */
 static __always_inline void find_by_tables(const struct postern_flow_key* flow, struct candidates* in) {
   in->protocol = find_protocol(flow);
-  if (!in->protocol) return;
+  if (!in->protocol) { /* every policy has rows for the protocols that it does not name */
+    in->found.flow = NO_POLICY;
+    return;
+  }
   in->source = find_prefix(&source_prefixes, flow->generation, &flow->source);
   if (!in->source) return;
   in->destination = find_prefix(&destination_prefixes, flow->generation, &flow->destination);
@@ -185,7 +192,8 @@ static __always_inline struct postern_flow_verdict classify(const struct postern
     classify_by_tables(flow, &found);
     /* An insertion costs as much as three walks over the tables; a flow that lasts gets its turn, a flood does not pay
      * for it. */
-    if (bpf_get_prandom_u32() % FLOW_CACHE_ODDS == 0) bpf_map_update_elem(&flow_cache, flow, &found, BPF_ANY);
+    if (found.flow != NO_POLICY && bpf_get_prandom_u32() % FLOW_CACHE_ODDS == 0)
+      bpf_map_update_elem(&flow_cache, flow, &found, BPF_ANY);
   }
   if (found.ace != POSTERN_NO_ACE) count_hit(flow->generation, found.ace, bytes);
   return found;

@@ -75,6 +75,7 @@ static __always_inline int send_outside(struct __sk_buff* skb, const struct post
     const struct log_source from = {.ifindex = skb->ingress_ifindex};
     log_match(&packet.flow, found.logged, &from);
   }
+  if (found.flow == NO_POLICY) return drop(POSTERN_DROP_stale_policy);
   stamp.flow = found.flow;
   if (!stamp.flow && is_icmp_error(&packet)) stamp.flow = flow_of_quoted(skb, interface, &packet);
   if (stamp.flow == UNREADABLE_QUOTE) return drop(POSTERN_DROP_unparseable);

@@ -112,6 +112,7 @@ static __always_inline int judge_clear(struct xdp_md* ctx, const struct postern_
   mirror(&packet->flow);
   ask_policy(packet, interface);
   const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
+  if (found.flow == NO_POLICY) return drop(POSTERN_DROP_stale_policy);
   if (found.logged != POSTERN_NO_ACE) log_frame(ctx, packet, found.logged, 1);
   if (!found.flow) {
     const int decision = is_icmp_error(packet) ? receive_clear_error(ctx, interface, packet) : POSTERN_VERDICT_pass;
@@ -175,6 +176,7 @@ static __always_inline int forward_inside(struct xdp_md* ctx, const struct poste
     ask_policy(packet, &out);
     stamp.generation = out.generation;
     const struct postern_flow_verdict found = classify(&packet->flow, bpf_xdp_get_buff_len(ctx));
+    if (found.flow == NO_POLICY) return drop(POSTERN_DROP_stale_policy);
     stamp.flow = found.flow;
     logged = found.logged;
   }

@@ -46,6 +46,10 @@ InboundSaEntry entry_of(const SaRow& inbound) {
           inbound.remote};
 }
 
+bool same_name(const InboundSaEntry& a, const InboundSaEntry& b) {
+  return a.vrf == b.vrf && a.spi == b.spi && a.destination == b.destination && a.protocol == b.protocol;
+}
+
 InboundSaEntry entry_of(const ExpectSa& inbound) {
   return {inbound.fvrf, Spi{inbound.spi}, inbound.local, inbound.protocol, expected_sa, 0, inbound.local_port, {}};
 }
@@ -146,6 +150,16 @@ Result<void> KernelSide::refresh(const PlannedInterface& planned, std::uint32_t 
   return write_entry(planned, installed, steer, block | generic);
 }
 
+Result<void> KernelSide::adopt_policy(InstalledInterface& installed) const {
+  POSTERN_TRY(entry, maps().interfaces.lookup(installed.ifindex));
+  const std::uint32_t living = entry ? entry->generation : 0;
+  POSTERN_TRY(has_rows, policies_.has_rows(living));
+  if (living == installed.generation && (living == 0 || has_rows)) return {};
+  if (has_rows) installed.generation = living;
+  installed.policy_text.clear();
+  return {};
+}
+
 Result<void> KernelSide::write_policy(const PlannedInterface& planned, std::uint32_t generation) {
   POSTERN_TRY(image, compile({generation, planned.rules}));
   return policies_.write(image);
@@ -217,15 +231,6 @@ Result<void> KernelSide::remove_sa(const SaParameters& inbound) {
   return {};
 }
 
-Result<void> KernelSide::add_sa(const SaSlot& inbound, std::uint32_t slot) {
-  return sas_.insert(entry_of(inbound.parameters, ends_of(inbound), slot));
-}
-
-Result<void> KernelSide::remove_sa(const SaSlot& inbound) {
-  POSTERN_CHECK(sas_.erase(entry_of(inbound.parameters, ends_of(inbound), 0)));
-  return {};
-}
-
 Result<void> KernelSide::add_sa(const SaRow& inbound) { return sas_.replace(entry_of(inbound)); }
 
 Result<void> KernelSide::remove_sa(const SaRow& inbound) {
@@ -242,10 +247,17 @@ void KernelSide::forget_sa(const ExpectSa& inbound) {
   if (const auto done = sas_.erase_expected(entry_of(inbound)); !done) spdlog::warn("{}", done.error().message());
 }
 
-Result<void> KernelSide::keep_only_sas(const std::function<bool(const InboundSaEntry&)>& wanted) {
+Result<void> KernelSide::sync_sas(const std::map<std::uint32_t, const SaSlot*>& inbound) {
+  std::map<std::uint32_t, InboundSaEntry> wanted;
+  for (const auto& [slot, sa] : inbound) {
+    wanted[slot] = entry_of(sa->parameters, ends_of(*sa), slot);  // where it is now
+    POSTERN_CHECK(sas_.replace(wanted[slot]));
+  }
   POSTERN_TRY(all, sas_.list());
-  for (const InboundSaEntry& entry : all)
-    if (!wanted(entry)) POSTERN_CHECK(sas_.erase(entry));
+  for (const InboundSaEntry& entry : all) {
+    const auto one = wanted.find(entry.slot);
+    if (one == wanted.end() || !same_name(one->second, entry)) POSTERN_CHECK(sas_.erase(entry));
+  }
   return {};
 }
 

@@ -44,6 +44,11 @@ class KernelSide {
   // An interface that is there: entry and programs as planned, policy and block untouched.
   [[nodiscard]] Result<void> refresh(const PlannedInterface& planned, std::uint32_t steer, config::XdpMode mode,
                                      InstalledInterface& installed);
+  // What an earlier posternd said of an interface, by what is in force there: the two differ when it died between the
+  // switch of a policy and its note of it. Then the text is forgotten, so that the rules are compiled anew.
+  [[nodiscard]] Result<void> adopt_policy(InstalledInterface& installed) const;
+  // Numbers of policies may come again from now on.
+  [[nodiscard]] Result<void> forget_verdicts() const { return policies_.forget_verdicts(); }
   // Rows of `planned`'s rules under `generation`, beside what is in force.
   [[nodiscard]] Result<void> write_policy(const PlannedInterface& planned, std::uint32_t generation);
   [[nodiscard]] Result<void> switch_policy(const PlannedInterface& planned, std::uint32_t generation);
@@ -65,16 +70,14 @@ class KernelSide {
 
   [[nodiscard]] Result<void> add_sa(const SaParameters& inbound, std::uint32_t slot);
   [[nodiscard]] Result<void> remove_sa(const SaParameters& inbound);
-  // Where it is now.
-  [[nodiscard]] Result<void> add_sa(const SaSlot& inbound, std::uint32_t slot);
-  [[nodiscard]] Result<void> remove_sa(const SaSlot& inbound);
   // As the worker tells of an SA that postern-ike installed. add: in the place of an entry of the same name.
   [[nodiscard]] Result<void> add_sa(const SaRow& inbound);
   [[nodiscard]] Result<void> remove_sa(const SaRow& inbound);
   // XDP lets packets of an SA pass to the worker that is being negotiated, until it is there or forget_sa().
   void expect_sa(const ExpectSa& inbound);
   void forget_sa(const ExpectSa& inbound);
-  [[nodiscard]] Result<void> keep_only_sas(const std::function<bool(const InboundSaEntry&)>& wanted);
+  // Rows for these SAs, by their slots, and for no others. One that stays is not away for a moment.
+  [[nodiscard]] Result<void> sync_sas(const std::map<std::uint32_t, const SaSlot*>& inbound);
 
   // `vrf_of`: routing table of the VRF that a device is in, 0 for none.
   [[nodiscard]] Result<void> sync_local_addresses(const std::vector<LinkAddress>& addresses,

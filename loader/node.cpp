@@ -70,11 +70,14 @@ Result<void> Node::open() {
 Result<void> Node::load_state() {
   auto read = read_state(paths_.file("state.json"));
   if (!read) spdlog::warn("{}: starting without it", read.error().message());
-  if (read && *read && (*read)->boot_id == boot_id()) state_ = std::move(**read);
+  const bool known = read && *read && (*read)->boot_id == boot_id();
+  if (known) state_ = std::move(**read);
+  if (!known && !kernel_->maps_are_new()) POSTERN_CHECK(kernel_->forget_verdicts());
   state_.node = paths_.name;
   state_.netns = paths_.netns;
   state_.boot_id = boot_id();
   if (kernel_->maps_are_new()) state_.interfaces.clear();
+  for (auto& [name, installed] : state_.interfaces) POSTERN_CHECK(kernel_->adopt_policy(installed));
   POSTERN_TRY(generation, kernel_->highest_generation());
   state_.generation = std::max(state_.generation, generation);
   POSTERN_TRY(flow, kernel_->highest_flow());
@@ -91,8 +94,8 @@ Result<void> Node::begin(config::Document document, MemoryFiles stored) {
     // then.
     for (auto& [name, installed] : state_.interfaces) POSTERN_CHECK(kernel_->set_block(installed.ifindex, true));
   }
-  POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace, Cause::request));
   remove_orphans();
+  POSTERN_CHECK(realize(config::Document(document_), SaUpdate::replace, Cause::request));
   std::set<std::uint32_t> generations, interfaces;
   for (const auto& [name, installed] : state_.interfaces) {
     generations.insert(installed.generation);

@@ -5,8 +5,8 @@
 //   start:  state.json, pins, living children -> devices and routes -> interfaces blocked -> worker -> AF_XDP, SAs,
 //   flows,
 //           policies -> unblock -> READY
-//   node.cpp life and events | node_realize.cpp plan to kernel | node_worker.cpp worker and SAs | node_config.cpp the
-//   document in force | node_control.cpp commands
+//   node.cpp life and events | node_realize.cpp plan to kernel | node_worker.cpp the worker | node_sas.cpp its manual
+//   SAs | node_config.cpp the document in force | node_control.cpp commands
 //
 // One thread, one loop. Everything here may block for a moment on the kernel or the worker, nothing on a client.
 #pragma once
@@ -153,11 +153,13 @@ class Node {
   [[nodiscard]] HandOver hand_over_of(const config::Document& document, const Plan& plan);
   [[nodiscard]] Result<void> take_away(const std::vector<PlannedDevice>& devices);
   [[nodiscard]] Result<void> serve_xsks(const HandOver& to, std::vector<PlannedDevice> xsks, const Plan& plan);
+  // node_sas.cpp
   [[nodiscard]] Result<void> install_sas(const Plan& plan, SaUpdate update);
   [[nodiscard]] Result<void> install_pair(const PlannedSaPair& pair);
   [[nodiscard]] Result<void> remove_pair(const std::string& key);
   [[nodiscard]] Result<void> bind_flows(const PlannedSaPair& pair);
   [[nodiscard]] Result<void> remove_conflicting(const Plan& plan, const PlannedSaPair& pair);
+  [[nodiscard]] const SaSlot* own_sa(std::uint32_t slot, SaDirection direction) const;
   [[nodiscard]] bool must_replace(const PlannedSaPair& pair, const InstalledSaPair& installed, SaUpdate update) const;
   [[nodiscard]] Result<std::uint32_t> clear_sas(const std::function<bool(const PlannedSaPair&)>& chosen);
   void remove_orphans();

@@ -305,7 +305,8 @@ Result<void> Node::switch_policies(const Plan& plan) {
   for (const PlannedInterface& planned : plan.interfaces) {
     InstalledInterface& installed = state_.interfaces[planned.name];
     const auto text = planned.policy_text();
-    if (!planned.part_of.empty() || installed.policy_text == text) continue;
+    const bool there = planned.rules.empty() == (installed.generation == 0) && installed.policy_text == text;
+    if (!planned.part_of.empty() || there) continue;
     const std::uint32_t generation = planned.rules.empty() ? 0 : new_generation();
     if (generation != 0) POSTERN_CHECK(kernel_->write_policy(planned, generation));
     POSTERN_CHECK(tell_generations());
@@ -316,7 +317,9 @@ Result<void> Node::switch_policies(const Plan& plan) {
     installed.policy_text = text;
   }
   POSTERN_CHECK(tell_generations());
-  if (!replaced.empty()) retire_generations();
+  if (replaced.empty()) return {};
+  save_state();  // before anything goes: who comes after a crash must not find a number there that has no rows
+  retire_generations();
   for (const Replaced& one : replaced) {
     POSTERN_TRY(counted, kernel_->remove_policy(one.generation));
     fold_hits(state_.acl_hits, one.before, counted, one.interface, one.now);

@@ -1,4 +1,4 @@
-// The worker's side of a node: adopt or start it, give it devices and SAs, replace it when it dies.
+// The worker's side of a node: adopt or start it, give it devices, replace it when it dies.
 #include <algorithm>
 
 #include <sys/epoll.h>
@@ -14,10 +14,6 @@ constexpr std::chrono::milliseconds patience{3000};
 constexpr std::chrono::seconds heartbeat{1};
 constexpr int most_unanswered = 3;
 constexpr std::size_t most_expected = 4096;  // SAs that are being negotiated
-
-bool same_sender(const SaParameters& a, const SaParameters& b) {
-  return a.fvrf == b.fvrf && a.local == b.local && a.protocol == b.protocol && a.spi == b.spi;
-}
 
 }  // namespace
 
@@ -322,130 +318,6 @@ Result<void> Node::serve_xsks(const HandOver& to, std::vector<PlannedDevice> xsk
   for (const auto& [ifindex, binding] : *bindings) bindings_[ifindex] = binding;
   state_.worker_devices.insert(state_.worker_devices.end(), xsks.begin(), xsks.end());
   return {};
-}
-
-// --- security associations
-
-bool Node::must_replace(const PlannedSaPair& pair, const InstalledSaPair& installed, SaUpdate update) const {
-  const SaSlot* const in = memory_->live(installed.inbound_slot);
-  const SaSlot* const out = memory_->live(installed.outbound_slot);
-  if (in == nullptr || out == nullptr) return true;
-  if (update == SaUpdate::replace)
-    return !same_sa(pair.inbound, in->parameters) || !same_sa(pair.outbound, out->parameters);
-  return moved(pair.inbound, in->parameters) || moved(pair.outbound, out->parameters);
-}
-
-Result<void> Node::install_sas(const Plan& plan, SaUpdate update) {
-  for (const PlannedSaPair& pair : plan.sas) {
-    const auto known = state_.sas.find(pair.key);
-    if (known != state_.sas.end() && !must_replace(pair, known->second, update)) {
-      POSTERN_CHECK(bind_flows(pair));
-      continue;
-    }
-    POSTERN_CHECK(remove_conflicting(plan, pair));
-    POSTERN_CHECK(install_pair(pair));
-  }
-  return {};
-}
-
-// An SPI that moves from one owner to another in one apply: the old owner's SA has to go first. An owner that stays
-// with another SPI cannot wait for a clear (MAN-11): it goes over to that one.
-Result<void> Node::remove_conflicting(const Plan& plan, const PlannedSaPair& pair) {
-  for (const auto& [key, installed] : state_.sas) {
-    const SaSlot* const in = memory_->live(installed.inbound_slot);
-    if (key == pair.key || in == nullptr || !same_sender(in->parameters, pair.inbound.parameters)) continue;
-    const PlannedSaPair* const owner = plan.find_pair(key);
-    POSTERN_CHECK(remove_pair(std::string(key)));
-    if (owner == nullptr) return {};
-    POSTERN_CHECK(remove_conflicting(plan, *owner));
-    return install_pair(*owner);
-  }
-  return {};
-}
-
-// Outbound: new, bind, old. Inbound: the SPI is the same and there cannot be two, so the old one goes first; the gap is
-// two answers of the worker.
-Result<void> Node::install_pair(const PlannedSaPair& pair) {
-  InstalledSaPair before;
-  const auto known = state_.sas.find(pair.key);
-  const bool replaces = known != state_.sas.end();
-  if (replaces) before = known->second;
-
-  POSTERN_TRY(outbound, worker_->link.install(pair.outbound));
-  if (const SaSlot* const in = replaces ? memory_->live(before.inbound_slot) : nullptr) {
-    POSTERN_CHECK(kernel_->remove_sa(in->parameters));
-    POSTERN_CHECK(worker_->link.remove_sa(before.inbound_slot));
-  }
-  POSTERN_CHECK(kernel_->remove_sa(pair.inbound.parameters));
-  POSTERN_TRY(inbound, worker_->link.install(pair.inbound));
-  InstalledSaPair installed{inbound, outbound, replaces ? before.flows : std::vector<std::uint32_t>{}};
-  state_.sas[pair.key] = installed;
-  POSTERN_CHECK(kernel_->add_sa(pair.inbound.parameters, inbound));
-  POSTERN_CHECK(bind_flows(pair));
-  if (replaces && memory_->live(before.outbound_slot) != nullptr)
-    POSTERN_CHECK(worker_->link.remove_sa(before.outbound_slot));
-  return {};
-}
-
-// Every flow of the pair into its outbound SA. Binding is idempotent, so a new worker is told the same way.
-Result<void> Node::bind_flows(const PlannedSaPair& pair) {
-  InstalledSaPair& installed = state_.sas[pair.key];
-  for (const auto flow : pair.flows) POSTERN_CHECK(worker_->link.bind_flow(flow, installed.outbound_slot));
-  for (const auto flow : installed.flows)
-    if (std::ranges::find(pair.flows, flow) == pair.flows.end()) POSTERN_CHECK(worker_->link.unbind_flow(flow));
-  installed.flows = pair.flows;
-  return {};
-}
-
-Result<void> Node::remove_pair(const std::string& key) {
-  const auto known = state_.sas.find(key);
-  if (known == state_.sas.end()) return {};
-  const InstalledSaPair installed = known->second;
-  state_.sas.erase(known);
-  for (const auto flow : installed.flows) POSTERN_CHECK(worker_->link.unbind_flow(flow));
-  if (const SaSlot* const in = memory_->live(installed.inbound_slot)) {
-    POSTERN_CHECK(kernel_->remove_sa(in->parameters));
-    POSTERN_CHECK(worker_->link.remove_sa(installed.inbound_slot));
-  }
-  if (memory_->live(installed.outbound_slot) != nullptr)
-    POSTERN_CHECK(worker_->link.remove_sa(installed.outbound_slot));
-  return {};
-}
-
-Result<std::uint32_t> Node::clear_sas(const std::function<bool(const PlannedSaPair&)>& chosen) {
-  if (!worker_) return fail("the worker is not running; it takes the document's keys when it starts", EAGAIN);
-  std::uint32_t cleared = 0;
-  for (const PlannedSaPair& pair : plan_.sas) {
-    if (!chosen(pair)) continue;
-    POSTERN_CHECK(install_pair(pair));
-    ++cleared;
-  }
-  save_state();
-  return cleared;
-}
-
-// SAs in the memory file, and entries of the `sas` map, that no pair owns: left by a posternd that died between two
-// steps. Those of postern-ike are its own to keep or remove.
-void Node::remove_orphans() {
-  std::set<std::uint32_t> owned;
-  for (const auto& [key, installed] : state_.sas) owned.insert({installed.inbound_slot, installed.outbound_slot});
-  const auto warn = [](const Result<void>& done) {
-    if (!done) spdlog::warn("{}", done.error().message());
-  };
-  for (std::uint32_t slot = 0; worker_ && slot < memory_->capacity(); ++slot) {
-    const SaSlot* const sa = memory_->live(slot);
-    if (sa == nullptr || owned.contains(slot)) continue;
-    if (sa->installed_by.load(std::memory_order_relaxed) != SaInstaller::ike) {
-      warn(worker_->link.remove_sa(slot));
-      continue;
-    }
-    owned.insert(slot);
-    if (sa->parameters.direction != SaDirection::inbound) continue;
-    warn(kernel_->remove_sa(*sa));
-    warn(kernel_->add_sa(*sa, slot));
-  }
-  const auto cleaned = kernel_->keep_only_sas([&](const InboundSaEntry& entry) { return owned.contains(entry.slot); });
-  if (!cleaned) spdlog::warn("{}", cleaned.error().message());
 }
 
 }  // namespace postern::loader

@@ -104,4 +104,16 @@ Result<std::vector<std::uint32_t>> PolicyWriter::generations() const {
   return std::vector<std::uint32_t>(found.begin(), found.end());
 }
 
+// Whatever its rules name, a policy has the row of the protocols that they do not.
+Result<bool> PolicyWriter::has_rows(std::uint32_t generation) const {
+  POSTERN_TRY(row, maps_->protocols.lookup({generation, POSTERN_PROTOCOL_OTHER}));
+  return row.has_value();
+}
+
+Result<void> PolicyWriter::forget_verdicts() const {
+  POSTERN_TRY(keys, maps_->flow_cache.keys());
+  for (const postern_flow_key& key : keys) POSTERN_CHECK(maps_->flow_cache.erase(key));
+  return {};
+}
+
 }  // namespace postern

@@ -24,13 +24,17 @@ class PolicyWriter {
   [[nodiscard]] Result<void> switch_interface(std::uint32_t ifindex, std::uint32_t generation,
                                               std::uint32_t policy_flags) const;
 
-  // Waits until no program can still be using `generation` (one RCU grace period), deletes its rows, hit counters and
-  // cached verdicts, and returns the packets that its rules had counted, by their index. EBUSY: an interface still
-  // names it.
+  // Waits until no program can still be using `generation` (one RCU grace period), deletes its rows and hit counters,
+  // and returns the packets that its rules had counted, by their index. Its cached verdicts stay until others need the
+  // room: a number is not given out twice. EBUSY: an interface still names it.
   [[nodiscard]] Result<std::map<std::uint32_t, std::uint64_t>> remove(std::uint32_t generation) const;
 
   // Generations that have rows now, in rising order: after a restart those that no interface names are removed.
   [[nodiscard]] Result<std::vector<std::uint32_t>> generations() const;
+  [[nodiscard]] Result<bool> has_rows(std::uint32_t generation) const;
+
+  // Deletes the cached verdicts of every generation: for who does not know which numbers were given out.
+  [[nodiscard]] Result<void> forget_verdicts() const;
 
  private:
   const NodeMaps* maps_;

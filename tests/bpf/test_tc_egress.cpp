@@ -192,3 +192,26 @@ TEST_CASE("policy changes take effect at once, cached verdicts of the old one do
   REQUIRE(node.maps().interfaces.erase(node.out0));
   CHECK(node.tc_egress(frame, node.out0).action == go_on);
 }
+
+TEST_CASE("an interface that names a policy without rows sends nothing in clear but what is exempt") {
+  POSTERN_NEEDS_ROOT();
+  BpfNode node;
+  const auto generation = node.set_policy({permit("10.1.0.0/16", "10.2.0.0/16", 5)});
+  auto entry = node.outside();
+  entry.generation = generation + 1;
+  node.set_interface(node.out0, entry);
+  // Often enough for the cache, which must not learn of it.
+  for (int i = 0; i < 64; ++i) CHECK(node.tc_egress(v4("10.1.0.2", "10.2.0.2"), node.out0).action == TC_ACT_SHOT);
+  CHECK(node.tc_egress(v6("2001:db8:1::2", "2001:db8:2::2", proto_udp, udp(1, 2)), node.out0).action == TC_ACT_SHOT);
+  CHECK(node.new_drops(Drop::stale_policy) == 65);
+  CHECK(node.tc_egress(v4("192.0.2.1", "192.0.2.2"), node.out0, POSTERN_MARK).action == go_on);
+  CHECK(node.maps().flow_cache.keys()->empty());
+
+  entry.generation = 0;
+  node.set_interface(node.out0, entry);
+  CHECK(node.tc_egress(v4("10.1.0.2", "10.2.0.2"), node.out0).action == go_on);
+  // Rules for one family are a policy for the other too: it has none that match.
+  entry.generation = generation;
+  node.set_interface(node.out0, entry);
+  CHECK(node.tc_egress(v6("2001:db8:1::2", "2001:db8:2::2", proto_udp, udp(1, 2)), node.out0).action == go_on);
+}

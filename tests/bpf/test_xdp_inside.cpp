@@ -151,3 +151,14 @@ TEST_CASE("an interface that is outside and inside does both") {
   REQUIRE(mapped.metadata);
   CHECK(mapped.metadata->flow == 5);
 }
+
+TEST_CASE("towards an interface that names a policy without rows nothing is forwarded") {
+  POSTERN_NEEDS_ROOT();
+  InsideNode node;
+  auto entry = node.outside();
+  entry.generation = node.generation + 1;
+  node.set_interface(node.out0, entry);
+  CHECK(node.forward("10.2.0.2").action == XDP_DROP);
+  CHECK(node.forward6("2001:db8:2::2").action == XDP_DROP);
+  CHECK(node.new_drops(Drop::stale_policy) == 2);
+}

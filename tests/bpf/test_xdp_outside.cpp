@@ -279,3 +279,16 @@ TEST_CASE("an interface that is not ours is not touched") {
   CHECK(node.xdp(v4(proto_tcp, tcp(80, 1234), "10.2.0.2", "10.1.0.2"), node.plain0).action == XDP_PASS);
   CHECK(node.new_verdicts(node.plain0, POSTERN_HOOK_XDP_INGRESS, POSTERN_VERDICT_pass) == 0);
 }
+
+TEST_CASE("an interface that names a policy without rows takes nothing in clear, and ESP as ever") {
+  POSTERN_NEEDS_ROOT();
+  ProtectedNode node;
+  auto entry = node.outside();
+  entry.generation = node.generation + 1;
+  node.set_interface(node.out0, entry);
+  CHECK(node.xdp(v4(proto_udp, udp(1, 2), "10.2.0.2", "10.1.0.2"), node.out0).action == XDP_DROP);
+  CHECK(node.xdp(v6(proto_udp, udp(1, 2), "2001:db8:2::2", "2001:db8:1::2"), node.out0).action == XDP_DROP);
+  CHECK(node.new_drops(Drop::stale_policy) == 2);
+  CHECK(node.xdp(v4(proto_esp, esp(known_spi)), node.out0).action == XDP_REDIRECT);
+  CHECK(node.xdp(v4(proto_udp, udp(500, 500)), node.out0).action == XDP_PASS);  // IKE
+}

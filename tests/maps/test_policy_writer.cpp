@@ -60,6 +60,23 @@ TEST_CASE("a generation in force is not removed; an interface that is not there 
   CHECK(writer.remove(3));
 }
 
+TEST_CASE("verdicts of a number outlive its rows until all are forgotten") {
+  POSTERN_NEEDS_ROOT();
+  BpfNode node;
+  const PolicyWriter writer(node.maps());
+  CHECK(writer.has_rows(3) == false);
+  REQUIRE(writer.write(image_of(3, 2)));
+  CHECK(writer.has_rows(3) == true);
+  postern_flow_key flow{};
+  flow.generation = 3;
+  REQUIRE(node.maps().flow_cache.update(flow, {}));
+  REQUIRE(writer.remove(3));
+  CHECK(writer.has_rows(3) == false);
+  CHECK(node.maps().flow_cache.keys()->size() == 1);
+  REQUIRE(writer.forget_verdicts());
+  CHECK(node.maps().flow_cache.keys()->empty());
+}
+
 TEST_CASE("a failed write leaves nothing behind") {
   POSTERN_NEEDS_ROOT();
   BpfNode node;

@@ -1,13 +1,16 @@
 """Dynamic crypto maps (DM-01 to DM-14, 18, 19): strongSwan gateways that N1 does not know beforehand."""
+import json
+
 import pytest
 
 import documents
 import ike_wire
 import safety
-from balance import DropWatch, assert_balanced
+from balance import DropWatch, assert_balanced, drops
 from ike_documents import children, diagnosis, ike_sas, wait_up
 from many_lab import ManyLab, dynamic_document, flow_text, host, network, outer, permit, temporary
 from netns import wait_until
+from node import RUN
 
 INSIDE = (network(1), "10.0.0.0/8")  # what N1 lets dynamic peers have, seen from N1
 
@@ -121,7 +124,7 @@ def test_the_list_filters_packets_too(world):
     try:
         with DropWatch(world.left, "clear_text", 2):
             assert world.ping_from(3, wait=1) == 0
-        with DropWatch(world.left, "no_outbound_sa", 1), world.capture(f"dst host {host(3)}") as capture:
+        with DropWatch(world.left, "no_outbound_sa", 1), world.capture(f"dst host {host(3)}", "w3") as capture:
             assert world.ping_to(3, 1, wait=1) == 0
             safety.never(capture.frames(), "clear packets of the protected flow")
         assert world.ping_from(4) == 2, "no rule is about that one"
@@ -243,6 +246,40 @@ def test_a_new_posternd_and_a_new_ike_daemon_find_the_entries(world):
     world.peers[3].terminate(check=False, ike="net", force="yes")
     assert world.peers[3].initiate("net")
     wait_until(lambda: len(temporary(world.left)) == 1, 8, "one entry again")
+    assert world.ping_to(3) == 2 and world.ping_from(3) == 2
+
+
+@pytest.mark.safety
+def test_a_peer_that_came_and_went_leaves_no_hole_after_a_crash(world):
+    """The policy in force is not the one that a killed posternd last planned for a document: the next one goes on with that which is there."""
+    world.configure(dynamic_document([{"sequence": 10, "match_address": "A"}], [permit("A", (network(1), network(3)))]))
+    come(world, 3)
+    world.peers[3].terminate(ike="net")
+    gone(world, 3)
+    before = drops(world.left)["no_outbound_sa"]
+    world.left.kill_daemon()
+    with world.capture(f"dst host {host(3)}", "w3") as capture:
+        pinging = world.hA.spawn("ping", "-n", "-i", "0.01", "-W", "1", "-I", host(1), host(3), name="ping-through")
+        world.left.start()
+        assert world.ping_to(3, 2, wait=1) == 0
+        pinging.end()
+        assert drops(world.left)["no_outbound_sa"] > before, "they were offered"
+        safety.never(capture.frames(), "clear packets of the protected flow")
+    assert come(world, 3) and world.ping_to(3) == 2 and world.ping_from(3) == 2
+
+
+def test_a_note_of_slots_that_postern_ike_has_by_now_is_not_believed(world):
+    """A posternd that was killed amid a change of manual SAs notes slots that are another's when the next one reads it."""
+    world.configure(dynamic_document())
+    come(world, 3)
+    before = {c["esp_spi_in"] for c in children(world.left)}
+    world.left.kill_daemon()
+    note = RUN / world.left.name / "state.json"
+    state = json.loads(note.read_text())
+    state["sas"] = {f"gone {slot}": {"inbound_slot": slot, "outbound_slot": slot, "flows": []} for slot in range(64)}
+    note.write_text(json.dumps(state))
+    world.left.start()
+    assert {c["esp_spi_in"] for c in children(world.left)} == before
     assert world.ping_to(3) == 2 and world.ping_from(3) == 2
 
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import pki
-from ike_script import AUTH, AUTH_PAYLOAD, IDI, IDR, INFORMATIONAL, ScriptedInitiator, ScriptedResponder, address_id, body, notify, prf
+from ike_script import AUTH, AUTH_PAYLOAD, IDI, IDR, INFORMATIONAL, ScriptedInitiator, ScriptedResponder, body, notify, prf
 
 CERT, SIGNATURE_HASH_ALGORITHMS, SIGNATURE = 37, 16431, 14
 HASHES = {2: hashes.SHA256, 3: hashes.SHA384, 4: hashes.SHA512}
@@ -49,11 +49,6 @@ def proof(own: pki.Credential, between: list[pki.Credential], signed: bytes) -> 
 
 
 class SigningInitiator(ScriptedInitiator):
-    def authenticate_by_key(self, *child: tuple[int, bytes]) -> list[tuple[int, bytes]]:
-        """By the shared key and of its address, whatever the node proves itself by: what answers it."""
-        own, padded = address_id(self.address), prf(self.psk, b"Key Pad for IKEv2")
-        return self.exchange([(IDI, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.init, self.nonce_r, prf(self.pi, own))), *child])
-
     def node_signed(self, said: list[tuple[int, bytes]]) -> bytes:
         """What the node's AUTH is over."""
         return self.response + self.nonce_i + prf(self.pr, body(said, IDR))

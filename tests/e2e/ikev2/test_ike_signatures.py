@@ -14,8 +14,8 @@ from netns import wait_until
 SUITE = {"flows": ("map4",), "ike": "aes128-sha256-x25519", "esp": "aes128gcm16"}
 NAME = b"\x02\0\0\0" + THEIRS.encode()
 AUTHENTICATION_FAILED = 24
-FIRST, LAST = ("10.2.0.0", "10.2.255.255"), ("10.1.0.0", "10.1.255.255")
-CHILD = [proposal(ESP, b"\1\2\3\4", [(1, 20, 128), (5, 0, 0)]), (TSI, selectors(FIRST)), (TSR, selectors(LAST))]
+NETWORKS = selectors(("10.2.0.0", "10.2.255.255")), selectors(("10.1.0.0", "10.1.255.255"))
+CHILD = [proposal(ESP, b"\1\2\3\4", [(1, 20, 128), (5, 0, 0)]), (TSI, NETWORKS[0]), (TSR, NETWORKS[1])]
 
 
 class SignatureLab(IkeLab):
@@ -58,7 +58,7 @@ def test_we_sign_by_the_one_hash_that_the_peer_takes(world, kind, algorithm, num
     world.fresh(kind, **({"rsa_padding": "pkcs1"} if algorithm == "rsa" else {}))
     with SigningInitiator(world.n2, OUT4[2], OUT4[1], PSK) as peer:
         peer.begin([hashes_said(number)])
-        said = peer.authenticate_by_key(*CHILD)
+        said = peer.exchange(peer.proof(*NETWORKS))
         verified(body(said, CERT)[1:], body(said, AUTH_PAYLOAD), algorithm, number, peer.node_signed(said))
     words = {"pss": "RSA-PSS", "rsa": "RSA", "ecdsa": "ECDSA"}[algorithm] + (" with SHA-384" if number == 3 else " with SHA-512")
     assert ike_sas(world.left)[0]["auth_sign"] == words
@@ -69,7 +69,7 @@ def test_we_sign_by_no_hash_that_the_peer_does_not_take(world):
     world.fresh("rsa")
     with SigningInitiator(world.n2, OUT4[2], OUT4[1], PSK) as peer:
         peer.begin([hashes_said(1)])
-        assert AUTHENTICATION_FAILED in notifies(peer.authenticate_by_key(*CHILD))
+        assert AUTHENTICATION_FAILED in notifies(peer.exchange(peer.proof(*NETWORKS)))
     wait_until(lambda: any("accepts no hash that we sign with" in row["summary"] for row in diagnosis(world.left, OUT4[2])), 8, "the diagnosis")
     assert not ike_sas(world.left)
 

@@ -15,7 +15,7 @@ from netns import wait_until
 FRAGMENTATION_SUPPORTED, INVALID_SYNTAX = 16430, 7
 NETWORKS = selectors(("10.2.0.0", "10.2.255.255")), selectors(("10.1.0.0", "10.1.255.255"))
 MOST = 256  # fragments of one message
-QUIET = 0.25
+QUIET = 0.15
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +114,14 @@ def test_fragments_that_nobody_agreed_on(world):
         peer.lives(world)
 
 
-def without_an_end(peer: Fragmenter) -> list[bytes]:
+def of_two_messages(peer: Fragmenter) -> list[bytes]:
     """The middle of it is another message's."""
     first, _, last = peer.cut(3)
     return [first, peer.one.fragment(0, 2, 3, b"\xff" * 40), last]
 
 
-NONSENSE = [("pieces of two messages", without_an_end), ("nothing but empty fragments", lambda p: [p.one.fragment(33 if n == 1 else 0, n, 3, b"") for n in (1, 2, 3)]),
+NONSENSE = [("pieces of two messages", of_two_messages),
+            ("nothing but empty fragments", lambda p: [p.one.fragment(33 if number == 1 else 0, number, 3, b"") for number in (1, 2, 3)]),
             ("fragments of a fragment", lambda p: p.one.seal_fragments([(53, b"\0\1\0\1" + b"x" * 40)], 2))]
 
 
@@ -191,7 +192,7 @@ def test_an_answer_is_taken_once(world, what, datagrams):
 def test_an_answer_that_is_nonsense_once_it_is_together(world):
     """An answer is never answered: the IKE SA is gone, and nothing is said."""
     with Answering(world) as peer:
-        for data in without_an_end(peer):
+        for data in of_two_messages(peer):
             peer.send(data)
         found = heard(peer)
         assert not [one for one in found if one[19] & 0x20] and not ike_sas(world.left) and not children(world.left), found

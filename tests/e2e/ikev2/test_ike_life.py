@@ -7,7 +7,7 @@ import pytest
 import ike_wire
 import lab
 import traffic
-from ike_documents import children, ike_sas, wait_down, wait_up
+from ike_documents import children, ike_sas, wait_down
 from ike_pairs import SwanLab, ike_pid
 from ike_wire import CREATE_CHILD, INFORMATIONAL, SA_INIT
 from netns import wait_until
@@ -262,6 +262,7 @@ def test_who_asks_whether_we_live_is_answered(world):
     assert spis(world) == before and [one["uniqueid"] for one in world.peer.established()] == [sa["uniqueid"]]
 
 
+@pytest.mark.slow
 def test_given_up_while_postern_ike_stands_still(world):
     """A postern-ike that does not run answers nobody: strongSwan gives its SAs up. Once it runs again it knows a peer who has none, and what
     strongSwan begins then takes the place of the old ones."""

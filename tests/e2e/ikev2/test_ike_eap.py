@@ -140,7 +140,7 @@ def test_a_user_moves_under_ping(world):
         assert {key: after[key] for key in ("local_spi", "remote_spi", "eap_identity")} == {
             key: before[key] for key in ("local_spi", "remote_spi", "eap_identity")} and after["eap_identity"] == ALICE
         assert INFORMATIONAL in {one.exchange for one in wire.ike} and {SA_INIT, AUTH}.isdisjoint({one.exchange for one in wire.ike})
-    world.down()
+        world.down()  # where it is, before it comes back: what is said to it there would go astray
 
 
 @BOTH

@@ -2,6 +2,7 @@
 
 They speak one suite (aes128-sha256-x25519, shared key) from one socket on port 500, without NAT detection, and have no data plane.
 """
+import dataclasses
 import hashlib
 import hmac
 import os
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from netns import Namespace
 
 SA_INIT, AUTH, CREATE_CHILD, INFORMATIONAL = 34, 35, 36, 37
-SA, KE, IDI, IDR, AUTH_PAYLOAD, NONCE, NOTIFY, DELETE, TSI, TSR, SK, CP = 33, 34, 35, 36, 39, 40, 41, 42, 44, 45, 46, 47
+SA, KE, IDI, IDR, AUTH_PAYLOAD, NONCE, NOTIFY, DELETE, TSI, TSR, SK, CP, SKF = 33, 34, 35, 36, 39, 40, 41, 42, 44, 45, 46, 47, 53
 IKE, ESP = 1, 3
 INVALID_IKE_SPI, SINGLE_PAIR_REQUIRED, TS_UNACCEPTABLE, REKEY_SA = 4, 34, 38, 16393
 SET_WINDOW_SIZE, ADDITIONAL_TS_POSSIBLE, NON_FIRST_FRAGMENTS_ALSO = 16385, 16386, 16395
@@ -104,6 +105,44 @@ def opened(data: bytes, cipher_key: bytes, integrity_key: bytes) -> list[tuple[i
     return unchain(data[28], clear[:len(clear) - 1 - clear[-1]])
 
 
+def encrypted(clear: bytes, cipher_key: bytes) -> bytes:
+    """Behind its IV."""
+    clear += bytes(15 - len(clear) % 16) + bytes([15 - len(clear) % 16])
+    iv = os.urandom(16)
+    encryptor = Cipher(algorithms.AES(cipher_key), modes.CBC(iv)).encryptor()
+    return iv + encryptor.update(clear) + encryptor.finalize()
+
+
+@dataclasses.dataclass
+class Sealer:
+    """Of one message: its SPIs, exchange, flags and number, and the sender's keys."""
+    spis: bytes
+    exchange: int
+    flags: int
+    message_id: int
+    cipher_key: bytes
+    integrity_key: bytes
+
+    def seal(self, payloads: list[tuple[int, bytes]]) -> bytes:
+        kind, clear = chain(payloads)
+        return self._sealed(SK, kind, b"", clear)
+
+    def seal_fragments(self, payloads: list[tuple[int, bytes]], total: int) -> list[bytes]:
+        """RFC 7383 2.5: as many as that."""
+        kind, clear = chain(payloads)
+        size = -(-len(clear) // total)
+        return [self.fragment(kind if at == 0 else 0, at + 1, total, clear[at * size:(at + 1) * size]) for at in range(total)]
+
+    def fragment(self, kind: int, number: int, total: int, part: bytes) -> bytes:
+        return self._sealed(SKF, kind, struct.pack("!HH", number, total), part)
+
+    def _sealed(self, first: int, kind: int, place: bytes, clear: bytes) -> bytes:
+        inside = encrypted(clear, self.cipher_key)
+        size = 4 + len(place) + len(inside) + ICV
+        head = self.spis + struct.pack("!BBBBIIBBH", first, 0x20, self.exchange, self.flags, self.message_id, 28 + size, kind, 0, size) + place
+        return head + inside + prf(self.integrity_key, head, inside)[:ICV]
+
+
 class ScriptedResponder:
     """At `address` in `namespace`; the node under test begins. Its methods are in the order of an exchange's steps."""
 
@@ -157,15 +196,11 @@ class ScriptedResponder:
         kind, data = chain(payloads)
         return self.header(kind, exchange, 0x20, message_id, len(data), spi_r) + data
 
+    def sealer(self, exchange: int, message_id: int, response: bool = True) -> Sealer:
+        return Sealer(self.spi_i + self.spi_r, exchange, 0x20 if response else 0, message_id, self.er, self.ar)
+
     def seal(self, exchange: int, message_id: int, payloads: list[tuple[int, bytes]], response: bool = True) -> bytes:
-        kind, clear = chain(payloads)
-        clear += bytes(15 - len(clear) % 16) + bytes([15 - len(clear) % 16])
-        iv = os.urandom(16)
-        encryptor = Cipher(algorithms.AES(self.er), modes.CBC(iv)).encryptor()
-        inside = iv + encryptor.update(clear) + encryptor.finalize()
-        head = self.header(SK, exchange, 0x20 if response else 0, message_id, 4 + len(inside) + ICV)
-        head += struct.pack("!BBH", kind, 0, 4 + len(inside) + ICV)
-        return head + inside + prf(self.ar, head, inside)[:ICV]
+        return self.sealer(exchange, message_id, response).seal(payloads)
 
     def open(self, data: bytes) -> list[tuple[int, bytes]]:
         return opened(data, self.ei, self.ai)
@@ -210,16 +245,18 @@ class ScriptedResponder:
     def answer_auth(self, extra: list[tuple[int, bytes]] = (), child: bool = True, check: bool = True, tsi: bytes | None = None,
                     tsr: bytes | None = None) -> list[tuple[int, bytes]]:
         """What the request said; its AUTH is checked, unless it is made by other keys. The child's selectors are those that were asked for."""
-        request = self.receive(AUTH)
-        said = self.open(request)
+        said = self.open(self.receive(AUTH))
+        self.send(self.seal(AUTH, 1, self.proof(said, child, check, tsi, tsr) + list(extra)))
+        return said
+
+    def proof(self, said: list[tuple[int, bytes]], child: bool = True, check: bool = True, tsi: bytes | None = None,
+              tsr: bytes | None = None) -> list[tuple[int, bytes]]:
+        """What answers IKE_AUTH's request."""
         padded = prf(self.psk, b"Key Pad for IKEv2")
         assert not check or body(said, AUTH_PAYLOAD) == b"\x02\0\0\0" + prf(padded, self.request, self.nonce_r, prf(self.pi, body(said, IDI)))
         own = address_id(self.address)
         made = [(IDR, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.response, self.nonce_i, prf(self.pr, own)))]
-        if child:
-            made += self.child(said, tsi, tsr)
-        self.send(self.seal(AUTH, 1, made + list(extra)))
-        return said
+        return made + self.child(said, tsi, tsr) if child else made
 
 
 class ScriptedInitiator:
@@ -263,21 +300,30 @@ class ScriptedInitiator:
             material[a:b] for a, b in ((32, 64), (64, 96), (96, 112), (112, 128), (128, 160), (160, 192)))
         return said
 
-    def exchange(self, payloads: list[tuple[int, bytes]], of: int = AUTH) -> list[tuple[int, bytes]]:
+    def sealer(self, of: int = AUTH) -> Sealer:
+        """Of the next request."""
         self.next_id += 1
-        kind, clear = chain(payloads)
-        clear += bytes(15 - len(clear) % 16) + bytes([15 - len(clear) % 16])
-        iv = os.urandom(16)
-        encryptor = Cipher(algorithms.AES(self.ei), modes.CBC(iv)).encryptor()
-        inside = iv + encryptor.update(clear) + encryptor.finalize()
-        size = 4 + len(inside) + ICV
-        head = self.spi_i + self.spi_r + struct.pack("!BBBBIIBBH", SK, 0x20, of, 0x08, self.next_id, 28 + size, kind, 0, size)
-        return opened(self.asked(head + inside + prf(self.ai, head, inside)[:ICV]), self.er, self.ar)
+        return Sealer(self.spi_i + self.spi_r, of, 0x08, self.next_id, self.ei, self.ai)
+
+    def exchange(self, payloads: list[tuple[int, bytes]], of: int = AUTH) -> list[tuple[int, bytes]]:
+        return self.open(self.asked(self.sealer(of).seal(payloads)))
+
+    def open(self, data: bytes) -> list[tuple[int, bytes]]:
+        return opened(data, self.er, self.ar)
 
     def authenticate(self, tsi: bytes, tsr: bytes, extra: list[tuple[int, bytes]] = ()) -> list[tuple[int, bytes]]:
         """IKE_AUTH by the shared key, of addresses: what the answer says; its AUTH is checked."""
-        own, padded = address_id(self.address), prf(self.psk, b"Key Pad for IKEv2")
-        said = self.exchange([(IDI, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.init, self.nonce_r, prf(self.pi, own))),
-                              proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, tsi), (TSR, tsr), *extra])
-        assert body(said, AUTH_PAYLOAD) == b"\x02\0\0\0" + prf(padded, self.response, self.nonce_i, prf(self.pr, body(said, IDR)))
+        said = self.exchange([*self.proof(tsi, tsr), *extra])
+        self.check(said)
         return said
+
+    def proof(self, tsi: bytes, tsr: bytes) -> list[tuple[int, bytes]]:
+        """What IKE_AUTH's request holds."""
+        own, padded = address_id(self.address), prf(self.psk, b"Key Pad for IKEv2")
+        return [(IDI, own), (AUTH_PAYLOAD, b"\x02\0\0\0" + prf(padded, self.init, self.nonce_r, prf(self.pi, own))),
+                proposal(ESP, os.urandom(4), [(1, 20, 128), (5, 0, 0)]), (TSI, tsi), (TSR, tsr)]
+
+    def check(self, said: list[tuple[int, bytes]]) -> None:
+        """The node's AUTH."""
+        padded = prf(self.psk, b"Key Pad for IKEv2")
+        assert body(said, AUTH_PAYLOAD) == b"\x02\0\0\0" + prf(padded, self.response, self.nonce_i, prf(self.pr, body(said, IDR)))

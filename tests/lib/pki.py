@@ -71,28 +71,51 @@ class Credential:
 
 
 class Authority(Credential):
-    """A CA; under `issuer` an intermediate one. `permitted`: DNS names that it may give away."""
+    """A CA; under `issuer` an intermediate one. `permitted`: DNS names that it may give away. What a CA must be it is unless a test says
+    otherwise: `ca` and `path_length` are its basic constraints, `usages` its key usage, `hash` what its issuer signs it by."""
 
-    def __init__(self, common: str, issuer: "Authority | None" = None, permitted: list[str] | None = None, kind: str = "ecdsa256"):
-        key = make_key(kind)
-        builder = _builder(name_of(common), issuer.certificate.subject if issuer else name_of(common), key, NOW - DAY, NOW + 365 * DAY)
-        builder = builder.add_extension(x509.BasicConstraints(True, None), True)
-        builder = builder.add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), True)
+    def __init__(self, common: str, issuer: "Authority | None" = None, permitted: list[str] | None = None, kind: str = "ecdsa256", *,
+                 ca: bool = True, path_length: int | None = None, usages: tuple[str, ...] = ("key_cert_sign", "crl_sign"), hash=hashes.SHA256,
+                 start: datetime.datetime | None = None, end: datetime.datetime | None = None):
+        key, start, end = make_key(kind), start or NOW - DAY, end or NOW + 365 * DAY
+        builder = _builder(name_of(common), issuer.certificate.subject if issuer else name_of(common), key, start, end)
+        builder = builder.add_extension(x509.BasicConstraints(ca, path_length), True)
+        builder = builder.add_extension(key_usage(*usages), True)
         if permitted:
             builder = builder.add_extension(x509.NameConstraints([x509.DNSName(one) for one in permitted], None), True)
-        super().__init__(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+        super().__init__(builder.sign(issuer.key if issuer else key, hash()), key)
 
     def issue(self, common: str, names: list[str], kind: str = "ecdsa256", purposes: list | None = None,
-              start: datetime.datetime | None = None, end: datetime.datetime | None = None, key=None) -> Credential:
+              start: datetime.datetime | None = None, end: datetime.datetime | None = None, key=None,
+              usages: tuple[str, ...] = ("digital_signature",), hash=hashes.SHA256) -> Credential:
         key, start, end = key or make_key(kind), start or NOW - DAY, end or NOW + 90 * DAY
-        builder = _builder(name_of(common), self.certificate.subject, key, start, end)
-        builder = builder.add_extension(x509.BasicConstraints(False, None), True)
-        builder = builder.add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), True)
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([alternative(one) for one in names]), False)
-        if purposes:
-            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
-        return Credential(builder.sign(self.key, hashes.SHA256()), key)
+        return Credential(_leaf(common, self.certificate.subject, names, key, start, end, purposes, usages).sign(self.key, hash()), key)
+
+
+def self_signed(common: str, names: list[str], kind: str = "ecdsa256") -> Credential:
+    """An end's certificate that no CA has issued."""
+    key = make_key(kind)
+    made = _leaf(common, name_of(common), names, key, NOW - DAY, NOW + 90 * DAY, None, ("digital_signature",))
+    return Credential(made.sign(key, hashes.SHA256()), key)
+
+
+def key_usage(*named: str) -> x509.KeyUsage:
+    every = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
+             "encipher_only", "decipher_only")
+    assert set(named) <= set(every), named
+    return x509.KeyUsage(**{one: one in named for one in every})
+
+
+def _leaf(common: str, issuer: x509.Name, names: list[str], key, start, end, purposes: list | None,
+          usages: tuple[str, ...]) -> x509.CertificateBuilder:
+    builder = _builder(name_of(common), issuer, key, start, end)
+    builder = builder.add_extension(x509.BasicConstraints(False, None), True)
+    builder = builder.add_extension(key_usage(*usages), True)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([alternative(one) for one in names]), False)
+    if purposes:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
+    return builder
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key, start, end) -> x509.CertificateBuilder:

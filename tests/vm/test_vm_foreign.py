@@ -197,6 +197,7 @@ class OpenIked(Foreign):
     """Its child SAs live for a quarter of a minute: it rekeys by itself. Over PF_KEY it has no AEAD, and the kernel cuts HMAC-SHA-256 to 96 bits there.
     With MOBIKE it puts ESP into UDP where there is no NAT."""
     ESP = "aes128-sha512"
+    IKE_LIFETIME = ""  # none: then it rekeys no IKE SA
 
     def __init__(self, scratch):
         root = foreign.unpacked("openiked")
@@ -221,7 +222,7 @@ class OpenIked(Foreign):
                 "for try in $(seq 300); do grep -q stickyaddress /tmp/daemon.log && break; sleep 0.1; done; grep -q stickyaddress /tmp/daemon.log")
 
     def ends(self) -> str:
-        return f'srcid {THEIRS} dstid {OURS} lifetime 15 psk "{PSK}"'
+        return f'srcid {THEIRS} dstid {OURS} {self.IKE_LIFETIME} lifetime 15 psk "{PSK}"'
 
     def fill(self, directory: pathlib.Path) -> None:
         """It has a key of its own also where it does not use it."""
@@ -236,13 +237,18 @@ class OpenIked(Foreign):
         (directory / "local.pub").write_bytes(public)
 
     def initiate(self) -> None:
-        self.run("kill $(cat /tmp/iked.pid); while kill -0 $(cat /tmp/iked.pid); do sleep 0.1; done; " + self.begun("active").replace("\n", "; "))
+        ended = "kill $(cat /tmp/iked.pid); for try in $(seq 100); do kill -0 $(cat /tmp/iked.pid) || break; sleep 0.1; done"
+        self.run(f"{ended}; {self.begun('active')}".replace("\n", "; "))
 
     def end(self) -> None:
         self.run("ikectl reset sa")
 
     def rekey_child(self) -> None:
         """By itself, when most of the quarter of a minute is over."""
+
+
+class OpenIkedRekeys(OpenIked):
+    IKE_LIFETIME = "ikelifetime 20"
 
 
 class OpenIkedCertificates(WithCertificates, OpenIked):
@@ -316,7 +322,7 @@ def test_native_esp(world, by):
 
 def test_rekeys_the_other_way_round(world):
     """The child by us, when its volume is used up, and the IKE SA by the other; packets pass before and after. OpenIKED rekeys IKE SAs by
-    their lifetime alone, which is hours."""
+    their lifetime alone: test_openiked_rekeys_the_ike_sa."""
     world.left.apply(world.document(association={"lifetime_kilobytes": 2560}))
     world.left.postern("clear", "crypto", "session")
     wait_until(lambda: not ike_documents.ike_sas(world.left), 10, "nothing is left of what was before")
@@ -338,6 +344,22 @@ def test_rekeys_the_other_way_round(world):
         assert [one.source for one in asked] == [THEIRS]
     world.end()
     world.left.apply(world.document())
+
+
+@pytest.mark.slow
+def test_openiked_rekeys_the_ike_sa(tmp_path):
+    """Twice, when its lifetime is nearly over; the children go over to the successor, which lives on, and packets pass."""
+    with OpenIkedRekeys(tmp_path) as world:
+        traffic.ping_until(world.hA, FAR, 40, source=NEAR)
+        for _ in range(2):
+            with world.capture("udp") as capture:
+                old = ike_documents.ike_sas(world.left)[0]["local_spi"]
+                wait_until(lambda: [one["local_spi"] for one in ike_documents.ike_sas(world.left)] not in ([], [old]) and
+                           len(ike_documents.ike_sas(world.left)) == 1, 40, "a new IKE SA alone")
+                assert traffic.ping(world.hA, FAR, 5, source=NEAR) == 5
+                wire = ike_wire.read(capture.frames(), gateways=(OURS, THEIRS))
+            assert {one.source for one in wire.exchanges(CREATE_CHILD)} == {THEIRS} and not wire.exchanges(SA_INIT)
+            wait_until(lambda: len(ike_documents.children(world.left)) == 1, 10, "one child alone")
 
 
 @pytest.mark.parametrize("by", ["postern", "the other"])

@@ -178,3 +178,37 @@ def test_nobody_outlives_a_certificate_that_is_not_renewed(world):
     wait_until(lambda: [row for row in diagnosis(world.left) if row["failure"] == "credential"], 8, "it is told")
     row = next(row for row in diagnosis(world.left) if row["failure"] == "credential")
     assert "left" in row["summary"] and "clock says" in row["summary"], row
+
+
+def theirs_ends(world, seconds: int) -> None:
+    """The peer's certificate has so long left when the IKE SA comes up, which does not outlive it."""
+    key = pki.make_key("ecdsa256")
+    world.configure(swan=world.swan_ends(world.ca.issue("right", [THEIRS], key=key, end=pki.now() + seconds * pki.SECOND)))
+    world.renewed = world.ca.issue("right", [THEIRS], key=key)
+    world.up("postern")
+    assert 3 <= ike_sas(world.left)[0]["life_s"] <= seconds
+
+
+def test_reauthentication_before_the_peers_certificate_ends(world):
+    """Its renewal is loaded into strongSwan, which tells nobody: we ask for it, before the end of the first, by another IKE SA."""
+    theirs_ends(world, 12)
+    before = spi(world)
+    world.peer.load(world.connection(2, **world.swan_ends(world.renewed)))
+    assert spi(world) == before, "a renewed certificate disturbs nobody"
+    with world.capture("udp port 500 or (udp port 4500 and udp[8:4] = 0)") as capture:
+        wait_until(lambda: spi(world) not in (None, before), 12, "another IKE SA stands alone")
+        wire = ike_wire.read(capture.frames())
+    assert [one.source for one in wire.exchanges(SA_INIT)] == [lab.OUT4[1]] and not wire.exchanges(CREATE_CHILD)
+    assert ike_sas(world.left)[0]["life_s"] > 3600 and len(children(world.left)) == 1
+    world.ping_both()
+
+
+@pytest.mark.slow
+def test_nobody_outlives_the_peers_certificate_that_is_not_renewed(world):
+    theirs_ends(world, 12)
+    wait_until(lambda: not ike_sas(world.left) and not children(world.left), 25, "the IKE SA is gone")
+    wait_until(lambda: not world.peer.established(), 5, "for the peer too")
+    assert world.ping(count=1, wait=1) == 0
+    wait_until(lambda: [row for row in diagnosis(world.left, lab.OUT4[2]) if row["failure"] == "certificate"], 8, "it is told")
+    row = next(row for row in diagnosis(world.left, lab.OUT4[2]) if row["failure"] == "certificate")
+    assert "right" in row["summary"] and "has expired" in row["summary"] and "clock says" in row["differs"], row

@@ -3,6 +3,7 @@ and what must not be believed, with the check that failed named by `show crypto 
 import pathlib
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 
 import cage
 import lab
@@ -29,29 +30,29 @@ def methods(world) -> tuple[str, str]:
     return sa["auth_sign"], sa["auth_verify"]
 
 
-ROWS = [  # key, strongSwan's auth, our method, words that both directions are shown with
-    ("rsa", "rsa/pss-sha256", "rsa-sig", "RSA-PSS with SHA-256"),
-    ("rsa", "rsa/pss-sha512", "signature", None),
-    ("rsa", "rsa-sha384", "signature", None),
-    ("ecdsa256", "ecdsa-sha256", "ecdsa-sig", "ECDSA with SHA-256"),
-    ("ecdsa384", "ecdsa-sha384", "ecdsa-sig", "ECDSA with SHA-384"),
-    ("ecdsa521", "ecdsa-sha512", "signature", "ECDSA with SHA-512"),
-    ("ed25519", "pubkey", "signature", "Ed25519"),
+PSS, CURVE = "RSA-PSS with SHA-256", "ECDSA with SHA-256"
+ROWS = [  # key, strongSwan's auth, our method, what we are shown to sign by, and strongSwan
+    ("rsa", "rsa/pss-sha256", "rsa-sig", PSS, PSS),
+    ("rsa", "rsa/pss-sha512", "signature", PSS, "RSA-PSS with SHA-512"),
+    ("rsa", "rsa-sha384", "signature", PSS, "RSA with SHA-384"),
+    ("ecdsa256", "ecdsa-sha256", "ecdsa-sig", CURVE, CURVE),
+    ("ecdsa384", "ecdsa-sha384", "ecdsa-sig", "ECDSA with SHA-384", "ECDSA with SHA-384"),
+    ("ecdsa521", "ecdsa-sha512", "signature", "ECDSA with SHA-512", "ECDSA with SHA-512"),
+    ("ecdsa256", "ecdsa-sha512", "signature", CURVE, "ECDSA with SHA-512"),  # RFC 7427 binds no hash to a curve
+    ("ed25519", "pubkey", "signature", "Ed25519", "Ed25519"),
 ]
+ALIKE = [("rsa", "rsa-sha256", "signature", PSS, "RSA with SHA-256"), ("rsa", "rsa-sha512", "signature", PSS, "RSA with SHA-512"),
+         ("rsa", "rsa/pss-sha384", "signature", PSS, "RSA-PSS with SHA-384"), ("ecdsa384", "ecdsa-sha256", "signature", "ECDSA with SHA-384", CURVE)]
 
 
 @BOTH
-@pytest.mark.parametrize("kind,auth,method,words", ROWS, ids=[f"{row[0]}-{row[1].replace('/', '-')}" for row in ROWS])
-def test_signatures(world, by, kind, auth, method, words):
-    theirs = world.ca.issue("right", [THEIRS], kind)
-    world.configure(own=world.credential(kind), method=method, swan=world.swan_ends(theirs, auth))
+@pytest.mark.parametrize("kind,auth,method,ours,theirs", [*ROWS, *(pytest.param(*row, marks=pytest.mark.slow) for row in ALIKE)],
+                         ids=[f"{row[0]}-{row[1].replace('/', '-')}" for row in [*ROWS, *ALIKE]])
+def test_signatures(world, by, kind, auth, method, ours, theirs):
+    world.configure(own=world.credential(kind), method=method, swan=world.swan_ends(world.ca.issue("right", [THEIRS], kind), auth))
     world.up(by)
     world.ping_both()
-    if words:
-        assert methods(world) == (words, words)
-    else:
-        hash_words = {"rsa/pss-sha512": "RSA-PSS with SHA-512", "rsa-sha384": "RSA with SHA-384"}[auth]
-        assert methods(world)[1] == hash_words
+    assert methods(world) == (ours, theirs)
 
 
 @BOTH
@@ -189,6 +190,43 @@ def test_what_is_not_believed(world, by, what, make, failure, summary, detail):
     row = refused(world, by, failure)
     assert summary in row["summary"] and "right" in row["summary"] and detail in row["differs"], row
     assert row["remedy"]
+
+
+def below(world, *issuers: dict) -> pki.Credential:
+    """Under CAs of the peer's own, each below the one before; it sends them all."""
+    issuer = world.ca
+    for number, options in enumerate(issuers):
+        issuer = pki.Authority(f"Between {number}", issuer, **options)
+        world.peer._vici.request("load-cert", {"type": "X509", "flag": "CA", "data": issuer.pem})
+    return issuer.issue("right", [THEIRS])
+
+
+NO_CA, WEAK = "may not issue certificates here", "is too weak"
+# What strongSwan sends of anybody: a CA that is none it does not, so that one is in test_ike_signatures.py.
+PATHS = [  # what, the peer's certificate, whose certificate failed, words of the summary, words of the detail
+    ("issuer without keyCertSign", lambda w: below(w, {"usages": ("crl_sign",)}), "Between 0", NO_CA, "invalid CA certificate"),
+    ("path length exceeded", lambda w: below(w, {"path_length": 0}, {}), "Between 0", NO_CA, "path length constraint exceeded"),
+    ("expired intermediate", lambda w: below(w, {"start": pki.NOW - 30 * pki.DAY, "end": pki.NOW - 3 * pki.DAY}), "Between 0", "has expired",
+     "this machine's clock says"),
+    ("RSA of 1024 bits", lambda w: w.ca.issue("right", [THEIRS], "rsa1024"), "right", WEAK, "EE certificate key too weak"),
+    ("CA of RSA of 1024 bits", lambda w: below(w, {"kind": "rsa1024"}), "Between 0", WEAK, "CA certificate key too weak"),
+    ("SHA-1 of an intermediate", lambda w: below(w, {"hash": hashes.SHA1}), "Between 0", WEAK, "CA signature digest algorithm too weak"),
+    ("key usage without a signature", lambda w: w.ca.issue("right", [THEIRS], usages=("key_agreement",)), "right", "may not be used to sign",
+     "neither digitalSignature nor nonRepudiation"),
+    ("SHA-1 of the leaf", lambda w: w.ca.issue("right", [THEIRS], hash=hashes.SHA1), "right", WEAK, "CA signature digest algorithm too weak"),
+    ("signed by itself", lambda w: pki.self_signed("right", [THEIRS]), "right", "is signed by itself, and is no CA of the trustpoint", None),
+]
+
+
+@pytest.mark.filterwarnings("ignore:SHA1 signatures are deprecated")
+@pytest.mark.parametrize("by", ["strongswan", pytest.param("postern", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("what,make,whose,summary,detail", PATHS, ids=[row[0].replace(" ", "-") for row in PATHS])
+def test_paths_that_are_not_believed(world, by, what, make, whose, summary, detail):
+    """RFC 5280 6.1 and 4.2.1.3: the certificate of the path that failed, and the check that it failed, are named."""
+    world.peer._vici.request("clear-creds", {})  # no CA of another row's is sent
+    world.configure(swan=world.swan_ends(make(world)))
+    row = refused(world, by, "certificate")
+    assert summary in row["summary"] and whose in row["summary"] and (detail or "") in (row["differs"] or ""), row
 
 
 @BOTH

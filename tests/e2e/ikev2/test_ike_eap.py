@@ -1,15 +1,20 @@
 """AUTH by EAP against strongSwan, in both roles: as the end that a user comes to, and as the user. What is refused is refused with the
 reason in `show crypto ikev2 diagnose`, and no password is in anything that the node shows."""
 import json
+import re
 
 import pytest
 
+import ike_wire
 import traffic
 from certificate_lab import OURS, THEIRS, refused
 from eap_lab import ALICE, PASSWORD, EapLab
 from ike_documents import diagnosis, ike_sas
 from ike_pairs import PosternPair
-from lab import host
+from ike_wire import AUTH, INFORMATIONAL, SA_INIT
+from lab import OUT4, host
+from mobile import Mobile
+from netns import wait_until
 
 BOTH = pytest.mark.parametrize("by", ["postern", "strongswan"])
 METHODS = pytest.mark.parametrize("method,words", [("mschapv2", "EAP-MSCHAPv2"), ("md5", "EAP-MD5")], ids=["mschapv2", "md5"])
@@ -94,6 +99,48 @@ def test_large_messages_go_in_fragments(world):
     world.user_comes(document={"fragmentation_mtu": 576})
     world.up("strongswan")
     world.ping_both()
+
+
+def mobike_said(world, by: str, since: int) -> list[str]:
+    """The payloads of each IKE_AUTH message in which MOBIKE_SUPPORTED stands, of those that `by` sends, from strongSwan's log."""
+    way = "generating" if by == "strongswan" else "parsed"
+    return [one for one in re.findall(rf"{way} IKE_AUTH \w+ \d+ (\[.*\])", world.peer.log()[since:]) if "MOBIKE_SUP" in one]
+
+
+@BOTH
+def test_mobike_is_said_where_the_child_is(world, by):
+    """RFC 4555 3.1: of the many messages of EAP by the user in the first one, and to it in the last one."""
+    since = world.peer.mark()
+    if by == "strongswan":
+        world.user_comes(document={"mobike": True}, more={"mobike": "yes"})
+    else:
+        world.we_come(document={"mobike": True}, more={"mobike": "yes"})
+    world.up(by)
+    assert row(world)["mobike"] is True
+    other = "postern" if by == "strongswan" else "strongswan"
+    (asked,), (answered,) = mobike_said(world, by, since), mobike_said(world, other, since)
+    assert "IDi" in asked and "AUTH" not in asked and "TSi" in asked, asked
+    assert "AUTH" in answered and "TSi" in answered and "EAP" not in answered, answered
+
+
+def test_a_user_moves_under_ping(world):
+    """Its SAs go on at the new address, without another word of EAP."""
+    world.user_comes(document={"mobike": True}, more={"mobike": "yes", "local_addrs": [OUT4[2], Mobile.AWAY[4]]})
+    with Mobile(world, 4) as mobile:
+        world.up("strongswan")
+        world.ping_both()
+        before = row(world)
+        with world.capture("udp port 500 or (udp port 4500 and udp[8:4] = 0)") as capture:
+            mobile.leave()
+            wait_until(lambda: ike_sas(world.left) and row(world)["remote"] == mobile.away, 15, "Postern follows")
+            wait_until(lambda: world.ping(count=1) == 1, 10, "packets reach the new place")
+            wire = ike_wire.read(capture.frames())
+        world.ping_both()
+        after = row(world)
+        assert {key: after[key] for key in ("local_spi", "remote_spi", "eap_identity")} == {
+            key: before[key] for key in ("local_spi", "remote_spi", "eap_identity")} and after["eap_identity"] == ALICE
+        assert INFORMATIONAL in {one.exchange for one in wire.ike} and {SA_INIT, AUTH}.isdisjoint({one.exchange for one in wire.ike})
+        world.down()  # where it is, before it comes back: what is said to it there would go astray
 
 
 @BOTH

@@ -1,4 +1,5 @@
 """The life of SAs that are up: rekeys under a numbered stream of 20,000 packets a second, deletes, restarts of either side."""
+import os
 import signal
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 import ike_wire
 import lab
 import traffic
-from ike_documents import children, ike_sas, wait_down, wait_up
+from ike_documents import children, ike_sas, wait_down
 from ike_pairs import SwanLab, ike_pid
 from ike_wire import CREATE_CHILD, INFORMATIONAL, SA_INIT
 from netns import wait_until
@@ -242,6 +243,41 @@ def test_a_silent_but_living_peer_is_not_given_up(world):
         wait_until(lambda: dropped() >= 1, 15, "an answer is lost")
     world.ping_both()
     assert spis(world) == before
+
+
+LIVELINESS = {"more": {"dpd_delay": "1s"}}
+
+
+def test_who_asks_whether_we_live_is_answered(world):
+    """strongSwan asks an idle IKE SA every second (RFC 7296 2.4); each time it is answered at once, and everything stays as it is."""
+    sa = established(world, swan=LIVELINESS)
+    before = spis(world)
+    with world.capture("udp port 4500 and udp[8:4] = 0") as capture:
+        goal = world.peer.counters()["info-in-resp"] + 3
+        wait_until(lambda: world.peer.counters()["info-in-resp"] >= goal, 10, "three answers")
+        wire = ike_wire.read(capture.frames())
+    asked, answered = (wire.exchanges(INFORMATIONAL, response) for response in (False, True))
+    assert {one.source for one in asked} == {lab.OUT4[2]} and {one.source for one in answered} == {lab.OUT4[1]}
+    assert 3 <= len(answered) <= len(asked) <= len(answered) + 1 and all(one.exchange == INFORMATIONAL for one in wire.ike), wire.ike
+    assert spis(world) == before and [one["uniqueid"] for one in world.peer.established()] == [sa["uniqueid"]]
+
+
+@pytest.mark.slow
+def test_given_up_while_postern_ike_stands_still(world):
+    """A postern-ike that does not run answers nobody: strongSwan gives its SAs up. Once it runs again it knows a peer who has none, and what
+    strongSwan begins then takes the place of the old ones."""
+    established(world, swan=LIVELINESS)
+    old_ike, old = _own_ike_spi(world), spis(world)
+    pid = ike_pid(world.left)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        world.peer.wait_none(20)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    world.peer.initiate("net")
+    wait_until(lambda: _own_ike_spi(world) not in (None, old_ike) and spis(world).isdisjoint(old), 8, "a new one alone")
+    assert ike_pid(world.left) == pid and ike_sas(world.left)[0]["role"] == "responder"
+    world.ping_both()
 
 
 @pytest.mark.alone

@@ -78,12 +78,12 @@ static __always_inline void count(struct postern_count* counter, __u64 bytes) {
 SUBPROGRAM int count_verdict(__u32 ifindex, enum postern_hook hook, int decision, __u64 bytes) {
   const struct postern_verdict_key key = {.ifindex = ifindex, .hook = hook, .verdict = verdict_of(decision)};
   struct postern_count* counter = bpf_map_lookup_elem(&verdicts, &key);
-  if (counter) {
-    count(counter, bytes);
-  } else {
-    const struct postern_count first = {.packets = 1, .bytes = bytes};
-    bpf_map_update_elem(&verdicts, &key, &first, BPF_NOEXIST);
+  if (!counter) { /* another CPU may be first: then its row is there */
+    const struct postern_count none = {};
+    bpf_map_update_elem(&verdicts, &key, &none, BPF_NOEXIST);
+    counter = bpf_map_lookup_elem(&verdicts, &key);
   }
+  if (counter) count(counter, bytes);
   if (verdict_of(decision) != POSTERN_VERDICT_drop) return 0;
   const __u32 reason = decision >> 8;
   counter = bpf_map_lookup_elem(&drops, &reason);

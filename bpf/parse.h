@@ -49,6 +49,9 @@ struct packet {
   __u8 link_group; /* 1: the Ethernet destination is a group: also a broadcast of one subnet shows */
 };
 
+/* With a VLAN tag in the frame: another device's, or a priority. One that the driver took out does not show. */
+static __always_inline int is_tagged(const struct packet* packet) { return packet->network > sizeof(struct ethhdr); }
+
 #define MAX_VLAN_TAGS 2
 #define MAX_EXTENSION_HEADERS 8
 #define AH_HEADER_BYTES 12    /* in front of the ICV */

@@ -62,8 +62,8 @@ static __always_inline int receive_local(struct xdp_md* ctx, const struct poster
   const __u8 protocol = packet->flow.protocol;
   const __be16 port = packet->flow.destination_port;
   const int ike_port = port == bpf_htons(PORT_IKE) || port == bpf_htons(PORT_IKE_NAT);
-  if (packet->fragment !=
-      FRAGMENT_NONE) { /* the kernel reassembles and gives ESP and AH to sockets of the worker, IKE to its own */
+  /* The kernel reassembles or takes the tag off, and gives ESP and AH to sockets of the worker, IKE to its own. */
+  if (packet->fragment != FRAGMENT_NONE || is_tagged(packet)) {
     if (protocol == IPPROTO_ESP || protocol == IPPROTO_AH) return POSTERN_VERDICT_exempt;
     if (protocol == IPPROTO_UDP && (packet->fragment == FRAGMENT_LATER || ike_port)) return POSTERN_VERDICT_exempt;
     return POSTERN_VERDICT_pass;
@@ -158,11 +158,24 @@ static __always_inline __u32 route(struct xdp_md* ctx, const struct packet* pack
   return result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ? fib.ifindex : 0;
 }
 
+/* `address`, of 6 bytes on an even address, at this offset of the Ethernet header. */
+static __always_inline int has_address(struct xdp_md* ctx, int offset, const __u8* address) {
+  const __u16* found = (void*)(long)ctx->data + offset;
+  if ((void*)(found + 3) > (void*)(long)ctx->data_end) return 0;
+  const __u16* wanted = (const __u16*)address;
+  return ((found[0] ^ wanted[0]) | (found[1] ^ wanted[1]) | (found[2] ^ wanted[2])) == 0;
+}
+
+/* The rest is what a bridge floods or a promiscuous device takes: the kernel forwards none of it. */
+static __always_inline int is_addressed_to(struct xdp_md* ctx, const struct postern_interface* interface) {
+  return has_address(ctx, 0, interface->mac);
+}
+
 /* Plain side. POSTERN_VERDICT_pass is always safe: the kernel forwards and TC egress looks again. */
 static __always_inline int forward_inside(struct xdp_md* ctx, const struct postern_interface* interface,
                                           struct packet* packet, int parsed) {
   if (parsed != PARSED || packet->hop_limit <= 1) return POSTERN_VERDICT_pass;
-  if (is_group(packet)) return POSTERN_VERDICT_pass;
+  if (is_group(packet) || is_tagged(packet) || !is_addressed_to(ctx, interface)) return POSTERN_VERDICT_pass;
   if (is_local(interface->vrf, &packet->flow.destination)) return POSTERN_VERDICT_pass;
   struct postern_stamp stamp = {.ifindex = route(ctx, packet)};
   __u32 logged = POSTERN_NO_ACE;
@@ -189,10 +202,7 @@ static __always_inline int forward_inside(struct xdp_md* ctx, const struct poste
 
 static __always_inline int was_injected(struct xdp_md* ctx, const struct postern_interface* interface) {
   if (!(interface->flags & POSTERN_IF_GENERIC)) return 0;
-  const __u16* source = (void*)(long)ctx->data + 6;
-  if ((void*)(source + 3) > (void*)(long)ctx->data_end) return 0;
-  const __u16* mark = (const __u16*)interface->inject_source;
-  return ((source[0] ^ mark[0]) | (source[1] ^ mark[1]) | (source[2] ^ mark[2])) == 0;
+  return has_address(ctx, 6, interface->inject_source);
 }
 
 /* Global functions are verified by themselves, once: the paths through the parser do not multiply those through the

@@ -47,13 +47,14 @@ std::string not_for_af_xdp(const LinkFacts& link) {
 void judge_inside(const FactSources& sources, const config::Document& document, LinkFacts& link) {
   link.plain_side_reason = not_for_af_xdp(link);
   if (!link.plain_side_reason.empty()) return;
-  if (document.dataplane.plain_side != config::PlainSide::automatic) {
-    link.plain_side_af_xdp = document.dataplane.plain_side == config::PlainSide::af_xdp;
+  if (document.dataplane.plain_side == config::PlainSide::tap) {
     link.plain_side_reason = "dataplane.plain_side says so";
     return;
   }
   const auto families = protected_families(document);
-  const auto verdict = sources.plain_side.inside({link.ifindex, families.ipv4, families.ipv6, sources.our_programs});
+  const bool forced = document.dataplane.plain_side == config::PlainSide::af_xdp;
+  const auto verdict =
+      sources.plain_side.inside({link.ifindex, families.ipv4, families.ipv6, forced, sources.our_programs});
   link.plain_side_af_xdp = verdict && verdict->use_af_xdp;
   link.plain_side_reason = verdict ? verdict->reason : verdict.error().message();
 }

@@ -47,6 +47,17 @@ Reason bad_device(Netlink& netlink, const Link& link) {
   return fmt::format("{} is a port of {}", link.name, master ? master->name : "another device");
 }
 
+// By a device that has its packets from this one: XDP sees no tag that the driver took out of the frame.
+Result<Reason> shared(Netlink& netlink, const Link& link) {
+  constexpr std::array<std::string_view, 5> above = {"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"};
+  POSTERN_TRY(links, netlink.links());
+  const auto found = std::ranges::find_if(links, [&](const Link& other) {
+    return other.lower == link.ifindex && std::ranges::find(above, other.kind) != above.end();
+  });
+  if (found == links.end()) return std::nullopt;
+  return fmt::format("{} {} stands on {}", found->kind, found->name, link.name);
+}
+
 Reason not_forwarding(const Link& link, const PlainSideQuery& query) {
   if (query.ipv4 && read_setting("ipv4/conf/" + link.name + "/forwarding") == 0)
     return "IPv4 forwarding is off on " + link.name;
@@ -144,6 +155,9 @@ Result<PlainSide> PlainSide::open(Netlink& netlink) {
 
 Result<PlainSideVerdict> PlainSide::inside(const PlainSideQuery& query) {
   POSTERN_TRY(link, netlink_->link(query.ifindex));
+  POSTERN_TRY(above, shared(*netlink_, link));
+  if (above) return refuse(*above);
+  if (query.forced) return PlainSideVerdict{.use_af_xdp = true, .reason = "dataplane.plain_side says so"};
   if (auto reason = bad_device(*netlink_, link)) return refuse(*reason);
   if (auto reason = not_forwarding(link, query)) return refuse(*reason);
   if (auto reason = query.ipv4 ? strict_reverse_path(link) : std::nullopt) return refuse(*reason);

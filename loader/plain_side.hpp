@@ -23,6 +23,7 @@ struct PlainSideVerdict {
 struct PlainSideQuery {
   std::uint32_t ifindex = 0;
   bool ipv4 = true, ipv6 = false;             // families that policy protects: forwarding must be on for them
+  bool forced = false;                        // the operator takes the bypass: only what cannot work refuses
   std::set<std::uint32_t> our_programs = {};  // BPF program ids of the node's own filters
 };
 

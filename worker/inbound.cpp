@@ -305,13 +305,17 @@ void Inbound::deliver_run(std::span<Pending> all) {
       context_.tell(*sa.slot, SaExpiryKind::hard);
       continue;
     }
-    ++run.packets;
-    run.bytes += pending.packet.size;
     const InboundSa* const inside = nested(pending, *inner);
     if (sa.bundle != 0 && sa.protocol == IpProto::ah && (inside == nullptr || inside->bundle != sa.flow)) [[unlikely]] {
       blame(pending, Drop::bundle);
       continue;
     }
+    if (inside != nullptr && pending.packet.loops >= max_packet_loops) [[unlikely]] {
+      blame(pending, Drop::nested_too_deep);
+      continue;
+    }
+    ++run.packets;
+    run.bytes += pending.packet.size;
     if (inside != nullptr) [[unlikely]] {
       loop(pending);
       continue;
@@ -446,8 +450,7 @@ const InboundSa* Inbound::nested(const Pending& pending, const IpInfo& inner) co
 void Inbound::loop(const Pending& pending) {
   LoopedPacket again{pending.packet, pending.sa->fvrf};
   again.packet.bundle = pending.sa->protocol == IpProto::ah ? pending.sa->flow : 0;
-  if (++again.packet.loops > max_packet_loops)
-    return context_.drop(again.packet, Drop::nested_too_deep, *pending.sa->slot);
+  ++again.packet.loops;
   if (!loops_.push(again)) context_.drop(again.packet, Drop::tx_full);
 }
 

@@ -2,7 +2,6 @@
 #include "worker/outbound.hpp"
 
 namespace postern {
-namespace {}  // namespace
 
 void Outbound::oversize(Packet packet, const IpInfo& info) {
   // Transport mode takes whole packets (RFC 4303 §3.3.4); one that we made ourselves is ours to cut.

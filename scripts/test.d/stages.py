@@ -227,6 +227,19 @@ class Runner:
     def build(self, stage: str, preset: str, targets: list[str] = ()) -> Counts:
         return self.check(stage, ["scripts/build", preset, *targets], compiles=True)
 
+    def throughput(self, stage: str) -> Counts:
+        """The crypto map and the tunnel against what is asked of them (tests/bench/path.py). Figures vary with the machine: one of two runs is enough."""
+        for run in ("", "-again"):
+            log = f"{stage}{run}"
+            (LOGS / f"{log}.log").unlink(missing_ok=True)
+            status = self.command(stage, ["scripts/bench.d/path", "--tcp"], limit=300, log_name=log)
+            print("\n".join(f"    {line}" for line in (LOGS / f"{log}.log").read_text().splitlines() if line.startswith("path asked")), flush=True)
+            if status == 0:
+                self.unsteady += [stage] if run else []
+                return Counts(passed=1)
+        self.failed_logs[stage] = [stage, log]
+        return Counts(failed=1)
+
     def fuzz(self, stage: str) -> Counts:
         """Each fuzzer for its time, as many at once as there are cores. A new input that grows coverage stays out of the tree."""
         targets = [TOP / "build/fuzz/bin" / name for name in FUZZERS]
@@ -303,6 +316,7 @@ STAGES = {
     "format": lambda r, s: r.check(s, ["scripts/format", "--check"], compiles=True),
     "docs": lambda r, s: r.pytest(s, "tests/docs", 300),
     "units": lambda r, s: r.ctest(s, "release"),
+    "throughput": lambda r, s: r.throughput(s),  # before anything runs ahead: it measures
     "scapy": lambda r, s: r.pytest(s, "tests/worker", 600, processes=2),
     "worker-io": lambda r, s: r.pytest(s, "tests/worker_io", 300),
     "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2", processes=4),
@@ -316,8 +330,8 @@ STAGES = {
     "fuzz": lambda r, s: r.fuzz(s),
     "build-debug": lambda r, s: r.build(s, *BUILDS[s]),
 }
-ONLY_FULL = ("build-debug",)  # or by name
-NEEDS = {**dict.fromkeys(("units", "scapy", "worker-io", "e2e", "ikev2", "vm", "headers", "docs"), "build-release"),
+ONLY_FULL = ("build-debug", "throughput")  # or by name
+NEEDS = {**dict.fromkeys(("units", "scapy", "worker-io", "e2e", "ikev2", "vm", "headers", "docs", "throughput"), "build-release"),
          "units-asan": "build-asan", "units-asan-computing": "build-asan", "fuzz": "build-fuzz"}
 QUIET = ("scapy", "worker-io", "e2e", "ikev2", "vm")  # they wait more than they compute
 AHEAD = ("build-asan", "units-asan-computing", "build-fuzz", "fuzz", "headers")

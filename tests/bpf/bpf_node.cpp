@@ -139,6 +139,7 @@ postern_interface BpfNode::inside() const {
   entry.xsk_base = 8;
   entry.queues = 1;
   entry.flags = POSTERN_IF_INSIDE;
+  std::memcpy(entry.mac, "\x02\x00\x00\x00\x00\x01", 6);
   return entry;
 }
 

@@ -87,6 +87,40 @@ TEST_CASE("a hop limit of 1 is for the kernel to answer") {
   CHECK(node.forward6("2001:db8:2::2", 1).action == XDP_PASS);
 }
 
+TEST_CASE("what is addressed to another station is none of ours to forward") {
+  POSTERN_NEEDS_ROOT();
+  InsideNode node;
+  const Octets ours =
+      ethernet(type_ipv4, ipv4({.source = "10.1.0.2", .destination = "10.2.0.2", .protocol = proto_tcp}, tcp(1, 2)));
+  CHECK(node.xdp(ours, node.in0).action == XDP_REDIRECT);
+  for (std::size_t i = 0; i < 6; ++i) {
+    Octets other = ours;
+    other[i] ^= 0x02;
+    CHECK(node.xdp(other, node.in0).action == XDP_PASS);
+  }
+  // A link without Ethernet has no address: nothing there can be for it.
+  auto headerless = node.inside();
+  std::fill(std::begin(headerless.mac), std::end(headerless.mac), std::uint8_t{0});
+  node.set_interface(node.in0, headerless);
+  CHECK(node.xdp(ours, node.in0).action == XDP_PASS);
+  CHECK(node.new_verdicts(node.in0, POSTERN_HOOK_XDP_INGRESS, POSTERN_VERDICT_pass) == 7);
+}
+
+TEST_CASE("a tagged frame is another device's, and the worker takes none") {
+  POSTERN_NEEDS_ROOT();
+  InsideNode node;
+  for (const char* destination : {"10.2.0.2", "10.4.0.2"}) {
+    const Octets packet = ipv4({.source = "10.1.0.2", .destination = destination, .protocol = proto_tcp}, tcp(1, 2));
+    CHECK(node.xdp(ethernet(type_ipv4, packet), node.in0).action == XDP_REDIRECT);
+    for (const std::uint16_t tag : {std::uint16_t{5}, std::uint16_t{0xa000}})  // a VLAN; a priority alone
+      CHECK(node.xdp(ethernet(0x8100, vlan(tag, type_ipv4, packet)), node.in0).action == XDP_PASS);
+    CHECK(node.xdp(ethernet(0x88a8, vlan(5, 0x8100, vlan(6, type_ipv4, packet))), node.in0).action == XDP_PASS);
+  }
+  const Octets v6 = ipv6({"2001:db8:1::2", "2001:db8:2::2"}, udp(1, 2));
+  CHECK(node.xdp(ethernet(0x8100, vlan(5, type_ipv6, v6)), node.in0).action == XDP_PASS);
+  CHECK(node.new_verdicts(node.in0, POSTERN_HOOK_XDP_INGRESS, POSTERN_VERDICT_drop) == 0);
+}
+
 TEST_CASE("fragments are classified like any packet") {
   POSTERN_NEEDS_ROOT();
   InsideNode node;

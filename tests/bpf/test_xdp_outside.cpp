@@ -216,6 +216,30 @@ TEST_CASE("fragments of our ESP and IKE go to the kernel for reassembly, others 
   CHECK(node.new_drops(Drop::clear_text) == 4);
 }
 
+TEST_CASE("what is tagged the worker does not take: ESP and IKE are the kernel's, the rest is policy's") {
+  POSTERN_NEEDS_ROOT();
+  ProtectedNode node;
+  node.set_sa(known_spi, us, 0, 0, 51);
+  const auto tagged = [](std::uint16_t tag, std::uint8_t protocol, const Octets& payload,
+                         const char* destination = us) {
+    return ethernet(0x8100, vlan(tag, type_ipv4, ipv4({peer, destination, protocol}, payload)));
+  };
+  for (const std::uint16_t tag : {std::uint16_t{5}, std::uint16_t{0xa000}}) {  // a VLAN; a priority alone
+    CHECK(node.xdp(tagged(tag, proto_esp, esp(known_spi)), node.out0).action == XDP_PASS);
+    CHECK(node.xdp(tagged(tag, 51, Octets{4, 4, 0, 0} + be32(known_spi) + zeros(56)), node.out0).action == XDP_PASS);
+    CHECK(node.xdp(tagged(tag, proto_udp, udp(4500, 4500, esp(known_spi))), node.out0).action == XDP_PASS);
+    CHECK(node.xdp(tagged(tag, proto_udp, udp(500, 500)), node.out0).action == XDP_PASS);
+  }
+  const Octets esp6 = ipv6({"2001:db8:ff::2", "2001:db8:ff::1", proto_esp}, esp(known_spi));
+  CHECK(node.xdp(ethernet(0x88a8, vlan(5, 0x8100, vlan(6, type_ipv6, esp6))), node.out0).action == XDP_PASS);
+  CHECK(node.new_verdicts(node.out0, POSTERN_HOOK_XDP_INGRESS, POSTERN_VERDICT_exempt) == 9);
+
+  CHECK(node.xdp(tagged(5, proto_tcp, tcp(80, 1234)), node.out0).action == XDP_DROP);
+  CHECK(node.xdp(tagged(5, proto_udp, udp(53, 53)), node.out0).action == XDP_DROP);
+  CHECK(node.xdp(tagged(5, proto_esp, esp(known_spi), "10.1.0.2"), node.out0).action == XDP_DROP);
+  CHECK(node.new_drops(Drop::clear_text) == 3);
+}
+
 TEST_CASE("never dropped by policy: ARP, neighbour discovery, DHCP for us") {
   POSTERN_NEEDS_ROOT();
   ProtectedNode node;

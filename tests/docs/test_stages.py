@@ -173,6 +173,28 @@ def test_sanitized_units_run_once_each_and_what_has_deadlines_not_in_what_others
     assert {"test_worker", "test_ike", "test_resolver"} <= set(stages.SANITIZED)  # threads and sockets
 
 
+def test_throughput_is_measured_alone_and_in_the_full_run():
+    """What runs ahead begins at the first of QUIET."""
+    assert "throughput" not in stages.chosen(None)[0]
+    every = stages.chosen(None, full=True)[0]
+    assert every.index("throughput") < min(every.index(stage) for stage in (*stages.QUIET, *stages.AHEAD))
+
+
+@pytest.mark.parametrize("statuses, counts, unsteady", [([0], "1 passed, 0 failed, 0 skipped", []), ([1, 0], "1 passed, 0 failed, 0 skipped", ["throughput"]),
+                                                        ([1, 1], "0 passed, 1 failed, 0 skipped", [])])
+def test_throughput_has_two_runs_and_tells_its_ratios(monkeypatch, tmp_path, capsys, statuses, counts, unsteady):
+    monkeypatch.setattr(stages, "LOGS", tmp_path)
+    runner, left = stages.Runner(True, None), list(statuses)
+
+    def command(stage: str, words: list, limit: float, log_name: str) -> int:
+        (tmp_path / f"{log_name}.log").write_text(f"[...]\npath asked tunnel: 0.3{len(left)} of it\n")
+        return left.pop(0)
+
+    monkeypatch.setattr(runner, "command", command)
+    assert str(runner.throughput("throughput")) == counts and runner.unsteady == unsteady and not left
+    assert capsys.readouterr().out.count("path asked tunnel: 0.3") == len(statuses)
+
+
 # -- behind sudo
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")

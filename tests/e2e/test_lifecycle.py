@@ -97,7 +97,8 @@ def test_daemon_killed_and_adopted(pair, scratch):
         pair.left.start()
         sent, received = stream.finish()
         Oracle(pair.flows.all()).examine(capture.frames()).assert_protected()
-    assert received["distinct"] == sent["sent"] == 8000
+    assert sent["sent"] == 8000
+    safety.never(range(received["distinct"], sent["sent"]), "packets lost")
     assert pair.left.worker_pid() == worker
     assert spis(pair.left) == before
     assert pair.left.dataplane()["worker"]["starts"] == 1

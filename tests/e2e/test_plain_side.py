@@ -67,6 +67,31 @@ def test_forced_af_xdp_skips_the_rule_and_says_so(scratch):
             assert received["received"] == expected
 
 
+def test_what_is_for_another_station_is_not_forwarded(scratch):
+    """As a bridge floods it: the kernel would drop it, so AF_XDP does not seal it."""
+    with lab.Pairing(scratch, plain_side="af_xdp") as made:
+        works(made)
+        made.hA.ip("neigh", "replace", "10.1.0.1", "lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", "eth0")
+        sent, received = traffic.stream(made.hA, made.hB, lab.host(2, "map4"), count=100, rate=500, quiet=1)
+        assert sent["sent"] == 100 and received["received"] == 0
+        made.hA.ip("neigh", "del", "10.1.0.1", "dev", "eth0")
+        works(made)
+
+
+@pytest.mark.parametrize("mode", ["auto", "af_xdp"])
+def test_a_device_above_has_the_kernel_sort_the_packets(mode, scratch):
+    with lab.Pairing(scratch, plain_side=mode) as made:
+        works(made)
+        assert plain_side(made.left) == "af_xdp"
+        made.n1.ip("link", "add", "link", "in0", "name", "above0", "up", "type", "macvlan", "mode", "bridge")
+        wait_until(lambda: plain_side(made.left) == "tap", 15, "falls back to the TAP")
+        assert reason(made.left) == "macvlan above0 stands on in0"
+        works(made)
+        made.n1.ip("link", "del", "above0")
+        wait_until(lambda: plain_side(made.left) == "af_xdp", 15, "returns to AF_XDP")
+        works(made)
+
+
 def test_outside_qdisc_is_not_bypassed(scratch):
     """A qdisc on the outside interface gets the ESP: the cipher side sends by socket there, and says so."""
     with lab.Pairing(scratch, start=False) as made:

@@ -59,6 +59,17 @@ def test_forwarding_takes_one_hop(world, flow):
 
 
 @pytest.mark.parametrize("flow", FLOWS)
+def test_a_priority_tag_in_front_is_the_kernels_to_take_off(world, flow):
+    """802.1Q, VLAN 0: the packet is of the device itself. That of a VLAN which nobody has here is nobody's."""
+    kind = bytes.fromhex("0800" if flow.endswith("4") else "86dd")
+    for tag, taken in ((0xa000, True), (0x0005, False)):
+        payload = world.mark()
+        world.host.drain()
+        world.peer.send_bytes(tag.to_bytes(2, "big") + kind + bytes(world.seal(flow, world.inner(flow, True, payload))), 0x8100)
+        assert (world.host.first(lambda one: payload in bytes(one), 5 if taken else QUIET) is not None) == taken
+
+
+@pytest.mark.parametrize("flow", FLOWS)
 def test_manual_sa_has_no_replay_window(world, flow):
     """MAN-10, TS-55: three copies of one packet are three packets; old numbers are welcome."""
     payload = world.mark()

@@ -88,7 +88,7 @@ class Node:
         self.config = lab.scratch / f"{name}.json"
         documents.write(document, self.config)
         self.process: Process | None = None
-        self.read_before: dict[str, int] = {}  # from its tunnel interfaces, by earlier lives: balance.py
+        self.counted_before: dict[str, dict] = {}  # by the kernel on its tunnel interfaces, in earlier lives: balance.py
         self._detached = detached  # outlives this process and its terminal: the lab of scripts/up
         lab.callback(self._clean_up)
         lab.judges.append(lambda: Node.judge(self) if Node.judge and self in Node.LIVING else None)
@@ -99,7 +99,8 @@ class Node:
         """Starts posternd and does not wait."""
         if self in Node.LIVING and not child_pids(self.name):  # no worker to adopt: the counters begin again, those of the kernel go on
             links = json.loads(self.namespace.ip("-j", "-s", "link", "show", "type", "tun") or "[]")
-            self.read_before = {link["ifname"]: link["stats64"]["tx"]["packets"] for link in links if "ifname" in link}
+            self.counted_before = {link["ifname"]: {f"{way}_packets": link["stats64"][way]["packets"] for way in ("rx", "tx")}
+                                   for link in links if "ifname" in link}
         notify = self._notify = NotifySocket(self.lab.scratch / f"{self.name}.notify")
         self.process = self.lab.spawn([PROGRAMS / "posternd", "--name", self.name, "--config", self.config, "--netns", self.namespace.name],
                                       f"{self.name}-posternd", env={**os.environ, "NOTIFY_SOCKET": str(notify.path)},

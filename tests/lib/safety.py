@@ -3,7 +3,8 @@ too long on a busy machine has."""
 
 
 class Unsafe(AssertionError):
-    """A packet in clear that is to be protected, a sequence number used twice, a key where it can be read."""
+    """A packet in clear that is to be protected, a sequence number used twice, a key where it can be read, a packet that went nowhere or is lost where
+    none may be."""
 
 
 def never(found, words: str) -> None:

@@ -71,6 +71,7 @@ TEST_CASE("inside: nothing on the path, then each thing that is, then nothing ag
       {"nft 'table inet t { chain c { type filter hook input priority 0; ct state established accept; }; }'",
        "nft delete table inet t", "connection tracking by nftables chain t c"},
       {"ip link add br0 type bridge && ip link set in0 master br0", "ip link del br0", "in0 is a port of br0"},
+      {"ip link add link in0 name mac0 type macvlan", "ip link del mac0", "macvlan mac0 stands on in0"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.set);
@@ -78,6 +79,27 @@ TEST_CASE("inside: nothing on the path, then each thing that is, then nothing ag
     CHECK(lab.refusal() == row.reason);
     shell(row.unset);
     CHECK(lab.refusal() == "");
+  }
+}
+
+TEST_CASE("inside, forced: what the operator configured does not count, a device above does") {
+  POSTERN_NEEDS_ROOT();
+  Lab lab;
+  const auto forced = [&] { return lab.plain.inside({.ifindex = lab.in, .forced = true}).value(); };
+  shell("sysctl -qw net.ipv4.conf.in0.forwarding=0");
+  CHECK(forced().use_af_xdp);
+  CHECK(forced().reason == "dataplane.plain_side says so");
+  shell("ip link add link out0 name mac1 type macvlan");
+  CHECK(forced().use_af_xdp);
+  for (const std::string kind : {"macvlan", "macvtap", "vlan id 5", "ipvlan", "ipvtap"}) {
+    if (!succeeds("ip link add link in0 name above0 type " + kind + " 2>/dev/null")) {
+      MESSAGE("skipped: this kernel has no ", kind);
+      continue;
+    }
+    CHECK(!forced().use_af_xdp);
+    CHECK(forced().reason == kind.substr(0, kind.find(' ')) + " above0 stands on in0");
+    shell("ip link del above0");
+    CHECK(forced().use_af_xdp);
   }
 }
 

@@ -128,14 +128,17 @@ struct Recorder final : Egress {
   };
   std::vector<Told> told;
   std::vector<SaPeer> moved;
-  bool deaf = false;      // refuses to pass on expiries
-  std::uint64_t out = 0;  // packets of all three kinds; the vectors may be cleared
+  bool deaf = false;  // refuses to pass on expiries
+  const SaSlot* watched = nullptr;
+  std::vector<std::uint64_t> next_sequence;  // of the watched slot, as each packet of `wire` came
+  std::uint64_t out = 0;                     // packets of all three kinds; the vectors may be cleared
 
   void transmit(std::span<WirePacket> packets) override {
     CHECK(packets.size() <= packet_batch);
     out += packets.size();
     for (const WirePacket& p : packets) {
       wire.push_back(reference::octets(p.packet.bytes()));
+      if (watched != nullptr) next_sequence.push_back(watched->next_sequence);
       frames.give(p.packet.frame);
     }
   }

@@ -183,6 +183,25 @@ TEST_CASE("AH around ESP: one without the other does not leave, and is not taken
   CHECK(receiver.drops(Drop::bundle) == 1);
   CHECK(receiver.slots[slot].errors == 1);
   CHECK(receiver.balanced());
+
+  Node bare;  // AH around ESP that is of no SA
+  SaParameters outer = out.ah;
+  outer.bundle = 0;
+  bare.add(outer);
+  bare.outbound(make_inner({.source = outer.local.text(), .destination = outer.remote.text(), .protocol = 50}),
+                outer.flow);
+  bare.flush();
+  Node refuser;
+  refuser.add(in.esp);
+  const std::uint32_t around = refuser.add(in.ah);
+  refuser.inbound(outer_of(bare.egress.wire.at(0)));
+  refuser.flush();
+  CHECK(refuser.egress.delivered.empty());
+  CHECK(refuser.drops(Drop::bundle) == 1);
+  CHECK(refuser.slots[around].errors == 1);
+  CHECK(refuser.slots[around].packets == 0);  // an error or a packet, not both
+  CHECK(refuser.slots[around].bytes == 0);
+  CHECK(refuser.balanced());
 }
 
 TEST_CASE("AH: what an SA may not be") {

@@ -142,6 +142,20 @@ TEST_CASE("ESP: sequence numbers count from 1 and the SA's counters with them") 
   CHECK(node.slots[slot].last_used_ns != 0);
 }
 
+// The slot outlives the worker: whoever goes on from it after a crash must be past all that may have left.
+TEST_CASE("ESP: a number is taken in the slot before its packet leaves (RFC 4303 §2.2, across a crash)") {
+  Node node;
+  node.egress.watched = &node.slots[node.add(sa_parameters(SaDirection::outbound))];
+  for (const int packets : {1, 2, static_cast<int>(packet_batch), 200}) {
+    for (int i = 0; i < packets; ++i) node.outbound(make_inner({}));
+    node.flush();
+  }
+  REQUIRE(node.egress.wire.size() == 203 + packet_batch);
+  REQUIRE(node.egress.next_sequence.size() == node.egress.wire.size());
+  for (std::size_t i = 0; i < node.egress.wire.size(); ++i)
+    CHECK(node.egress.next_sequence[i] > reference::be32(node.egress.wire[i], 14 + 24));
+}
+
 TEST_CASE("ESP: the number does not wrap (RFC 4303 §3.3.3)") {
   Node node;
   const std::uint32_t slot = node.add(sa_parameters(SaDirection::outbound));

@@ -209,6 +209,8 @@ TEST_CASE("nested: inbound, ESP for somebody else or without an SA is delivered;
     receiver.flush();
     CHECK(receiver.egress.delivered.empty());
     CHECK(receiver.drops(Drop::nested_too_deep) == 1);
+    CHECK(receiver.slots[0].packets == max_packet_loops);
+    CHECK(receiver.slots[0].errors == 1);
   }
   CHECK(receiver.balanced());
 }

@@ -319,8 +319,8 @@ STAGES = {
     "throughput": lambda r, s: r.throughput(s),  # before anything runs ahead: it measures
     "scapy": lambda r, s: r.pytest(s, "tests/worker", 600, processes=2),
     "worker-io": lambda r, s: r.pytest(s, "tests/worker_io", 300),
-    "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2", processes=4),
-    "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200, processes=4),
+    "e2e": lambda r, s: r.pytest(s, "tests/e2e", 3000 if r.full else 1500, but="tests/e2e/ikev2", processes=5),
+    "ikev2": lambda r, s: r.pytest(s, "tests/e2e/ikev2", 3000 if r.full else 1200, processes=5),
     "vm": lambda r, s: r.pytest(s, "tests/vm", 2400 if r.full else 1200, processes=3),
     "headers": lambda r, s: r.check(s, ["scripts/check_headers"], compiles=True),
     "build-asan": lambda r, s: r.build(s, *BUILDS[s]),

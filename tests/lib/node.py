@@ -119,7 +119,9 @@ class Node:
     def stop(self, seconds: float = 15) -> int:
         """SIGTERM, as a service manager stops it; the exit status."""
         self.process.signal(signal.SIGTERM)
-        return self.process.wait(seconds)
+        status = self.process.wait(seconds)
+        assert "forbidden system call" not in self.process.log(), "a process ended by its sandbox"
+        return status
 
     def kill_daemon(self) -> None:
         self.process.signal(signal.SIGKILL)

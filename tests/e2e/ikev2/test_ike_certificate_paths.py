@@ -169,11 +169,12 @@ def test_reauthentication_before_the_certificate_ends(world, back):
 
 def test_nobody_outlives_a_certificate_that_is_not_renewed(world):
     """With the certificate ends the IKE SA, and its children with it; the next attempt says which one is over."""
-    ending = world.ca.issue("left", [OURS], end=pki.now() + 12 * pki.SECOND)
-    world.configure(own=ending, swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
+    end = pki.now() + 12 * pki.SECOND
+    world.configure(own=world.ca.issue("left", [OURS], end=end), swan=world.swan_ends(world.ca.issue("right", [THEIRS])))
     world.up("postern")
     wait_until(lambda: not ike_sas(world.left), 25, "the IKE SA is gone")
     wait_until(lambda: not world.peer.established(), 5, "for the peer too")
+    wait_until(lambda: pki.now() > end, 2, "the certificate ends, which the IKE SA did within its last second")
     assert world.ping(count=1, wait=1) == 0
     wait_until(lambda: [row for row in diagnosis(world.left) if row["failure"] == "credential"], 8, "it is told")
     row = next(row for row in diagnosis(world.left) if row["failure"] == "credential")
@@ -183,7 +184,8 @@ def test_nobody_outlives_a_certificate_that_is_not_renewed(world):
 def theirs_ends(world, seconds: int) -> None:
     """The peer's certificate has so long left when the IKE SA comes up, which does not outlive it."""
     key = pki.make_key("ecdsa256")
-    world.configure(swan=world.swan_ends(world.ca.issue("right", [THEIRS], key=key, end=pki.now() + seconds * pki.SECOND)))
+    world.theirs_end = pki.now() + seconds * pki.SECOND
+    world.configure(swan=world.swan_ends(world.ca.issue("right", [THEIRS], key=key, end=world.theirs_end)))
     world.renewed = world.ca.issue("right", [THEIRS], key=key)
     world.up("postern")
     assert 3 <= ike_sas(world.left)[0]["life_s"] <= seconds
@@ -208,6 +210,7 @@ def test_nobody_outlives_the_peers_certificate_that_is_not_renewed(world):
     theirs_ends(world, 12)
     wait_until(lambda: not ike_sas(world.left) and not children(world.left), 25, "the IKE SA is gone")
     wait_until(lambda: not world.peer.established(), 5, "for the peer too")
+    wait_until(lambda: pki.now() > world.theirs_end, 2, "the certificate ends, which the IKE SA did within its last second")
     assert world.ping(count=1, wait=1) == 0
     wait_until(lambda: [row for row in diagnosis(world.left, lab.OUT4[2]) if row["failure"] == "certificate"], 8, "it is told")
     row = next(row for row in diagnosis(world.left, lab.OUT4[2]) if row["failure"] == "certificate")

@@ -306,8 +306,8 @@ FUZZ_PATIENCE = 2400  # of the clock, beside its own time: the tests that a fuzz
 # Seconds of CPU of each fuzzer in the normal run, and with --full: the longest for what anybody on the path, or at the keyboard, can send.
 FUZZERS = {"fuzz_esp": (60, 600), "fuzz_config": (60, 600), "fuzz_ike": (20, 600), "fuzz_eap": (20, 600), "fuzz_certificates": (20, 600),
            "fuzz_configuration": (20, 600),
-           "fuzz_ah": (20, 240), "fuzz_fragments": (20, 240), "fuzz_icmp": (20, 240), "fuzz_ipcomp": (20, 240), "fuzz_names": (20, 240),
-           "fuzz_ios": (20, 240)}
+           "fuzz_ah": (20, 120), "fuzz_fragments": (20, 120), "fuzz_icmp": (20, 120), "fuzz_ipcomp": (20, 120), "fuzz_names": (20, 120),
+           "fuzz_ios": (20, 120)}
 
 # Order: what fails fastest first, builds before what needs them, the long fuzzing last. What a machine has to compute for while the tests of QUIET wait
 # runs ahead (AHEAD, in its order: what is needed first).

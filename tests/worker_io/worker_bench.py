@@ -120,7 +120,7 @@ class Bench:
             ask("xsk", name="out0", slot=0, queue=thread, thread=thread, group=1 + thread)
         ask("interface", name="Tunnel0", flags=TUNNEL, flow=FLOW)
         if inside:
-            ask("interface", name="in0", flags=INSIDE, slot=8)
+            ask("interface", name="in0", flags=INSIDE, slot=8, mac=self.node.mac("in0"))
             ask("xsk", name="in0", slot=8, inside=True)
         self.adjacent(PEER)
         self.to_node, self.to_peer = fresh_sa(4097), fresh_sa(4098)

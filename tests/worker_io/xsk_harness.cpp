@@ -212,6 +212,7 @@ class Harness {
     entry.flow = request.value("flow", 0U);
     entry.xsk_base = request.value("slot", 0U);
     entry.queues = request.value("queues", 1U);
+    if (request.contains("mac")) std::ranges::copy(mac_of(request.at("mac")), std::begin(entry.mac));
     POSTERN_CHECK(programs_->maps().interfaces.update(index_of(request.at("name")), entry));
     for (const auto& text : request.value("local", std::vector<std::string>{})) {
       POSTERN_TRY(address, IpAddress::parse(text));

@@ -1,6 +1,7 @@
 // posternd's privileged part, for one test: it starts a worker, makes what a worker needs in the namespace it runs in,
 // and obeys one line of JSON at a time on standard input. Each is answered by one line: {"ok": true, ...} or {"ok":
 // false, "error": ...}.
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <map>

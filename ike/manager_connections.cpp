@@ -115,7 +115,7 @@ void Manager::policy_changed(const Connection& before, const Connection* after, 
       close(key, now, true);
       continue;
     }
-    if (before.other_addresses != after->other_addresses)
+    if (same_path(before, *after) && before.other_addresses != after->other_addresses)  // else the move tells
       with(key, now, [&](Session& session) { return session.have_addresses(*after, now); });
     for (const ChildView& child : sessions_.at(key).session->view(now).children) {
       const ChildPolicy* const kept = after->child(child.name);

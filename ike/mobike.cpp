@@ -53,7 +53,7 @@ void aim_at(SessionCore& core, const Endpoint& remote, Time now) {
   go_on_from_here(core, now);
 }
 
-// §3.7 is over: the peer is where it said.
+// §3.7 is over, where there was a question: the peer is where it said.
 void arrive(SessionCore& core) {
   const bool elsewhere = core.mobility.proven && core.mobility.proven->address != core.remote.address;
   core.mobility.proven.reset();
@@ -209,10 +209,7 @@ void on_update_answered(SessionCore& core, const Message& response, const Updati
     core.nat_local = nat.local;
     core.nat_remote = nat.remote;
   }
-  if (core.mobility.proven)
-    arrive(core);
-  else if (before != core.encapsulates())
-    move_children(core);
+  if (core.mobility.proven || before != core.encapsulates()) arrive(core);
 }
 
 void start_route_check(SessionCore& core, Time now) {

@@ -229,3 +229,33 @@ TEST_CASE("a data plane that does not take the move has the child made anew, by 
   CHECK(after.children[0].spi_in != before.children[0].spi_in);
   CHECK(lab.a.world.installed.size() == 1);
 }
+
+TEST_CASE("RFC 4555 §3.8: behind a NAT the answer to each liveness check tells whether it is there still") {
+  Lab lab;
+  Connection a = at(address_a, address_b, 1), b = Lab::of_b();
+  a.dpd = {DpdMode::periodic, 20, 2};
+  b.remote_identities = {AnyIdentity{}};
+  lab.nat = true;
+  lab.b.policy({b}, lab.now);
+  lab.a.policy({a}, lab.now);
+  lab.a.manager->on_acquire(1, lab.now);
+  lab.run(2s);
+  REQUIRE(lab.a.established(lab.now) == 1);
+  CHECK(lab.a.manager->rows(lab.now).at(0).session.nat_local);
+  CHECK(lab.a.world.moves.empty());
+  SUBCASE("it is") {
+    lab.run(90s);
+    CHECK(lab.a.manager->rows(lab.now).at(0).session.nat_local);
+    CHECK(lab.a.world.moves.empty());
+  }
+  SUBCASE("it is gone") {
+    lab.nat = false;
+    lab.run(45s);
+    CHECK_FALSE(lab.a.manager->rows(lab.now).at(0).session.nat_local);
+    REQUIRE_FALSE(lab.a.world.moves.empty());
+    CHECK_FALSE(lab.a.world.moves.back().udp_encapsulation);
+    REQUIRE_FALSE(lab.b.world.moves.empty());
+    CHECK_FALSE(lab.b.world.moves.back().udp_encapsulation);
+  }
+  CHECK(lab.a.established(lab.now) == 1);
+}
